@@ -1,0 +1,1 @@
+"""TIE-KD: teacher-independent, explainable knowledge distillation for monocular depth estimation."""

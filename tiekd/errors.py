@@ -1,0 +1,24 @@
+"""Errors that a person can act on."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake of the user's: one line that says what was wrong, what came and what would be valid."""
+
+
+class DivergedError(RuntimeError):
+    """The training left the finite numbers; the message says at which step, with which parts and learning rate."""
+
+
+class StoreError(RuntimeError):
+    """The run store could not be read or written."""
+
+
+def unknown(what: str, received: object, choices: Iterable[str]) -> str:
+    """One line for a name that is not among `choices`, with the nearest ones first."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(str(received), choices, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{what}: unknown {received!r}; {hint}valid: {', '.join(choices)}"

@@ -1,0 +1,134 @@
+"""Named defaults: what a data set, a student or a loss brings along when a config only names it.
+
+Plain data without torch, so that planning and `--help` stay quick. A preset lies beneath the user's document: whatever
+the document states wins. A key here must have its builder in the package of the same name (`DATASETS`, `STUDENTS`, `LOSSES`).
+"""
+
+from dataclasses import dataclass
+
+DATASETS: dict[str, dict] = {
+    "kitti": {
+        "data": {
+            "train_split": "kitti_eigen_train.txt",
+            "test_split": "kitti_eigen_test.txt",
+            "min_depth": 1e-3,
+            "max_depth": 80.0,
+            "train_crop": [352, 704],
+        },
+        "bins": {"n_bins": 257},
+        "evaluation": {"protocol": "adabins-kb-garg"},
+    },
+    "nyu": {
+        "data": {
+            "train_split": "nyu_train.txt",
+            "test_split": "nyu_test.txt",
+            "min_depth": 1e-3,
+            "max_depth": 10.0,
+            "train_crop": [416, 544],
+        },
+        "bins": {"n_bins": 49},
+        "augment": {"brightness": [0.75, 1.25]},
+        "evaluation": {"protocol": "nyu-eigen"},
+    },
+    "synthetic-outdoor": {
+        "data": {
+            "train_frames": 160,
+            "test_frames": 40,
+            "frame_size": [64, 208],
+            "min_depth": 1e-3,
+            "max_depth": 80.0,
+            "train_crop": [64, 128],
+        },
+        "bins": {"n_bins": 64},
+        "evaluation": {"protocol": "none"},
+    },
+    "synthetic-indoor": {
+        "data": {
+            "train_frames": 160,
+            "test_frames": 40,
+            "frame_size": [96, 128],
+            "min_depth": 1e-3,
+            "max_depth": 10.0,
+            "train_crop": [80, 112],
+        },
+        "bins": {"n_bins": 32},
+        "augment": {"brightness": [0.75, 1.25]},
+        "evaluation": {"protocol": "none"},
+    },
+}
+
+# Channels of the decoder run from the deepest level to the finest, as in the published recipe.
+STUDENTS: dict[str, dict] = {
+    "mobilenetv2": {
+        "encoder": "mobilenetv2_100",
+        "output_stride": 8,
+        "levels": [1, 2, 3, 4],
+        "decoder_channels": [2048, 512, 256, 128],
+    },
+    "resnet18": {"encoder": "resnet18", "levels": [0, 1, 2, 3, 4], "decoder_channels": [512, 256, 256, 128, 128]},
+    "resnet50": {"encoder": "resnet50", "levels": [0, 1, 2, 3, 4], "decoder_channels": [2048, 1024, 512, 256, 128]},
+    "tiny": {"encoder": "test_efficientnet", "levels": [1, 2, 3, 4], "decoder_channels": [64, 48, 32, 32]},
+    "small": {"encoder": "resnet10t", "levels": [1, 2, 3, 4], "decoder_channels": [192, 128, 96, 64]},
+    "timm": {},
+}
+
+
+@dataclass(frozen=True)
+class LossTraits:
+    """What a loss needs and which settings of `loss` it reads; the others do not take part in a run's identity."""
+
+    method: str  # the row's method in the published tables, when the target is the teacher
+    reads: tuple[str, ...]
+    needs_dpm: bool = False
+    needs_dense_target: bool = False
+    head: str = "regression"  # the head of the published recipe
+
+
+LOSSES: dict[str, LossTraits] = {
+    "si": LossTraits("Res-KD", ("si_weight", "si_mean_weight")),
+    "mse": LossTraits("Res-KD", ("mse_weight",)),
+    "ssim": LossTraits("Res-KD", ("ssim_weight", "ssim_range"), needs_dense_target=True),
+    "ssim_si": LossTraits("Res-KD", ("ssim_weight", "ssim_range", "si_weight", "si_mean_weight"), needs_dense_target=True),
+    "ssim_mse": LossTraits("Res-KD", ("ssim_weight", "ssim_range", "mse_weight"), needs_dense_target=True),
+    "l_dpm": LossTraits("TIE-KD", ("sigma", "temperature"), needs_dpm=True, needs_dense_target=True, head="dpm"),
+    "l_depth": LossTraits("TIE-KD", ("ssim_range",), needs_dense_target=True, head="dpm"),
+    "tie_kd": LossTraits(
+        "TIE-KD",
+        ("alpha", "scale", "sigma", "temperature", "ssim_range"),
+        needs_dpm=True,
+        needs_dense_target=True,
+        head="dpm",
+    ),
+}
+
+# How the published tables write the same losses.
+LOSS_LABELS = {
+    "si": "SI",
+    "mse": "MSE",
+    "ssim": "SSIM",
+    "ssim_si": "SSIM, SI",
+    "ssim_mse": "SSIM, MSE",
+    "l_dpm": "L_DPM",
+    "l_depth": "L_DEPTH",
+    "tie_kd": "L_DPM, L_DEPTH",
+}
+
+BACKBONE_LABELS = {"mobilenetv2": "MobileNetV2", "resnet18": "ResNet18", "resnet50": "ResNet50"}
+
+PROTOCOLS = ("adabins-kb-garg", "bts-garg", "nyu-eigen", "none")
+
+
+def presets_for(document: dict) -> list[dict]:
+    """The presets beneath a config document, strongest first; unknown names bring none (validation refuses them)."""
+    student = _named(STUDENTS, document, "student", "mobilenetv2")
+    loss = _named(LOSSES, document, "loss", "tie_kd")
+    dataset = _named(DATASETS, document, "data", None)
+    beneath = [{"student": student}] if student is not None else []
+    if loss is not None:
+        beneath.append({"student": {"head": loss.head}})
+    return [*beneath, dataset] if dataset is not None else beneath
+
+
+def _named(presets: dict, document: dict, section: str, default: str | None):
+    name = (document.get(section) or {}).get("dataset" if section == "data" else "name", default)
+    return presets.get(name) if isinstance(name, str) else None
