@@ -255,6 +255,13 @@ class RunConfig(Section):
         """The whole config as plain values, ready for YAML or JSON."""
         return self.model_dump(mode="json")
 
+    def with_absolute_paths(self) -> "RunConfig":
+        """The same run, readable from any working folder of this machine."""
+        data = self.data.model_copy(update={"root": self.data.root and _absolute(self.data.root)})
+        teacher = self.teacher and self.teacher.model_copy(update={"maps": _absolute(self.teacher.maps)})
+        execution = self.execution.model_copy(update={"store": _absolute(self.execution.store)})
+        return self.model_copy(update={"data": data, "teacher": teacher, "execution": execution})
+
     def identity(self) -> dict:
         """What is computed, as plain values: no paths, no execution, no setting that this run does not read."""
         what = self.document()
@@ -277,6 +284,10 @@ class RunConfig(Section):
         content = {"config": self.identity(), "inputs": dict(inputs or {})}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
 def _beneath(document: Mapping, preset: Mapping) -> dict:

@@ -32,24 +32,24 @@ DATASETS: dict[str, dict] = {
     },
     "synthetic-outdoor": {
         "data": {
-            "train_frames": 160,
-            "test_frames": 40,
+            "train_frames": 128,
+            "test_frames": 32,
             "frame_size": [64, 208],
             "min_depth": 1e-3,
             "max_depth": 80.0,
-            "train_crop": [64, 128],
+            "train_crop": [64, 96],
         },
         "bins": {"n_bins": 64},
         "evaluation": {"protocol": "none"},
     },
     "synthetic-indoor": {
         "data": {
-            "train_frames": 160,
-            "test_frames": 40,
+            "train_frames": 128,
+            "test_frames": 32,
             "frame_size": [96, 128],
             "min_depth": 1e-3,
             "max_depth": 10.0,
-            "train_crop": [80, 112],
+            "train_crop": [64, 96],
         },
         "bins": {"n_bins": 32},
         "augment": {"brightness": [0.75, 1.25]},
@@ -67,8 +67,8 @@ STUDENTS: dict[str, dict] = {
     },
     "resnet18": {"encoder": "resnet18", "levels": [0, 1, 2, 3, 4], "decoder_channels": [512, 256, 256, 128, 128]},
     "resnet50": {"encoder": "resnet50", "levels": [0, 1, 2, 3, 4], "decoder_channels": [2048, 1024, 512, 256, 128]},
-    "tiny": {"encoder": "test_efficientnet", "levels": [1, 2, 3, 4], "decoder_channels": [64, 48, 32, 32]},
-    "small": {"encoder": "resnet10t", "levels": [1, 2, 3, 4], "decoder_channels": [192, 128, 96, 64]},
+    "tiny": {"encoder": "test_efficientnet", "levels": [1, 2, 3, 4], "decoder_channels": [64, 48, 32, 16]},
+    "small": {"encoder": "test_resnet", "levels": [1, 2, 3, 4], "decoder_channels": [128, 96, 64, 48]},
     "timm": {},
 }
 

@@ -10,7 +10,6 @@ says so, and the status is written last.
 
 import io
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from pyarrow import fs
 
 from tiekd.config import RunConfig, build
 from tiekd.errors import StoreError, UserError
+from tiekd.files import write_atomically
 
 State = Literal["done", "failed", "diverged", "constant", "running", "missing"]
 STATES: tuple[str, ...] = get_args(State)
@@ -101,7 +101,7 @@ class RunStore:
         path = self._path(name)
         try:
             if self.local:
-                _write_by_rename(Path(path), content)
+                write_atomically(Path(path), content)
             else:
                 with self._fs.open_output_stream(path) as stream:
                     stream.write(content)
@@ -203,20 +203,6 @@ class RunRecord:
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
         return self.store.read_table(f"{self.folder}/{name}", columns)
-
-
-def _write_by_rename(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _first_line(error: BaseException) -> str:

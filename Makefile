@@ -1,0 +1,31 @@
+# Two commands do everything: `make demo` and `make test`. Both install into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: install demo test lint clean
+
+install: .venv/.installed
+
+.venv/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+# The main job on the embedded data: a teacher, its maps, the nine methods with two seeds, a short search, the report.
+demo: install
+	$(BIN)/tiekd run ablations/runs/teacher.yaml --store $(DEMO)/store
+	$(BIN)/tiekd teacher export ablations/runs/teacher.yaml --store $(DEMO)/store --out $(DEMO)/maps
+	$(BIN)/tiekd ablate ablations/studies/debug.yaml --store $(DEMO)/store --set teacher.maps=$(DEMO)/maps
+	$(BIN)/tiekd search ablations/studies/dpm.yaml --store $(DEMO)/store --set teacher.maps=$(DEMO)/maps
+	$(BIN)/tiekd report $(DEMO)/store --out $(DEMO)/report
+
+test: install
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv $(DEMO) build *.egg-info

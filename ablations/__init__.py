@@ -1,0 +1,17 @@
+"""How studies run: on Ray, from a YAML document to finished cells in the run store."""
+
+import os
+import sys
+
+# Ray reads these once, when it is imported: setting them later would leave its processes with other settings than its driver.
+RAY_SETTINGS = {
+    "RAY_AUTH_MODE": "token",  # explicit, and so without a warning at every start
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Epochs without validation and trials that failed report no metric.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
+if "ray" not in sys.modules:
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,137 @@
+"""A study from its file to finished cells."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ablations.plan import Plan, make_plan, study_record
+from ablations.study import Study, load_study
+from ablations.variants import Cell, expand, only
+from tiekd.config import ExecutionConfig, parse_overrides
+from tiekd.display import make_console
+from tiekd.errors import UserError
+from tiekd.store import FINISHED, RunStore
+
+SHOWN = ("abs_rel", "rmse", "delta1")
+LISTED = 12  # missing inputs or failures that are printed before "and N more"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study whose cells have been looked up in its store."""
+
+    study: Study
+    store: RunStore
+    cells: list[Cell]
+    plan: Plan
+
+    @property
+    def execution(self) -> ExecutionConfig:
+        return self.cells[0].config.execution
+
+    def planned_again(self) -> "Prepared":
+        """The same cells against what the store holds now."""
+        return replace(self, plan=make_plan(self.cells, self.store))
+
+
+def prepare(
+    path: Path, store: str | None, overrides: list[str], seeds: int | None, filters: list[str], retry_failed: bool
+) -> Prepared:
+    """Read a study, expand it and plan it; writes nothing."""
+    changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
+    study = load_study(path, changes, seeds)
+    cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in only(expand(study), filters)]
+    run_store = RunStore(cells[0].config.execution.store)
+    return Prepared(study, run_store, cells, make_plan(cells, run_store, retry_failed))
+
+
+def dry_run(prepared: Prepared, as_json: bool) -> None:
+    """Print the plan."""
+    plan = prepared.plan
+    if as_json:
+        print(json.dumps(plan.to_dict(), indent=2))
+        return
+    table = Table("run", "state", "cell", box=None, pad_edge=False)
+    for c in plan.cells:
+        table.add_row(c.run_id or "-", c.status.state, str(c.cell))
+    console = make_console()
+    console.print(table)
+    estimate = plan.estimated_seconds()
+    hours = "unknown: no finished run of this kind yet" if estimate is None else f"{estimate / 3600:.2f} device-hours"
+    console.print(f"{_summary(prepared)}; {len(plan.to_compute)} to compute, estimate {hours}")
+    for line in plan.missing_inputs[:LISTED]:
+        console.print(f"[red]missing[/] {line}", highlight=False)
+
+
+def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
+    """Compute what is missing and print where the study stands. Whether every cell ended well."""
+    plan = prepared.plan
+    if plan.missing_inputs:
+        count = sum(bool(c.missing) for c in plan.cells)
+        raise UserError(f"study {prepared.study.name}: {count} of {len(plan.cells)} cells cannot run: {plan.missing_inputs[0]}")
+    prepared.store.check_writable()
+    console = make_console(stderr=as_json)
+    started = time.perf_counter()
+    todo = plan.to_compute
+    prepared.store.write_study(prepared.study.name, study_record(prepared.study, plan))
+    if todo:
+        console.print(
+            f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
+        )
+        _launch(prepared, address, console)
+        prepared = prepared.planned_again()
+        prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.plan))
+    if as_json:
+        print(json.dumps(prepared.plan.to_dict() | {"computed": len(todo)}, indent=2))
+    else:
+        _show_results(prepared, console)
+        computed = f"computed {len(todo)}" if todo else "nothing to compute"
+        console.print(f"{_summary(prepared)}; {computed}, {time.perf_counter() - started:.1f} s")
+    return all(c.status.state == "done" for c in prepared.plan.cells)
+
+
+def _launch(prepared: Prepared, address: str | None, console: Console) -> None:
+    """Ray is imported here: a study that is already done does not wait for it."""
+    from ray import tune
+
+    from ablations.launch import Sweep, cluster, run_sweep
+    from ablations.progress import StudyProgress
+    from ablations.trial import compute_cell
+
+    todo = prepared.plan.to_compute
+    configs = {c.run_id: c.cell.config.document() for c in todo}
+    names = {c.run_id: str(c.cell) for c in todo}
+    for c in todo:
+        if c.status.state == "failed":
+            prepared.store.run(c.run_id).write_status(replace(c.status, state="missing", cause="to be retried"))
+    epochs = max(c.cell.config.optim.epochs for c in todo)
+    progress = StudyProgress(console, len(todo), epochs, lambda point: names[point["run_id"]], SHOWN[0])
+    with cluster(address, prepared.execution):
+        trainable = tune.with_parameters(compute_cell, configs=configs)
+        run_sweep(Sweep(prepared.study.name, trainable, prepared.execution, progress, points=list(configs)), prepared.store)
+
+
+def _show_results(prepared: Prepared, console: Console) -> None:
+    """One line per cell: its numbers, or why it has none."""
+    table = Table("cell", *SHOWN, "state", box=None, pad_edge=False)
+    for c in prepared.plan.cells:
+        summary = prepared.store.run(c.run_id).read_json("summary.json") if c.status.state == "done" else None
+        numbers = [f"{summary['metrics'][name]:.4f}" if summary else "" for name in SHOWN]
+        state = c.status.state if not c.status.cause else f"[red]{c.status.state}[/]: {c.status.cause}"
+        table.add_row(str(c.cell), *numbers, state)
+    console.print(table)
+    failed = [c for c in prepared.plan.cells if c.status.state == "failed"]
+    if failed:
+        console.print(
+            f"{len(failed)} failed; their tracebacks: {prepared.store.uri}/runs/<run>/error.txt; --retry-failed tries again"
+        )
+
+
+def _summary(prepared: Prepared) -> str:
+    states = prepared.plan.states
+    order = sorted(states, key=lambda state: (state not in FINISHED, state))
+    return f"{len(prepared.plan.cells)} cells: " + ", ".join(f"{states[state]} {state}" for state in order)

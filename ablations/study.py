@@ -1,0 +1,98 @@
+"""A study: a base config, what varies, the seeds, and optionally a search."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from tiekd.config import Section, explain, read_document, with_values
+from tiekd.errors import UserError
+from tiekd.metrics import METRICS
+
+Levels = list[str | int | float | bool | None] | dict[str, dict[str, Any]]
+Factors = dict[str, Levels]
+
+
+class SearchConfig(Section):
+    """How the space is searched."""
+
+    space: str = Field(description="file of the search space, next to the study or in search_spaces/")
+    sampler: Literal["tpe", "random"] = "tpe"
+    scheduler: Literal["asha", "none"] = "asha"
+    trials: int = Field(20, ge=1, description="trials in all, over every launch")
+    objective: Literal[METRICS] = Field("abs_rel", description="metric of the last validation")
+    grace_epochs: int = Field(1, ge=1, description="asha: no trial is stopped before")
+    reduction_factor: int = Field(3, ge=2, description="asha: one trial in so many goes on at each rung")
+    sampler_seed: int = Field(0, ge=0)
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        return "max" if self.objective.startswith("delta") else "min"
+
+
+class Study(Section):
+    """One YAML document of ablations/studies.
+
+    A factor is a config path with a list of values, or a free name with named levels, each a set of overrides:
+
+        factors:
+          loss.temperature: [0.1, 1.0]
+          method:
+            baseline: {loss.name: si, loss.target: ground_truth}
+            tie-kd: {loss.name: tie_kd}
+
+    A list of such mappings is the union of their cells.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="its folder in the store")
+    title: str = Field("", description="heading in reports")
+    base: dict[str, Any] = Field(description="a run config; a study's cells are overrides of it")
+    factors: Factors | list[Factors] = Field(default_factory=dict)
+    vary: Literal["grid", "one_at_a_time"] = Field("grid", description="all combinations, or one factor at a time")
+    seeds: list[int] = Field([0], min_length=1)
+    tables: list[str] = Field(default_factory=list, description="names of the tables that it feeds")
+    search: SearchConfig | None = None
+
+    @property
+    def blocks(self) -> list[Factors]:
+        return self.factors if isinstance(self.factors, list) else [self.factors]
+
+
+def load_study(path: str | Path, overrides: dict[str, Any] | None = None, seeds: int | None = None) -> Study:
+    """A study from its file, its base overridden by dotted paths, with the seeds 0 .. seeds - 1 if given.
+
+    Raises UserError for what is not a study, and for an override of what a factor varies.
+    """
+    document = read_document(path, "study")
+    try:
+        study = Study.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"study {path}: {explain(error, Study)}") from None
+    overrides = overrides or {}
+    _refuse_varied(study, overrides)
+    changes: dict[str, Any] = {"base": with_values(study.base, overrides)}
+    if seeds is not None:
+        if seeds < 1:
+            raise UserError(f"--seeds: must be at least 1, got {seeds}")
+        changes["seeds"] = list(range(seeds))
+    if len(set(changes.get("seeds", study.seeds))) != len(changes.get("seeds", study.seeds)):
+        raise UserError(f"study {path}: seeds: each seed once, got {study.seeds}")
+    return study.model_copy(update=changes)
+
+
+def _refuse_varied(study: Study, overrides: dict[str, Any]) -> None:
+    varied = {path for block in study.blocks for name, levels in block.items() for path in paths_of(name, levels)}
+    for path in overrides:
+        if path in varied or path == "seed":
+            raise UserError(
+                f"--set {path}: study {study.name} varies it; choose among its cells with --only, or edit the study"
+                if path != "seed"
+                else f"--set seed: study {study.name} repeats over seeds; use --seeds N"
+            )
+
+
+def paths_of(name: str, levels: Levels) -> set[str]:
+    """The config paths that a factor sets."""
+    if isinstance(levels, dict):
+        return {path for changes in levels.values() for path in changes}
+    return {name}

@@ -1,0 +1,44 @@
+"""What a Tune trial does: one run, carried out in the trial's process."""
+
+from typing import Any
+
+from ray import tune
+
+from ablations.runtime_tune import TuneRuntime
+from tiekd.config import RunConfig, build, with_values
+from tiekd.errors import UserError
+from tiekd.run import carry_out, one_line, run_id_of
+from tiekd.runtime import LocalRuntime
+from tiekd.store import RunRecord, RunStore, Status
+
+
+def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
+    """A study's cell: `params["run_id"]` names one of the config documents."""
+    _compute(build(configs[params["run_id"]]))
+
+
+def compute_point(params: dict[str, Any], base: dict[str, Any]) -> None:
+    """A search's trial: `params` holds overrides of `base` by dotted path under "point"."""
+    _compute(build(with_values(base, params["point"])))
+
+
+def _compute(config: RunConfig) -> None:
+    """Run, and report the outcome as the trial's last result; the processes of trials outlive them, so nothing is kept."""
+    store = RunStore(config.execution.store)
+
+    def runtime(record: RunRecord) -> TuneRuntime:
+        return TuneRuntime(LocalRuntime(config.execution, record), record.run_id, config.optim.epochs)
+
+    try:
+        status = carry_out(config, store, runtime)
+        run_id = run_id_of(config)
+    except UserError as error:
+        status, run_id = Status("failed", cause=one_line(error), epochs=config.optim.epochs), ""
+    tune.report(outcome(store, run_id, status))
+
+
+def outcome(store: RunStore, run_id: str, status: Status) -> dict[str, Any]:
+    """A trial's last result: the run's state and, if it is done, its metrics."""
+    summary = store.run(run_id).read_json("summary.json") if status.state == "done" else None
+    metrics = summary["metrics"] if summary else {}
+    return {"run_id": run_id, "state": status.state, "cause": status.cause, "epoch": status.epochs, **metrics}

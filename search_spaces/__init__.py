@@ -1,0 +1,1 @@
+"""What may vary: YAML search spaces and their typed reader."""

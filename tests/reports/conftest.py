@@ -1,0 +1,41 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from made_store import CELLS, LOST, MISSING, fill
+
+from reports.collect import Collected, collect
+from reports.tables import Table, tables_of
+from tiekd.store import RunStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    """An empty store."""
+    return RunStore(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """The store of the made study, for reading."""
+    store = RunStore(tmp_path_factory.mktemp("made") / "store")
+    fill(store, CELLS, 2, {"name": "demo", "title": "Demo study"}, LOST, MISSING)
+    return store
+
+
+@pytest.fixture
+def demo(made: RunStore, store: RunStore) -> RunStore:
+    """A copy of it, for changing."""
+    shutil.copytree(made.uri, store.uri)
+    return store
+
+
+@pytest.fixture(scope="session")
+def collected(made: RunStore) -> Collected:
+    return collect(made)
+
+
+@pytest.fixture(scope="session")
+def table(collected: Collected) -> Table:
+    (only,) = tables_of(collected)
+    return only

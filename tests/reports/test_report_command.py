@@ -1,0 +1,129 @@
+"""`tiekd report` from the store to the files, and its user's mistakes."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer
+from made_store import write_run
+from markdown_it import MarkdownIt
+from typer.testing import CliRunner
+
+from reports.commands import report
+from reports.paper import published
+from tiekd.config import build
+from tiekd.errors import UserError
+from tiekd.store import Status
+
+FILES = {
+    "runs.parquet",
+    "epochs.parquet",
+    "images.parquet",
+    "tables.parquet",
+    "tables.md",
+    "tables.tex",
+    "report.md",
+    "figures",
+}
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(report)
+    return app
+
+
+@pytest.fixture(scope="module")
+def out(app, made, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "out"
+    result = runner.invoke(app, [made.uri, "--out", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "Demo study: kitti, protocol adabins-kb-garg" in result.output
+    return out
+
+
+def test_everything_is_written_and_nothing_else(out):
+    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".svg", ".csv"}
+
+
+def test_frames_read_back(out, collected):
+    runs = pd.read_parquet(out / "runs.parquet")
+    assert list(runs.columns) == list(collected.runs.columns)
+    assert runs["seed"].tolist() == [0, 1] * 9
+    tables = pd.read_parquet(out / "tables.parquet")
+    assert tables["run_ids"].map(len).tolist() == [2] * 81
+    epochs, images = (pd.read_parquet(out / f"{name}.parquet") for name in ("epochs", "images"))
+    assert {"run_id", "epoch", "part_si", "abs_rel"} <= set(epochs.columns)
+    assert list(images.columns)[:5] == ["run_id", "image", "group", "n_valid", "abs_rel"]
+
+
+def test_the_page_shows_figures_failures_and_provenance(out):
+    text = (out / "report.md").read_text()
+    tokens = [child for token in MarkdownIt("commonmark").parse(text) for child in token.children or []]
+    figures = [token.attrs["src"] for token in tokens if token.type == "image"]
+    assert len(figures) == 3
+    assert all((out / figure).is_file() for figure in figures)
+    for expected in ("loss is inf at step 7", "abc123", "torch 2.9", "test d1", "tiekd report", "0.25 device-hours"):
+        assert expected in text
+
+
+def test_the_same_store_gives_the_same_files(out, made, tmp_path):
+    report(made.uri, tmp_path / "again")
+    names = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name != "report.md"]
+    assert [name for name in names if (out / name).read_bytes() != (tmp_path / "again" / name).read_bytes()] == []
+
+
+def test_json_is_one_object(app, made, tmp_path):
+    result = runner.invoke(app, [made.uri, "--out", str(tmp_path / "out"), "--json"], catch_exceptions=False)
+    content = json.loads(result.stdout)
+    assert content["states"]["done"] == 14
+    assert str(tmp_path / "out" / "tables.md") in content["files"]
+
+
+def test_published_needs_no_store(tmp_path):
+    report(out=tmp_path / "out", published=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"published.csv", "published.md", "published.tex"}
+    assert pd.read_csv(tmp_path / "out" / "published.csv", dtype=str, keep_default_na=False).equals(published())
+    assert "| 0.1445    | 0.4810 |" in (tmp_path / "out" / "published.md").read_text()
+
+
+def test_published_beside_ours(made, tmp_path):
+    report(made.uri, tmp_path / "out", published=True)
+    assert "Our Abs Rel" in (tmp_path / "out" / "published.md").read_text()
+    assert (tmp_path / "out" / "tables.md").is_file()
+
+
+def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
+    write_run(
+        store,
+        build({"data": {"dataset": "synthetic-outdoor"}, "loss": {"name": "si", "target": "ground_truth"}}),
+        Status("running"),
+        0,
+    )
+    report(store.uri, tmp_path / "out")
+    assert "1 running" in (tmp_path / "out" / "tables.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "STORE is needed"),
+        ({"study": "demo", "published": True}, "--study needs STORE"),
+        ({"store": "nowhere"}, "no such folder"),
+        ({"store": "store", "study": "dmeo"}, "did you mean demo"),
+        ({"store": "store", "out": "file"}, "--out file: is a file"),
+        ({"store": "store", "out": "file/below"}, "--out file/below: cannot be written"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(demo, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("kept")
+    with pytest.raises(UserError, match=message) as error:
+        report(**{"out": Path(arguments.pop("out", "out")), **arguments})
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "store"]
+    assert Path("file").read_text() == "kept"

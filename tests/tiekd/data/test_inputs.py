@@ -1,0 +1,116 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tiekd import presets
+from tiekd.config import build
+from tiekd.data import DATASETS, check_inputs, input_digests, open_frames
+from tiekd.errors import UserError
+from tiekd.teachers.maps import MapWriter
+
+VIEW = (352, 1216)
+
+
+def config_of(kitti, maps=None, **data):
+    """A run on a KITTI folder: TIE-KD with maps, else the baseline on ground truth."""
+    document = {"data": {"dataset": "kitti", "root": str(kitti.root)} | data}
+    if maps:
+        return build(document | {"teacher": {"name": "adabins", "maps": str(maps)}})
+    return build(document | {"loss": {"name": "si", "target": "ground_truth"}})
+
+
+def export(folder, keys, size=VIEW):
+    with MapWriter(folder, max_depth=80.0, made_by={}) as writer:
+        for key in keys:
+            writer.write(key, np.full(size, 7.0, np.float32))
+    return folder
+
+
+@pytest.fixture
+def complete(kitti):
+    """One training and one test frame."""
+    kitti.add(0)
+    kitti.write("train")
+    kitti.add(1, drive=2)
+    kitti.write("test")
+    return kitti
+
+
+def test_data_sets_are_those_of_the_presets():
+    assert DATASETS.keys() == presets.DATASETS.keys()
+
+
+def test_complete_inputs_pass(complete, tmp_path):
+    keys = open_frames(config_of(complete).data, "train").keys
+    check_inputs(config_of(complete))
+    check_inputs(config_of(complete, export(tmp_path / "maps", keys)))
+
+
+def test_both_splits_are_looked_at(complete):
+    (complete.root / "kitti_eigen_test.txt").unlink()
+    with pytest.raises(UserError, match=r"data.test_split .*kitti_eigen_test.txt: no such file"):
+        check_inputs(config_of(complete))
+
+
+def test_a_first_frame_that_cannot_be_used_is_refused(complete, save_image):
+    save_image(next((complete.root / "gt_depth/2000_01_01_drive_0002_sync").rglob("*.png")), np.ones((375, 1242), np.uint8))
+    with pytest.raises(UserError, match=r"needed a 16-bit grayscale PNG"):
+        check_inputs(config_of(complete))
+
+
+def test_the_first_depth_map_counts_even_if_other_frames_come_before(kitti, save_image):
+    kitti.add(0, labelled=False)
+    _, depth = kitti.add(1)
+    kitti.write("train")
+    save_image(depth, np.ones((375, 1242), np.uint8))
+    with pytest.raises(UserError, match=r"needed a 16-bit"):
+        open_frames(kitti.config(), "train").check()
+
+
+def test_a_crop_that_does_not_fit_is_refused(complete):
+    with pytest.raises(UserError, match=r"data.train_crop 384x704 exceeds what training sees of frame .*: 352x1216 px"):
+        check_inputs(config_of(complete, train_crop=[384, 704]))
+
+
+def test_ground_truth_must_be_there_to_evaluate_and_to_train_on_it(kitti, tmp_path):
+    kitti.add(0, labelled=False)
+    kitti.write("train")
+    kitti.add(1)
+    kitti.write("test")
+    with pytest.raises(UserError, match=r"data.train_split: none of its 1 frames has ground truth"):
+        check_inputs(config_of(kitti))
+    keys = open_frames(kitti.config(), "train").keys
+    check_inputs(config_of(kitti, export(tmp_path / "maps", keys)))  # a teacher needs no ground truth
+    kitti.add(1, labelled=False)
+    kitti.write("test")
+    with pytest.raises(UserError, match=r"data.test_split: none of its 1 frames has ground truth"):
+        check_inputs(config_of(kitti, tmp_path / "maps"))
+
+
+def test_every_training_frame_needs_a_map_of_its_size(complete, tmp_path):
+    keys = open_frames(config_of(complete).data, "train").keys
+    with pytest.raises(UserError, match=r"1 of 1 frames have no map"):
+        check_inputs(config_of(complete, export(tmp_path / "other", ["other"])))
+    with pytest.raises(UserError, match=r"teacher map of the wrong size: .* is 375x1242, expected the frame's 352x1216"):
+        check_inputs(config_of(complete, export(tmp_path / "uncropped", keys, (375, 1242))))
+    with pytest.raises(UserError, match=r"no such folder"):
+        check_inputs(config_of(complete, tmp_path / "nowhere"))
+
+
+def test_digests_are_of_all_that_is_read(complete, tmp_path):
+    keys = open_frames(config_of(complete).data, "train").keys
+    baseline, distilled = config_of(complete), config_of(complete, export(tmp_path / "a", keys))
+    assert input_digests(baseline).keys() == {"train", "test"}
+    digests = input_digests(distilled)
+    assert digests.keys() == {"train", "test", "teacher_maps"}
+    assert digests == input_digests(config_of(complete, export(tmp_path / "b", keys)))
+    other = input_digests(config_of(complete, export(tmp_path / "c", [*keys, "more"])))
+    assert {name for name in digests if digests[name] != other[name]} == {"teacher_maps"}
+    assert distilled.fingerprint(digests) != distilled.fingerprint(other)
+
+
+def test_inputs_are_looked_at_without_torch():
+    code = "import sys, tiekd.data, tiekd.data.check, tiekd.teachers.maps; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+
+from tiekd.data import open_frames
+from tiekd.errors import UserError
+
+ROW = "a/b_drive_0001_sync/0.png b_drive_0001_sync/0.png 721.5"
+
+
+@pytest.fixture
+def with_list(tmp_path, section):
+    """The KITTI section of a folder whose training list has the given content, as bytes."""
+
+    def write(content: bytes):
+        (tmp_path / "kitti_eigen_train.txt").write_bytes(content)
+        return section("kitti", root=str(tmp_path))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("a/1.png b/1.png", "found 2"),
+        ("a/1.p", "found 1"),
+        ("a/1.png b/1.png 721.5 extra", "found 4"),
+        ("a/1.png b/1.png focal", "no focal length"),
+        ("a/1.png b/1.png nan", "no focal length"),
+        ("a/1.png b/1.png -7", "no focal length"),
+        ("a/../../1.png b/1.png 7", "below its folder"),
+        ("/ b/1.png 7", "below its folder"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number(with_list, line, reason):
+    with pytest.raises(UserError) as caught:
+        open_frames(with_list(f"{ROW}\n\n{line}".encode()), "train")
+    message = str(caught.value)
+    assert "kitti_eigen_train.txt, line 3: " in message
+    assert reason in message
+    assert repr(line) in message
+    assert "0000000005.png 721.5377" in message  # what a row looks like
+    assert "\n" not in message
+
+
+def test_further_bad_lines_are_counted(with_list):
+    with pytest.raises(UserError, match=r"line 1: .*\(and 2 more such lines\)"):
+        open_frames(with_list(b"x\ny\nz\n"), "train")
+
+
+def test_a_missing_final_newline_and_a_short_focal_length_are_no_error(with_list):
+    assert len(open_frames(with_list(f"{ROW}\n{ROW[:-4]}".encode()), "train")) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_an_empty_list_is_refused(with_list, content):
+    with pytest.raises(UserError, match=r"the list is empty"):
+        open_frames(with_list(content), "train")
+
+
+def test_a_list_that_is_no_text_is_refused(with_list):
+    with pytest.raises(UserError, match=r"not a text file"):
+        open_frames(with_list(b"\x89PNG\xff\xfe"), "train")
+
+
+def test_a_missing_root_says_what_it_should_hold(section, tmp_path):
+    with pytest.raises(UserError, match=r"data.root is needed for kitti: .*input/.*gt_depth/"):
+        open_frames(section("kitti"), "train")
+    with pytest.raises(UserError, match=r"nowhere: no such folder; .*sync_depth_"):
+        open_frames(section("nyu", root=str(tmp_path / "nowhere")), "train")
+
+
+def test_a_missing_list_is_named(section, tmp_path):
+    with pytest.raises(UserError, match=r"data.test_split .*absent.txt: no such file"):
+        open_frames(section("kitti", root=str(tmp_path), test_split="absent.txt"), "test")
+    with pytest.raises(UserError, match=r"data.test_split is needed for kitti"):
+        open_frames(section("kitti", root=str(tmp_path), test_split=None), "test")
+
+
+def test_missing_files_are_counted_and_the_first_named(kitti):
+    paths = [kitti.add(number) for number in range(5)]
+    kitti.write()
+    for image, _ in paths[1:]:
+        image.unlink()
+    source = open_frames(kitti.config(), "train")
+    with pytest.raises(UserError, match=r"4 of 5 images are missing .*0000000001.png, .*0000000002.png, .*0000000003.png$"):
+        source.check()
+
+
+def test_missing_depth_maps_are_counted_among_those_that_are_listed(kitti):
+    _, depth = kitti.add(0)
+    kitti.add(1, labelled=False)
+    kitti.write()
+    depth.unlink()
+    source = open_frames(kitti.config(), "train")
+    with pytest.raises(UserError, match=r"1 of 1 depth maps are missing"):
+        source.check()
+    with pytest.raises(UserError, match=r"depth map .*0000000000.png: no such file"):
+        source.load(0)
+
+
+def test_a_frame_without_ground_truth_has_depth_zero(kitti):
+    kitti.add(0, labelled=False)
+    kitti.add(1)
+    kitti.write()
+    source = open_frames(kitti.config(), "train")
+    source.check()
+    assert source.unlabelled == 1
+    assert not source.load(0).depth_gt.any()
+    assert source.load(1).depth_gt.any()
+
+
+def test_an_eight_bit_depth_map_is_refused(kitti, save_image):
+    _, depth = kitti.add(0)
+    kitti.write()
+    save_image(depth, np.ones((375, 1242), np.uint8))
+    source = open_frames(kitti.config(), "train")
+    for look in (source.check, lambda: source.size(0)):
+        with pytest.raises(UserError, match=r"0000000000.png: needed a 16-bit grayscale PNG, found 8-bit grayscale .*mode L"):
+            look()
+
+
+def test_image_and_depth_must_have_one_size(kitti, save_image):
+    _, depth = kitti.add(0)
+    kitti.write()
+    save_image(depth, np.ones((370, 1224), np.uint16))
+    with pytest.raises(UserError, match=r"depth map of 370x1224 px for an image of 375x1242 px"):
+        open_frames(kitti.config(), "train").load(0)
+
+
+def test_a_broken_image_is_named(kitti):
+    image, _ = kitti.add(0)
+    kitti.add(1)
+    kitti.write()
+    image.write_bytes(image.read_bytes()[:2000])
+    source = open_frames(kitti.config(), "train")
+    with pytest.raises(UserError, match=r"image .*0000000000.png: cannot be read"):
+        source.load(0)
+    image.write_bytes(b"<html>")
+    with pytest.raises(UserError, match=r"not an image file"):
+        source.load(0)
+
+
+def test_only_the_first_frames_are_used(kitti):
+    for number in range(3):
+        kitti.add(number)
+    rows = kitti.rows
+    kitti.write()
+    kitti.rows = rows
+    kitti.write("test")
+    config = kitti.config(train_frames=2, test_frames=1)
+    assert [key[-1] for key in open_frames(config, "train").keys] == ["0", "1"]
+    assert len(open_frames(config, "test")) == 1
+    assert len(open_frames(kitti.config(train_frames=9), "train")) == 3
+
+
+def test_the_digest_is_of_the_rows_and_not_of_their_place_or_line_endings(with_list, tmp_path, section):
+    unix = open_frames(with_list(f"{ROW}\n{ROW[1:]}\n".encode()), "train").digest()
+    dos = open_frames(with_list(f"{ROW}\r\n{ROW[1:]}".encode()), "train").digest()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "other.txt").write_text(f"/{ROW}\n{ROW[1:]}\n")
+    moved = open_frames(section("kitti", root=str(elsewhere), train_split="other.txt"), "train").digest()
+    other_order = open_frames(with_list(f"{ROW[1:]}\n{ROW}\n".encode()), "train").digest()
+    fewer = open_frames(with_list(f"{ROW}\n".encode()), "train").digest()
+    assert unix == dos == moved
+    assert len({unix, other_order, fewer}) == 3

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+
+from tiekd.config import AugmentConfig
+from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, TrainTransform, normalise
+
+STILL = {"rotate_p": 0.0, "flip_p": 0.0, "colour_p": 0.0}
+
+
+def augmented(image: np.ndarray, depths: dict, crop: tuple, seed: int = 0, **settings):
+    torch.manual_seed(seed)
+    return TrainTransform(AugmentConfig(**STILL | settings), crop)(image, depths)
+
+
+def raw(image: torch.Tensor) -> torch.Tensor:
+    """A normalised image back on 0 .. 255."""
+    return image * torch.tensor(IMAGE_STD).view(3, 1, 1) + torch.tensor(IMAGE_MEAN).view(3, 1, 1)
+
+
+def smooth_frame(height: int = 60, width: int = 90) -> tuple[np.ndarray, dict]:
+    """An image whose red is the column and whose green is twice the row, and depth maps that hold the same."""
+    rows, columns = np.indices((height, width))
+    image = np.stack([columns, 2 * rows, np.full_like(rows, 50)], axis=-1).astype(np.uint8)
+    return image, {"depth_gt": 1 + columns.astype(np.float32), "depth_teacher": 1 + 2 * rows.astype(np.float32)}
+
+
+def test_normalise_is_zero_at_the_mean_and_one_a_deviation_above():
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[0, 0], image[1, 2] = (124, 116, 104), (182, 173, 161)
+    result = normalise(image)
+    assert (result.dtype, result.shape) == (torch.float32, (3, 2, 3))
+    torch.testing.assert_close(result[:, 0, 0], torch.zeros(3), atol=0.01, rtol=0)
+    torch.testing.assert_close(result[:, 1, 2], torch.ones(3), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_image_ground_truth_and_teacher_map_move_together(seed):
+    image, depths = smooth_frame()
+    image, depths = augmented(image, depths, (40, 60), seed, rotate_p=1.0, rotate_degrees=20.0, flip_p=0.5)
+    assert image.shape == (3, 40, 60)
+    assert depths["depth_gt"].shape == depths["depth_teacher"].shape == (1, 40, 60)
+    red, green, blue = raw(image)
+    inside = (blue > 49.5) & (depths["depth_gt"][0] > 0)
+    assert inside.float().mean() > 0.6
+    # Bilinear for the image and nearest for depths differ by half a pixel each way at most: 1 in red, 2 in green.
+    assert (red - (depths["depth_gt"][0] - 1))[inside].abs().max() <= 1.5
+    assert (green - (depths["depth_teacher"][0] - 1))[inside].abs().max() <= 3.0
+
+
+def test_depths_are_never_mixed_and_have_no_value_outside():
+    image, _ = smooth_frame()
+    two = np.where(np.indices((60, 90)).sum(0) % 2, 3.0, 70.0).astype(np.float32)
+    _, depths = augmented(image, {"depth_gt": two}, (60, 90), rotate_p=1.0, rotate_degrees=30.0)
+    assert set(depths["depth_gt"].unique().tolist()) == {0.0, 3.0, 70.0}
+
+
+def test_a_rotation_turns_by_no_more_than_asked():
+    image, _ = smooth_frame(61, 301)
+    columns = np.broadcast_to(np.arange(1, 302, dtype=np.float32), (61, 301)).copy()
+    lines = 1 + np.indices((61, 301))[0].astype(np.float32)
+    shifts = []
+    for seed in range(40):
+        _, depths = augmented(image, {"depth_gt": columns, "row": lines}, (61, 301), seed, rotate_p=1.0, rotate_degrees=2.5)
+        middle_row = depths["row"][0, 30]
+        shifts.append(float(middle_row[250] - middle_row[50]) / 200)
+    degrees = np.rad2deg(np.arctan(shifts))
+    assert np.abs(degrees).max() <= 2.5 + 0.3  # the rows are whole numbers
+    assert degrees.min() < -1.5
+    assert degrees.max() > 1.5
+
+
+def test_a_flip_mirrors_everything():
+    image, depths = smooth_frame()
+    mirrored, moved = augmented(image, depths, (60, 90), flip_p=1.0)
+    torch.testing.assert_close(mirrored, normalise(image).flip(-1))
+    for name, depth in depths.items():
+        torch.testing.assert_close(moved[name][0], torch.tensor(depth).flip(-1))
+
+
+def test_crops_are_everywhere_in_the_frame():
+    image, depths = smooth_frame()
+    corners = set()
+    for seed in range(300):
+        _, moved = augmented(image, depths, (56, 86), seed)
+        corners.add((int(moved["depth_teacher"][0, 0, 0] - 1) // 2, int(moved["depth_gt"][0, 0, 0]) - 1))
+    assert corners == {(top, left) for top in range(5) for left in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"gamma": (2.0, 2.0)}, lambda image: image**2 / 255),
+        ({"brightness": (1.5, 1.5)}, lambda image: image * 1.5),
+        ({"colour": (0.5, 0.5)}, lambda image: image * 0.5),
+    ],
+)
+def test_colour_changes_the_image_alone(settings, expected):
+    image, depths = smooth_frame(120, 200)
+    same = {"gamma": (1.0, 1.0), "brightness": (1.0, 1.0), "colour": (1.0, 1.0)}
+    result, moved = augmented(image, depths, (120, 200), colour_p=1.0, **same | settings)
+    wanted = expected(torch.tensor(image).permute(2, 0, 1).double()).clamp(0, 255)
+    torch.testing.assert_close(raw(result).double(), wanted, atol=1e-3, rtol=1e-4)
+    for name, depth in depths.items():
+        torch.testing.assert_close(moved[name][0], torch.tensor(depth))
+
+
+def test_channels_get_factors_of_their_own():
+    image = np.full((20, 20, 3), 100, np.uint8)
+    result, _ = augmented(image, {}, (20, 20), colour_p=1.0, gamma=(1.0, 1.0), brightness=(1.0, 1.0), colour=(0.8, 1.2))
+    channels = raw(result).mean(dim=(1, 2))
+    assert len(set(channels.round(decimals=2).tolist())) == 3
+    assert ((channels >= 80) & (channels <= 120)).all()
+
+
+@pytest.mark.parametrize("name", ["rotate_p", "flip_p", "colour_p"])
+def test_probabilities_are_kept(name):
+    image, depths = smooth_frame()
+    still, _ = augmented(image, depths, (60, 90))
+    changed = [not torch.equal(augmented(image, depths, (60, 90), seed, **{name: 0.3})[0], still) for seed in range(200)]
+    assert 0.2 < np.mean(changed) < 0.4

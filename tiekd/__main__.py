@@ -1,0 +1,51 @@
+"""The `tiekd` command: the method's verbs, and those that other packages add through the entry points `tiekd.commands`."""
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+
+from tiekd.commands import data, evaluate, run, teacher
+from tiekd.errors import StoreError, UserError
+
+USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+
+
+def build_app() -> typer.Typer:
+    """Every verb."""
+    app = typer.Typer(
+        help="Distributed hyperparameter and ablation studies of TIE-KD.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        rich_markup_mode=None,
+    )
+    app.command()(run.run)
+    app.command()(run.diff)
+    app.command()(evaluate.evaluate)
+    app.add_typer(teacher.app, name="teacher")
+    app.add_typer(data.app, name="data")
+    for entry in sorted(entry_points(group="tiekd.commands"), key=lambda entry: entry.name):
+        app.command(entry.name)(entry.load())
+    return app
+
+
+def main() -> None:
+    """Run the command. Exit code 0: done; 2: the user's mistake, told in one line; 1: a failure of the work itself."""
+    try:
+        build_app()()
+    except UserError as error:
+        sys.exit(_say(error, USER_MISTAKE))
+    except StoreError as error:
+        sys.exit(_say(error, FAILURE))
+    except KeyboardInterrupt:
+        sys.exit(_say("interrupted; the same command goes on from the last checkpoint", INTERRUPTED))
+
+
+def _say(message: object, code: int) -> int:
+    print(f"tiekd: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Depth bins and the Depth Probability Map (DPM).
+
+B: batch; K: bins; H, W: pixels. Depths are metres in float32.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+DENSITY_FLOOR = 1e-16  # 1/m; bins whose density lies below it take no part in the softmax
+
+
+@dataclass(frozen=True)
+class DepthBins:
+    """`n_bins` intervals that tile [min_depth, max_depth]; spacing in equal steps of depth, log depth or inverse depth."""
+
+    n_bins: int
+    min_depth: float
+    max_depth: float
+    spacing: Literal["uniform", "log", "inverse"] = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.n_bins < 2:
+            raise ValueError(f"n_bins counts bins and must be at least 2, got {self.n_bins}")
+        if not 0 < self.min_depth < self.max_depth:
+            raise ValueError(f"bins need 0 < min_depth < max_depth, got {self.min_depth} and {self.max_depth}")
+        if self.spacing not in _SPACINGS:
+            raise ValueError(f"spacing must be one of {', '.join(_SPACINGS)}, got {self.spacing!r}")
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """[K + 1] m, ascending."""
+        to_scale, from_scale = _SPACINGS[self.spacing]
+        ends = torch.tensor([self.min_depth, self.max_depth], dtype=torch.float64)
+        low, high = to_scale(ends).tolist()
+        edges = from_scale(torch.linspace(low, high, self.n_bins + 1, dtype=torch.float64))
+        edges[0], edges[-1] = self.min_depth, self.max_depth
+        return edges.float()
+
+    @cached_property
+    def centers(self) -> Tensor:
+        """[K] m, midpoints of the edges."""
+        edges = self.edges.double()
+        return ((edges[:-1] + edges[1:]) / 2).float()
+
+
+_SPACINGS = {
+    "uniform": (lambda depth: depth, lambda scale: scale),
+    "log": (torch.log, torch.exp),
+    "inverse": (lambda depth: -1 / depth, lambda scale: -1 / scale),
+}
+
+
+def target_dpm(depth_teacher: Tensor, bins: DepthBins, sigma: float, temperature: float = 1.0) -> Tensor:
+    """The teacher's depth as a distribution over bins (TIE-KD, the DPM).
+
+    The density of bin k is N(c_k; depth, sigma^2), in 1/m. Its softmax, after division by `temperature`, runs over the bins
+    whose density reaches 1e-16; the others get 0. The nearest bin always takes part, so that a depth far outside the bins,
+    or a sigma far below their width, still has a target.
+
+    depth_teacher [B, 1, H, W] m, sigma m. Returns [B, K, H, W], sums to 1 over K.
+    """
+    distance = bins.centers.to(depth_teacher).view(1, -1, 1, 1) - depth_teacher
+    squares = distance.square()
+    log_density = squares / (-2 * sigma**2) - math.log(sigma * math.sqrt(2 * math.pi))
+    far = log_density < math.log(DENSITY_FLOOR)
+    far.scatter_(1, squares.argmin(dim=1, keepdim=True), False)
+    # Clamped before the exponential: numbers below float32's normal range are slow, and masked below anyway.
+    density = log_density.clamp_min(math.log(DENSITY_FLOOR)).exp()
+    return torch.softmax((density / temperature).masked_fill(far, -math.inf), dim=1)
+
+
+def expected_depth(dpm: Tensor, bins: DepthBins) -> Tensor:
+    """sum_k p_k c_k: [B, K, H, W] to [B, 1, H, W] m."""
+    return torch.einsum("bkhw,k->bhw", dpm, bins.centers.to(dpm)).unsqueeze(1)

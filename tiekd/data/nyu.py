@@ -1,0 +1,20 @@
+"""NYU Depth v2, as the lists of BTS and its followers lay it out.
+
+root/nyu_train.txt                   image  ground truth  focal length; paths may begin with a slash
+root/<scene>/rgb_*.jpg               RGB
+root/<scene>/sync_depth_*.png        16-bit, value / 1000 = m
+"""
+
+from functools import partial
+
+from tiekd.data.frames import Box
+from tiekd.data.lists import Layout, open_list
+
+NYU = Layout(
+    root_holds="the split lists and a folder per scene with rgb_*.jpg and sync_depth_*.png (16-bit, value / 1000 = m)",
+    example="/kitchen_0028b/rgb_00045.jpg /kitchen_0028b/sync_depth_00045.png 518.8579",
+    depth_scale=1000.0,
+    train_border=Box(45, 43, 427, 565),  # the frames have a white border
+)
+
+nyu_frames = partial(open_list, layout=NYU)

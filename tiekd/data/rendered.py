@@ -1,0 +1,94 @@
+"""One frame of the embedded data sets: which it is decides all of it; a process renders each once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from numpy.random import Generator
+
+from tiekd.data.frames import Split
+from tiekd.data.raycast import Camera
+from tiekd.data.rendering import Scene, render
+from tiekd.data.rooms import indoor
+from tiekd.data.sensors import lidar, structured_light
+from tiekd.data.streets import outdoor
+from tiekd.images import Size
+
+RENDERER_VERSION = 1  # raise it when rendered frames change
+FRAMES_PER_SCENE = 4
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """A kind of scene, how it is photographed and how its depth is measured."""
+
+    compose: Callable[[Generator], Scene]
+    measure: Callable[[np.ndarray, Camera, Generator], np.ndarray]
+    focal: float  # of the camera, in image widths: as KITTI's and as NYU's
+
+
+FLAVOURS = {
+    "synthetic-outdoor": Flavour(outdoor, lidar, focal=0.58),
+    "synthetic-indoor": Flavour(indoor, structured_light, focal=0.81),
+}
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """One rendered frame."""
+
+    image: np.ndarray  # uint8 [H, W, 3]
+    depth_gt: np.ndarray  # float32 [H, W], m; as a sensor measures it, 0 where it does not
+    depth_exact: np.ndarray  # float32 [H, W], m; 0 for the sky
+
+    @property
+    def n_bytes(self) -> int:
+        return self.image.nbytes + self.depth_gt.nbytes + self.depth_exact.nbytes
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that the frames of a split depend on."""
+
+    dataset: str
+    split: Split
+    frame_size: Size
+    scene_seed: int
+
+    def render(self, index: int) -> Rendering:
+        """The frame at `index`; frames of one scene follow one another."""
+        flavour = FLAVOURS[self.dataset]
+        number, step = divmod(index, FRAMES_PER_SCENE)
+        entropy = [self.scene_seed, list(FLAVOURS).index(self.dataset), ("train", "test").index(self.split), number]
+        scene = flavour.compose(np.random.default_rng(entropy))
+        position, yaw, pitch = scene.camera(step)
+        camera = Camera(position, yaw, pitch, flavour.focal * self.frame_size[1], self.frame_size)
+        rng = np.random.default_rng([*entropy, step])
+        image, depth = render(scene, camera, rng)
+        return Rendering(image, flavour.measure(depth, camera, rng), depth)
+
+
+class FrameCache:
+    """Rendered frames of this process, the oldest leaving when they exceed a number of bytes."""
+
+    def __init__(self, limit: int):
+        self._limit, self._held = limit, 0
+        self._frames: dict[tuple[Spec, int], Rendering] = {}
+        self._lock = Lock()
+
+    def rendered(self, spec: Spec, index: int) -> Rendering:
+        found = self._frames.get((spec, index))
+        return found or self._keep((spec, index), spec.render(index))
+
+    def _keep(self, key: tuple[Spec, int], rendering: Rendering) -> Rendering:
+        with self._lock:
+            if key not in self._frames:
+                self._frames[key] = rendering
+                self._held += rendering.n_bytes
+            while self._held > self._limit:
+                self._held -= self._frames.pop(next(iter(self._frames))).n_bytes
+        return rendering
+
+
+CACHE = FrameCache(limit=2**28)

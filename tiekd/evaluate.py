@@ -1,0 +1,137 @@
+"""Named evaluation protocols, and one pass over a validation set."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from tiekd import presets
+from tiekd.config import DataConfig, RunConfig
+from tiekd.data import Frame, FrameSource
+from tiekd.data.transforms import normalise
+from tiekd.errors import UserError
+from tiekd.metrics import depth_metrics
+
+Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom and right exclusive
+Size = tuple[int, int]
+
+
+def garg_crop(size: Size) -> Box:
+    """The crop of Garg et al. 2016, as fractions of the image."""
+    height, width = size
+    rows = int(0.40810811 * height), int(0.99189189 * height)
+    return *rows, int(0.03594771 * width), int(0.96405229 * width)
+
+
+def eigen_nyu_crop(size: Size) -> Box:
+    """The crop of Eigen et al. 2014 on a 480 x 640 frame."""
+    if size != (480, 640):
+        raise UserError(f"protocol nyu-eigen is defined on 480 x 640 frames, got {size[0]} x {size[1]}")
+    return 45, 471, 41, 601
+
+
+def whole(size: Size) -> Box:
+    return 0, size[0], 0, size[1]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which pixels count: those inside a crop whose ground truth lies strictly between two depths."""
+
+    crop: Callable[[Size], Box]
+    of_full_frame: bool = False  # the crop refers to the frame before kb-crop
+    min_depth: float | None = None  # m; None: the data's own range
+    max_depth: float | None = None
+
+    def valid_mask(self, frame: Frame, data: DataConfig) -> np.ndarray:
+        """[H, W] bool over the frame's view."""
+        depth = frame.depth_gt
+        top, bottom, left, right = self.crop(frame.frame_size if self.of_full_frame else depth.shape)
+        if self.of_full_frame:
+            down, across = frame.origin
+            top, bottom, left, right = top - down, bottom - down, left - across, right - across
+        inside = np.zeros(depth.shape, dtype=bool)
+        inside[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+        low, high = self.min_depth or data.min_depth, self.max_depth or data.max_depth
+        return inside & (depth > low) & (depth < high)
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "adabins-kb-garg": Protocol(garg_crop, min_depth=1e-3, max_depth=80.0),
+    "bts-garg": Protocol(garg_crop, of_full_frame=True, min_depth=1e-3, max_depth=80.0),
+    "nyu-eigen": Protocol(eigen_nyu_crop, min_depth=1e-3, max_depth=10.0),
+    "none": Protocol(whole),
+}
+assert set(PROTOCOLS) == set(presets.PROTOCOLS)
+
+
+@torch.inference_mode()
+def predict_depth(student: nn.Module, image: Tensor, data: DataConfig, flip_tta: bool) -> Tensor:
+    """Depth of a batch, clamped to the data's range; with `flip_tta` the mean with the mirrored image's, flipped back.
+
+    image [B, 3, H, W], normalised. Returns [B, 1, H, W] m.
+    """
+    batch = torch.cat([image, image.flip(-1)]) if flip_tta else image
+    depth = student(batch).depth.clamp(data.min_depth, data.max_depth)
+    if not flip_tta:
+        return depth
+    straight, mirrored = depth.chunk(2)
+    return (straight + mirrored.flip(-1)) / 2
+
+
+def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol: str) -> dict[str, Any]:
+    """One row of images.parquet: valid pixels, metrics, and the range of the prediction. depth_pred [H, W] m."""
+    valid = PROTOCOLS[protocol].valid_mask(frame, data)
+    return {
+        "n_valid": int(valid.sum()),
+        **depth_metrics(torch.from_numpy(depth_pred), torch.from_numpy(frame.depth_gt), torch.from_numpy(valid)),
+        "depth_min": float(depth_pred.min()),
+        "depth_max": float(depth_pred.max()),
+    }
+
+
+def evaluate(
+    student: nn.Module, config: RunConfig, source: FrameSource, device: torch.device, indices: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Rows of images.parquet for the frames at `indices`, each scored once by the config's protocol."""
+    student.eval()
+    rows = []
+    for batch in _batches(source, indices, config):
+        images = torch.stack([normalise(frame.image) for _, frame in batch]).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
+            depths = predict_depth(student, images, config.data, config.evaluation.flip_tta)
+        for (index, frame), depth in zip(batch, depths[:, 0].float().cpu().numpy(), strict=True):
+            row = {"image": source.keys[index], "group": source.group(index)}
+            rows.append(row | score_image(depth, frame, config.data, config.evaluation.protocol))
+    return rows
+
+
+def _batches(source: FrameSource, indices: Sequence[int], config: RunConfig) -> Iterator[list[tuple[int, Frame]]]:
+    """Frames in order, together as long as they are of one size."""
+    frames = DataLoader(_Indexed(source), None, sampler=indices, num_workers=config.execution.data_workers)
+    batch: list[tuple[int, Frame]] = []
+    for index, frame in frames:
+        if batch and (len(batch) == config.optim.batch_size or frame.image.shape != batch[0][1].image.shape):
+            yield batch
+            batch = []
+        batch.append((index, frame))
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Indexed(Dataset):
+    source: FrameSource
+
+    def __getitem__(self, index: int) -> tuple[int, Frame]:
+        return index, self.source.load(index)
+
+
+def is_constant(rows: list[dict[str, Any]]) -> bool:
+    """Whether every prediction is one depth all over: a training that failed silently."""
+    return all(math.isclose(row["depth_min"], row["depth_max"], rel_tol=1e-3) for row in rows)

@@ -1,0 +1,105 @@
+"""Image files: RGB as uint8, depth as 16-bit PNG. What cannot be read is a `UserError` that names the file."""
+
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tiekd.errors import UserError
+
+Size = tuple[int, int]  # height, width in px
+
+SIXTEEN_BIT = ("I;16", "I;16B", "I")  # Pillow's modes of a 16-bit grayscale PNG, which differ between its releases
+EIGHT_BIT = {"1": "1-bit", "L": "8-bit grayscale", "P": "8-bit palette", "RGB": "RGB", "RGBA": "RGBA", "LA": "8-bit with alpha"}
+
+
+class MissingFile(UserError):
+    """A file that should be there is not."""
+
+
+def pixels(size: Size) -> str:
+    """A size as people write it: 352x1216."""
+    return f"{size[0]}x{size[1]}"
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3]."""
+    with _opened(path, "image") as image:
+        return np.array(image.convert("RGB"))
+
+
+def read_uint16(path: Path, what: str) -> np.ndarray:
+    """uint16 [H, W] of a 16-bit grayscale PNG; `what` it is, for messages ("depth map", "teacher map")."""
+    with _opened_uint16(path, what) as image:
+        return np.array(image).astype(np.uint16)
+
+
+def rgb_size(path: Path) -> Size:
+    """Height and width from the header alone."""
+    with _opened(path, "image") as image:
+        return image.height, image.width
+
+
+def uint16_size(path: Path, what: str) -> Size:
+    """Height and width from the header alone, of a 16-bit grayscale PNG."""
+    with _opened_uint16(path, what) as image:
+        return image.height, image.width
+
+
+def missing_files(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of `names` (paths below `folder`) that are not there.
+
+    One listing per folder: a few hundred instead of a stat for each of some 50,000 files.
+    """
+    below = defaultdict(list)
+    for name in names:
+        parent, _, file = name.rpartition("/")
+        below[parent].append(file)
+    missing = []
+    for parent, files in below.items():
+        place = folder / parent
+        present = set(os.listdir(place)) if place.is_dir() else set()
+        missing += [f"{parent}/{file}".lstrip("/") for file in files if file not in present]
+    return missing
+
+
+def encode_png(array: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] or uint16 [H, W] as a PNG; a low compression level, since depth hardly shrinks further."""
+    return _encoded(array, format="PNG", compress_level=3)
+
+
+def encode_jpeg(array: np.ndarray) -> bytes:
+    return _encoded(array, format="JPEG", quality=95)
+
+
+def _encoded(array: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, **options)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise MissingFile(f"{what} {path}: no such file") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{what} {path}: not an image file") from None
+    except (OSError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
+        raise UserError(f"{what} {path}: cannot be read: {error}") from None
+
+
+@contextmanager
+def _opened_uint16(path: Path, what: str) -> Iterator[Image.Image]:
+    with _opened(path, what) as image:
+        if image.mode not in SIXTEEN_BIT:
+            found = EIGHT_BIT.get(image.mode, image.mode)
+            raise UserError(f"{what} {path}: needed a 16-bit grayscale PNG, found {found} (Pillow mode {image.mode})")
+        yield image

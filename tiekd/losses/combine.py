@@ -1,0 +1,52 @@
+"""Named parts, weighted and summed."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from tiekd.students.student import Prediction
+
+AllSum = Callable[[Tensor], Tensor]  # sums a tensor over ranks, differentiably; the identity in one process
+
+
+def alone(tensor: Tensor) -> Tensor:
+    """The sum over ranks of a single process."""
+    return tensor
+
+
+class Part(Protocol):
+    """One term. Means are over the valid pixels of all ranks, so the number of ranks changes neither value nor gradient."""
+
+    def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
+        """target [B, 1, H, W] m, valid [B, 1, H, W] bool. Returns a scalar; 0 where nothing is valid."""
+        ...
+
+
+class Weighted(NamedTuple):
+    weight: float
+    part: Part
+
+
+class DistillLoss:
+    """The weighted sum of parts against one depth target."""
+
+    def __init__(self, parts: dict[str, Weighted], min_depth: float, max_depth: float):
+        self.parts, self.min_depth, self.max_depth = parts, min_depth, max_depth
+
+    def __call__(self, prediction: Prediction, target: Tensor, all_sum: AllSum = alone) -> dict[str, Tensor]:
+        """Each part unweighted under its name, and the weighted sum as "loss".
+
+        target [B, 1, H, W] m; a pixel takes part where min_depth < target <= max_depth.
+        """
+        valid = (target > self.min_depth) & (target <= self.max_depth)
+        values = {name: part(prediction, target, valid, all_sum) for name, (_, part) in self.parts.items()}
+        total = sum(self.parts[name].weight * value for name, value in values.items())
+        return {**values, "loss": total}
+
+
+def masked_mean(values: Tensor, mask: Tensor, all_sum: AllSum) -> Tensor:
+    """Mean of `values` where `mask`, over all ranks; 0 where the mask is empty."""
+    count = all_sum(mask.sum().to(values.dtype))
+    total = all_sum(values.masked_fill(~mask, 0).sum())
+    return total / count.clamp_min(1)

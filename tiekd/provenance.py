@@ -1,0 +1,51 @@
+"""Where a number came from: code, versions, hardware."""
+
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARIES = ("tiekd", "torch", "torchvision", "timm", "ray", "optuna", "numpy", "pandas", "pyarrow")
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Commit and uncommitted changes of the code, library versions, and the machine."""
+    return {
+        **code_state(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
+        "hardware": {
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        },
+        "host": socket.gethostname(),
+    }
+
+
+def code_state() -> dict[str, str]:
+    """The commit, and a hash of the uncommitted difference ("" when clean); both "" outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("diff", "HEAD") if commit else ""
+    return {"git_commit": commit, "dirty": hashlib.sha256(changes.encode()).hexdigest()[:12] if changes else ""}
+
+
+def _git(*words: str) -> str:
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,83 @@
+"""One run from its config to its place in the store, whatever happens on the way."""
+
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+
+import pandas as pd
+
+from tiekd.checkpoint import pack_student
+from tiekd.config import RunConfig
+from tiekd.data import check_inputs, input_digests
+from tiekd.distill import describe, distill
+from tiekd.errors import DivergedError
+from tiekd.provenance import provenance
+from tiekd.runtime import Runtime
+from tiekd.store import FINISHED, RunRecord, RunStore, Status
+from tiekd.students.encoders import check_encoder
+
+METHOD_VERSION = "1"  # raised by hand when the same config would give other numbers
+
+
+def run_id_of(config: RunConfig) -> str:
+    """The run's identity: what is computed, the digests of what it reads, and the method's version.
+
+    Raises UserError when an input is missing.
+    """
+    return config.fingerprint({**input_digests(config), "method_version": METHOD_VERSION})
+
+
+def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:
+    """Compute a run unless the store already holds it; go on from its checkpoint when there is one.
+
+    Mistakes that show before the work begins raise UserError and write nothing. A failure of the work itself is recorded with
+    its cause and returned, not raised.
+    """
+    check_inputs(config)
+    check_encoder(config.student)
+    record = store.run(run_id_of(config))
+    known = record.status()
+    if known.state in FINISHED:
+        return known
+    runtime = make_runtime(record)
+    started = Status("running", epochs=config.optim.epochs, host=socket.gethostname(), started=time.time())
+    record.write_config(config)
+    record.write_status(started)
+    try:
+        ended = _compute(config, record, runtime, started)
+    except DivergedError as error:
+        ended = replace(started, state="diverged", cause=str(error), updated=time.time())
+    except Exception as error:
+        record.write_file("error.txt", traceback.format_exc().encode())
+        ended = replace(started, state="failed", cause=one_line(error), updated=time.time())
+    record.write_status(ended)
+    return ended
+
+
+def _compute(config: RunConfig, record: RunRecord, runtime: Runtime, started: Status) -> Status:
+    begun = time.perf_counter()
+    spent = sum(row["seconds"] for row in (runtime.resume() or {}).get("epochs", []))
+    record.write_json("provenance.json", provenance(runtime.device) | {"inputs": input_digests(config)})
+    result = distill(config, runtime)
+    seconds = spent + time.perf_counter() - begun
+    record.write_table("images.parquet", pd.DataFrame(result.images))
+    record.write_file("student.safetensors", pack_student(result.student, config))
+    record.write_json(
+        "summary.json",
+        {
+            "run_id": record.run_id,
+            **describe(config, result),
+            "wall_seconds": seconds,
+            "device_seconds": seconds * runtime.world_size,
+        },
+    )
+    state, cause = ("constant", "every prediction is one depth all over") if result.constant else ("done", "")
+    return replace(started, state=state, cause=cause, epoch=config.optim.epochs, updated=time.time())
+
+
+def one_line(error: BaseException) -> str:
+    """An error as its type and message on one line."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

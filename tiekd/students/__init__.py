@@ -1,0 +1,26 @@
+"""Students: an encoder, a decoder and a head.
+
+To add one: name its encoder and widths in `tiekd.presets.STUDENTS`; a new architecture adds its builder here.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from tiekd.config import RunConfig
+from tiekd.presets import STUDENTS as PRESETS
+from tiekd.students.student import DepthStudent, Prediction, build_depth_student
+
+STUDENTS: dict[str, Callable[[RunConfig], DepthStudent]] = dict.fromkeys(PRESETS, build_depth_student)
+
+
+def build_student(config: RunConfig) -> DepthStudent:
+    """The student of a run, on the CPU, initialised from PyTorch's global generator."""
+    return STUDENTS[config.student.name](config)
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+__all__ = ["STUDENTS", "DepthStudent", "Prediction", "build_student", "count_parameters"]

@@ -1,0 +1,51 @@
+"""The decoder of the published students, after DenseDepth (Alhashim & Wonka 2018)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3x3 convolutions with bias and ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1),
+            nn.ReLU(inplace=True),
+        )
+
+
+def resize(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Bilinear, corners aligned as in the published decoder; the same tensor when the size already fits."""
+    return maps if maps.shape[-2:] == tuple(size) else F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+class DenseDepthDecoder(nn.Module):
+    """Features of several strides to one map at the input's size.
+
+    channels_in: the encoder's widths, finest first; reductions: their strides; widths: the decoder's, deepest first.
+    """
+
+    def __init__(self, channels_in: list[int], reductions: list[int], widths: tuple[int, ...]):
+        super().__init__()
+        deepest_first = channels_in[::-1]
+        self.bottleneck = nn.Conv2d(deepest_first[0], widths[0], 1)
+        self.merges = nn.ModuleList(
+            DoubleConv(below + skip, width)
+            for below, skip, width in zip(widths[:-1], deepest_first[1:], widths[1:], strict=True)
+        )
+        doublings = max(reductions[0].bit_length() - 1, 0)
+        self.upsamples = nn.ModuleList(DoubleConv(widths[-1], widths[-1]) for _ in range(doublings))
+        self.channels_out = widths[-1]
+
+    def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """features: [B, C_i, H_i, W_i], finest first. Returns [B, channels_out, *size]."""
+        *skips, deepest = features
+        x = self.bottleneck(deepest)
+        for merge, skip in zip(self.merges, reversed(skips), strict=True):
+            x = merge(torch.cat([resize(x, skip.shape[-2:]), skip], dim=1))
+        for upsample in self.upsamples:
+            x = upsample(resize(x, (x.shape[-2] * 2, x.shape[-1] * 2)))
+        return resize(x, size)

@@ -1,0 +1,47 @@
+"""Encoders: any timm model that gives features at several strides."""
+
+import difflib
+
+import timm
+from torch import nn
+
+from tiekd.config import StudentConfig
+from tiekd.errors import UserError
+
+
+def check_encoder(config: StudentConfig) -> None:
+    """Raise UserError unless timm knows the encoder."""
+    if not timm.is_model(config.encoder):
+        models = timm.list_models()
+        near = difflib.get_close_matches(config.encoder, models, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"student.encoder: unknown {config.encoder!r}; {hint}valid: the {len(models)} of timm.list_models()")
+
+
+def build_encoder(config: StudentConfig) -> nn.Module:
+    """A timm `features_only` model whose levels are `config.levels`, finest first.
+
+    Raises UserError for a name timm does not know, levels it does not have, or weights that cannot be fetched.
+    """
+    check_encoder(config)
+    name = config.encoder
+    options = {} if config.output_stride == 32 else {"output_stride": config.output_stride}
+    try:
+        return timm.create_model(name, features_only=True, out_indices=config.levels, pretrained=config.pretrained, **options)
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError, OSError) as error:
+        if config.pretrained and _offline(error):
+            raise UserError(
+                f"student.pretrained: the weights of {name} could not be fetched ({type(error).__name__}); "
+                "connect to the network, fill the Hugging Face cache, or set student.pretrained=false"
+            ) from None
+        raise UserError(
+            f"student.encoder {name!r} does not work with levels {list(config.levels)} and output_stride "
+            f"{config.output_stride}: {type(error).__name__}: {' '.join(str(error).split()) or 'refused by timm'}"
+        ) from None
+
+
+def _offline(error: BaseException) -> bool:
+    names = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None}
+    return bool(names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "URLError"}) or isinstance(
+        error, OSError
+    )
