@@ -76,7 +76,7 @@ def make_plan(cells: list[Cell], store: RunStore, retry_failed: bool = False) ->
     """Look up every cell; inputs that several cells share are checked once."""
     checked: dict[str, str] = {}
     planned = [_look_up(cell, store, checked) for cell in cells]
-    return Plan(planned, retry_failed, _seconds_by_kind(planned, store))
+    return Plan(planned, retry_failed, _seconds_by_kind(planned))
 
 
 def _look_up(cell: Cell, store: RunStore, checked: dict[str, str]) -> PlannedCell:
@@ -104,13 +104,12 @@ def kind_of(config: RunConfig) -> str:
     return str((config.data, config.student, config.bins.n_bins, config.optim.epochs, config.optim.batch_size))
 
 
-def _seconds_by_kind(planned: list[PlannedCell], store: RunStore) -> dict[str, float]:
+def _seconds_by_kind(planned: list[PlannedCell]) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for c in planned:
         kind = kind_of(c.cell.config)
         if c.status.state == "done" and kind not in seconds:
-            summary = store.run(c.run_id).read_json("summary.json") or {}
-            seconds[kind] = summary.get("device_seconds", 0.0)
+            seconds[kind] = c.status.device_seconds
     return seconds
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from ray import tune
 from torch import Tensor, nn
 
-from tiekd.metrics import METRICS
+from tiekd.presets import METRICS
 from tiekd.runtime import LocalRuntime, Row
 
 

@@ -10,7 +10,7 @@ from tiekd.store import RunStore
 
 
 def read_status(store: RunStore) -> dict[str, Any]:
-    """Runs by state, the runs behind each cause, and device-hours of finished runs."""
+    """Runs by state, the runs behind each cause, and device-hours."""
     states: Counter[str] = Counter()
     causes: dict[str, list[str]] = defaultdict(list)
     seconds = 0.0
@@ -19,7 +19,7 @@ def read_status(store: RunStore) -> dict[str, Any]:
         states[status.state] += 1
         if status.cause:
             causes[f"{status.state}: {status.cause}"].append(record.run_id)
-        seconds += (record.read_json("summary.json") or {}).get("device_seconds", 0.0)
+        seconds += status.device_seconds
     return {
         "store": store.uri,
         "runs": sum(states.values()),

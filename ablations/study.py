@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from tiekd.config import Section, explain, read_document, with_values
 from tiekd.errors import UserError
-from tiekd.metrics import METRICS
+from tiekd.presets import METRICS
 
 Levels = list[str | int | float | bool | None] | dict[str, dict[str, Any]]
 Factors = dict[str, Levels]

@@ -90,7 +90,11 @@ def report_markdown(collected: Collected, shown: list[Shown], command: str) -> s
         frame, lines = laid_out(item.table, compact), _bullets(notes(item.table, collected.images))
         parts += [f"## {markdown_text(item.heading)}", markdown_table(frame), lines]
         parts += [f"![{caption}](figures/{file.name})\n\n*{caption}*" for file, caption in item.figures]
-    parts += ["All metrics and the runs of each row: [tables.md](tables.md).", "## Failures", _failures(collected.runs)]
+    parts += [
+        "All metrics and the runs of each row: [tables.md](tables.md).",
+        "## Runs without a number",
+        _failures(collected.runs),
+    ]
     return "\n\n".join([*parts, "## Provenance", _provenance(collected), f"Made by:\n\n```\n{command}\n```\n"])
 
 

@@ -31,16 +31,17 @@ def small_multiples(data: pd.DataFrame, xlabel: str, ylabel: str, draw: Callable
     columns = min(_COLUMNS, len(groups))
     rows = math.ceil(len(groups) / columns)
     lines = max(sum(_wrapped(name).count("\n") + 1 for name in part["series"].unique()) for _, part in groups)
-    figure = Figure(figsize=(1 + 3.6 * columns, 0.6 + rows * (2.7 + 0.17 * lines)), layout="constrained")
+    figure = Figure(figsize=(1 + 3.6 * columns, 0.4 + rows * (2.9 + 0.17 * lines)), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    figure.supxlabel(xlabel, fontsize="medium")
     figure.supylabel(ylabel, fontsize="medium")
     for axes, (title, part) in zip(grid.flat, groups, strict=False):
         draw(axes, part)
         axes.set_title(title, fontsize="medium", loc="left")
+        axes.set_xlabel(xlabel)
         axes.tick_params(labelbottom=True)
         handles, names = axes.get_legend_handles_labels()
-        axes.legend(handles, map(_wrapped, names), loc="upper center", bbox_to_anchor=(0.5, -0.12), fontsize="small")
+        if handles:
+            axes.legend(handles, map(_wrapped, names), loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize="small")
     for axes in grid.flat[len(groups) :]:
         axes.set_visible(False)
     return figure

@@ -94,7 +94,6 @@ def read_run(record: RunRecord, with_config: bool = True) -> StoredRun:
             raise ValueError(unknown("status.json: state", status.state, STATES))
         done = status.state == "done"
         summary, provenance = (dict(record.read_json(f"{name}.json") or {}) for name in ("summary", "provenance"))
-        seconds = summary.get("device_seconds", provenance.get("device_seconds"))
         return StoredRun(
             record.run_id,
             status,
@@ -102,7 +101,7 @@ def read_run(record: RunRecord, with_config: bool = True) -> StoredRun:
             metrics=_metrics(summary) if done else {},
             protocol=str(summary.get("protocol", "")),
             n_images=int(summary["n_images"]) if "n_images" in summary else None,
-            device_seconds=None if seconds is None else float(seconds),
+            device_seconds=status.device_seconds,
             provenance=provenance,
             epochs=record.read_table("epochs.parquet"),
             images=record.read_table("images.parquet") if done else None,

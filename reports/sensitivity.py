@@ -48,13 +48,13 @@ def draw_sensitivity(data: pd.DataFrame) -> Figure:
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
         for name, rows in part.groupby("series", sort=False):
-            joined = style[name] | ({"linestyle": "none"} if name == TRIALS else {})
-            means = rows.groupby("value")[MAIN_METRIC].mean()
             axes.plot(rows["value"], rows[MAIN_METRIC], **style[name] | {"linestyle": "none"}, markersize=4, alpha=0.7)
-            axes.plot(means.index, means, **joined, markersize=2, label=name)
+            if name != TRIALS:
+                means = rows.groupby("value")[MAIN_METRIC].mean()
+                axes.plot(means.index, means, **style[name], markersize=2, label=name)
         scale(axes, "x", data["value"])
         scale(axes, "y", data[MAIN_METRIC])
-        if len(levels) <= _MOST_TICKS:
+        if len(levels) <= _MOST_TICKS and TRIALS not in style:
             axes.set_xticks(levels, [f"{level:g}" for level in levels])
 
     return small_multiples(data, xlabel, f"{METRIC_LABELS[MAIN_METRIC]} (lower is better)", draw)

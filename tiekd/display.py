@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tiekd.metrics import METRICS
+from tiekd.presets import METRICS
 from tiekd.store import RunRecord, Status
 
 REFRESH_S = 0.2

@@ -58,11 +58,12 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
 
     images: list[Row] = []
     for epoch in range(len(epochs) + 1, config.optim.epochs + 1):
+        started = time.perf_counter()
         row = train_epoch(epoch, model, loss, loader, optimizer, config, runtime)
         if epoch % config.evaluation.every == 0 or epoch == config.optim.epochs:
             images = validate(student, config, test, runtime)
             row |= mean_metrics(images)
-        epochs.append(row)
+        epochs.append(row | {"seconds": time.perf_counter() - started})
         runtime.report(epochs, {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs})
 
     images = images or validate(student, config, test, runtime)
@@ -94,23 +95,21 @@ def train_epoch(
     config: RunConfig,
     runtime: Runtime,
 ) -> Row:
-    """One pass over the training frames. Returns the epoch's row: mean loss and parts, learning rate, speed."""
+    """One pass over the training frames. Returns the epoch's row: mean loss and parts, last learning rate."""
     loader.batch_sampler.set_epoch(epoch)
     # Layers that draw (dropout) depend on the epoch and not on what ran before, so a resumed run draws the same.
     torch.manual_seed(derive_seed(config.seed, epoch, runtime.rank))
     model.train()
     per_epoch, steps = len(loader), len(loader) * config.optim.epochs
     log = StepLog((epoch - 1) * per_epoch)
-    started = time.perf_counter()
     for step, batch in enumerate(loader, start=(epoch - 1) * per_epoch):
         lr = one_cycle(step, steps, config.optim)
         set_learning_rate(optimizer, lr)
         log.add(train_step(model, loss, batch, optimizer, config, runtime), lr)
         runtime.step(step + 1, steps)
     means = log.means()
-    seconds = time.perf_counter() - started
     parts = {f"part_{name}": means[name] for name in loss.parts}
-    return {"epoch": epoch, "step": epoch * per_epoch, "lr": lr, "loss": means["loss"], **parts, "seconds": seconds}
+    return {"epoch": epoch, "step": epoch * per_epoch, "lr": lr, "loss": means["loss"], **parts}
 
 
 def train_step(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
+from tiekd.presets import METRICS
 
 
 def depth_metrics(depth_pred: Tensor, depth_gt: Tensor, valid_mask: Tensor) -> dict[str, float]:

@@ -115,6 +115,8 @@ LOSS_LABELS = {
 
 BACKBONE_LABELS = {"mobilenetv2": "MobileNetV2", "resnet18": "ResNet18", "resnet50": "ResNet50"}
 
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
+
 PROTOCOLS = ("adabins-kb-garg", "bts-garg", "nyu-eigen", "none")
 
 

@@ -15,7 +15,7 @@ from tiekd.distill import describe, distill
 from tiekd.errors import DivergedError
 from tiekd.provenance import provenance
 from tiekd.runtime import Runtime
-from tiekd.store import FINISHED, RunRecord, RunStore, Status
+from tiekd.store import FINISHED, RunRecord, RunStore, State, Status
 from tiekd.students.encoders import check_encoder
 
 METHOD_VERSION = "1"  # raised by hand when the same config would give other numbers
@@ -46,35 +46,28 @@ def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRec
     record.write_config(config)
     record.write_status(started)
     try:
-        ended = _compute(config, record, runtime, started)
+        state, cause = _compute(config, record, runtime)
     except DivergedError as error:
-        ended = replace(started, state="diverged", cause=str(error), updated=time.time())
+        state, cause = "diverged", str(error)
     except Exception as error:
         record.write_file("error.txt", traceback.format_exc().encode())
-        ended = replace(started, state="failed", cause=one_line(error), updated=time.time())
+        state, cause = "failed", one_line(error)
+    ended = replace(record.status(), state=state, cause=cause, updated=time.time())
     record.write_status(ended)
     return ended
 
 
-def _compute(config: RunConfig, record: RunRecord, runtime: Runtime, started: Status) -> Status:
-    begun = time.perf_counter()
-    spent = sum(row["seconds"] for row in (runtime.resume() or {}).get("epochs", []))
-    record.write_json("provenance.json", provenance(runtime.device) | {"inputs": input_digests(config)})
+def _compute(config: RunConfig, record: RunRecord, runtime: Runtime) -> tuple[State, str]:
+    """Train, evaluate and store the outcome; the run's state and its cause."""
+    origin = provenance(runtime.device) | {"inputs": input_digests(config)}
+    record.write_json("provenance.json", origin)
     result = distill(config, runtime)
-    seconds = spent + time.perf_counter() - begun
     record.write_table("images.parquet", pd.DataFrame(result.images))
     record.write_file("student.safetensors", pack_student(result.student, config))
-    record.write_json(
-        "summary.json",
-        {
-            "run_id": record.run_id,
-            **describe(config, result),
-            "wall_seconds": seconds,
-            "device_seconds": seconds * runtime.world_size,
-        },
-    )
-    state, cause = ("constant", "every prediction is one depth all over") if result.constant else ("done", "")
-    return replace(started, state=state, cause=cause, epoch=config.optim.epochs, updated=time.time())
+    record.write_json("summary.json", {"run_id": record.run_id, **describe(config, result)})
+    spent = record.status().device_seconds
+    record.write_json("provenance.json", origin | {"device_seconds": spent, "wall_seconds": spent / runtime.world_size})
+    return ("constant", "every prediction is one depth all over") if result.constant else ("done", "")
 
 
 def one_line(error: BaseException) -> str:

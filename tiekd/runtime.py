@@ -81,7 +81,9 @@ class LocalRuntime:
     def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
         self._record.write_table("epochs.parquet", pd.DataFrame(epochs))
         self._record.write_file(CHECKPOINT, pack_state(state))
-        self._record.write_status(replace(self._record.status(), epoch=len(epochs), updated=time.time()))
+        spent = sum(row["seconds"] for row in epochs) * self.world_size
+        status = replace(self._record.status(), epoch=len(epochs), device_seconds=spent, updated=time.time())
+        self._record.write_status(status)
         if self._display:
             self._display(epoch=epochs[-1])
 

@@ -27,6 +27,8 @@ from tiekd.config import RunConfig, build
 from tiekd.errors import StoreError, UserError
 from tiekd.files import write_atomically
 
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader in C, where PyYAML was built with it
+
 State = Literal["done", "failed", "diverged", "constant", "running", "missing"]
 STATES: tuple[str, ...] = get_args(State)
 FINISHED = ("done", "diverged", "constant")  # computing again would give the same; "failed" may not
@@ -40,6 +42,7 @@ class Status:
     cause: str = ""
     epoch: int = 0  # epochs finished
     epochs: int = 0  # epochs asked for
+    device_seconds: float = 0.0  # spent so far, over all workers and interruptions
     host: str = ""
     started: float = 0.0
     updated: float = field(default_factory=time.time)
@@ -178,7 +181,7 @@ class RunRecord:
 
     def config(self) -> RunConfig | None:
         content = self.store.read_bytes(f"{self.folder}/config.yaml")
-        return None if content is None else build(yaml.safe_load(content), source=f"{self.folder}/config.yaml")
+        return None if content is None else build(yaml.load(content, _SafeLoader), source=f"{self.folder}/config.yaml")
 
     def write_config(self, config: RunConfig) -> None:
         self.write_file("config.yaml", yaml.safe_dump(config.document(), sort_keys=False).encode())

@@ -16,12 +16,6 @@ def config_of(**changes):
     return build(with_values(BASE, changes))
 
 
-def test_metrics_are_those_that_training_stores():
-    from tiekd.metrics import METRICS as STORED
-
-    assert METRICS == STORED
-
-
 def test_setting_types_cover_every_setting():
     assert set(flatten(config_of().document())) == set(SETTING_TYPES)
     assert (SETTING_TYPES["data.train_frames"], SETTING_TYPES["student.output_stride"]) == ("Int64", "Int64")
