@@ -155,7 +155,7 @@ def test_notes_say_when_significance_is_out_of_reach(store):
     assert "p < 0.05 cannot be reached with 5 seeds" in five
     assert "2/2^5 = 0.0625" in five
     assert "cannot be reached" not in six
-    assert "3 test images per run, of which 1 without valid ground truth" in six
+    assert "mean over 3 test images; images left out for want of valid ground truth: 1" in six
 
 
 def test_notes_count_the_tests_that_holm_corrects_for(table, store):
