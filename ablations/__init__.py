@@ -11,6 +11,8 @@ RAY_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Epochs without validation and trials that failed report no metric.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Ctrl-C ends the command; Tune would return instead, as if the trials it broke off had been stopped by their scheduler.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 if "ray" not in sys.modules:
     for name, value in RAY_SETTINGS.items():

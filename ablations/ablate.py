@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ablations.plan import Plan, make_plan, study_record
@@ -26,27 +28,39 @@ class Prepared:
 
     study: Study
     store: RunStore
-    cells: list[Cell]
-    plan: Plan
+    whole: Plan  # all of the study's cells: what the store keeps of it
+    chosen: list[Cell]  # those of this launch
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of this launch's cells."""
+        chosen = {id(cell) for cell in self.chosen}
+        return replace(self.whole, cells=[c for c in self.whole.cells if id(c.cell) in chosen])
 
     @property
     def execution(self) -> ExecutionConfig:
-        return self.cells[0].config.execution
+        return self.chosen[0].config.execution
 
     def planned_again(self) -> "Prepared":
         """The same cells against what the store holds now."""
-        return replace(self, plan=make_plan(self.cells, self.store))
+        return replace(self, whole=make_plan([c.cell for c in self.whole.cells], self.store))
 
 
 def prepare(
-    path: Path, store: str | None, overrides: list[str], seeds: int | None, filters: list[str], retry_failed: bool
+    path: Path,
+    store: str | None,
+    overrides: list[str],
+    name: str | None = None,
+    seeds: int | None = None,
+    filters: Sequence[str] = (),
+    retry_failed: bool = False,
 ) -> Prepared:
     """Read a study, expand it and plan it; writes nothing."""
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
-    study = load_study(path, changes, seeds)
-    cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in only(expand(study), filters)]
+    study = load_study(path, changes, name, seeds)
+    cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand(study)]
     run_store = RunStore(cells[0].config.execution.store)
-    return Prepared(study, run_store, cells, make_plan(cells, run_store, retry_failed))
+    return Prepared(study, run_store, make_plan(cells, run_store, retry_failed), only(cells, filters))
 
 
 def dry_run(prepared: Prepared, as_json: bool) -> None:
@@ -57,14 +71,14 @@ def dry_run(prepared: Prepared, as_json: bool) -> None:
         return
     table = Table("run", "state", "cell", box=None, pad_edge=False)
     for c in plan.cells:
-        table.add_row(c.run_id or "-", c.status.state, str(c.cell))
+        table.add_row(c.run_id or "-", c.status.state, escape(str(c.cell)))
     console = make_console()
     console.print(table)
     estimate = plan.estimated_seconds()
     hours = "unknown: no finished run of this kind yet" if estimate is None else f"{estimate / 3600:.2f} device-hours"
     console.print(f"{_summary(prepared)}; {len(plan.to_compute)} to compute, estimate {hours}")
     for line in plan.missing_inputs[:LISTED]:
-        console.print(f"[red]missing[/] {line}", highlight=False)
+        console.print(f"[red]missing[/] {escape(line)}", highlight=False)
 
 
 def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
@@ -77,14 +91,14 @@ def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
     console = make_console(stderr=as_json)
     started = time.perf_counter()
     todo = plan.to_compute
-    prepared.store.write_study(prepared.study.name, study_record(prepared.study, plan))
+    _tell_replaced(prepared, console)
     if todo:
         console.print(
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
         )
         _launch(prepared, address, console)
         prepared = prepared.planned_again()
-        prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.plan))
+    _record(prepared)
     if as_json:
         print(json.dumps(prepared.plan.to_dict() | {"computed": len(todo)}, indent=2))
     else:
@@ -92,6 +106,21 @@ def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
         computed = f"computed {len(todo)}" if todo else "nothing to compute"
         console.print(f"{_summary(prepared)}; {computed}, {time.perf_counter() - started:.1f} s")
     return all(c.status.state == "done" for c in prepared.plan.cells)
+
+
+def _tell_replaced(prepared: Prepared, console: Console) -> None:
+    """A study's record lists the cells of its last launch; others of the same name keep their runs but leave its tables."""
+    before = prepared.store.read_study(prepared.study.name) or {"cells": []}
+    gone = {c["run_id"] for c in before["cells"]} - {c.run_id for c in prepared.whole.cells}
+    if gone:
+        console.print(
+            f"study {prepared.study.name}: {len(gone)} cells of an earlier launch are not among today's; their runs stay in "
+            "the store, outside this study (--name keeps both apart)"
+        )
+
+
+def _record(prepared: Prepared) -> None:
+    prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.whole))
 
 
 def _launch(prepared: Prepared, address: str | None, console: Console) -> None:
@@ -105,14 +134,23 @@ def _launch(prepared: Prepared, address: str | None, console: Console) -> None:
     todo = prepared.plan.to_compute
     configs = {c.run_id: c.cell.config.document() for c in todo}
     names = {c.run_id: str(c.cell) for c in todo}
-    for c in todo:
-        if c.status.state == "failed":
-            prepared.store.run(c.run_id).write_status(replace(c.status, state="missing", cause="to be retried"))
     epochs = max(c.cell.config.optim.epochs for c in todo)
     progress = StudyProgress(console, len(todo), epochs, lambda point: names[point["run_id"]], SHOWN[0])
     with cluster(address, prepared.execution):
+        _record(prepared)
+        for c in todo:
+            if c.status.state == "failed":
+                prepared.store.run(c.run_id).write_status(replace(c.status, state="missing", cause="to be retried"))
         trainable = tune.with_parameters(compute_cell, configs=configs)
-        run_sweep(Sweep(prepared.study.name, trainable, prepared.execution, progress, points=list(configs)), prepared.store)
+        sweep = Sweep(
+            name=prepared.study.name,
+            trainable=trainable,
+            execution=prepared.execution,
+            callback=progress,
+            run_id=lambda params: params["run_id"],
+            points=list(configs),
+        )
+        run_sweep(sweep, prepared.store)
 
 
 def _show_results(prepared: Prepared, console: Console) -> None:
@@ -121,8 +159,8 @@ def _show_results(prepared: Prepared, console: Console) -> None:
     for c in prepared.plan.cells:
         summary = prepared.store.run(c.run_id).read_json("summary.json") if c.status.state == "done" else None
         numbers = [f"{summary['metrics'][name]:.4f}" if summary else "" for name in SHOWN]
-        state = c.status.state if not c.status.cause else f"[red]{c.status.state}[/]: {c.status.cause}"
-        table.add_row(str(c.cell), *numbers, state)
+        state = c.status.state if not c.status.cause else f"[red]{c.status.state}[/]: {escape(c.status.cause)}"
+        table.add_row(escape(str(c.cell)), *numbers, state)
     console.print(table)
     failed = [c for c in prepared.plan.cells if c.status.state == "failed"]
     if failed:

@@ -11,6 +11,7 @@ from tiekd.errors import UserError
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study", show_default=False)]
 StoreOption = Annotated[str | None, typer.Option("--store", help="run store: a folder or URI [default: the study's, or store]")]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="override a setting of the base config")]
+NameOption = Annotated[str | None, typer.Option(help="keep this launch in the store under another study name")]
 AddressOption = Annotated[str | None, typer.Option(help="join the Ray cluster at HOST:PORT, or 'auto'")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
 
@@ -19,6 +20,7 @@ def ablate(
     study: StudyFile,
     store: StoreOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer's way to say repeatable
+    name: NameOption = None,
     seeds: Annotated[int | None, typer.Option(help="repeat every cell with seeds 0 .. N-1")] = None,
     only: Annotated[list[str], typer.Option(metavar="NAME=VALUE", help="only cells with this label or factor")] = [],  # noqa: B006
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="compute failed cells again")] = False,
@@ -33,7 +35,7 @@ def ablate(
     from ablations.ablate import dry_run as describe
     from ablations.ablate import prepare, run_study
 
-    prepared = prepare(study, store, overrides, seeds, only, retry_failed)
+    prepared = prepare(study, store, overrides, name, seeds, only, retry_failed)
     if dry_run:
         describe(prepared, as_json)
     elif not run_study(prepared, address, as_json):
@@ -44,6 +46,7 @@ def search(
     study: StudyFile,
     store: StoreOption = None,
     overrides: SetOption = [],  # noqa: B006
+    name: NameOption = None,
     trials: Annotated[int | None, typer.Option(help="trials in all, over every launch")] = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
@@ -54,7 +57,7 @@ def search(
     """
     from ablations.search import run_search
 
-    if not run_search(study, store, overrides, trials, address, as_json):
+    if not run_search(study, store, overrides, name, trials, address, as_json):
         raise typer.Exit(1)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from tiekd.errors import UserError
 from tiekd.run import one_line
 from tiekd.store import RunStore
 
+CONNECT_S = 5.0  # until an address counts as silent
 RETRIES = 2  # of a trial whose process dies; it goes on from its checkpoint in the store
 
 
@@ -30,6 +32,7 @@ class Sweep:
     trainable: Callable[[dict], None]
     execution: ExecutionConfig
     callback: tune.Callback
+    run_id: Callable[[dict], str]  # of a trial's parameters
     points: list[str] | None = None  # run ids, for a fixed list of trials
     searcher: Searcher | None = None
     scheduler: TrialScheduler | None = None
@@ -43,14 +46,25 @@ def cluster(address: str | None, execution: ExecutionConfig) -> Iterator[None]:
         raise UserError(f"execution.workers: trials of one worker only for now, got {execution.workers}")
     options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
     try:
+        if address:
+            _check_answers(address)
         ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
+        if not address:
+            raise
         raise UserError(f"--address {address}: no Ray cluster answers there ({one_line(error)})") from None
     try:
         _check_room(execution)
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError where nothing listens: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.rpartition("/")[2].strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def _check_room(execution: ExecutionConfig) -> None:
@@ -68,7 +82,7 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
     storage, filesystem = _ray_storage(sweep.name, store)
     resources = {"CPU": sweep.execution.cpus_per_worker, "GPU": sweep.execution.gpus_per_worker}
     space = {"run_id": tune.grid_search(sweep.points)} if sweep.points is not None else {}
-    with _tune_log():
+    with _tune_log(sweep.name, store):
         tuner = tune.Tuner(
             tune.with_resources(sweep.trainable, resources),
             param_space=space,
@@ -92,7 +106,7 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
         )
         results = tuner.fit()
     for result in results:
-        _settle(result, store)
+        _settle(result, sweep, store)
 
 
 def _ray_storage(name: str, store: RunStore) -> tuple[str, Any]:
@@ -105,12 +119,11 @@ def _ray_storage(name: str, store: RunStore) -> tuple[str, Any]:
     return folder, None
 
 
-def _settle(result: tune.Result, store: RunStore) -> None:
+def _settle(result: tune.Result, sweep: Sweep, store: RunStore) -> None:
     """Record a run that its process left as running: it died, or the scheduler stopped it."""
-    run_id = (result.metrics or {}).get("run_id") or (result.config or {}).get("run_id")
-    if not run_id:
-        return
-    record = store.run(run_id)
+    if "state" in (result.metrics or {}):
+        return  # it ended by itself
+    record = store.run(sweep.run_id(result.config))
     status = record.status()
     if status.state not in ("running", "missing"):
         return
@@ -127,10 +140,11 @@ def _death(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _tune_log() -> Iterator[None]:
+def _tune_log(name: str, store: RunStore) -> Iterator[None]:
     """Tune's own messages go to a file: some matter when something is wrong, none belongs on the screen."""
     logger = logging.getLogger("ray.tune")
-    handler = logging.FileHandler(Path(tempfile.gettempdir()) / "tiekd-ray-tune.log")
+    folder = Path(store.filesystem[1]) / "studies" / name if store.local else Path(tempfile.mkdtemp(prefix="tiekd-"))
+    handler = logging.FileHandler(folder / "ray-tune.log")
     handlers, propagate = logger.handlers[:], logger.propagate
     logger.handlers, logger.propagate = [handler], False
     try:

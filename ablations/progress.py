@@ -5,6 +5,7 @@ from typing import Any
 
 from ray.tune import Callback
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
@@ -63,7 +64,7 @@ class StudyProgress(Callback):
 
     def _line(self, state: str, trial: Any, value: str, cause: str) -> None:
         colour = {"done": "green", "pruned": "yellow"}.get(state, "red")
-        words = [f"[{colour}]{state:8}[/]", self._names(trial.config), value, cause]
+        words = [f"[{colour}]{state:8}[/]", escape(self._names(trial.config)), value, escape(cause)]
         self._console.print("  ".join(word for word in words if word), highlight=False, soft_wrap=True)
 
     def _refresh(self, trials: list) -> None:

@@ -37,17 +37,34 @@ class Prepared:
     def name(self) -> str:
         return f"{self.study.name}-search"
 
+    @property
+    def database(self) -> Path:
+        return Path(self.store.filesystem[1]) / "studies" / self.name / "optuna.db"
+
+    def config(self, point: dict[str, Any]) -> RunConfig:
+        """The run of a point; raises UserError where its settings contradict each other."""
+        return build(with_values(self.base.document(), point))
+
 
 def run_search(
-    path: Path, store: str | None, overrides: list[str], trials: int | None, address: str | None, as_json: bool
+    path: Path,
+    store: str | None,
+    overrides: list[str],
+    name: str | None,
+    trials: int | None,
+    address: str | None,
+    as_json: bool,
 ) -> bool:
     """Search until the study holds its number of trials; print the best. Whether there is a best."""
-    prepared = prepare(path, store, overrides, trials)
+    prepared = prepare(path, store, overrides, name, trials)
     prepared.store.check_writable()
     console = make_console(stderr=as_json)
+    search = prepared.search
+    left = max(search.trials - (counted(_open(prepared)) if prepared.database.exists() else 0), 0)
+    console.print(f"search {prepared.name}: {left} of {search.trials} trials to run, objective {search.objective}")
+    if left:
+        _launch(prepared, left, address, console)
     study = _open(prepared)
-    _record(prepared, study)
-    _launch(prepared, study, address, console)
     _record(prepared, study)
     found = best_trials(study)
     if as_json:
@@ -57,10 +74,10 @@ def run_search(
     return bool(found)
 
 
-def prepare(path: Path, store: str | None, overrides: list[str], trials: int | None) -> Prepared:
+def prepare(path: Path, store: str | None, overrides: list[str], name: str | None, trials: int | None) -> Prepared:
     """Read and check a search; writes nothing."""
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
-    study = load_study(path, changes)
+    study = load_study(path, changes, name)
     if study.search is None:
         raise UserError(f"study {path}: has no search: block; `tiekd ablate` runs its cells")
     if trials is not None and trials < 1:
@@ -71,41 +88,52 @@ def prepare(path: Path, store: str | None, overrides: list[str], trials: int | N
     space.check_paths(base.document())
     check_encoder(base.student)
     check_inputs(base)
-    return Prepared(study, search, space, base, RunStore(base.execution.store))
+    run_store = RunStore(base.execution.store)
+    if not run_store.local:
+        raise UserError(f"store {run_store.uri}: a search keeps its Optuna database beside the runs and needs a folder")
+    return Prepared(study, search, space, base, run_store)
 
 
 def _open(prepared: Prepared) -> optuna.Study:
     from ablations.searchers import open_study
 
-    if not prepared.store.local:
-        raise UserError(f"store {prepared.store.uri}: a search keeps its Optuna database beside the runs and needs a folder")
-    folder = Path(prepared.store.filesystem[1]) / "studies" / prepared.name
-    folder.mkdir(parents=True, exist_ok=True)
-    return open_study(prepared.name, f"sqlite:///{folder / 'optuna.db'}", prepared.search)
+    prepared.database.parent.mkdir(parents=True, exist_ok=True)
+    study = open_study(prepared.name, f"sqlite:///{prepared.database}", prepared.search)
+    subject = f"{prepared.search.objective} of {run_id_of(prepared.base)}"
+    if study.user_attrs.setdefault("subject", subject) != subject:
+        raise UserError(
+            f"search {prepared.name}: store {prepared.store.uri} holds its trials with another base, data or objective; "
+            "values of both do not compare: --name keeps this one apart"
+        )
+    study.set_user_attr("subject", subject)
+    return study
 
 
-def _launch(prepared: Prepared, study: optuna.Study, address: str | None, console: Console) -> None:
+def counted(study: optuna.Study) -> int:
+    """Trials that used up budget: complete or pruned."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def _launch(prepared: Prepared, left: int, address: str | None, console: Console) -> None:
     from ray import tune
 
     from ablations.launch import Sweep, cluster, run_sweep
     from ablations.progress import StudyProgress
-    from ablations.searchers import SCHEDULERS, OptunaSearcher, counted
+    from ablations.searchers import SCHEDULERS, OptunaSearcher
     from ablations.trial import compute_point
 
     search, epochs = prepared.search, prepared.base.optim.epochs
-    left = search.trials - counted(study)
-    console.print(f"search {prepared.name}: {max(left, 0)} of {search.trials} trials to run, objective {search.objective}")
-    if left <= 0:
-        return
-    searcher = OptunaSearcher(study, prepared.space, search.objective, search.mode, left)
     progress = StudyProgress(console, left, epochs, lambda point: _format(point["point"]), search.objective)
     with cluster(address, prepared.base.execution):
+        study = _open(prepared)
+        _record(prepared, study)
         sweep = Sweep(
             name=prepared.name,
             trainable=tune.with_parameters(compute_point, base=prepared.base.document()),
             execution=prepared.base.execution,
             callback=progress,
-            searcher=searcher,
+            run_id=lambda params: run_id_of(prepared.config(params["point"])),
+            searcher=OptunaSearcher(study, prepared.space, search.objective, search.mode, left),
             scheduler=SCHEDULERS[search.scheduler](search, epochs),
             trials=left,
         )
@@ -146,14 +174,18 @@ def _show(prepared: Prepared, study: optuna.Study, found: list[dict], console: C
 
 def _record(prepared: Prepared, study: optuna.Study) -> None:
     """The search as a study of the store: each trial a cell, its point the factors."""
-    cells = []
+    cells = {}
     for trial in study.get_trials(deepcopy=False):
         if set(trial.params) != set(prepared.space.parameters):
             continue
-        config = build(with_values(prepared.base.document(), trial.params))
-        cells.append({"run_id": run_id_of(config), "config": config.document(), "factors": trial.params, "seed": config.seed})
+        try:
+            config = prepared.config(trial.params)
+        except UserError:
+            continue  # a point that contradicts itself is a failed trial, and no run
+        run_id = run_id_of(config)
+        cells[run_id] = {"run_id": run_id, "config": config.document(), "factors": trial.params, "seed": config.seed}
     document = prepared.study.model_dump(mode="json") | {"name": prepared.name, "kind": "search"}
-    prepared.store.write_study(prepared.name, {"study": document, "cells": cells})
+    prepared.store.write_study(prepared.name, {"study": document, "cells": list(cells.values())})
 
 
 def _format(point: dict[str, Any]) -> str:

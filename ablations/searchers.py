@@ -45,11 +45,6 @@ def open_study(name: str, storage: str, search: SearchConfig) -> optuna.Study:
     return study
 
 
-def counted(study: optuna.Study) -> int:
-    """Trials that used up budget: complete or pruned."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
-
-
 class OptunaSearcher(Searcher):
     """Ask-and-tell between Tune and one Optuna study."""
 
@@ -88,6 +83,8 @@ class OptunaSearcher(Searcher):
             trial.set_user_attr("cause", result.get("cause", "the trial's process died"))
             self._study.tell(trial, state=TrialState.FAIL)
         else:
+            if self.metric in result:  # Tune keeps the result at which a scheduler stops a trial from on_trial_result
+                trial.report(result[self.metric], result["epoch"])
             self._study.tell(trial, state=TrialState.PRUNED)
 
     def save(self, checkpoint_path: str) -> None:

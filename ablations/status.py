@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from tiekd.display import make_console
@@ -40,5 +41,5 @@ def show_status(found: dict[str, Any]) -> None:
     if found["causes"]:
         table = Table("runs", "cause", "first run", box=None, pad_edge=False)
         for cause, runs in sorted(found["causes"].items(), key=lambda item: -len(item[1])):
-            table.add_row(str(len(runs)), cause, runs[0])
+            table.add_row(str(len(runs)), escape(cause), runs[0])
         console.print(table)

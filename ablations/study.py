@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from tiekd.config import Section, explain, read_document, with_values
 from tiekd.errors import UserError
@@ -53,17 +53,47 @@ class Study(Section):
     tables: list[str] = Field(default_factory=list, description="names of the tables that it feeds")
     search: SearchConfig | None = None
 
+    @field_validator("factors", mode="before")
+    @classmethod
+    def _readable(cls, factors: Any) -> Any:
+        """Refuse in plain words what the types would refuse in theirs."""
+        for block in factors if isinstance(factors, list) else [factors]:
+            if not isinstance(block, dict):
+                raise ValueError(f"factors: expected a mapping of factors to levels, or a list of such mappings, got {block!r}")
+            for name, levels in block.items():
+                _check_levels(name, levels)
+        return factors
+
     @property
     def blocks(self) -> list[Factors]:
         return self.factors if isinstance(self.factors, list) else [self.factors]
 
 
-def load_study(path: str | Path, overrides: dict[str, Any] | None = None, seeds: int | None = None) -> Study:
-    """A study from its file, its base overridden by dotted paths, with the seeds 0 .. seeds - 1 if given.
+def _check_levels(name: Any, levels: Any) -> None:
+    if isinstance(levels, list) and not any(isinstance(value, list | dict) for value in levels):
+        paths = {name}
+    elif isinstance(levels, dict) and all(isinstance(k, str) and isinstance(v, dict) for k, v in levels.items()):
+        paths = {path for changes in levels.values() for path in changes}
+    else:
+        raise ValueError(
+            f"factor {name}: expected a list of single values, or named levels such as {{a: {{loss.sigma: 0.5}}}}, "
+            f"got {levels!r}"
+        )
+    for path in paths:
+        if path == "seed":
+            raise ValueError(f"factor {name}: seed is no factor; list it under seeds")
+        if str(path).startswith("execution"):
+            raise ValueError(f"factor {name}: {path} changes no number, and holds for a whole study; set it in base")
+
+
+def load_study(
+    path: str | Path, overrides: dict[str, Any] | None = None, name: str | None = None, seeds: int | None = None
+) -> Study:
+    """A study from its file, its base overridden by dotted paths, under another name or with seeds 0 .. seeds - 1 if given.
 
     Raises UserError for what is not a study, and for an override of what a factor varies.
     """
-    document = read_document(path, "study")
+    document = read_document(path, "study") | ({"name": name} if name else {})
     try:
         study = Study.model_validate(document)
     except ValidationError as error:

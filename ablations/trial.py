@@ -14,27 +14,28 @@ from tiekd.store import RunRecord, RunStore, Status
 
 def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
     """A study's cell: `params["run_id"]` names one of the config documents."""
-    _compute(build(configs[params["run_id"]]))
+    _compute(configs[params["run_id"]])
 
 
 def compute_point(params: dict[str, Any], base: dict[str, Any]) -> None:
     """A search's trial: `params` holds overrides of `base` by dotted path under "point"."""
-    _compute(build(with_values(base, params["point"])))
+    _compute(with_values(base, params["point"]))
 
 
-def _compute(config: RunConfig) -> None:
+def _compute(document: dict[str, Any]) -> None:
     """Run, and report the outcome as the trial's last result; the processes of trials outlive them, so nothing is kept."""
-    store = RunStore(config.execution.store)
-
-    def runtime(record: RunRecord) -> TuneRuntime:
-        return TuneRuntime(LocalRuntime(config.execution, record), record.run_id, config.optim.epochs)
-
     try:
-        status = carry_out(config, store, runtime)
-        run_id = run_id_of(config)
-    except UserError as error:
-        status, run_id = Status("failed", cause=one_line(error), epochs=config.optim.epochs), ""
-    tune.report(outcome(store, run_id, status))
+        config = build(document)
+        store = RunStore(config.execution.store)
+        status = carry_out(config, store, lambda record: _runtime(config, record))
+        result = outcome(store, run_id_of(config), status)
+    except UserError as error:  # a point of a search that contradicts itself, or an input that went missing
+        result = {"run_id": "", "state": "failed", "cause": one_line(error), "epoch": 0}
+    tune.report(result)
+
+
+def _runtime(config: RunConfig, record: RunRecord) -> TuneRuntime:
+    return TuneRuntime(LocalRuntime(config.execution, record), record.run_id, config.optim.epochs)
 
 
 def outcome(store: RunStore, run_id: str, status: Status) -> dict[str, Any]:

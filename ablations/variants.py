@@ -53,6 +53,8 @@ def expand(study: Study) -> list[Cell]:
         combinations = _grid(factors) if study.vary == "grid" else _one_at_a_time(factors)
         for combination in combinations:
             cells += [_cell(study, combination, seed) for seed in study.seeds]
+    if not cells:
+        raise UserError(f"study {study.name}: has no cells; factors is a mapping, or a list of at least one")
     return cells
 
 

@@ -30,7 +30,8 @@ def _protocol(table: Table, images: pd.DataFrame) -> str:
     blank = (measured["n_valid"] == 0).groupby(measured["run_id"]).sum()
     return (
         f"Protocol `{table.protocol}`: each run's number is the mean over {_counts(runs['n_images'])} test images; images left"
-        f" out for want of valid ground truth: {_counts(blank)}. RMSE and Sq Rel in metres, SILog × 100; δ: higher is better, all others: lower."
+        f" out for want of valid ground truth: {_counts(blank)}. RMSE and Sq Rel in metres, SILog × 100; δ: higher is better,"
+        " all others: lower."
     )
 
 
@@ -66,8 +67,9 @@ def _test(table: Table) -> Iterable[str]:
     n, needed = max(len(cell.runs) for cell in table.cells), seeds_needed(ALPHA / len(tests))
     if n < seeds_needed():
         yield (
-            f"**p < {ALPHA} cannot be reached with {n} seed{'s' * (n > 1)}**: the smallest two-sided p is 2/2^{n} = {smallest_p(n):g} before"
-            f" correction. It takes {seeds_needed()} seeds for one test, {needed} under Holm's correction over {len(tests)}."
+            f"**p < {ALPHA} cannot be reached with {n} seed{'s' * (n > 1)}**: the smallest two-sided p is 2/2^{n} ="
+            f" {smallest_p(n):g} before correction. It takes {seeds_needed()} seeds for one test, {needed} under Holm's"
+            f" correction over {len(tests)}."
         )
     elif n < needed:
         yield (

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tiekd.config import Section, explain, flatten, read_document
 from tiekd.errors import UserError, unknown
@@ -70,6 +70,7 @@ class Choice(Section):
         return trial.suggest_categorical(name, self.choices)
 
 
+KINDS = {"float": FloatRange, "int": IntRange, "categorical": Choice}
 Parameter = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
 
 
@@ -77,6 +78,18 @@ class Space(Section):
     """Parameters by dotted config path."""
 
     parameters: dict[str, Parameter] = Field(min_length=1)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _explained(cls, parameters: Any) -> Any:
+        """Refuse a parameter by its path and with the settings of its own kind."""
+        for path, document in parameters.items() if isinstance(parameters, Mapping) else ():
+            kind = KINDS.get(document.get("type")) if isinstance(document, Mapping) else None
+            try:
+                _ = kind and kind.model_validate(document)
+            except ValidationError as error:
+                raise ValueError(f"{path}: {explain(error, kind)}") from None
+        return parameters
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """One point, drawn through an Optuna trial: config overrides by dotted path."""
@@ -103,6 +116,6 @@ def load_space(name: str, beside: Path | None = None) -> Space:
         own = ", ".join(sorted(p.name for p in FOLDER.glob("*.yaml")))
         raise UserError(f"search space {name!r}: no such file; of search_spaces/: {own}")
     try:
-        return TypeAdapter(Space).validate_python(read_document(path, "search space"))
+        return Space.model_validate(read_document(path, "search space"))
     except ValidationError as error:
         raise UserError(f"search space {path}: {explain(error, Space)}") from None

@@ -38,8 +38,10 @@ def main() -> None:
         sys.exit(_say(error, USER_MISTAKE))
     except StoreError as error:
         sys.exit(_say(error, FAILURE))
-    except KeyboardInterrupt:
-        sys.exit(_say("interrupted; the same command goes on from the last checkpoint", INTERRUPTED))
+    except SystemExit as end:  # which is what Typer makes of Ctrl-C
+        if end.code == INTERRUPTED:
+            _say("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
+        raise
 
 
 def _say(message: object, code: int) -> int:

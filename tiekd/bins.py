@@ -55,6 +55,7 @@ _SPACINGS = {
 }
 
 
+@torch.no_grad()
 def target_dpm(depth_teacher: Tensor, bins: DepthBins, sigma: float, temperature: float = 1.0) -> Tensor:
     """The teacher's depth as a distribution over bins (TIE-KD, the DPM).
 
@@ -62,16 +63,17 @@ def target_dpm(depth_teacher: Tensor, bins: DepthBins, sigma: float, temperature
     whose density reaches 1e-16; the others get 0. The nearest bin always takes part, so that a depth far outside the bins,
     or a sigma far below their width, still has a target.
 
-    depth_teacher [B, 1, H, W] m, sigma m. Returns [B, K, H, W], sums to 1 over K.
+    depth_teacher [B, 1, H, W] m, sigma m. Returns [B, K, H, W], sums to 1 over K, without gradient.
     """
-    distance = bins.centers.to(depth_teacher).view(1, -1, 1, 1) - depth_teacher
-    squares = distance.square()
-    log_density = squares / (-2 * sigma**2) - math.log(sigma * math.sqrt(2 * math.pi))
-    far = log_density < math.log(DENSITY_FLOOR)
-    far.scatter_(1, squares.argmin(dim=1, keepdim=True), False)
+    log_floor = math.log(DENSITY_FLOOR)
+    # In place, since a map over all bins is the largest tensor of a training.
+    log_density = (bins.centers.to(depth_teacher).view(1, -1, 1, 1) - depth_teacher).square_()
+    nearest = log_density.argmin(dim=1, keepdim=True)
+    log_density.div_(-2 * sigma**2).sub_(math.log(sigma * math.sqrt(2 * math.pi)))
+    far = (log_density < log_floor).scatter_(1, nearest, False)
     # Clamped before the exponential: numbers below float32's normal range are slow, and masked below anyway.
-    density = log_density.clamp_min(math.log(DENSITY_FLOOR)).exp()
-    return torch.softmax((density / temperature).masked_fill(far, -math.inf), dim=1)
+    density = log_density.clamp_min_(log_floor).exp_()
+    return density.div_(temperature).masked_fill_(far, -math.inf).softmax(dim=1)
 
 
 def expected_depth(dpm: Tensor, bins: DepthBins) -> Tensor:

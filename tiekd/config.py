@@ -257,10 +257,12 @@ class RunConfig(Section):
 
     def with_absolute_paths(self) -> "RunConfig":
         """The same run, readable from any working folder of this machine."""
-        data = self.data.model_copy(update={"root": self.data.root and _absolute(self.data.root)})
-        teacher = self.teacher and self.teacher.model_copy(update={"maps": _absolute(self.teacher.maps)})
-        execution = self.execution.model_copy(update={"store": _absolute(self.execution.store)})
-        return self.model_copy(update={"data": data, "teacher": teacher, "execution": execution})
+        paths = {"execution.store": self.execution.store}
+        if self.data.root:
+            paths["data.root"] = self.data.root
+        if self.teacher:
+            paths["teacher.maps"] = self.teacher.maps
+        return override(self, {setting: _absolute(path) for setting, path in paths.items()})
 
     def identity(self) -> dict:
         """What is computed, as plain values: no paths, no execution, no setting that this run does not read."""
@@ -309,13 +311,24 @@ def build(document: Mapping, source: str = "config") -> RunConfig:
         raise UserError(f"{source}: {explain(error, RunConfig)}") from None
 
 
+class _Document(yaml.SafeLoader):
+    """YAML without keys given twice, of which PyYAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_document(path: str | Path, what: str = "config") -> dict:
     """A YAML mapping from a file, or a `UserError` of one line."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{what} {path}: no such file")
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.load(path.read_text(), _Document)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{what} {path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):

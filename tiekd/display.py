@@ -55,7 +55,8 @@ def _line(epoch: dict[str, Any]) -> str:
 def show_run(record: RunRecord, status: Status) -> None:
     """A run's outcome: its numbers, or why it has none."""
     console = make_console()
-    console.print(f"run {record.run_id}: {status.state}{f', {status.cause}' if status.cause else ''}", highlight=False)
+    outcome = f"{status.state}, {status.cause}" if status.cause else status.state
+    console.print(f"run {record.run_id}: {outcome}", highlight=False, markup=False)
     summary = record.read_json("summary.json") if status.state == "done" else None
     if summary:
         show_metrics(console, summary["metrics"], summary["protocol"], summary["n_images"])

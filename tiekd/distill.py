@@ -83,6 +83,7 @@ def train_loader(config: RunConfig, runtime: Runtime) -> DataLoader:
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=runtime.device.type == "cuda",
+        generator=torch.Generator(),  # or the loader would draw from the one that seeds the student's layers
     )
 
 

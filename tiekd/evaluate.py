@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tiekd import presets
 from tiekd.config import DataConfig, RunConfig
-from tiekd.data import Frame, FrameSource
+from tiekd.data import Frame, FrameSource, open_frames
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
 from tiekd.metrics import depth_metrics
@@ -68,6 +68,11 @@ PROTOCOLS: dict[str, Protocol] = {
     "none": Protocol(whole),
 }
 assert set(PROTOCOLS) == set(presets.PROTOCOLS)
+
+
+def check_protocol(config: RunConfig) -> None:
+    """Raise a `UserError` unless the protocol's crop is defined on the test frames."""
+    PROTOCOLS[config.evaluation.protocol].crop(open_frames(config.data, "test").size(0))
 
 
 @torch.inference_mode()

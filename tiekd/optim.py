@@ -21,7 +21,8 @@ def one_cycle(step: int, steps: int, config: OptimConfig) -> float:
     peak = config.warmup * (steps - 1)
     if step < peak:
         return _cosine(first, config.lr, step / peak)
-    return _cosine(config.lr, last, (step - peak) / max(steps - 1 - peak, 1))
+    remaining = steps - 1 - peak
+    return _cosine(config.lr, last, (step - peak) / remaining if remaining else 0.0)
 
 
 def _cosine(start: float, end: float, progress: float) -> float:

@@ -13,6 +13,7 @@ from tiekd.config import RunConfig
 from tiekd.data import check_inputs, input_digests
 from tiekd.distill import describe, distill
 from tiekd.errors import DivergedError
+from tiekd.evaluate import check_protocol
 from tiekd.provenance import provenance
 from tiekd.runtime import Runtime
 from tiekd.store import FINISHED, RunRecord, RunStore, State, Status
@@ -36,15 +37,18 @@ def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRec
     its cause and returned, not raised.
     """
     check_inputs(config)
+    check_protocol(config)
     check_encoder(config.student)
     record = store.run(run_id_of(config))
     known = record.status()
     if known.state in FINISHED:
         return known
     runtime = make_runtime(record)
-    started = Status("running", epochs=config.optim.epochs, host=socket.gethostname(), started=time.time())
+    now = time.time()
+    running = replace(known, state="running", cause="", epochs=config.optim.epochs, host=socket.gethostname())
     record.write_config(config)
-    record.write_status(started)
+    record.write_status(replace(running, started=now, updated=now))
+    record.delete_file("error.txt")  # of an earlier attempt
     try:
         state, cause = _compute(config, record, runtime)
     except DivergedError as error:

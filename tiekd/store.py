@@ -61,6 +61,8 @@ class RunStore:
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"store {self.uri}: not a folder or a URI that pyarrow reads: {error}") from None
         self._root = root.rstrip("/")
+        if self.local:
+            self._refuse_file()
 
     @property
     def local(self) -> bool:
@@ -84,6 +86,13 @@ class RunStore:
             for folder in created:
                 if Path(folder).is_dir() and not any(Path(folder).iterdir()):
                     Path(folder).rmdir()
+
+    def _refuse_file(self) -> None:
+        """Raise a `UserError` where a file lies in the store's way."""
+        place = Path(self._root)
+        found = next(folder for folder in (place, *place.parents) if folder.exists())
+        if not found.is_dir():
+            raise UserError(f"store {self.uri}: {found} is a file; a store is a folder or a URI")
 
     def _missing_folders(self) -> list[str]:
         if not self.local:

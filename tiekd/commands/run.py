@@ -17,7 +17,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object 
 def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None, as_json: JsonOption = False) -> None:  # noqa: B006
     """Compute one run in this process, without Ray.
 
-    Example: tiekd run ablations/studies/teacher.yaml --set optim.epochs=2 --store store
+    Example: tiekd run ablations/runs/teacher.yaml --set optim.epochs=2 --store store
     """
     from tiekd.config import load_config, parse_overrides
     from tiekd.display import RunDisplay, show_run

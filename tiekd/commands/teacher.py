@@ -32,7 +32,7 @@ def export(
 
     CONFIG.yaml is the run that trained it (`tiekd run CONFIG.yaml`).
 
-    Example: tiekd teacher export ablations/studies/teacher.yaml --store demo/store --out demo/maps
+    Example: tiekd teacher export ablations/runs/teacher.yaml --store demo/store --out demo/maps
     """
     from tiekd.config import load_config, parse_overrides
     from tiekd.teachers.export import export_maps, trained_weights

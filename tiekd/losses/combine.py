@@ -37,8 +37,9 @@ class DistillLoss:
     def __call__(self, prediction: Prediction, target: Tensor, all_sum: AllSum = alone) -> dict[str, Tensor]:
         """Each part unweighted under its name, and the weighted sum as "loss".
 
-        target [B, 1, H, W] m; a pixel takes part where min_depth < target <= max_depth.
+        target [B, 1, H, W] m; a pixel takes part where min_depth < target <= max_depth. It gets no gradient.
         """
+        target = target.detach()
         valid = (target > self.min_depth) & (target <= self.max_depth)
         values = {name: part(prediction, target, valid, all_sum) for name, (_, part) in self.parts.items()}
         total = sum(self.parts[name].weight * value for name, value in values.items())

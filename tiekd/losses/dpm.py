@@ -15,8 +15,8 @@ class DPMPart:
         self.bins, self.sigma, self.temperature = bins, sigma, temperature
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
-        with torch.no_grad():
-            q = target_dpm(target, self.bins, self.sigma, self.temperature)
+        q = target_dpm(target, self.bins, self.sigma, self.temperature)
         log_p = torch.log_softmax(prediction.dpm_logits, dim=1)
-        divergence = (torch.xlogy(q, q) - q * log_p).sum(dim=1, keepdim=True)
-        return masked_mean(divergence, valid, all_sum)
+        entropy = torch.special.entr(q).sum(dim=1, keepdim=True)
+        cross_entropy = -(q * log_p).sum(dim=1, keepdim=True)
+        return masked_mean(cross_entropy - entropy, valid, all_sum)
