@@ -106,7 +106,7 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
         )
         results = tuner.fit()
     for result in results:
-        _settle(result, sweep, store)
+        settle(result, sweep, store)
 
 
 def _ray_storage(name: str, store: RunStore) -> tuple[str, Any]:
@@ -119,10 +119,10 @@ def _ray_storage(name: str, store: RunStore) -> tuple[str, Any]:
     return folder, None
 
 
-def _settle(result: tune.Result, sweep: Sweep, store: RunStore) -> None:
+def settle(result: tune.Result, sweep: Sweep, store: RunStore) -> None:
     """Record a run that its process left as running: it died, or the scheduler stopped it."""
-    if "state" in (result.metrics or {}):
-        return  # it ended by itself
+    if "state" in (result.metrics or {}) or not result.config:
+        return  # it ended by itself, or never began
     record = store.run(sweep.run_id(result.config))
     status = record.status()
     if status.state not in ("running", "missing"):

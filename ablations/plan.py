@@ -7,11 +7,9 @@ from typing import Any
 from ablations.study import Study
 from ablations.variants import Cell
 from tiekd.config import RunConfig
-from tiekd.data import check_inputs
 from tiekd.errors import UserError
-from tiekd.run import run_id_of
+from tiekd.run import check_ready, run_id_of
 from tiekd.store import FINISHED, RunStore, Status
-from tiekd.students.encoders import check_encoder
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def make_plan(cells: list[Cell], store: RunStore, retry_failed: bool = False) ->
 
 def _look_up(cell: Cell, store: RunStore, checked: dict[str, str]) -> PlannedCell:
     config = cell.config
-    inputs = str((config.data, config.teacher, config.loss.target, config.student.encoder))
+    inputs = str((config.data, config.teacher, config.loss.target, config.student.encoder, config.evaluation.protocol))
     if inputs not in checked:
         checked[inputs] = _first_missing(config)
     if checked[inputs]:
@@ -92,8 +90,7 @@ def _look_up(cell: Cell, store: RunStore, checked: dict[str, str]) -> PlannedCel
 
 def _first_missing(config: RunConfig) -> str:
     try:
-        check_encoder(config.student)
-        check_inputs(config)
+        check_ready(config)
     except UserError as error:
         return str(error)
     return ""

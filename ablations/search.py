@@ -13,12 +13,10 @@ from rich.table import Table
 from ablations.study import SearchConfig, Study, load_study
 from search_spaces.space import Space, load_space
 from tiekd.config import RunConfig, build, parse_overrides, with_values
-from tiekd.data import check_inputs
 from tiekd.display import make_console
 from tiekd.errors import UserError
-from tiekd.run import run_id_of
+from tiekd.run import check_ready, run_id_of
 from tiekd.store import RunStore
-from tiekd.students.encoders import check_encoder
 
 SHOWN = 5  # best trials
 
@@ -86,8 +84,7 @@ def prepare(path: Path, store: str | None, overrides: list[str], name: str | Non
     space = load_space(search.space, beside=path.parent)
     base = build(study.base, source=f"study {study.name}, base").with_absolute_paths()
     space.check_paths(base.document())
-    check_encoder(base.student)
-    check_inputs(base)
+    check_ready(base)
     run_store = RunStore(base.execution.store)
     if not run_store.local:
         raise UserError(f"store {run_store.uri}: a search keeps its Optuna database beside the runs and needs a folder")

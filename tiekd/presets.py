@@ -32,8 +32,8 @@ DATASETS: dict[str, dict] = {
     },
     "synthetic-outdoor": {
         "data": {
-            "train_frames": 128,
-            "test_frames": 32,
+            "train_frames": 96,
+            "test_frames": 24,
             "frame_size": [64, 208],
             "min_depth": 1e-3,
             "max_depth": 80.0,
@@ -44,8 +44,8 @@ DATASETS: dict[str, dict] = {
     },
     "synthetic-indoor": {
         "data": {
-            "train_frames": 128,
-            "test_frames": 32,
+            "train_frames": 96,
+            "test_frames": 24,
             "frame_size": [96, 128],
             "min_depth": 1e-3,
             "max_depth": 10.0,

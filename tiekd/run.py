@@ -30,15 +30,20 @@ def run_id_of(config: RunConfig) -> str:
     return config.fingerprint({**input_digests(config), "method_version": METHOD_VERSION})
 
 
+def check_ready(config: RunConfig) -> None:
+    """Raise UserError unless everything that a run will need is there: frames, maps, an encoder, a protocol that fits."""
+    check_encoder(config.student)
+    check_inputs(config)
+    check_protocol(config)
+
+
 def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:
     """Compute a run unless the store already holds it; go on from its checkpoint when there is one.
 
     Mistakes that show before the work begins raise UserError and write nothing. A failure of the work itself is recorded with
     its cause and returned, not raised.
     """
-    check_inputs(config)
-    check_protocol(config)
-    check_encoder(config.student)
+    check_ready(config)
     record = store.run(run_id_of(config))
     known = record.status()
     if known.state in FINISHED:
