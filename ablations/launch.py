@@ -44,7 +44,8 @@ def cluster(address: str | None, execution: ExecutionConfig) -> Iterator[None]:
     """A running Ray: the cluster at `address`, or one of this machine's own that ends with the block."""
     if execution.workers > 1:
         raise UserError(f"execution.workers: trials of one worker only for now, got {execution.workers}")
-    options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+    # "local", or Ray would join any cluster that it finds on the machine.
+    options: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         if address:
             _check_answers(address)

@@ -79,7 +79,7 @@ def make_plan(cells: list[Cell], store: RunStore, retry_failed: bool = False) ->
 
 def _look_up(cell: Cell, store: RunStore, checked: dict[str, str]) -> PlannedCell:
     config = cell.config
-    inputs = str((config.data, config.teacher, config.loss.target, config.student.encoder, config.evaluation.protocol))
+    inputs = str((config.data, config.teacher, config.loss.target, config.student, config.evaluation.protocol))
     if inputs not in checked:
         checked[inputs] = _first_missing(config)
     if checked[inputs]:

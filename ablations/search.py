@@ -107,8 +107,9 @@ def _open(prepared: Prepared) -> optuna.Study:
 
 
 def counted(study: optuna.Study) -> int:
-    """Trials that used up budget: complete or pruned."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    """Trials that used up budget: all that ended; those of a launch that died are repeated, and have no cause."""
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    return sum(t.state in ended or "cause" in t.user_attrs for t in study.get_trials(deepcopy=False))
 
 
 def _launch(prepared: Prepared, left: int, address: str | None, console: Console) -> None:

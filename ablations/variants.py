@@ -19,7 +19,7 @@ class Cell:
 
     @property
     def labels(self) -> dict[str, str]:
-        """How `--only` and displays name it."""
+        """What its config is, in the columns of the tables."""
         config = self.config
         return {
             "dataset": config.data.dataset,
@@ -28,8 +28,12 @@ class Cell:
             "loss": config.loss.name,
             "backbone": config.student.name,
             "seed": str(config.seed),
-            **{name: str(level) for name, level in self.factors.items()},
         }
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What `--only` chooses by: its labels, and its factors' levels before them."""
+        return self.labels | {name: str(level) for name, level in self.factors.items()}
 
     def __str__(self) -> str:
         levels = [f"{name}={level}" for name, level in self.factors.items()]
@@ -102,11 +106,11 @@ def only(cells: list[Cell], filters: list[str]) -> list[Cell]:
     """The cells whose labels or factors equal every 'name=value'."""
     for text in filters:
         name, equals, value = text.partition("=")
-        known = {key for cell in cells for key in cell.labels}
+        known = {key for cell in cells for key in cell.names}
         if not equals or name not in known:
             raise UserError(f"--only {text!r}: expected name=value with a name of {', '.join(sorted(known))}")
-        values = {cell.labels.get(name, "") for cell in cells}
+        values = {cell.names.get(name, "") for cell in cells}
         if value not in values:
             raise UserError(f"--only {text!r}: no such cell; {name} is one of {', '.join(sorted(values))}")
-        cells = [cell for cell in cells if cell.labels.get(name, "") == value]
+        cells = [cell for cell in cells if cell.names.get(name, "") == value]
     return cells

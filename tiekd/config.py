@@ -20,6 +20,7 @@ from tiekd.errors import UserError, unknown
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -116,7 +117,7 @@ class LossConfig(Section):
     target: Literal["teacher", "ground_truth"] = Field("teacher", description="'si' on ground truth is the Baseline")
     alpha: float = Field(0.1, ge=0, le=1, description="tie_kd: share of L_DPM, the rest is L_DEPTH")
     scale: float = Field(10.0, gt=0, description="tie_kd: factor on the whole loss")
-    sigma: float = Field(0.5, gt=0, le=100, description="m; spread of the teacher's density over bins")
+    sigma: float = Field(0.5, ge=1e-6, le=100, description="m; spread of the teacher's density over bins")
     temperature: float = Field(1.0, ge=1e-3, le=1e3, description="divides the density before its softmax; 1 is published")
     si_weight: float = Field(1.0, gt=0, description="weight of the scale-invariant part")
     si_mean_weight: float = Field(0.15, ge=0, le=1, description="share of the squared mean log error in the SI part")
@@ -147,7 +148,7 @@ class OptimConfig(Section):
     epochs: int = Field(24, ge=1)
     batch_size: int = Field(16, ge=1, description="images per step over all workers")
     lr: float = Field(1e-3, gt=0, description="peak of the cycle")
-    betas: tuple[Probability, Probability] = (0.95, 0.99)
+    betas: tuple[Decay, Decay] = (0.95, 0.99)
     weight_decay: float = Field(0.01, ge=0)
     warmup: Probability = Field(0.3, description="share of the steps until the peak")
     div_factor: float = Field(25.0, ge=1, description="peak over the first learning rate")

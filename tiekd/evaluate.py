@@ -139,4 +139,4 @@ class _Indexed(Dataset):
 
 def is_constant(rows: list[dict[str, Any]]) -> bool:
     """Whether every prediction is one depth all over: a training that failed silently."""
-    return all(math.isclose(row["depth_min"], row["depth_max"], rel_tol=1e-3) for row in rows)
+    return all(math.isclose(row["depth_min"], row["depth_max"], rel_tol=1e-5) for row in rows)

@@ -140,7 +140,10 @@ class RunStore:
 
     def read_json(self, name: str) -> Any | None:
         content = self.read_bytes(name)
-        return None if content is None else json.loads(content)
+        try:
+            return None if content is None else json.loads(content)
+        except ValueError as error:
+            raise StoreError(f"{name} in store {self.uri} is damaged: {error}") from None
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         buffer = io.BytesIO()

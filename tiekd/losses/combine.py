@@ -41,6 +41,7 @@ class DistillLoss:
         """
         target = target.detach()
         valid = (target > self.min_depth) & (target <= self.max_depth)
+        target = target.masked_fill(~valid, 0)  # not even NaN where nothing was measured may reach a gradient
         values = {name: part(prediction, target, valid, all_sum) for name, (_, part) in self.parts.items()}
         total = sum(self.parts[name].weight * value for name, value in values.items())
         return {**values, "loss": total}

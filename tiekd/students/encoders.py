@@ -3,6 +3,7 @@
 import difflib
 
 import timm
+import torch
 from torch import nn
 
 from tiekd.config import StudentConfig
@@ -10,7 +11,12 @@ from tiekd.errors import UserError
 
 
 def check_encoder(config: StudentConfig) -> None:
-    """Raise UserError unless timm knows the encoder."""
+    """Raise UserError unless timm can build the encoder with these levels; takes no memory and fetches nothing."""
+    with torch.device("meta"):
+        build_encoder(config.model_copy(update={"pretrained": False}))
+
+
+def _check_name(config: StudentConfig) -> None:
     if not timm.is_model(config.encoder):
         models = timm.list_models()
         near = difflib.get_close_matches(config.encoder, models, n=3, cutoff=0.5)
@@ -23,7 +29,7 @@ def build_encoder(config: StudentConfig) -> nn.Module:
 
     Raises UserError for a name timm does not know, levels it does not have, or weights that cannot be fetched.
     """
-    check_encoder(config)
+    _check_name(config)
     name = config.encoder
     options = {} if config.output_stride == 32 else {"output_stride": config.output_stride}
     try:

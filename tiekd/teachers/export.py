@@ -21,7 +21,9 @@ def trained_weights(config: RunConfig) -> Path:
     """The weights of the config's run in its store."""
     store = RunStore(config.execution.store)
     run_id = run_id_of(config)
-    if store.run(run_id).status().state != "done" or not store.local:
+    if not store.local:
+        raise UserError(f"store {store.uri}: weights are read from a folder; give a copy of them with --weights")
+    if store.run(run_id).status().state != "done":
         raise UserError(
             f"store {store.uri} has no finished run {run_id} of this config: train it with `tiekd run` and the same settings, "
             "or give --weights"

@@ -1,0 +1,127 @@
+"""Studies of the smallest runs, and a place for Ray's own files that no other session shares."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations.study import Study
+
+
+@pytest.fixture
+def study(tiny) -> Callable[..., Study]:
+    """A study of the smallest run, in memory."""
+
+    def make(**settings: Any) -> Study:
+        return Study.model_validate({"name": "demo", "base": tiny} | settings)
+
+    return make
+
+
+@pytest.fixture
+def study_file(tiny, as_yaml, tmp_path) -> Callable[..., Path]:
+    """A study of the smallest run, as a file."""
+
+    def write(**settings: Any) -> Path:
+        return as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": tiny} | settings)
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def ray_folder() -> Iterator[Path]:
+    """Where Ray keeps its sessions: a short path, since sockets lie in it. Clusters of others are not joined."""
+    folder = Path(tempfile.mkdtemp(prefix="tk", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(folder))
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def content(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder: when it was written and what it holds."""
+    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    return {str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+@pytest.fixture(scope="session")
+def files() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
+    return content
+
+
+class Driver:
+    """`tiekd WORDS` in a session of its own, so that all of its processes, Ray's among them, can be told from others."""
+
+    def __init__(self, *words: object):
+        command = [sys.executable, "-m", "tiekd", *map(str, words)]
+        self._process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def __enter__(self) -> "Driver":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+        self._process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait(self, timeout: float) -> tuple[int, str]:
+        """Exit code and output."""
+        out, _ = self._process.communicate(timeout=timeout)
+        return self._process.returncode, out
+
+    def processes(self, name: str = "") -> list[int]:
+        """Those of this session whose command line begins with `name`."""
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._owns(pid, name)]
+
+    def _owns(self, pid: int, name: str) -> bool:
+        try:
+            state, _, _, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+            command = Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:  # it has ended meanwhile
+            return False
+        return int(session) == self._process.pid and state != "Z" and command.startswith(name)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the session."""
+        while pids := self.processes():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def driver(ray_folder: Path) -> type[Driver]:
+    """Start `tiekd` in processes that can be killed."""
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("processes are found through /proc, which this system has not")
+    return Driver
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = 90.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"waited {timeout:.0f} s in vain"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """Wait until a condition holds."""
+    return wait_until

@@ -1,0 +1,147 @@
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from ablations.plan import make_plan, study_record
+from ablations.variants import expand
+from tiekd.store import RunStore, Status
+
+LOSSES = {"loss.name": ["si", "mse", "ssim", "ssim_mse"]}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "store")
+
+
+@pytest.fixture
+def four(study):
+    """Four cells."""
+    return expand(study(factors=LOSSES))
+
+
+def ids(plan):
+    return [c.run_id for c in plan.cells]
+
+
+def computed(plan):
+    return [c.run_id for c in plan.to_compute]
+
+
+def finish(store, plan, *states, seconds=0.0):
+    """Give the first cells of a plan these states."""
+    for c, state in zip(plan.cells, states, strict=False):
+        store.run(c.run_id).write_status(Status(state, cause="why" if state == "failed" else "", device_seconds=seconds))
+
+
+def test_an_empty_store_misses_every_cell(four, store, tmp_path):
+    plan = make_plan(four, store)
+    assert plan.states == {"missing": 4}
+    assert computed(plan) == ids(plan)
+    assert len(set(ids(plan))) == 4
+    assert plan.missing_inputs == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ended_is_not_computed_and_what_broke_off_is(four, store):
+    finish(store, make_plan(four, store), "done", "diverged", "constant", "running")
+    plan = make_plan(four, store)
+    assert plan.states == Counter(["done", "diverged", "constant", "running"])
+    assert computed(plan) == ids(plan)[3:]
+
+
+def test_failed_runs_are_computed_when_asked(four, store):
+    finish(store, make_plan(four, store), "failed", "done")
+    plan = make_plan(four, store)
+    assert plan.cells[0].status.cause == "why"
+    assert computed(plan) == ids(plan)[2:]
+    assert computed(make_plan(four, store, retry_failed=True)) == [ids(plan)[0], *ids(plan)[2:]]
+
+
+def test_one_run_is_computed_once_however_many_cells_it_has(study, store):
+    cells = expand(study(factors=[{"loss.name": ["si", "mse"]}, {"loss.sigma": [1.0, 2.0]}]))  # si does not read sigma
+    plan = make_plan(cells, store)
+    assert len(plan.cells) == 4
+    assert computed(plan) == ids(plan)[:2]
+
+
+def test_a_run_is_the_same_wherever_its_maps_lie(study, store, maps, tmp_path):
+    (tmp_path / "moved").symlink_to(maps)
+    plan = make_plan(expand(study(factors={"teacher.maps": [str(maps), str(tmp_path / "moved")]})), store)
+    assert len(set(ids(plan))) == 1
+
+
+def test_missing_inputs_are_told_once_and_leave_no_identity(study, store, tmp_path):
+    factors = {
+        "source": {"there": {}, "nowhere": {"teacher.maps": str(tmp_path / "nowhere")}},
+        "loss.name": ["si", "mse"],
+    }
+    plan = make_plan(expand(study(factors=factors, seeds=[0, 1])), store)
+    assert [run_id is None for run_id in ids(plan)] == [False] * 4 + [True] * 4
+    assert len(plan.missing_inputs) == 1
+    assert f"teacher maps {tmp_path / 'nowhere'}: no such folder" in plan.missing_inputs[0]
+    assert len(plan.to_compute) == 4
+    assert [c.status.state for c in plan.cells[4:]] == ["missing"] * 4
+
+
+def test_a_teacher_that_is_not_read_need_not_be_there(study, store, tiny):
+    base = tiny | {"teacher": {"name": "x", "maps": "nowhere"}, "loss": {"name": "si", "target": "ground_truth"}}
+    assert make_plan(expand(study(base=base)), store).missing_inputs == []
+
+
+def test_the_estimate_is_what_runs_alike_took(four, store):
+    assert make_plan(four, store).estimated_seconds() is None
+    finish(store, make_plan(four, store), "done", seconds=50.0)
+    assert make_plan(four, store).estimated_seconds() == 150.0
+
+
+def test_there_is_no_estimate_while_one_kind_of_run_is_new(study, store):
+    cells = expand(study(factors={"optim.epochs": [2, 3]}, seeds=[0, 1]))
+    finish(store, make_plan(cells, store), "done", seconds=50.0)
+    assert make_plan(cells, store).estimated_seconds() is None
+    finish(store, replace(make_plan(cells, store), cells=make_plan(cells, store).cells[2:]), "done", seconds=75.0)
+    assert make_plan(cells, store).estimated_seconds() == 125.0
+
+
+def test_nothing_to_compute_costs_nothing(four, store):
+    finish(store, make_plan(four, store), *["done"] * 4)
+    assert make_plan(four, store).estimated_seconds() == 0
+
+
+def test_the_record_of_a_study_tells_each_cell(study, four, store):
+    record = json.loads(json.dumps(study_record(study(factors=LOSSES), make_plan(four, store))))
+    assert record["study"]["factors"] == LOSSES
+    assert [cell["factors"] for cell in record["cells"]] == [{"loss.name": name} for name in LOSSES["loss.name"]]
+    assert record["cells"][1]["config"]["loss"]["name"] == "mse"
+
+
+def test_a_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, tmp_path, maps):
+    factors = {"source": {"there": {}, "nowhere": {"teacher.maps": str(tmp_path / "nowhere")}}}
+    path = study_file(factors=factors)
+    outcome = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert set(found) == {"cells", "to_compute", "missing_inputs", "estimated_device_seconds"}
+    there, nowhere = found["cells"]
+    assert {"run_id", "state", "config"} <= set(there)
+    assert found["to_compute"] == [there["run_id"]]
+    assert (there["state"], there["config"]["teacher"]["maps"]) == ("missing", str(maps))
+    assert nowhere["run_id"] is None
+    assert [nowhere["missing"]] == found["missing_inputs"]
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_dry_run_as_text_tells_cells_inputs_and_hours(tiekd, study_file, tmp_path):
+    path = study_file(factors={"source": {"there": {}, "[/nowhere]": {"teacher.maps": str(tmp_path / "[/nowhere]")}}})
+    out = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run").out
+    assert "source=[/nowhere], seed=0" in out
+    assert "2 cells: 2 missing; 1 to compute, estimate unknown" in out
+    assert f"missing teacher maps {tmp_path}/[/nowhere]: no such folder" in " ".join(out.split())
+
+
+def test_a_protocol_that_is_not_defined_on_the_frames_is_a_missing_input(study, store):
+    plan = make_plan(expand(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]})), store)
+    assert plan.missing_inputs == ["protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"]
+    assert len(plan.to_compute) == 1

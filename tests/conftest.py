@@ -1,0 +1,99 @@
+"""What the tests of commands and studies share: the embedded data at its smallest, and the `tiekd` command in this process."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tiekd.__main__ import main
+from tiekd.config import build
+from tiekd.data import open_frames
+from tiekd.teachers.maps import MapWriter
+
+DATA = {
+    "dataset": "synthetic-outdoor",
+    "train_frames": 8,
+    "test_frames": 4,
+    "frame_size": [64, 96],
+    "train_crop": [48, 64],
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left on the terminal."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(*words: object) -> Outcome:
+    """Run `tiekd WORDS` in this process."""
+    out, err, before, code = io.StringIO(), io.StringIO(), sys.argv, 0
+    sys.argv = ["tiekd", *map(str, words)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        sys.argv = before
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def tiekd() -> Callable[..., Outcome]:
+    return call
+
+
+@pytest.fixture(scope="session")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A perfect teacher's maps of the smallest embedded data; not to be written to."""
+    folder = tmp_path_factory.mktemp("teacher") / "maps"
+    config = build({"data": DATA, "loss": {"name": "si", "target": "ground_truth"}})
+    with MapWriter(folder, config.data.max_depth, {"teacher": "perfect"}) as writer:
+        for split in ("train", "test"):
+            source = open_frames(config.data, split)
+            for index, key in enumerate(source.keys):
+                depth = source.rendering(index).depth_exact
+                writer.write(key, np.where(depth > 0, depth, config.data.max_depth).astype(np.float32))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(maps: Path) -> dict[str, Any]:
+    """The smallest run, of about a second; not to be changed."""
+    return {
+        "data": DATA,
+        "teacher": {"name": "perfect", "maps": str(maps)},
+        "student": {"name": "tiny"},
+        "bins": {"n_bins": 16},
+        "loss": {"name": "si"},
+        "optim": {"epochs": 2, "batch_size": 4},
+    }
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_yaml(path: Path, document: Any) -> Path:
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def as_yaml() -> Callable[[Path, Any], Path]:
+    """Write a document to a file."""
+    return write_yaml

@@ -1,0 +1,114 @@
+"""Imports point one way, and what only prints help loads nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("tiekd", "search_spaces", "ablations", "reports")
+# What each package may import of ours, beside itself, and of Ray.
+ALLOWED = {
+    "tiekd": set(),
+    "search_spaces": {"tiekd.config", "tiekd.errors"},
+    "reports": {"tiekd"},
+    "ablations": {"tiekd", "search_spaces", "ray"},
+}
+WATCHED = {*PACKAGES, "ray"}
+
+
+def imported_by(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, at its top or inside its functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def is_allowed(name: str, package: str) -> bool:
+    return any(name == known or name.startswith(f"{known}.") for known in {package, *ALLOWED[package]})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    wrong = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files
+        for name in imported_by(path)
+        if name.split(".")[0] in WATCHED and not is_allowed(name, package)
+    }
+    assert wrong == set()
+
+
+def test_a_forbidden_import_inside_a_function_is_seen(tmp_path):
+    (tmp_path / "module.py").write_text("def f():\n    from ray import tune\n    import reports.tables\n")
+    assert {name for name in imported_by(tmp_path / "module.py") if not is_allowed(name, "tiekd")} == {
+        "ray.tune",
+        "reports.tables",
+    }
+
+
+HELP = """
+import sys
+from tiekd.__main__ import build_app
+for words in {commands}:
+    try:
+        build_app()([*words, "--help"])
+    except SystemExit as end:
+        assert end.code == 0, words
+    print("<<end>>")
+print(sorted({{"torch", "ray", "pandas", "optuna"}} & set(sys.modules)))
+"""
+VERBS = [
+    ["run"],
+    ["diff"],
+    ["evaluate"],
+    ["teacher", "export"],
+    ["data", "check"],
+    ["data", "synthesize"],
+    ["ablate"],
+    ["search"],
+    ["status"],
+    ["report"],
+]
+
+
+@pytest.fixture(scope="module")
+def help_pages() -> list[str]:
+    """The output of `tiekd --help`, of each verb's, and the heavy packages that were loaded."""
+    script = HELP.format(commands=[[], *VERBS])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    return done.stdout.split("<<end>>")
+
+
+def test_help_lists_every_verb(help_pages):
+    listed = help_pages[0].partition("Commands:")[2]
+    assert {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "} == {
+        v[0] for v in VERBS
+    }
+
+
+@pytest.mark.parametrize("position", range(len(VERBS)), ids=[" ".join(verb) for verb in VERBS])
+def test_help_of_a_verb_shows_an_example_of_it(help_pages, position):
+    example = " ".join(help_pages[position + 1].partition("Example:")[2].split())
+    assert example.startswith(f"tiekd {' '.join(VERBS[position])} ")
+
+
+@pytest.mark.parametrize("position", range(len(VERBS)), ids=[" ".join(verb) for verb in VERBS])
+def test_examples_name_files_of_the_repository(help_pages, position):
+    words = help_pages[position + 1].partition("Example:")[2].split("\n\n")[0].split()
+    for word in words:
+        if word.startswith(PACKAGES) and word.endswith(".yaml"):
+            assert (ROOT / word).is_file()
+
+
+def test_help_loads_nothing_heavy(help_pages):
+    assert help_pages[-1].strip() == "[]"

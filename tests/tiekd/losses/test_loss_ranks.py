@@ -1,0 +1,74 @@
+"""The number of ranks changes neither a loss nor its gradient: one process against two, under PyTorch's own DDP."""
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
+from torch import nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+from tiekd.bins import DepthBins
+from tiekd.config import RunConfig
+from tiekd.losses import LOSSES, build_loss
+from tiekd.losses.combine import alone
+from tiekd.students.student import DPMHead, RegressionHead
+
+BINS = DepthBins(16, 1e-3, 10.0)
+# Images of each rank. The first split is uneven; the second leaves a rank without a valid pixel (image 2 has none).
+SPLITS = {"uneven": ([0], [1, 2, 3]), "nothing valid on one rank": ([0, 1, 3], [2])}
+
+
+def head_of(config: RunConfig) -> nn.Module:
+    torch.manual_seed(0)
+    return DPMHead(3, BINS) if config.student.head == "dpm" else RegressionHead(3, BINS.max_depth)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Features [4, 3, 16, 20] and depth [4, 1, 16, 20] m, with more and more of it missing, and none in image 2."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(4, 3, 16, 20, generator=generator)
+    depth = 1 + 8 * torch.rand(4, 1, 16, 20, generator=generator)
+    depth[1, :, 12:], depth[2], depth[3, :, :, 15:] = 0.0, 0.0, 20.0
+    return features, depth
+
+
+def step(model: nn.Module, config: RunConfig, images: list[int], all_sum) -> tuple[dict[str, float], list[torch.Tensor]]:
+    """The losses of some images, and the gradient of the model's parameters."""
+    features, depth = batch()
+    values = build_loss(config)(model(features[images]), depth[images], all_sum)
+    values["loss"].backward()
+    return {name: value.item() for name, value in values.items()}, [p.grad.clone() for p in model.parameters()]
+
+
+def work(rank: int, folder: str, configs: dict[str, RunConfig]) -> None:
+    """One of two ranks: every loss under every split, kept in a file."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    results = {}
+    for split, images in SPLITS.items():
+        for name, config in configs.items():
+            model = DistributedDataParallel(head_of(config))
+            results[split, name] = step(model, config, images[rank], all_reduce)
+    torch.save(results, f"{folder}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory, config) -> list[dict]:
+    """What each of two ranks computed."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, (str(folder), {name: config(name) for name in LOSSES}), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_two_ranks_have_the_loss_and_the_gradient_of_one(ranks, config, name, split):
+    model = head_of(config(name))
+    expected, gradients = step(model, config(name), [0, 1, 2, 3], alone)
+    for results in ranks:
+        values, averaged = results[split, name]
+        assert values == pytest.approx(expected, rel=1e-5)
+        for one, other in zip(gradients, averaged, strict=True):
+            torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)

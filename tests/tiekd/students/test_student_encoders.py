@@ -1,0 +1,69 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tiekd.config import build
+from tiekd.errors import UserError
+from tiekd.students.encoders import build_encoder
+
+
+def student_section(**settings):
+    document = {"data": {"dataset": "nyu"}, "loss": {"name": "si", "target": "ground_truth"}}
+    return build(document | {"student": {"name": "tiny", **settings}}).student
+
+
+@pytest.mark.parametrize(("levels", "strides"), [([1, 2, 3, 4], [4, 8, 16, 32]), ([0, 1, 2], [2, 4, 8])])
+def test_levels_choose_the_strides_of_the_features(levels, strides):
+    encoder = build_encoder(student_section(encoder="resnet18", levels=levels, decoder_channels=[8] * len(levels)))
+    assert encoder.feature_info.reduction() == strides
+    features = encoder(torch.zeros(1, 3, 64, 96))
+    assert [feature.shape[-2:] for feature in features] == [(64 // s, 96 // s) for s in strides]
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_no_feature_is_coarser_than_the_output_stride(stride):
+    encoder = build_encoder(student_section(encoder="mobilenetv2_100", output_stride=stride))
+    assert encoder(torch.zeros(1, 3, 64, 96))[-1].shape[-2:] == (64 // stride, 96 // stride)
+
+
+@pytest.mark.parametrize(("name", "near"), [("resnet19", "resnet18"), ("mobilenet_v2_100", "mobilenetv2_100")])
+def test_an_unknown_encoder_is_refused_with_the_nearest_ones(name, near):
+    with pytest.raises(UserError, match=f"student.encoder: unknown '{name}'; did you mean .*{near}") as caught:
+        build_encoder(student_section(encoder=name))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"levels": [1, 2, 3, 9]},  # it has five
+        {"encoder": "vgg11", "output_stride": 8},  # it cannot be dilated
+    ],
+    ids=str,
+)
+def test_what_an_encoder_does_not_offer_is_refused_by_its_name(settings):
+    with pytest.raises(UserError, match=r"student.encoder '\w+' does not work with levels .* and output_stride") as caught:
+        build_encoder(student_section(**settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_told_in_one_line(tmp_path):
+    code = """
+from tiekd.config import build
+from tiekd.errors import UserError
+from tiekd.students import build_student
+
+student = {"name": "tiny", "pretrained": True}
+try:
+    build_student(build({"data": {"dataset": "nyu"}, "student": student, "loss": {"name": "si", "target": "ground_truth"}}))
+except UserError as error:
+    print(error)
+"""
+    # The variables are read once, at the first import: hence a process of its own.
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("student.pretrained: the weights of test_efficientnet could not be fetched")
+    assert "student.pretrained=false" in line

@@ -1,0 +1,97 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from tiekd.checkpoint import load_student, pack_student
+from tiekd.config import override
+from tiekd.data import open_frames
+from tiekd.data.transforms import normalise
+from tiekd.errors import UserError
+from tiekd.evaluate import predict_depth
+from tiekd.teachers.export import export_maps, trained_weights
+from tiekd.teachers.maps import TeacherMaps
+
+
+def frames(config):
+    """Every frame of both splits, by key."""
+    for split in ("train", "test"):
+        source = open_frames(config.data, split)
+        for index, key in enumerate(source.keys):
+            yield key, source.load(index)
+
+
+@pytest.mark.parametrize("flip_tta", [True, False])
+def test_the_map_of_a_frame_is_the_teachers_depth_of_its_view(teacher, tmp_path, flip_tta):
+    config = override(teacher.config, {"evaluation.flip_tta": flip_tta})
+    weights = trained_weights(teacher.config)
+    export_maps(config, weights, tmp_path / "maps", "embedded")
+    network, _ = load_student(weights)
+    maps, half_a_unit = TeacherMaps(tmp_path / "maps"), 10.0 / 65535 / 2
+    for key, frame in frames(config):
+        depth = predict_depth(network.eval(), normalise(frame.image)[None], config.data, flip_tta)[0, 0]
+        stored = maps.load(key, frame.size)
+        assert np.abs(stored - depth.numpy()).max() <= half_a_unit + 1e-6  # and float32's own rounding
+
+
+def test_every_frame_of_both_splits_has_a_map(teacher):
+    keys = [key for key, _ in frames(teacher.config)]
+    assert TeacherMaps(teacher.maps).keys == keys
+    assert teacher.exported["maps"] == len(keys) == 12
+
+
+def test_the_manifest_names_what_made_the_maps(teacher):
+    manifest = json.loads((teacher.maps / "manifest.json").read_text())
+    assert manifest["made_by"]["teacher"] == "embedded"
+    assert manifest["made_by"]["config"] == teacher.config.document()
+    assert manifest["made_by"]["flip_tta"] is True
+    assert manifest["max_depth"] == 10.0
+    assert manifest["sizes"] == {"64x96": 12}
+
+
+def test_exporting_again_gives_the_same_teacher_whatever_it_is_called(teacher, tmp_path):
+    again = export_maps(teacher.config, trained_weights(teacher.config), tmp_path / "again", "another name")
+    assert again["digest"] == teacher.exported["digest"] == TeacherMaps(teacher.maps).digest()
+
+
+def test_other_weights_give_another_teacher(teacher, tiny, carried_out, tmp_path):
+    config = tiny({"optim.epochs": 1})
+    carried_out(config)
+    other = export_maps(config, trained_weights(config), tmp_path / "other", "embedded")
+    assert other["digest"] != teacher.exported["digest"]
+
+
+def test_a_teacher_that_was_not_trained_is_refused(teacher):
+    with pytest.raises(UserError, match=r"has no finished run \w{16} of this config: train it with `tiekd run`"):
+        trained_weights(override(teacher.config, {"seed": 9}))
+
+
+def test_a_teacher_whose_run_did_not_finish_is_refused(teacher, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(teacher.config.execution.store, store)
+    config = override(teacher.config, {"execution.store": str(store)})
+    assert trained_weights(config).is_file()
+    path = store / "runs" / teacher.record.run_id / "status.json"
+    path.write_text(path.read_text().replace('"done"', '"failed"'))
+    with pytest.raises(UserError, match="no finished run"):
+        trained_weights(config)
+
+
+def test_weights_that_are_none_are_refused_before_a_folder_is_made(teacher, tmp_path):
+    with pytest.raises(UserError, match=r"absent.safetensors: no such file"):
+        export_maps(teacher.config, tmp_path / "absent.safetensors", tmp_path / "maps", "embedded")
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_broken_off_export_is_no_teacher(teacher, tmp_path):
+    network, _ = load_student(trained_weights(teacher.config))
+    with torch.no_grad():
+        network.head.depth.bias.fill_(float("nan"))
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(pack_student(network, teacher.config))
+    with pytest.raises(ValueError, match="finite"):
+        export_maps(teacher.config, broken, tmp_path / "maps", "embedded")
+    with pytest.raises(UserError, match=r"the export is unfinished"):
+        TeacherMaps(tmp_path / "maps")

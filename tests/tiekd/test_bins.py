@@ -1,0 +1,161 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tiekd.bins import DENSITY_FLOOR, DepthBins, expected_depth, target_dpm
+
+SPACINGS = ["uniform", "log", "inverse"]
+KITTI = DepthBins(257, 1e-3, 80.0)
+NYU = DepthBins(49, 1e-3, 10.0)
+
+
+def depth_map(*values: float, dtype=torch.float64) -> torch.Tensor:
+    """[1, 1, 1, len(values)]"""
+    return torch.tensor(values, dtype=dtype).view(1, 1, 1, -1)
+
+
+def slow_dpm(depth: float, centers: list[float], sigma: float, temperature: float) -> list[float]:
+    """The paper's formula, bin by bin, in Python's floats."""
+    density = [math.exp(-((c - depth) ** 2) / (2 * sigma**2)) / math.sqrt(2 * math.pi * sigma**2) for c in centers]
+    nearest = min(range(len(centers)), key=lambda k: abs(centers[k] - depth))
+    inside = [k == nearest or phi >= DENSITY_FLOOR for k, phi in enumerate(density)]
+    largest = max(density)
+    share = [math.exp((phi - largest) / temperature) if here else 0.0 for phi, here in zip(density, inside, strict=True)]
+    return [s / sum(share) for s in share]
+
+
+# -- edges and centers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spacing", "edge"),
+    [
+        ("uniform", lambda t: 0.5 + t * (80 - 0.5)),
+        ("log", lambda t: 0.5 * (80 / 0.5) ** t),
+        ("inverse", lambda t: 1 / ((1 - t) / 0.5 + t / 80)),
+    ],
+)
+@pytest.mark.parametrize("n_bins", [2, 10, 257])
+def test_edges_and_centers_follow_their_closed_form(spacing, edge, n_bins):
+    bins = DepthBins(n_bins, 0.5, 80.0, spacing)
+    edges = edge(np.linspace(0, 1, n_bins + 1))
+    np.testing.assert_allclose(bins.edges, edges, rtol=1e-6)  # float32
+    np.testing.assert_allclose(bins.centers, (edges[1:] + edges[:-1]) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_bins_tile_the_range_of_depth(spacing):
+    bins = DepthBins(4096, 1e-3, 80.0, spacing)
+    assert bins.edges.dtype == bins.centers.dtype == torch.float32
+    assert (bins.edges.shape, bins.centers.shape) == ((4097,), (4096,))
+    assert bins.edges[[0, -1]].tolist() == pytest.approx([1e-3, 80.0])
+    assert (bins.edges.diff() > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ((1, 1e-3, 80.0), "at least 2, got 1"),
+        ((8, 0.0, 80.0), "0 < min_depth < max_depth, got 0.0"),
+        ((8, 80.0, 80.0), "got 80.0 and 80.0"),
+        ((8, 1e-3, 80.0, "linear"), "uniform, log, inverse, got 'linear'"),
+    ],
+)
+def test_impossible_bins_are_refused(settings, reason):
+    with pytest.raises(ValueError, match=reason):
+        DepthBins(*settings)
+
+
+# -- target DPM -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("n_bins", [2, 49, 257])
+@pytest.mark.parametrize("sigma", [0.05, 0.5, 3.0, 100.0])
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 50.0])
+def test_the_dpm_is_the_papers_formula(spacing, n_bins, sigma, temperature):
+    bins = DepthBins(n_bins, 1e-3, 80.0, spacing)
+    depths = [0.0, 1e-3, 0.37, 4.2, 23.456, 79.9, 80.0, 95.0]
+    dpm = target_dpm(depth_map(*depths), bins, sigma, temperature)
+    slow = [slow_dpm(depth, bins.centers.tolist(), sigma, temperature) for depth in depths]
+    np.testing.assert_allclose(dpm[0, :, 0].T, slow, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("bins", "sigma"), [(KITTI, 0.5), (KITTI, 0.8), (NYU, 0.15), (NYU, 0.5)])
+def test_float32_suffices_for_the_published_settings(bins, sigma):
+    depth = torch.rand(2, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * bins.max_depth
+    exact = target_dpm(depth.float().double(), bins, sigma)
+    # A density's relative error is its exponent's, at most ln 1e16 = 37 times float32's unit; the softmax adds its own few.
+    torch.testing.assert_close(target_dpm(depth.float(), bins, sigma).double(), exact, rtol=5e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_a_dpm_sums_to_one_at_every_pixel(spacing):
+    depth = torch.rand(2, 1, 5, 7, generator=torch.Generator().manual_seed(0)) * 80
+    dpm = target_dpm(depth, DepthBins(33, 1e-3, 80.0, spacing), 0.5)
+    assert dpm.shape == (2, 33, 5, 7)
+    torch.testing.assert_close(dpm.sum(1), torch.ones(2, 5, 7))
+
+
+@pytest.mark.parametrize("sigma", [0.15, 0.5, 0.8])
+def test_bins_beyond_the_density_floor_get_nothing_and_those_within_something(sigma):
+    depth = 40.0
+    reach = sigma * math.sqrt(-2 * math.log(DENSITY_FLOOR * sigma * math.sqrt(2 * math.pi)))  # where the density is 1e-16
+    dpm = target_dpm(depth_map(depth), KITTI, sigma)[0, :, 0, 0]
+    within = (KITTI.centers.double() - depth).abs() <= reach
+    assert 3 < within.sum() < 257
+    assert ((dpm > 0) == within).all()
+
+
+@pytest.mark.parametrize(("depth", "nearest"), [(0.0, 0), (-5.0, 0), (80.0, 256), (500.0, 256), (1e6, 256)])
+def test_a_depth_outside_the_bins_belongs_to_the_nearest(depth, nearest):
+    dpm = target_dpm(depth_map(depth), KITTI, 0.5)[0, :, 0, 0]
+    assert dpm.argmax() == nearest
+    assert dpm.sum() == pytest.approx(1)
+
+
+def test_a_low_temperature_picks_the_nearest_bin():
+    dpm = target_dpm(depth_map(23.4), KITTI, 0.5, temperature=1e-3)[0, :, 0, 0]
+    nearest = (KITTI.centers - 23.4).abs().argmin()
+    assert dpm[nearest] == pytest.approx(1)
+
+
+def test_a_high_temperature_spreads_evenly_over_the_bins_within_reach():
+    dpm = target_dpm(depth_map(23.4), KITTI, 0.5, temperature=1e9)[0, :, 0, 0]
+    within = dpm > 0
+    assert 1 < within.sum() < 257
+    np.testing.assert_allclose(dpm[within], 1 / within.sum().item(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [1e-6, 1e-3, 100.0])
+@pytest.mark.parametrize("temperature", [1e-3, 1e3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nothing_is_lost_at_the_ends_of_the_settings(sigma, temperature, dtype):
+    depths = depth_map(0.0, 1e-3, float(KITTI.centers[100]), 40.0, 80.0, 1e4, dtype=dtype)
+    dpm = target_dpm(depths, KITTI, sigma, temperature)
+    assert dpm.isfinite().all()
+    torch.testing.assert_close(dpm.sum(1), torch.ones_like(dpm[:, 0]))
+
+
+# -- expected depth -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [0, 7, 48])
+def test_all_mass_in_one_bin_is_that_bins_depth(k):
+    one_hot = torch.zeros(1, 49, 2, 3)
+    one_hot[:, k] = 1
+    torch.testing.assert_close(expected_depth(one_hot, NYU), NYU.centers[k].expand(1, 1, 2, 3))
+
+
+def test_expected_depth_is_the_mean_of_the_centers_under_the_dpm():
+    dpm = torch.softmax(torch.randn(2, 49, 3, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    mean = (dpm.double() * NYU.centers.double().view(1, -1, 1, 1)).sum(1, keepdim=True)
+    torch.testing.assert_close(expected_depth(dpm, NYU).double(), mean, rtol=1e-5, atol=0)
+
+
+def test_expected_depth_of_a_narrow_dpm_is_the_teachers_depth():
+    depth = depth_map(3.0, 5.5, 8.1)
+    # The softmax of densities is nearly symmetric about the depth, to within a share of the bin's width of 0.2 m.
+    torch.testing.assert_close(expected_depth(target_dpm(depth, NYU, 0.15, 0.1), NYU), depth, rtol=0, atol=0.1)

@@ -1,0 +1,245 @@
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tiekd.checkpoint import load_student
+from tiekd.config import DataConfig, override
+from tiekd.data import Frame, open_frames
+from tiekd.distill import Distilled, describe
+from tiekd.errors import UserError
+from tiekd.evaluate import (
+    PROTOCOLS,
+    check_protocol,
+    eigen_nyu_crop,
+    evaluate,
+    garg_crop,
+    is_constant,
+    predict_depth,
+    score_image,
+)
+from tiekd.metrics import METRICS
+from tiekd.students import Prediction, build_student
+from tiekd.teachers.export import trained_weights
+
+KITTI = DataConfig(dataset="kitti", max_depth=80.0)
+NYU = DataConfig(dataset="nyu", max_depth=10.0)
+CPU = torch.device("cpu")
+
+
+def frame_of(depth: np.ndarray, frame_size=None, origin=(0, 0)) -> Frame:
+    image = np.zeros((*depth.shape, 3), np.uint8)
+    return Frame(image, depth.astype(np.float32), frame_size or depth.shape, origin)
+
+
+# -- protocols ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_crops_are_the_published_ones():
+    assert garg_crop((352, 1216)) == (143, 349, 43, 1172)
+    assert eigen_nyu_crop((480, 640)) == (45, 471, 41, 601)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data", "size", "name"),
+    [("adabins-kb-garg", KITTI, (352, 1216), "garg"), ("nyu-eigen", NYU, (480, 640), "eigen_nyu")],
+)
+def test_the_masks_are_the_released_ones(oracle, protocol, data, size, name):
+    label = f"{name}_{size[0]}x{size[1]}"
+    box = oracle("metrics")["masks"][label]
+    mask = PROTOCOLS[protocol].valid_mask(frame_of(np.ones(size)), data)
+    assert mask.sum() == box["n"]
+    assert mask[slice(*box["rows"]), slice(*box["cols"])].all()
+
+
+def test_bts_garg_on_a_cut_frame_is_garg_on_the_whole_frame():
+    size, top, left = (375, 1242), 23, 13
+    rows = slice(*garg_crop(size)[:2]), slice(*garg_crop(size)[2:])
+    whole = np.zeros(size, bool)
+    whole[rows] = True
+    cut = frame_of(np.ones((352, 1216)), size, (top, left))
+    mask = PROTOCOLS["bts-garg"].valid_mask(cut, KITTI)
+    assert np.array_equal(mask, whole[top:, left : left + 1216])
+    assert not np.array_equal(mask, PROTOCOLS["adabins-kb-garg"].valid_mask(cut, KITTI))
+
+
+def test_bts_garg_clips_what_the_view_does_not_show():
+    size, view = (400, 1300), (100, 300)
+    mask = PROTOCOLS["bts-garg"].valid_mask(frame_of(np.ones(view), size, (300, 0)), KITTI)
+    top, bottom, left, _ = garg_crop(size)
+    assert top < 300
+    assert mask[: bottom - 300, left:].all()
+    assert mask.sum() == (bottom - 300) * (300 - left)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data", "size", "cap"),
+    [
+        ("adabins-kb-garg", KITTI, (352, 1216), 80.0),
+        ("bts-garg", KITTI, (352, 1216), 80.0),
+        ("nyu-eigen", NYU, (480, 640), 10.0),
+        ("none", NYU, (480, 640), 10.0),
+        ("none", NYU.model_copy(update={"max_depth": 7.0}), (480, 640), 7.0),
+    ],
+)
+def test_ground_truth_counts_strictly_between_the_caps(protocol, data, size, cap):
+    def counts(depth: float) -> bool:
+        return PROTOCOLS[protocol].valid_mask(frame_of(np.full(size, depth)), data).any()
+
+    single = np.float32
+    assert counts(np.nextafter(single(1e-3), single(1)))
+    assert counts(np.nextafter(single(cap), single(0)))
+    assert not any(counts(depth) for depth in (0.0, 1e-3, cap, cap + 1))
+
+
+def test_a_protocol_of_another_frame_size_is_refused_before_the_work(tiny):
+    with pytest.raises(UserError, match=r"protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"):
+        check_protocol(tiny({"evaluation.protocol": "nyu-eigen"}))
+    check_protocol(tiny())
+
+
+@pytest.mark.parametrize(
+    ("image", "protocol", "data", "view"),
+    [
+        ("kitti_0", "adabins-kb-garg", KITTI, (slice(23, 375), slice(13, 1229))),
+        ("nyu_0", "nyu-eigen", NYU, (slice(None), slice(None))),
+    ],
+)
+def test_made_images_score_as_released(oracle, image, protocol, data, view):
+    page = oracle("metrics")["images"][image]
+    recipe = page["recipe"]
+    size, cap = (recipe["H"], recipe["W"]), recipe["mx"]
+    rng = np.random.default_rng(recipe["seed"])
+    gt = (cap * 1.05 * rng.random(size)).astype(np.float32)
+    keep, noise = rng.random(size) < recipe["keep_prob"], rng.standard_normal(size)
+    pred = np.clip(gt * np.exp(0.15 * noise), 1e-3, cap).astype(np.float32)
+    frame = frame_of(np.where(keep, gt, 0)[view], size, (view[0].start or 0, view[1].start or 0))
+    row = score_image(pred[view], frame, data, protocol)
+    names = {"delta1": "a1", "delta2": "a2", "delta3": "a3", "log10": "log_10"}
+    assert row["n_valid"] == page["n_valid"]
+    expected = {name: page["metrics"][names.get(name, name)] for name in METRICS}
+    assert {name: row[name] for name in METRICS} == pytest.approx(expected, rel=1e-6)
+
+
+# -- prediction -----------------------------------------------------------------------------------------------------------
+
+
+class Lopsided(nn.Module):
+    """Depth of a pixel: its red value plus a tenth of its column."""
+
+    def forward(self, image: torch.Tensor) -> Prediction:
+        return Prediction(image[:, :1] + torch.arange(image.shape[-1]) / 10)
+
+
+def test_flip_tta_is_the_mean_with_the_flipped_back_prediction_of_the_mirrored_image():
+    image = torch.tensor([2.0, 4.0, 8.0]).expand(1, 3, 1, 3)
+    straight = predict_depth(Lopsided(), image, KITTI, flip_tta=False)
+    torch.testing.assert_close(straight, torch.tensor([[[[2.0, 4.1, 8.2]]]]))
+    both = predict_depth(Lopsided(), image, KITTI, flip_tta=True)
+    mirrored_back = torch.tensor([2.0 + 0.2, 4.0 + 0.1, 8.0 + 0.0])
+    torch.testing.assert_close(both, (straight + mirrored_back) / 2)
+
+
+@pytest.mark.parametrize("flip_tta", [False, True])
+def test_a_prediction_is_kept_within_the_range_of_the_data(flip_tta):
+    image = torch.tensor([-5.0, 4.0, 500.0]).expand(1, 3, 2, 3)
+    depth = predict_depth(Lopsided(), image, NYU, flip_tta)
+    assert depth.min() == pytest.approx(1e-3)
+    assert depth.max() == 10.0
+
+
+# -- a pass over a data set -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class MadeFrames:
+    """Frames of given sizes, whose depth is 1 m + their index / 10, and nothing where `unmeasured`."""
+
+    sizes: list[tuple[int, int]]
+    unmeasured: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.keys = [f"scene/{index}" for index in range(len(self.sizes))]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def group(self, index: int) -> str:
+        return f"scene_{index // 2}"
+
+    def load(self, index: int) -> Frame:
+        depth = np.full(self.sizes[index], 0.0 if index in self.unmeasured else 1 + index / 10)
+        frame = frame_of(depth)
+        frame.image[:] = np.arange(self.sizes[index][1])[:, None]
+        return frame
+
+
+def measured(row: dict) -> list[float]:
+    """Numbers of a row that batches change by no more than the rounding of float32."""
+    return [row[name] for name in ("n_valid", "abs_rel", "rmse", "depth_min", "depth_max")]
+
+
+@pytest.fixture
+def trained(teacher):
+    """The trained teacher and its config, in the mode that training leaves it in."""
+    student, config = load_student(trained_weights(teacher.config))
+    return student.train(), config
+
+
+def test_a_row_per_frame_in_order_whatever_the_sizes(trained):
+    student, config = trained
+    frames = MadeFrames([(32, 48), (32, 48), (48, 32), (32, 48)])
+    rows = evaluate(student, config, frames, CPU, range(4))
+    assert [row["image"] for row in rows] == frames.keys
+    assert [row["group"] for row in rows] == ["scene_0", "scene_0", "scene_1", "scene_1"]
+    assert [row["n_valid"] for row in rows] == [32 * 48] * 4
+    for index, row in enumerate(rows):
+        (alone,) = evaluate(student, config, frames, CPU, [index])
+        assert measured(row) == pytest.approx(measured(alone), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_the_batch_size_leaves_the_metrics_alone(trained, batch_size):
+    student, config = trained
+    source = open_frames(config.data, "test")
+    expected = evaluate(student, override(config, {"optim.batch_size": 4}), source, CPU, range(4))
+    rows = evaluate(student.train(), override(config, {"optim.batch_size": batch_size}), source, CPU, range(4))
+    for row, other in zip(rows, expected, strict=True):
+        assert measured(row) == pytest.approx(measured(other), rel=1e-5)
+
+
+def test_only_the_frames_of_a_share_are_scored(tiny):
+    config = tiny()
+    source = open_frames(config.data, "test")
+    rows = evaluate(build_student(config), config, source, CPU, [3, 1])
+    assert [row["image"] for row in rows] == [source.keys[3], source.keys[1]]
+
+
+def test_an_image_without_ground_truth_is_counted_and_not_averaged(tiny):
+    config = tiny()
+    student = build_student(config)
+    rows = evaluate(student, config, MadeFrames([(32, 48)] * 3, unmeasured=(1,)), CPU, range(3))
+    assert [row["n_valid"] for row in rows] == [32 * 48, 0, 32 * 48]
+    assert all(math.isnan(rows[1][name]) for name in METRICS)
+    told = describe(config, Distilled(student, rows, {}, constant=False))
+    assert (told["n_images"], told["n_images_without_ground_truth"]) == (2, 1)
+
+
+# -- constant predictions -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ranges", "constant"),
+    [
+        ([(5.0, 5.0), (5.0, 5.0)], True),
+        ([(5.0, 5.0), (7.0, 7.0)], True),
+        ([(5.0, 5.004)], True),
+        ([(5.0, 5.0), (5.0, 5.1)], False),
+        ([(math.nan, math.nan)], False),
+    ],
+)
+def test_one_depth_all_over_every_image_is_constant(ranges, constant):
+    assert is_constant([{"depth_min": low, "depth_max": high} for low, high in ranges]) == constant
