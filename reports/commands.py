@@ -91,5 +91,9 @@ def _tell(collected: "Collected | None", tables: "list[Table]", files: list[Path
     for table in tables:
         frame = laid_out(table, brief)
         typer.echo(f"{heading(table)}\n{tabulate(frame, headers='keys', showindex=False, disable_numparse=True)}\n")
+    figures = [file for file in files if file.parent.name == "figures"]
     for file in files:
-        typer.echo(file)
+        if file not in figures:
+            typer.echo(file)
+    if figures:
+        typer.echo(f"{figures[0].parent}: {len(figures)} files, each figure as PNG and SVG with its data")
