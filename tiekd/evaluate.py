@@ -137,6 +137,9 @@ class _Indexed(Dataset):
         return index, self.source.load(index)
 
 
+SAME_DEPTH = 1e-5  # relative; a dead network varies by float32's rounding, a barely trained one by a thousandth
+
+
 def is_constant(rows: list[dict[str, Any]]) -> bool:
     """Whether every prediction is one depth all over: a training that failed silently."""
-    return all(math.isclose(row["depth_min"], row["depth_max"], rel_tol=1e-5) for row in rows)
+    return all(math.isclose(row["depth_min"], row["depth_max"], rel_tol=SAME_DEPTH) for row in rows)

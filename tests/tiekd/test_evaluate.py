@@ -236,7 +236,8 @@ def test_an_image_without_ground_truth_is_counted_and_not_averaged(tiny):
     [
         ([(5.0, 5.0), (5.0, 5.0)], True),
         ([(5.0, 5.0), (7.0, 7.0)], True),
-        ([(5.0, 5.004)], True),
+        ([(5.0, 5.00004)], True),  # a dead network's rounding
+        ([(5.0, 5.004)], False),  # a barely trained one
         ([(5.0, 5.0), (5.0, 5.1)], False),
         ([(math.nan, math.nan)], False),
     ],
