@@ -7,12 +7,21 @@ names (`tiekd/presets.py`), then from the defaults below. Depths are metres, siz
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tiekd import presets
 from tiekd.errors import UserError, unknown
@@ -23,6 +32,17 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _one_of(setting: str, choices: Collection[str]) -> AfterValidator:
+    """Accepts a name among `choices`, and tells the nearest ones otherwise."""
+
+    def check(name: str) -> str:
+        if name not in choices:
+            raise ValueError(unknown(setting, name, choices))
+        return name
+
+    return AfterValidator(check)
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -30,7 +50,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which frames, and the range of depth that counts as valid."""
 
-    dataset: str = Field(description="a data set of tiekd.data.DATASETS")
+    dataset: Annotated[str, _one_of("data.dataset", presets.DATASETS)] = Field(description="a data set of tiekd.data.DATASETS")
     root: str | None = Field(None, description="its folder; not part of a run's identity (the split lists' digests are)")
     train_split: str | None = Field(None, description="list of training frames, relative to root")
     test_split: str | None = Field(None, description="list of test frames, relative to root")
@@ -41,13 +61,6 @@ class DataConfig(Section):
     min_depth: float = Field(1e-3, gt=0, description="m; smaller depths are not valid")
     max_depth: float = Field(80.0, gt=0, description="m; larger depths are not valid, and no prediction exceeds it")
     train_crop: Size = Field((352, 704), description="size of a random training crop, px")
-
-    @field_validator("dataset")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in presets.DATASETS:
-            raise ValueError(unknown("data.dataset", name, presets.DATASETS))
-        return name
 
     @property
     def synthetic(self) -> bool:
@@ -74,7 +87,9 @@ class TeacherConfig(Section):
 class StudentConfig(Section):
     """A timm encoder with a DenseDepth-style decoder."""
 
-    name: str = Field("mobilenetv2", description="a student of tiekd.students.STUDENTS; 'timm' takes any encoder")
+    name: Annotated[str, _one_of("student.name", presets.STUDENTS)] = Field(
+        "mobilenetv2", description="a student of tiekd.students.STUDENTS; 'timm' takes any encoder"
+    )
     encoder: str | None = Field(None, description="timm model with features_only")
     levels: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2, 3, 4), min_length=2, description="encoder levels")
     output_stride: Literal[8, 16, 32] = Field(32, description="dilate the encoder's last stages to keep this stride")
@@ -83,13 +98,6 @@ class StudentConfig(Section):
     )
     head: Literal["dpm", "regression"] = Field("dpm", description="expected depth over bins, or one sigmoid")
     pretrained: bool = Field(False, description="start from timm's ImageNet weights (needs the network or a cache)")
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in presets.STUDENTS:
-            raise ValueError(unknown("student.name", name, presets.STUDENTS))
-        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudentConfig":
@@ -113,7 +121,7 @@ class BinsConfig(Section):
 class LossConfig(Section):
     """What the student is trained on. Settings that the named loss does not read do not take part in a run's identity."""
 
-    name: str = Field("tie_kd", description="a loss of tiekd.losses.LOSSES")
+    name: Annotated[str, _one_of("loss.name", presets.LOSSES)] = Field("tie_kd", description="a loss of tiekd.losses.LOSSES")
     target: Literal["teacher", "ground_truth"] = Field("teacher", description="'si' on ground truth is the Baseline")
     alpha: float = Field(0.1, ge=0, le=1, description="tie_kd: share of L_DPM, the rest is L_DEPTH")
     scale: float = Field(10.0, gt=0, description="tie_kd: factor on the whole loss")
@@ -124,13 +132,6 @@ class LossConfig(Section):
     mse_weight: float = Field(1.0, gt=0, description="weight of the MSE part")
     ssim_weight: float = Field(1.5, gt=0, description="weight of the 1 - SSIM part of Res-KD")
     ssim_range: float | None = Field(None, gt=0, description="m; dynamic range in SSIM's constants; default data.max_depth")
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in presets.LOSSES:
-            raise ValueError(unknown("loss.name", name, presets.LOSSES))
-        return name
 
     @property
     def traits(self) -> presets.LossTraits:
@@ -177,16 +178,11 @@ class AugmentConfig(Section):
 
 
 class EvaluationConfig(Section):
-    protocol: str = Field("none", description="a protocol of tiekd.evaluate.PROTOCOLS: crop and cap")
+    protocol: Annotated[str, _one_of("evaluation.protocol", presets.PROTOCOLS)] = Field(
+        "none", description="a protocol of tiekd.evaluate.PROTOCOLS: crop and cap"
+    )
     flip_tta: bool = Field(True, description="average with the flipped-back prediction of the mirrored image")
     every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
-
-    @field_validator("protocol")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in presets.PROTOCOLS:
-            raise ValueError(unknown("evaluation.protocol", name, presets.PROTOCOLS))
-        return name
 
 
 class ExecutionConfig(Section):
