@@ -103,8 +103,8 @@ def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
         print(json.dumps(prepared.plan.to_dict() | {"computed": len(todo)}, indent=2))
     else:
         _show_results(prepared, console)
-        computed = f"computed {len(todo)}" if todo else "nothing to compute"
-        console.print(f"{_summary(prepared)}; {computed}, {time.perf_counter() - started:.1f} s")
+        computed = f"computed {len(todo)}, {time.perf_counter() - started:.1f} s" if todo else "nothing to compute"
+        console.print(f"{_summary(prepared)}; {computed}")
     return all(c.status.state == "done" for c in prepared.plan.cells)
 
 
