@@ -20,7 +20,7 @@ from tiekd.metrics import mean_metrics
 from tiekd.optim import build_optimizer, one_cycle, set_learning_rate
 from tiekd.runtime import Row, Runtime
 from tiekd.seeds import derive_seed
-from tiekd.students import DepthStudent, build_student
+from tiekd.students import DepthStudent, build_student, count_parameters
 from tiekd.teachers.maps import TeacherMaps
 
 CHECK_EVERY = 50  # steps between looks at the losses: each look waits for the device
@@ -189,5 +189,5 @@ def describe(config: RunConfig, result: Distilled) -> dict[str, Any]:
         "n_images_without_ground_truth": unmeasured,
         "metrics": result.metrics,
         "epochs": config.optim.epochs,
-        "parameters": sum(p.numel() for p in result.student.parameters()),
+        "parameters": count_parameters(result.student),
     }

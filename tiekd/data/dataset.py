@@ -58,10 +58,6 @@ class DepthDataset(Dataset):
             image, tensors = self._augmented(frame, depths, epoch, index)
         return {"image": image, **tensors, "index": torch.tensor(index)}
 
-    def image(self, index: int) -> Tensor:
-        """The normalised image of one frame's whole view, [3, H, W]."""
-        return normalise(self.source.load(index).image)
-
     def _augmented(
         self, frame: Frame, depths: dict[str, np.ndarray], epoch: int, index: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
