@@ -13,8 +13,9 @@ from rich.table import Table
 from ablations.plan import Plan, make_plan, study_record
 from ablations.study import Study, load_study
 from ablations.variants import Cell, expand, only
-from tiekd.config import ExecutionConfig, parse_overrides
+from tiekd.config import ExecutionConfig
 from tiekd.display import make_console
+from tiekd.documents import parse_overrides
 from tiekd.errors import UserError
 from tiekd.store import FINISHED, RunStore
 

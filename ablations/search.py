@@ -12,8 +12,9 @@ from rich.table import Table
 
 from ablations.study import SearchConfig, Study, load_study
 from search_spaces.space import Space, load_space
-from tiekd.config import RunConfig, build, parse_overrides, with_values
+from tiekd.config import RunConfig, build
 from tiekd.display import make_console
+from tiekd.documents import parse_overrides, with_values
 from tiekd.errors import UserError
 from tiekd.run import check_ready, run_id_of
 from tiekd.store import RunStore

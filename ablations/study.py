@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from tiekd.config import Section, explain, read_document, with_values
+from tiekd.config import Section
+from tiekd.documents import explain, read_document, with_values
 from tiekd.errors import UserError
 from tiekd.presets import METRICS
 

@@ -5,7 +5,8 @@ from typing import Any
 from ray import tune
 
 from ablations.runtime_tune import TuneRuntime
-from tiekd.config import RunConfig, build, with_values
+from tiekd.config import RunConfig, build
+from tiekd.documents import with_values
 from tiekd.errors import UserError
 from tiekd.run import carry_out, one_line, run_id_of
 from tiekd.runtime import LocalRuntime

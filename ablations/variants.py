@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.study import Factors, Levels, Study, paths_of
-from tiekd.config import RunConfig, build, with_values
+from tiekd.config import RunConfig, build
+from tiekd.documents import with_values
 from tiekd.errors import UserError
 
 
@@ -24,7 +25,7 @@ class Cell:
         return {
             "dataset": config.data.dataset,
             "teacher": config.teacher.name if config.teacher and config.loss.target == "teacher" else "",
-            "method": config.loss.method,
+            "method": config.method,
             "loss": config.loss.name,
             "backbone": config.student.name,
             "seed": str(config.seed),

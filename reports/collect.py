@@ -10,7 +10,8 @@ import pandas as pd
 
 from reports.records import StoredRun, Study, read_run, read_studies
 from reports.schema import LABELS, METRICS, RUN_TYPES, SETTING_TYPES, TABLE_COLUMNS
-from tiekd.config import RunConfig, TeacherConfig, build, flatten
+from tiekd.config import RunConfig, TeacherConfig, build
+from tiekd.documents import flatten
 from tiekd.errors import UserError
 from tiekd.presets import BACKBONE_LABELS, LOSS_LABELS
 from tiekd.store import RunStore, Status
@@ -70,7 +71,7 @@ def labels(config: RunConfig) -> dict[str, str]:
     values = (
         config.data.dataset,
         config.teacher.name if config.teacher and config.loss.target == "teacher" else "",
-        config.loss.method,
+        config.method,
         LOSS_LABELS[config.loss.name],
         BACKBONE_LABELS.get(student.name, student.encoder if student.name == "timm" else student.name),
     )
@@ -120,7 +121,7 @@ def _identity(config: RunConfig | None, factors: dict) -> dict[str, dict | None]
     del settings["seed"]
     everything = _all_settings(config)
     inputs = ["data.root", "data.train_split", "data.test_split"]
-    inputs += ["teacher.maps"] if config.loss.target == "teacher" else []
+    inputs += ["teacher.maps"] if config.reads_teacher else []
     settings = {path: _plain(value) for path, value in settings.items()} | {path: everything[path] for path in inputs}
     return {
         "settings": settings,

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tiekd.config import Section, explain, flatten, read_document
+from tiekd.config import Section
+from tiekd.documents import explain, flatten, read_document
 from tiekd.errors import UserError, unknown
 
 FOLDER = Path(__file__).parent

@@ -97,3 +97,32 @@ def write_yaml(path: Path, document: Any) -> Path:
 def as_yaml() -> Callable[[Path, Any], Path]:
     """Write a document to a file."""
     return write_yaml
+
+
+# -- parity with the released code ---------------------------------------------------------------------------------------------
+
+LARGEST = pytest.StashKey[dict]()
+
+
+@pytest.fixture
+def parity(request: pytest.FixtureRequest) -> Callable[[str, float, float], None]:
+    """Holds an error to its bound, and keeps the largest of each subject for the table at the end of the session.
+
+    `parity("losses, float32: TIE-KD", 3e-7, 1e-5)`: a subject's group stands before the colon.
+    """
+    largest = request.config.stash.setdefault(LARGEST, {})
+
+    def hold(subject: str, error: float, bound: float) -> None:
+        worst, _, count = largest.get(subject, (0.0, bound, 0))
+        largest[subject] = (max(worst, error), bound, count + 1)
+        assert error <= bound, f"{subject}: error {error:.3g} exceeds {bound:.0e}"
+
+    return hold
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    largest = terminalreporter.config.stash.get(LARGEST, {})
+    if largest:
+        terminalreporter.section("largest errors against the released code")
+        for subject, (worst, bound, count) in sorted(largest.items()):
+            terminalreporter.write_line(f"{subject:<64} {worst:9.2e}  bound {bound:7.0e}  comparisons {count}")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiekd.config import with_values
 from tiekd.data.synthetic import synthesize
+from tiekd.documents import with_values
 from tiekd.store import RunStore
 
 REAL = Path(__file__).parents[1] / "../shared/data"

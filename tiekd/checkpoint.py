@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from tiekd.config import RunConfig, build, override
 from tiekd.errors import UserError
-from tiekd.students import DepthStudent, build_student
+from tiekd.networks import build_network
 
 
 def pack_state(state: dict[str, Any]) -> bytes:
@@ -28,13 +29,13 @@ def unpack_state(content: bytes) -> dict[str, Any]:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def pack_student(student: DepthStudent, config: RunConfig) -> bytes:
+def pack_student(student: nn.Module, config: RunConfig) -> bytes:
     """Weights with the run's config in the header, so that the file alone suffices."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
     return save(tensors, metadata={"format": "pt", "tiekd": json.dumps(config.document())})
 
 
-def load_student(path: str | Path) -> tuple[DepthStudent, RunConfig]:
+def load_student(path: str | Path) -> tuple[nn.Module, RunConfig]:
     """A student and the config it was trained with, from its safetensors file."""
     path = Path(path)
     if not path.is_file():
@@ -48,6 +49,6 @@ def load_student(path: str | Path) -> tuple[DepthStudent, RunConfig]:
     if "tiekd" not in metadata:
         raise UserError(f"weights {path}: has no tiekd header; expected a student.safetensors of a run")
     config = build(json.loads(metadata["tiekd"]), source=str(path))
-    student = build_student(override(config, {"student.pretrained": False}))
+    student = build_network(override(config, {"student.pretrained": False}))
     student.load_state_dict(tensors)
     return student, config

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,7 +23,9 @@ from pydantic import (
 )
 
 from tiekd import presets
+from tiekd.documents import beneath, explain, flatten, parse_overrides, read_document, with_values
 from tiekd.errors import UserError, unknown
+from tiekd.quirks import QUIRKS
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
@@ -85,10 +86,11 @@ class TeacherConfig(Section):
 
 
 class StudentConfig(Section):
-    """A timm encoder with a DenseDepth-style decoder."""
+    """The network that is trained: a timm encoder with a DenseDepth-style decoder, or a teacher's architecture."""
 
-    name: Annotated[str, _one_of("student.name", presets.STUDENTS)] = Field(
-        "mobilenetv2", description="a student of tiekd.students.STUDENTS; 'timm' takes any encoder"
+    name: Annotated[str, _one_of("student.name", presets.STUDENTS | presets.TEACHERS)] = Field(
+        "mobilenetv2",
+        description="a student of tiekd.students.STUDENTS ('timm' takes any encoder) or a teacher of tiekd.teachers.TEACHERS",
     )
     encoder: str | None = Field(None, description="timm model with features_only")
     levels: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2, 3, 4), min_length=2, description="encoder levels")
@@ -96,19 +98,36 @@ class StudentConfig(Section):
     decoder_channels: tuple[Annotated[int, Field(ge=4)], ...] = Field(
         (512, 256, 256, 128, 128), min_length=2, description="one width per level, from the deepest"
     )
-    head: Literal["dpm", "regression"] = Field("dpm", description="expected depth over bins, or one sigmoid")
+    head: Literal["dpm", "regression", "adaptive_bins"] = Field(
+        "dpm", description="expected depth over bins, one sigmoid, or AdaBins' bins of each image"
+    )
     pretrained: bool = Field(False, description="start from timm's ImageNet weights (needs the network or a cache)")
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudentConfig":
         if not self.encoder:
             raise ValueError("student.encoder is needed with student.name 'timm': the name of a timm model")
-        if len(self.levels) != len(self.decoder_channels):
+        if self.is_teacher:
+            head, widths = presets.TEACHERS[self.name]["student"]["head"], 5
+            if self.head != head:
+                raise ValueError(f"student.head: {self.name} has the head {head!r}, got {self.head!r}")
+            if len(self.decoder_channels) != widths:
+                raise ValueError(
+                    f"student.decoder_channels: {self.name} needs {widths} widths, got {len(self.decoder_channels)}"
+                )
+        elif self.head == "adaptive_bins":
+            raise ValueError("student.head 'adaptive_bins' is AdaBins' own; valid for students: dpm, regression")
+        elif len(self.levels) != len(self.decoder_channels):
             raise ValueError(
                 f"student.decoder_channels needs one width per level: {len(self.levels)} levels, "
                 f"{len(self.decoder_channels)} widths"
             )
         return self
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether it is a published teacher's architecture."""
+        return self.name in presets.TEACHERS
 
 
 class BinsConfig(Section):
@@ -123,7 +142,7 @@ class LossConfig(Section):
 
     name: Annotated[str, _one_of("loss.name", presets.LOSSES)] = Field("tie_kd", description="a loss of tiekd.losses.LOSSES")
     target: Literal["teacher", "ground_truth"] = Field("teacher", description="'si' on ground truth is the Baseline")
-    alpha: float = Field(0.1, ge=0, le=1, description="tie_kd: share of L_DPM, the rest is L_DEPTH")
+    alpha: float = Field(0.1, ge=0, description="tie_kd: share of L_DPM, the rest is L_DEPTH; at most 1")
     scale: float = Field(10.0, gt=0, description="tie_kd: factor on the whole loss")
     sigma: float = Field(0.5, ge=1e-6, le=100, description="m; spread of the teacher's density over bins")
     temperature: float = Field(1.0, ge=1e-3, le=1e3, description="divides the density before its softmax; 1 is published")
@@ -132,28 +151,32 @@ class LossConfig(Section):
     mse_weight: float = Field(1.0, gt=0, description="weight of the MSE part")
     ssim_weight: float = Field(1.5, gt=0, description="weight of the 1 - SSIM part of Res-KD")
     ssim_range: float | None = Field(None, gt=0, description="m; dynamic range in SSIM's constants; default data.max_depth")
+    chamfer_weight: float = Field(0.1, ge=0, description="si_chamfer: weight of the bins' distance to the depths of the image")
 
     @property
     def traits(self) -> presets.LossTraits:
         return presets.LOSSES[self.name]
 
-    @property
-    def method(self) -> str:
-        """The method as the published tables name it."""
-        return "Baseline" if self.target == "ground_truth" else self.traits.method
-
 
 class OptimConfig(Section):
-    """AdamW with a one-cycle learning rate, stepped per batch."""
+    """AdamW with a learning rate that is a function of the step."""
 
     epochs: int = Field(24, ge=1)
     batch_size: int = Field(16, ge=1, description="images per step over all workers")
-    lr: float = Field(1e-3, gt=0, description="peak of the cycle")
+    lr: float = Field(1e-3, gt=0, description="peak of the schedule")
+    lr_factor: float = Field(1.0, gt=0, description="learning rate of all but the encoder, over the encoder's")
     betas: tuple[Decay, Decay] = (0.95, 0.99)
     weight_decay: float = Field(0.01, ge=0)
+    decay_norms: bool = Field(True, description="whether weight decay acts on norms and position biases")
+    schedule: Literal["one_cycle", "cosine"] = Field(
+        "one_cycle", description="cosine up and down, or linear warm-up and cosine down"
+    )
     warmup: Probability = Field(0.3, description="share of the steps until the peak")
     div_factor: float = Field(25.0, ge=1, description="peak over the first learning rate")
     final_div_factor: float = Field(100.0, ge=1, description="first over the last learning rate")
+    momentum_cycle: tuple[Decay, Decay] | None = Field(
+        None, description="first beta at the ends and at the peak of the cycle; default: betas throughout"
+    )
     clip_grad_norm: float = Field(35.0, gt=0)
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast of the student; losses stay in fp32")
 
@@ -207,7 +230,10 @@ class RunConfig(Section):
     optim: OptimConfig = OptimConfig()
     augment: AugmentConfig = AugmentConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    fidelity: Literal["corrected"] = Field("corrected", description="the method as written, not as the released code ran")
+    fidelity: Literal["corrected", "released"] | tuple[str, ...] = Field(
+        "corrected",
+        description="the method as written, as the released code ran, or as written but for the listed quirks of tiekd.quirks",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1)
     execution: ExecutionConfig = ExecutionConfig()
 
@@ -226,27 +252,68 @@ class RunConfig(Section):
                 raise ValueError(f"{name}: a section is a mapping of settings, got {document[name]!r}")
         filled = {"student": {}} | document
         for preset in presets.presets_for(filled):
-            filled = _beneath(filled, preset)
+            filled = beneath(filled, preset)
         config = handler(filled)
         config._document = copy.deepcopy(document)
         return config
 
+    @field_validator("fidelity", mode="before")
+    @classmethod
+    def _known_fidelity(cls, value: Any) -> Any:
+        """One name in plain words, instead of a complaint for each alternative of the type."""
+        if isinstance(value, list | tuple):
+            for name in value:
+                if name not in QUIRKS:
+                    raise ValueError(unknown("fidelity", name, QUIRKS))
+            return tuple(sorted(set(value)))
+        if value not in ("corrected", "released"):
+            raise ValueError(f"fidelity: expected corrected, released or a list of quirks, got {value!r}")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
         loss, traits = self.loss, self.loss.traits
-        if traits.needs_dpm and self.student.head != "dpm":
-            raise ValueError(f"loss.name {loss.name!r} needs student.head 'dpm', got {self.student.head!r}")
+        if traits.needs_head and self.student.head != traits.needs_head:
+            raise ValueError(f"loss.name {loss.name!r} needs student.head {traits.needs_head!r}, got {self.student.head!r}")
         if loss.target == "ground_truth" and traits.needs_dense_target:
             raise ValueError(
                 f"loss.name {loss.name!r} needs a dense target: loss.target must be 'teacher', got 'ground_truth'"
-                " (on ground truth: si, mse)"
+                " (on ground truth: si, mse, si_chamfer)"
             )
-        if loss.target == "teacher" and self.teacher is None:
+        if self.reads_teacher and self.teacher is None:
             raise ValueError(
                 f"loss.target 'teacher' (loss {loss.name!r}) needs a teacher: section with name and maps; "
                 "or set loss.target to 'ground_truth' (si, mse)"
+                if loss.target == "teacher"
+                else "fidelity: the quirk baseline_on_teacher needs a teacher: section with name and maps"
             )
+        if loss.alpha > 1 and "alpha_unbounded" not in self.allowed_quirks:
+            raise ValueError(f"loss.alpha: at most 1 without the quirk alpha_unbounded, got {loss.alpha}")
         return self
+
+    @property
+    def allowed_quirks(self) -> frozenset[str]:
+        """The quirks that the config asks for."""
+        if isinstance(self.fidelity, tuple):
+            return frozenset(self.fidelity)
+        return frozenset(QUIRKS if self.fidelity == "released" else ())
+
+    @property
+    def quirks(self) -> frozenset[str]:
+        """The quirks that change something in this run."""
+        return frozenset(name for name in self.allowed_quirks if QUIRKS[name].acts_on(self))
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether the student is trained on the teacher's maps."""
+        return self.loss.target == "teacher" or "baseline_on_teacher" in self.quirks
+
+    @property
+    def method(self) -> str:
+        """The method as the published tables name it; "Teacher" for a teacher's architecture trained on ground truth."""
+        if self.loss.target == "teacher":
+            return self.loss.traits.method
+        return "Teacher" if self.student.is_teacher else "Baseline"
 
     def document(self) -> dict:
         """The whole config as plain values, ready for YAML or JSON."""
@@ -266,14 +333,18 @@ class RunConfig(Section):
         what = self.document()
         del what["execution"]
         del what["data"]["root"], what["data"]["train_split"], what["data"]["test_split"]
-        if self.loss.target != "teacher":
+        if not self.reads_teacher:
             what["teacher"] = None
         if what["teacher"]:
             del what["teacher"]["maps"]
-        if self.student.head != "dpm":
+        if self.student.head == "regression":
             what["bins"] = None
-        reads = {"name", "target", *self.loss.traits.reads}
+        if self.student.head == "adaptive_bins":
+            what["bins"] = {"n_bins": self.bins.n_bins}
+        overruled = {setting for name in self.quirks for setting in QUIRKS[name].overrules}
+        reads = {"name", "target", *self.loss.traits.reads} - overruled
         what["loss"] = {key: value for key, value in what["loss"].items() if key in reads}
+        what["fidelity"] = sorted(self.quirks)
         if not self.data.synthetic:
             del what["data"]["scene_seed"]
         return what
@@ -289,48 +360,12 @@ def _absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
-def _beneath(document: Mapping, preset: Mapping) -> dict:
-    """`document` laid over `preset`, section by section."""
-    merged = copy.deepcopy(dict(preset))
-    for key, value in document.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            merged[key] = _beneath(value, merged[key])
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
-
-
 def build(document: Mapping, source: str = "config") -> RunConfig:
     """A checked config from plain values; a mistake is a `UserError` of one line."""
     try:
         return RunConfig.model_validate(document)
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error, RunConfig)}") from None
-
-
-class _Document(yaml.SafeLoader):
-    """YAML without keys given twice, of which PyYAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def read_document(path: str | Path, what: str = "config") -> dict:
-    """A YAML mapping from a file, or a `UserError` of one line."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{what} {path}: no such file")
-    try:
-        document = yaml.load(path.read_text(), _Document)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{what} {path}: expected a mapping of settings, got {type(document).__name__}")
-    return document
 
 
 def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> RunConfig:
@@ -343,85 +378,8 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     return build(with_values(config._document, values), source="override")
 
 
-def parse_overrides(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """'dotted.path=value' strings (values in YAML) as a mapping."""
-    if isinstance(overrides, Mapping):
-        return dict(overrides)
-    values = {}
-    for text in overrides:
-        path, equals, value = text.partition("=")
-        if not equals or not path:
-            raise UserError(f"--set {text!r}: expected dotted.path=value, e.g. loss.sigma=0.8")
-        try:
-            values[path.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--set {text!r}: the value is not valid YAML") from None
-    return values
-
-
-def with_values(document: Mapping, values: Mapping[str, Any]) -> dict:
-    """A copy of a document with dotted paths set."""
-    document = copy.deepcopy(dict(document))
-    for path, value in values.items():
-        *parents, leaf = path.split(".")
-        section = document
-        for name in parents:
-            if section.get(name) is None:
-                section[name] = {}
-            section = section[name]
-            if not isinstance(section, dict):
-                raise UserError(f"{path}: {name!r} is a single setting, not a section")
-        section[leaf] = copy.deepcopy(value)
-    return document
-
-
-def flatten(document: Mapping, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted path."""
-    flat = {}
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def diff(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
     """The settings in which two configs differ, by dotted path; a setting that one side lacks is None there."""
     left, right = flatten(a.document()), flatten(b.document())
     paths = sorted(left.keys() | right.keys())
     return {p: (left.get(p), right.get(p)) for p in paths if left.get(p) != right.get(p)}
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """A pydantic error as one line: what was wrong, what came, what would be valid."""
-    return "; ".join(_explain_one(item, model) for item in error.errors())
-
-
-def _explain_one(item: Any, model: type[BaseModel]) -> str:
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return unknown(f"{path}: no such setting", item["loc"][-1], _fields_at(model, item["loc"][:-1]))
-    if item["type"] == "missing":
-        return f"{path} is needed"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return message
-    return f"{path}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
-
-
-def _fields_at(model: type[BaseModel], path: tuple) -> list[str]:
-    """The settings of the section at `path`."""
-    for name in path:
-        field = model.model_fields.get(name) if isinstance(name, str) else None
-        nested = _section_of(field.annotation) if field else None
-        if nested is None:
-            return []
-        model = nested
-    return list(model.model_fields)
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((s for s in map(_section_of, getattr(annotation, "__args__", ())) if s), None)

@@ -17,10 +17,10 @@ from tiekd.evaluate import evaluate, is_constant
 from tiekd.losses import build_loss
 from tiekd.losses.combine import DistillLoss
 from tiekd.metrics import mean_metrics
-from tiekd.optim import build_optimizer, one_cycle, set_learning_rate
+from tiekd.networks import build_network, count_parameters
+from tiekd.optim import build_optimizer, set_step
 from tiekd.runtime import Row, Runtime
 from tiekd.seeds import derive_seed
-from tiekd.students import DepthStudent, build_student, count_parameters
 from tiekd.teachers.maps import TeacherMaps
 
 CHECK_EVERY = 50  # steps between looks at the losses: each look waits for the device
@@ -30,7 +30,7 @@ CHECK_EVERY = 50  # steps between looks at the losses: each look waits for the d
 class Distilled:
     """What a run leaves: the student, a row per test image, and whether it predicts one depth everywhere."""
 
-    student: DepthStudent
+    student: nn.Module
     images: list[Row]
     metrics: dict[str, float]
     constant: bool
@@ -46,7 +46,7 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
     loader = train_loader(config, runtime)
     test = open_frames(config.data, "test")
     loss = build_loss(config)
-    student = build_student(config).to(runtime.device)
+    student = build_network(config).to(runtime.device)
     optimizer = build_optimizer(student, config.optim)
 
     epochs: list[Row] = []
@@ -73,7 +73,7 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
 def train_loader(config: RunConfig, runtime: Runtime) -> DataLoader:
     """This rank's share of each global batch; what is drawn depends on seed, epoch and frame alone."""
     source = open_frames(config.data, "train")
-    maps = TeacherMaps(config.teacher.maps) if config.loss.target == "teacher" else None
+    maps = TeacherMaps(config.teacher.maps) if config.reads_teacher else None
     dataset = DepthDataset(source, maps, config.augment, config.data.train_crop, config.seed)
     sampler = EpochSampler(len(source), config.optim.batch_size, config.seed, runtime.rank, runtime.world_size)
     workers = config.execution.data_workers
@@ -104,8 +104,7 @@ def train_epoch(
     per_epoch, steps = len(loader), len(loader) * config.optim.epochs
     log = StepLog((epoch - 1) * per_epoch)
     for step, batch in enumerate(loader, start=(epoch - 1) * per_epoch):
-        lr = one_cycle(step, steps, config.optim)
-        set_learning_rate(optimizer, lr)
+        lr = set_step(optimizer, step, steps, config.optim)
         log.add(train_step(model, loss, batch, optimizer, config, runtime), lr)
         runtime.step(step + 1, steps)
     means = log.means()
@@ -124,7 +123,7 @@ def train_step(
     """Forward, backward, clip, update. Returns the loss, its parts and the gradient's norm, still on the device."""
     device = runtime.device
     image = batch["image"].to(device, non_blocking=True)
-    target = batch["depth_teacher" if config.loss.target == "teacher" else "depth_gt"].to(device, non_blocking=True)
+    target = batch["depth_teacher" if config.reads_teacher else "depth_gt"].to(device, non_blocking=True)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
         prediction = model(image)
     parts = loss(prediction, target, runtime.all_sum)

@@ -1,34 +1,79 @@
-"""AdamW, and a learning rate that is a pure function of the step."""
+"""AdamW, and its learning rate and momentum as pure functions of the step."""
 
 import math
 
 import torch
+from torch import nn
 
 from tiekd.config import OptimConfig
 
-
-def build_optimizer(student: torch.nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    return torch.optim.AdamW(student.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-def one_cycle(step: int, steps: int, config: OptimConfig) -> float:
-    """Learning rate of a step in 0 .. steps - 1: cosine up to `lr` over the warm-up, cosine down to the final rate.
+def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over the trained parameters, in groups by learning rate and weight decay; each knows its `lr_factor`."""
+    undecayed = set() if config.decay_norms else _norms_and_position_biases(network)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            factor = 1.0 if name.startswith("encoder.") else config.lr_factor
+            groups.setdefault((factor, 0.0 if name in undecayed else config.weight_decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": members, "lr_factor": factor, "weight_decay": decay} for (factor, decay), members in groups.items()],
+        lr=config.lr,
+        betas=config.betas,
+    )
 
-    First: lr / div_factor; last: lr / div_factor / final_div_factor (Smith & Topin 2018).
+
+def _norms_and_position_biases(network: nn.Module) -> set[str]:
+    norms = {
+        f"{prefix}.{name}"
+        for prefix, module in network.named_modules()
+        if isinstance(module, _NORMS)
+        for name, _ in module.named_parameters(recurse=False)
+    }
+    return norms | {name for name, _ in network.named_parameters() if "relative_position_bias" in name}
+
+
+def set_step(optimizer: torch.optim.Optimizer, step: int, steps: int, config: OptimConfig) -> float:
+    """Give every group the learning rate and momentum of a step in 0 .. steps - 1. Returns the encoder's learning rate."""
+    lr, beta = learning_rate(step, steps, config), momentum(step, steps, config)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+        group["betas"] = (beta, config.betas[1])
+    return lr
+
+
+def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
+    """Learning rate of a step in 0 .. steps - 1: up to `lr` over the warm-up, then down along a cosine.
+
+    Step 0: lr / div_factor; the last: that / final_div_factor. `one_cycle` (Smith & Topin 2018) rises along a cosine, too, and
+    has the phases of PyTorch's OneCycleLR; `cosine` (Loshchilov & Hutter 2017) rises linearly.
     """
     first = config.lr / config.div_factor
-    last = first / config.final_div_factor
-    peak = config.warmup * (steps - 1)
+    rising, progress = _phase(step, steps, config.warmup)
+    if not rising:
+        return _cosine(config.lr, first / config.final_div_factor, progress)
+    return first + (config.lr - first) * progress if config.schedule == "cosine" else _cosine(first, config.lr, progress)
+
+
+def momentum(step: int, steps: int, config: OptimConfig) -> float:
+    """AdamW's first beta at a step: constant, or from `momentum_cycle`'s first value to its second at the peak, and back."""
+    if config.momentum_cycle is None:
+        return config.betas[0]
+    rising, progress = _phase(step, steps, config.warmup)
+    ends, peak = config.momentum_cycle
+    return _cosine(ends, peak, progress) if rising else _cosine(peak, ends, progress)
+
+
+def _phase(step: int, steps: int, warmup: float) -> tuple[bool, float]:
+    """Whether a step lies before the peak of the cycle, and how far, 0 .. 1, its phase has come."""
+    peak = max(warmup * steps - 1, 0)
     if step < peak:
-        return _cosine(first, config.lr, step / peak)
+        return True, step / peak
     remaining = steps - 1 - peak
-    return _cosine(config.lr, last, (step - peak) / remaining if remaining else 0.0)
+    return False, (step - peak) / remaining if remaining else 0.0
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr

@@ -73,29 +73,76 @@ STUDENTS: dict[str, dict] = {
 }
 
 
+# The published teachers' architectures, each with its own recipe. Swin's stage widths follow a convolutional stem at stride 2.
+TEACHERS: dict[str, dict] = {
+    "adabins": {
+        "student": {
+            "encoder": "tf_efficientnet_b5.ap_in1k",
+            "head": "adaptive_bins",
+            "decoder_channels": [2048, 1024, 512, 256, 128],
+        },
+        "bins": {"n_bins": 256},
+        "loss": {"name": "si_chamfer", "target": "ground_truth", "si_weight": 10.0, "chamfer_weight": 0.1},
+        "optim": {
+            "lr": 3.57e-4,
+            "lr_factor": 10.0,
+            "betas": [0.9, 0.999],
+            "momentum_cycle": [0.95, 0.85],
+            "weight_decay": 0.1,
+            "clip_grad_norm": 0.1,
+        },
+    },
+    "bts": {
+        "student": {"encoder": "resnet50", "head": "regression", "decoder_channels": [512, 256, 128, 64, 32]},
+        "loss": {"name": "si", "target": "ground_truth"},
+    },
+    "depthformer": {
+        "student": {
+            "encoder": "swin_large_patch4_window7_224.ms_in22k",
+            "levels": [0, 1, 2, 3],
+            "head": "regression",
+            "decoder_channels": [1536, 768, 384, 192, 64],
+        },
+        "loss": {"name": "si", "target": "ground_truth"},
+        "optim": {
+            "lr": 1e-4,
+            "betas": [0.9, 0.999],
+            "decay_norms": False,
+            "schedule": "cosine",
+            "warmup": 1 / 3,
+            "div_factor": 1000.0,
+            "final_div_factor": 1e5,
+        },
+    },
+}
+
+
 @dataclass(frozen=True)
 class LossTraits:
     """What a loss needs and which settings of `loss` it reads; the others do not take part in a run's identity."""
 
     method: str  # the row's method in the published tables, when the target is the teacher
     reads: tuple[str, ...]
-    needs_dpm: bool = False
+    needs_head: str | None = None  # the only student.head that it can train
     needs_dense_target: bool = False
     head: str = "regression"  # the head of the published recipe
 
 
 LOSSES: dict[str, LossTraits] = {
     "si": LossTraits("Res-KD", ("si_weight", "si_mean_weight")),
+    "si_chamfer": LossTraits(
+        "Res-KD", ("si_weight", "si_mean_weight", "chamfer_weight"), needs_head="adaptive_bins", head="adaptive_bins"
+    ),
     "mse": LossTraits("Res-KD", ("mse_weight",)),
     "ssim": LossTraits("Res-KD", ("ssim_weight", "ssim_range"), needs_dense_target=True),
     "ssim_si": LossTraits("Res-KD", ("ssim_weight", "ssim_range", "si_weight", "si_mean_weight"), needs_dense_target=True),
     "ssim_mse": LossTraits("Res-KD", ("ssim_weight", "ssim_range", "mse_weight"), needs_dense_target=True),
-    "l_dpm": LossTraits("TIE-KD", ("sigma", "temperature"), needs_dpm=True, needs_dense_target=True, head="dpm"),
+    "l_dpm": LossTraits("TIE-KD", ("sigma", "temperature"), needs_head="dpm", needs_dense_target=True, head="dpm"),
     "l_depth": LossTraits("TIE-KD", ("ssim_range",), needs_dense_target=True, head="dpm"),
     "tie_kd": LossTraits(
         "TIE-KD",
         ("alpha", "scale", "sigma", "temperature", "ssim_range"),
-        needs_dpm=True,
+        needs_head="dpm",
         needs_dense_target=True,
         head="dpm",
     ),
@@ -104,6 +151,7 @@ LOSSES: dict[str, LossTraits] = {
 # How the published tables write the same losses.
 LOSS_LABELS = {
     "si": "SI",
+    "si_chamfer": "SI, Chamfer",
     "mse": "MSE",
     "ssim": "SSIM",
     "ssim_si": "SSIM, SI",
@@ -113,7 +161,14 @@ LOSS_LABELS = {
     "tie_kd": "L_DPM, L_DEPTH",
 }
 
-BACKBONE_LABELS = {"mobilenetv2": "MobileNetV2", "resnet18": "ResNet18", "resnet50": "ResNet50"}
+BACKBONE_LABELS = {
+    "mobilenetv2": "MobileNetV2",
+    "resnet18": "ResNet18",
+    "resnet50": "ResNet50",
+    "adabins": "EfficientNetB5-AP",
+    "bts": "ResNet-50",
+    "depthformer": "SwinL-w7-22k",
+}
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
 
@@ -122,15 +177,16 @@ PROTOCOLS = ("adabins-kb-garg", "bts-garg", "nyu-eigen", "none")
 
 def presets_for(document: dict) -> list[dict]:
     """The presets beneath a config document, strongest first; unknown names bring none (validation refuses them)."""
-    student = _named(STUDENTS, document, "student", "mobilenetv2")
-    loss = _named(LOSSES, document, "loss", "tie_kd")
-    dataset = _named(DATASETS, document, "data", None)
-    beneath = [{"student": student}] if student is not None else []
-    if loss is not None:
-        beneath.append({"student": {"head": loss.head}})
-    return [*beneath, dataset] if dataset is not None else beneath
+    network = _named({name: {"student": preset} for name, preset in STUDENTS.items()} | TEACHERS, document, "student")
+    dataset = _named(DATASETS, document, "data")
+    loss = _named(LOSSES, document, "loss")
+    if loss is None and "name" not in (document.get("loss") or {}):
+        loss = LOSSES[(network or {}).get("loss", {}).get("name", "tie_kd")]
+    head = {"student": {"head": loss.head}} if loss else None
+    return [preset for preset in (network, head, dataset) if preset is not None]
 
 
-def _named(presets: dict, document: dict, section: str, default: str | None):
+def _named(presets: dict, document: dict, section: str):
+    default = "mobilenetv2" if section == "student" else None
     name = (document.get(section) or {}).get("dataset" if section == "data" else "name", default)
     return presets.get(name) if isinstance(name, str) else None

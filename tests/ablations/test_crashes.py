@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tiekd.config import build, with_values
+from tiekd.config import build
+from tiekd.documents import with_values
 from tiekd.run import carry_out
 from tiekd.runtime import LocalRuntime
 from tiekd.store import RunStore

@@ -29,7 +29,7 @@ def published_rows() -> list[tuple[str, ...]]:
 def row_of(config: RunConfig) -> tuple[str, ...]:
     """The same of one run, by its config and not by the names of a study's levels."""
     teacher = config.teacher.name if config.loss.target == "teacher" else ""
-    labels = (config.loss.method, LOSS_LABELS[config.loss.name], BACKBONE_LABELS[config.student.name])
+    labels = (config.method, LOSS_LABELS[config.loss.name], BACKBONE_LABELS[config.student.name])
     return config.data.dataset, teacher, *labels
 
 

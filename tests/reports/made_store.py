@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from reports.schema import METRICS
-from tiekd.config import RunConfig, build, with_values
+from tiekd.config import RunConfig, build
+from tiekd.documents import with_values
 from tiekd.store import RunStore, Status
 
 EPOCHS = 3

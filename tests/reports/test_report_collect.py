@@ -7,7 +7,8 @@ from made_store import BASE, CELLS, fill, metrics_of, write_run
 
 from reports.collect import collect, labels
 from reports.schema import METRICS, RUN_TYPES, SETTING_TYPES
-from tiekd.config import build, flatten, with_values
+from tiekd.config import build
+from tiekd.documents import flatten, with_values
 from tiekd.errors import UserError
 from tiekd.store import RunStore, Status
 

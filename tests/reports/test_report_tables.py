@@ -11,7 +11,8 @@ from reports.layout import compact, full, trials
 from reports.notes import notes
 from reports.schema import METRICS
 from reports.tables import aggregate, tables_of
-from tiekd.config import build, with_values
+from tiekd.config import build
+from tiekd.documents import with_values
 from tiekd.store import Status
 
 TIE_KD = ("adabins", "TIE-KD", "L_DPM, L_DEPTH", "MobileNetV2")

@@ -1,14 +1,19 @@
 """A run of about a second on rendered rooms, and a teacher that was trained and exported once."""
 
 import json
-from collections.abc import Mapping
+import math
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from tiekd.config import RunConfig, build, with_values
+from tiekd.config import RunConfig, build
+from tiekd.documents import with_values
 from tiekd.run import carry_out, run_id_of
 from tiekd.runtime import LocalRuntime
 from tiekd.store import RunStore
@@ -96,3 +101,35 @@ def oracle():
 
     load.folder = ORACLE
     return load
+
+
+@pytest.fixture(scope="session")
+def oracle_weights():
+    """The weights that the oracle's `weight_rule` makes from a state dict's names and shapes; integer tensors are zeros."""
+    return lambda shapes: {name: _weight(name, shape) for name, shape in shapes.items()}
+
+
+def _weight(name: str, shape: Sequence[int]) -> Tensor:
+    if name.endswith(("num_batches_tracked", "relative_position_index")):
+        return torch.zeros(tuple(shape), dtype=torch.int64)
+    normal = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(shape))
+    if len(shape) >= 2:
+        values = normal.astype(np.float32) * np.float32(math.sqrt(2 / math.prod(shape[1:])))
+    elif name.endswith("running_var"):
+        values = 1 + 0.1 * np.abs(normal)
+    elif name.endswith("weight"):
+        values = 1 + 0.1 * normal
+    else:
+        values = 0.1 * normal
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+@pytest.fixture(scope="session")
+def oracle_image():
+    """The oracle's input of a size: [1, 3, H, W], float32."""
+
+    def make(height: int, width: int) -> Tensor:
+        values = np.random.default_rng(7).standard_normal((1, 3, height, width)).astype(np.float32)
+        return torch.from_numpy(values)
+
+    return make

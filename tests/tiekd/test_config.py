@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tiekd.config import RunConfig, build, diff, flatten, load_config, override, parse_overrides
+from tiekd.config import RunConfig, build, diff, load_config, override
+from tiekd.documents import flatten, parse_overrides
 from tiekd.errors import UserError
 
 INDOOR = {
@@ -286,8 +287,12 @@ READ = {
     "optim.epochs": 25,
     "optim.batch_size": 8,
     "optim.lr": 2e-3,
+    "optim.lr_factor": 10.0,
     "optim.betas": [0.9, 0.99],
     "optim.weight_decay": 0.1,
+    "optim.decay_norms": False,
+    "optim.schedule": "cosine",
+    "optim.momentum_cycle": [0.95, 0.85],
     "optim.warmup": 0.2,
     "optim.div_factor": 10.0,
     "optim.final_div_factor": 10.0,
@@ -303,7 +308,7 @@ READ = {
     "evaluation.protocol": "bts-garg",
     "evaluation.flip_tta": False,
     "evaluation.every": 2,
-    "fidelity": None,  # there is one
+    "fidelity": "released",
     "seed": 1,
 }
 # Paths, execution, and what only other losses read.
@@ -316,6 +321,7 @@ NOT_READ = {
     "loss.si_mean_weight": 0.5,
     "loss.mse_weight": 2.0,
     "loss.ssim_weight": 2.0,
+    "loss.chamfer_weight": 2.0,
     "execution.device": "cpu",
     "execution.workers": 2,
     "execution.cpus_per_worker": 3,

@@ -13,7 +13,7 @@ from tiekd.errors import DivergedError
 from tiekd.evaluate import evaluate, score_image
 from tiekd.losses import build_loss
 from tiekd.metrics import METRICS, mean_metrics
-from tiekd.optim import build_optimizer, one_cycle
+from tiekd.optim import build_optimizer, learning_rate
 from tiekd.runtime import CHECKPOINT, LocalRuntime
 from tiekd.store import RunStore
 from tiekd.students import build_student
@@ -130,7 +130,7 @@ def test_rows_tell_step_and_learning_rate(tiny, carried_out):
     table = record.read_table("epochs.parquet")
     assert table["epoch"].tolist() == [1, 2, 3]
     assert table["step"].tolist() == [STEPS, 2 * STEPS, 3 * STEPS]
-    assert table["lr"].tolist() == [one_cycle(step - 1, 3 * STEPS, config.optim) for step in table["step"]]
+    assert table["lr"].tolist() == [learning_rate(step - 1, 3 * STEPS, config.optim) for step in table["step"]]
 
 
 def test_only_every_so_many_epochs_are_validated_and_always_the_last(tiny, carried_out):

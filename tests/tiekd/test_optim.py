@@ -1,50 +1,64 @@
 import pytest
 import torch
+from torch import nn
 
 from tiekd.config import OptimConfig
-from tiekd.optim import build_optimizer, one_cycle, set_learning_rate
+from tiekd.optim import build_optimizer, learning_rate, momentum, set_step
 
 
 def schedule(steps: int, **settings) -> list[float]:
-    return [one_cycle(step, steps, OptimConfig(**settings)) for step in range(steps)]
+    return [learning_rate(step, steps, OptimConfig(**settings)) for step in range(steps)]
 
 
-def torch_schedule(steps: int, config: OptimConfig) -> list[float]:
-    """The same cycle by PyTorch, whose peak lies at step `pct_start * total_steps - 1`, counted from 0."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+def torch_cycle(steps: int, config: OptimConfig) -> tuple[list[float], list[float]]:
+    """The learning rates and first betas of the same cycle by PyTorch."""
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1)
+    ends, peak = config.momentum_cycle
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         config.lr,
         total_steps=steps,
-        pct_start=(config.warmup * (steps - 1) + 1) / steps,
+        pct_start=config.warmup,
         div_factor=config.div_factor,
         final_div_factor=config.final_div_factor,
+        base_momentum=peak,
+        max_momentum=ends,
     )
-    rates = []
+    rates, betas = [], []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"])
+        betas.append(optimizer.param_groups[0]["betas"][0])
         optimizer.step()
         scheduler.step() if len(rates) < steps else None
-    return rates
+    return rates, betas
 
 
-@pytest.mark.parametrize("steps", [2, 3, 7, 100])
-@pytest.mark.parametrize("warmup", [0.1, 0.3, 0.9])
+@pytest.mark.parametrize("steps", [10, 11, 100])
+@pytest.mark.parametrize("warmup", [0.2, 0.3, 0.9])
 @pytest.mark.parametrize(("div_factor", "final_div_factor"), [(25.0, 100.0), (10.0, 1e4), (1.0, 1.0)])
-def test_the_schedule_is_pytorchs_one_cycle(steps, warmup, div_factor, final_div_factor):
-    config = OptimConfig(lr=3e-3, warmup=warmup, div_factor=div_factor, final_div_factor=final_div_factor)
-    rates = [one_cycle(step, steps, config) for step in range(steps)]
-    assert rates == pytest.approx(torch_schedule(steps, config), rel=1e-9)
+def test_the_one_cycle_is_pytorchs(steps, warmup, div_factor, final_div_factor):
+    config = OptimConfig(
+        lr=3e-3, warmup=warmup, div_factor=div_factor, final_div_factor=final_div_factor, momentum_cycle=(0.95, 0.85)
+    )
+    rates, betas = torch_cycle(steps, config)
+    assert [learning_rate(step, steps, config) for step in range(steps)] == pytest.approx(rates, rel=1e-9)
+    assert [momentum(step, steps, config) for step in range(steps)] == pytest.approx(betas, rel=1e-9)
 
 
 def test_the_schedule_rises_to_the_peak_and_falls_to_the_last_rate():
-    rates = schedule(101, lr=1.0, warmup=0.3, div_factor=25, final_div_factor=100)
+    rates = schedule(100, lr=1.0, warmup=0.3, div_factor=25, final_div_factor=100)
     assert rates[0] == pytest.approx(1 / 25)
-    assert rates.index(max(rates)) == 30
-    assert rates[30] == 1.0
-    assert rates[:31] == sorted(rates[:31])
-    assert rates[30:] == sorted(rates[30:], reverse=True)
+    assert rates.index(max(rates)) == 29
+    assert rates[29] == 1.0
+    assert rates[:30] == sorted(rates[:30])
+    assert rates[29:] == sorted(rates[29:], reverse=True)
     assert rates[-1] == pytest.approx(1 / 2500)
+
+
+def test_the_cosine_schedule_rises_linearly_and_falls_along_a_cosine():
+    rates = schedule(20, lr=1.0, schedule="cosine", warmup=0.5, div_factor=1000, final_div_factor=1e5)
+    assert rates[:10] == pytest.approx([1e-3 + (1 - 1e-3) * step / 9 for step in range(10)])
+    assert rates[9:] == pytest.approx(schedule(20, lr=1.0, warmup=0.5, div_factor=1000, final_div_factor=1e5)[9:])
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.3, 0.9])
@@ -70,19 +84,60 @@ def test_with_nothing_but_warmup_the_last_step_has_the_peak_rate():
 
 def test_a_step_has_its_rate_whatever_was_asked_before():
     config = OptimConfig()
-    forwards = [one_cycle(step, 50, config) for step in range(50)]
-    backwards = [one_cycle(step, 50, config) for step in reversed(range(50))]
+    forwards = [learning_rate(step, 50, config) for step in range(50)]
+    backwards = [learning_rate(step, 50, config) for step in reversed(range(50))]
     assert forwards == backwards[::-1]
 
 
+class Network(nn.Module):
+    """A pretrained encoder and what is trained with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(3, 2)
+        self.decoder = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.BatchNorm1d(2))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(3))
+
+
+def settings_of(optimizer: torch.optim.Optimizer, network: nn.Module, setting: str) -> dict[str, float]:
+    by_id = {id(p): group[setting] for group in optimizer.param_groups for p in group["params"]}
+    return {name: by_id[id(p)] for name, p in network.named_parameters()}
+
+
 def test_every_parameter_is_updated_with_the_configs_settings_at_the_rate_that_was_set():
-    layer = torch.nn.Linear(3, 2)
-    optimizer = build_optimizer(layer, OptimConfig(lr=0.1, betas=(0.8, 0.9), weight_decay=0.5))
-    set_learning_rate(optimizer, 0.02)
+    layer, config = nn.Linear(3, 2), OptimConfig(lr=0.1, betas=(0.8, 0.9), weight_decay=0.5, warmup=0.0)
+    optimizer = build_optimizer(layer, config)
+    assert set_step(optimizer, 0, 10, config) == 0.1
     (group,) = optimizer.param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in layer.parameters()}
-    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.02, (0.8, 0.9), 0.5)
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, (0.8, 0.9), 0.5)
     before = layer.weight.detach().clone()
     layer.weight.grad = torch.zeros_like(layer.weight)
     optimizer.step()
-    torch.testing.assert_close(layer.weight.detach(), before * (1 - 0.02 * 0.5))  # without a gradient: decay alone
+    torch.testing.assert_close(layer.weight.detach(), before * (1 - 0.1 * 0.5))  # without a gradient: decay alone
+
+
+def test_all_but_the_encoder_learns_faster_by_the_factor():
+    network, config = Network(), OptimConfig(lr=0.01, lr_factor=10.0, warmup=0.0)
+    optimizer = build_optimizer(network, config)
+    assert set_step(optimizer, 0, 10, config) == 0.01
+    rates = settings_of(optimizer, network, "lr")
+    assert rates == {name: pytest.approx(0.01 if name.startswith("encoder.") else 0.1) for name in rates}
+
+
+def test_norms_and_position_biases_are_not_decayed_when_asked():
+    network = Network()
+    decays = settings_of(build_optimizer(network, OptimConfig(weight_decay=0.5, decay_norms=False)), network, "weight_decay")
+    assert {name for name, decay in decays.items() if decay == 0} == {
+        *("decoder.1.weight", "decoder.1.bias", "decoder.2.weight", "decoder.2.bias", "relative_position_bias_table")
+    }
+    assert set(settings_of(build_optimizer(network, OptimConfig()), network, "weight_decay").values()) == {0.01}
+
+
+def test_what_is_frozen_is_not_optimised():
+    network = Network()
+    network.encoder.requires_grad_(False)
+    optimizer = build_optimizer(network, OptimConfig())
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(
+        map(id, network.encoder.parameters())
+    )

@@ -29,7 +29,7 @@ def test_every_name_has_its_builder_and_every_builder_its_name(named, built):
 def test_naming_a_data_set_and_a_loss_is_enough(dataset, loss):
     config = build({"data": {"dataset": dataset}, "teacher": {"name": "bts", "maps": "maps"}, "loss": {"name": loss}})
     assert config.student.head == presets.LOSSES[loss].head
-    assert config.loss.method == presets.LOSSES[loss].method
+    assert config.method == presets.LOSSES[loss].method
 
 
 @pytest.mark.parametrize("loss", presets.LOSSES)
@@ -56,4 +56,4 @@ def test_an_unknown_name_brings_no_preset(name):
 
 def test_ground_truth_makes_a_run_the_baseline():
     config = build({"data": {"dataset": "nyu"}, "loss": {"name": "si", "target": "ground_truth"}})
-    assert config.loss.method == "Baseline"
+    assert config.method == "Baseline"

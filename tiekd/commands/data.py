@@ -22,8 +22,8 @@ def check(
 
     Example: tiekd data check data/kitti
     """
-    from tiekd.config import parse_overrides
     from tiekd.data.check import check_dataset, data_config
+    from tiekd.documents import parse_overrides
 
     report = check_dataset(data_config(root, dataset, parse_overrides(overrides)))
     print(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())

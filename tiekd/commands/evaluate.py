@@ -24,9 +24,10 @@ def evaluate(
     """
 
     from tiekd.checkpoint import load_student
-    from tiekd.config import override, parse_overrides
+    from tiekd.config import override
     from tiekd.data import open_frames
     from tiekd.display import make_console, show_metrics
+    from tiekd.documents import parse_overrides
     from tiekd.evaluate import evaluate as evaluate_student
     from tiekd.metrics import mean_metrics
     from tiekd.runtime import choose_device

@@ -19,8 +19,9 @@ def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None
 
     Example: tiekd run ablations/runs/teacher.yaml --set optim.epochs=2 --store store
     """
-    from tiekd.config import load_config, parse_overrides
+    from tiekd.config import load_config
     from tiekd.display import RunDisplay, show_run
+    from tiekd.documents import parse_overrides
     from tiekd.run import carry_out, run_id_of
     from tiekd.runtime import LocalRuntime
     from tiekd.store import RunStore

@@ -34,7 +34,8 @@ def export(
 
     Example: tiekd teacher export ablations/runs/teacher.yaml --store demo/store --out demo/maps
     """
-    from tiekd.config import load_config, parse_overrides
+    from tiekd.config import load_config
+    from tiekd.documents import parse_overrides
     from tiekd.teachers.export import export_maps, trained_weights
 
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})

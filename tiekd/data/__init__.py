@@ -50,11 +50,11 @@ def check_inputs(config: RunConfig) -> None:
         source.check()
     if test.unlabelled == len(test):
         raise UserError(f"data.test_split: none of its {len(test)} frames has ground truth to evaluate on")
-    if config.loss.target == "ground_truth" and train.unlabelled == len(train):
+    if not config.reads_teacher and train.unlabelled == len(train):
         raise UserError(f"data.train_split: none of its {len(train)} frames has ground truth; loss.target needs it")
     size = train.size(0)
     check_train_crop(config.data.train_crop, size, train.train_border, train.keys[0])
-    if config.loss.target == "teacher":
+    if config.reads_teacher:
         maps = TeacherMaps(config.teacher.maps)
         maps.check(train.keys)
         for index in spread(len(train)):
@@ -64,6 +64,6 @@ def check_inputs(config: RunConfig) -> None:
 def input_digests(config: RunConfig) -> dict[str, str]:
     """Digests of what a run reads, for `config.fingerprint`: equal inputs, equal digests, wherever they lie."""
     digests = {split: open_frames(config.data, split).digest() for split in ("train", "test")}
-    if config.loss.target == "teacher":
+    if config.reads_teacher:
         digests["teacher_maps"] = TeacherMaps(config.teacher.maps).digest()
     return digests

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from tiekd.config import DataConfig, explain
+from tiekd.config import DataConfig
 from tiekd.data import open_frames
 from tiekd.data.frames import Frame, FrameSource, Split, check_train_crop
 from tiekd.data.kitti import KITTI
 from tiekd.data.lists import ListedFrames, scan
 from tiekd.data.nyu import NYU
+from tiekd.documents import explain
 from tiekd.errors import UserError
 from tiekd.images import MissingFile, pixels
 from tiekd.presets import DATASETS

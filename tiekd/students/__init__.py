@@ -5,8 +5,6 @@ To add one: name its encoder and widths in `tiekd.presets.STUDENTS`; a new archi
 
 from collections.abc import Callable
 
-from torch import nn
-
 from tiekd.config import RunConfig
 from tiekd.presets import STUDENTS as PRESETS
 from tiekd.students.student import DepthStudent, Prediction, build_depth_student
@@ -19,8 +17,4 @@ def build_student(config: RunConfig) -> DepthStudent:
     return STUDENTS[config.student.name](config)
 
 
-def count_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-__all__ = ["STUDENTS", "DepthStudent", "Prediction", "build_student", "count_parameters"]
+__all__ = ["STUDENTS", "DepthStudent", "Prediction", "build_student"]

@@ -14,6 +14,7 @@ from tiekd.students.encoders import build_encoder
 class Prediction(NamedTuple):
     depth: Tensor  # [B, 1, H, W] m, float32
     dpm_logits: Tensor | None = None  # [B, K, H, W], float32; their softmax over K is the student's DPM
+    bin_centers: Tensor | None = None  # [B, K] m, float32; the bins that AdaBins chose for each image
 
 
 class DPMHead(nn.Module):

@@ -1,5 +1,23 @@
-"""Teachers. To a training a teacher is a folder of its depth maps (maps.py)."""
+"""Teachers: to a training a folder of depth maps (maps.py), made by one of the networks here or by any other program.
 
+To add an architecture: write its module, name it in TEACHERS, and its recipe in `tiekd.presets.TEACHERS`. The modules load when
+a network is built: to read maps takes no timm.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from torch import nn
+
+from tiekd import presets
+from tiekd.config import RunConfig
 from tiekd.teachers.maps import MapWriter, TeacherMaps
 
-__all__ = ["MapWriter", "TeacherMaps"]
+
+def _builder(name: str) -> Callable[[RunConfig], nn.Module]:
+    return lambda config: import_module(f"tiekd.teachers.{name}").build(config)
+
+
+TEACHERS: dict[str, Callable[[RunConfig], nn.Module]] = {name: _builder(name) for name in presets.TEACHERS}
+
+__all__ = ["TEACHERS", "MapWriter", "TeacherMaps"]

@@ -89,7 +89,7 @@ def test_a_step_down_the_gradient_lowers_the_loss(config, prediction, target, na
 def test_the_gradient_reaches_what_the_loss_is_about(config, prediction, target, name):
     depth, logits = gradients(build_loss(config(name))(prediction, target)["loss"], prediction)
     assert (depth != 0).any() == (name != "l_dpm")
-    assert (logits != 0).any() == TRAITS[name].needs_dpm
+    assert (logits != 0).any() == (TRAITS[name].needs_head == "dpm")
 
 
 @every_loss

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tiekd.config import RunConfig, build
-from tiekd.students import STUDENTS, build_student, count_parameters
+from tiekd.networks import count_parameters
+from tiekd.students import STUDENTS, build_student
 
 HEADS = {"dpm": {"name": "tie_kd"}, "regression": {"name": "si"}}
 SIZES = [(64, 96), (50, 70), (35, 33)]

@@ -1,0 +1,124 @@
+"""Plain documents: reading YAML, settings by dotted path, and a refused document explained in one line."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tiekd.errors import UserError, unknown
+
+
+class _Document(yaml.SafeLoader):
+    """YAML without keys given twice, of which PyYAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_document(path: str | Path, what: str = "config") -> dict:
+    """A YAML mapping from a file, or a `UserError` of one line."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{what} {path}: no such file")
+    try:
+        document = yaml.load(path.read_text(), _Document)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{what} {path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{what} {path}: expected a mapping of settings, got {type(document).__name__}")
+    return document
+
+
+def beneath(document: Mapping, preset: Mapping) -> dict:
+    """`document` laid over `preset`, section by section."""
+    merged = copy.deepcopy(dict(preset))
+    for key, value in document.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            merged[key] = beneath(value, merged[key])
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def parse_overrides(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """'dotted.path=value' strings (values in YAML) as a mapping."""
+    if isinstance(overrides, Mapping):
+        return dict(overrides)
+    values = {}
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {text!r}: expected dotted.path=value, e.g. loss.sigma=0.8")
+        try:
+            values[path.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {text!r}: the value is not valid YAML") from None
+    return values
+
+
+def with_values(document: Mapping, values: Mapping[str, Any]) -> dict:
+    """A copy of a document with dotted paths set."""
+    document = copy.deepcopy(dict(document))
+    for path, value in values.items():
+        *parents, leaf = path.split(".")
+        section = document
+        for name in parents:
+            if section.get(name) is None:
+                section[name] = {}
+            section = section[name]
+            if not isinstance(section, dict):
+                raise UserError(f"{path}: {name!r} is a single setting, not a section")
+        section[leaf] = copy.deepcopy(value)
+    return document
+
+
+def flatten(document: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted path."""
+    flat = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """A pydantic error as one line: what was wrong, what came, what would be valid."""
+    return "; ".join(_explain_one(item, model) for item in error.errors())
+
+
+def _explain_one(item: Any, model: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return unknown(f"{path}: no such setting", item["loc"][-1], _fields_at(model, item["loc"][:-1]))
+    if item["type"] == "missing":
+        return f"{path} is needed"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return message
+    return f"{path}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple) -> list[str]:
+    """The settings of the section at `path`."""
+    for name in path:
+        field = model.model_fields.get(name) if isinstance(name, str) else None
+        nested = _section_of(field.annotation) if field else None
+        if nested is None:
+            return []
+        model = nested
+    return list(model.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((s for s in map(_section_of, getattr(annotation, "__args__", ())) if s), None)

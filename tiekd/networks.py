@@ -1,0 +1,22 @@
+"""The network that a run trains: a student, or a teacher's architecture."""
+
+from torch import nn
+
+from tiekd.config import RunConfig
+from tiekd.students import STUDENTS
+from tiekd.teachers import TEACHERS
+
+NETWORKS = STUDENTS | TEACHERS
+
+
+def build_network(config: RunConfig) -> nn.Module:
+    """The network of a run, on the CPU, initialised from PyTorch's global generator.
+
+    It maps normalised images [B, 3, H, W] to a `tiekd.students.Prediction` whose depth has the images' size, and keeps what was
+    pretrained under `encoder`.
+    """
+    return NETWORKS[config.student.name](config)
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
