@@ -88,6 +88,31 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def everything_below(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes() for p in folder.rglob("*")}
+
+
+@pytest.fixture(scope="session")
+def tree() -> Callable[[Path], dict[str, bytes | None]]:
+    """Everything below a folder; None for folders."""
+    return everything_below
+
+
+@pytest.fixture
+def mistake(in_folder: Path) -> Callable[..., str]:
+    """Run a command that must be refused with one line and without a trace; returns the line."""
+
+    def refused(*words: object) -> str:
+        before = everything_below(in_folder)
+        outcome = call(*words)
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome
+        assert outcome.err.startswith("tiekd: ")
+        assert everything_below(in_folder) == before
+        return outcome.err.rstrip("\n")
+
+    return refused
+
+
 def write_yaml(path: Path, document: Any) -> Path:
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path

@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tiekd.config import RunConfig
+
 DENSITY_FLOOR = 1e-16  # 1/m; bins whose density lies below it take no part in the softmax
 
 
@@ -22,6 +24,11 @@ class DepthBins:
     min_depth: float
     max_depth: float
     spacing: Literal["uniform", "log", "inverse"] = "uniform"
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "DepthBins":
+        """The bins of a run."""
+        return cls(config.bins.n_bins, config.data.min_depth, config.data.max_depth, config.bins.spacing)
 
     def __post_init__(self) -> None:
         if self.n_bins < 2:

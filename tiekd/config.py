@@ -163,13 +163,13 @@ class OptimConfig(Section):
 
     epochs: int = Field(24, ge=1)
     batch_size: int = Field(16, ge=1, description="images per step over all workers")
-    lr: float = Field(1e-3, gt=0, description="peak of the schedule")
+    lr: float = Field(1e-3, gt=0, description="peak of the cycle; start of the cosine, before the warm-up's factor")
     lr_factor: float = Field(1.0, gt=0, description="learning rate of all but the encoder, over the encoder's")
     betas: tuple[Decay, Decay] = (0.95, 0.99)
     weight_decay: float = Field(0.01, ge=0)
-    decay_norms: bool = Field(True, description="whether weight decay acts on norms and position biases")
+    decay_norms: bool = Field(True, description="whether weight decay acts on layer norms and position biases")
     schedule: Literal["one_cycle", "cosine"] = Field(
-        "one_cycle", description="cosine up and down, or linear warm-up and cosine down"
+        "one_cycle", description="up and down along cosines, or one cosine down times a linear warm-up"
     )
     warmup: Probability = Field(0.3, description="share of the steps until the peak")
     div_factor: float = Field(25.0, ge=1, description="peak over the first learning rate")
@@ -306,7 +306,8 @@ class RunConfig(Section):
     @property
     def reads_teacher(self) -> bool:
         """Whether the student is trained on the teacher's maps."""
-        return self.loss.target == "teacher" or "baseline_on_teacher" in self.quirks
+        name = "baseline_on_teacher"  # asked for alone: other quirks depend on whether a teacher is read
+        return self.loss.target == "teacher" or (name in self.allowed_quirks and QUIRKS[name].acts_on(self))
 
     @property
     def method(self) -> str:

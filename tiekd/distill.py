@@ -74,7 +74,7 @@ def train_loader(config: RunConfig, runtime: Runtime) -> DataLoader:
     """This rank's share of each global batch; what is drawn depends on seed, epoch and frame alone."""
     source = open_frames(config.data, "train")
     maps = TeacherMaps(config.teacher.maps) if config.reads_teacher else None
-    dataset = DepthDataset(source, maps, config.augment, config.data.train_crop, config.seed)
+    dataset = DepthDataset(source, maps, config.augment, config.data.train_crop, config.seed, config.quirks)
     sampler = EpochSampler(len(source), config.optim.batch_size, config.seed, runtime.rank, runtime.world_size)
     workers = config.execution.data_workers
     return DataLoader(

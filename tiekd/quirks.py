@@ -33,21 +33,21 @@ QUIRKS: dict[str, Quirk] = {
     "fixed_sigma": Quirk(
         "sigma is 0.5 m in TIE-KD, whatever the config says; L_DPM alone follows the config",
         "loss.sigma",
-        "losses/tie_kd_loss.py:61",
+        "losses/tie_kd_loss.py:61-62",
         ("tie_kd",),
         overrules=("sigma",),
     ),
     "ignored_weights": Quirk(
         "MSE's weight is ignored, and so is the weight of the second part of SSIM+SI and SSIM+MSE: they are 1",
         "loss.mse_weight, loss.si_weight",
-        "losses/mse_loss.py:25, ssim_si_loss.py, ssim_mse_loss.py",
+        "losses/mse_loss.py:25, ssim_si_loss.py:62-65, ssim_mse_loss.py:41-44",
         ("mse", "ssim_si", "ssim_mse"),
         overrules=("mse_weight", "si_weight"),
     ),
     "unmasked": Quirk(
-        "pixels without a teacher depth take part in every loss but SI, which takes all above 0 m",
+        "pixels without a teacher depth take part in every loss but SI and the chamfer distance, which take all above 0 m",
         "a pixel takes part where min_depth < target <= max_depth",
-        "losses/*.py",
+        "losses/*.py; si_loss.py:39-63",
     ),
     "rows_from_110": Quirk(
         "crops 704 px wide lose their first 110 rows to 110 rows of zeros below, which count in the means",
@@ -59,13 +59,13 @@ QUIRKS: dict[str, Quirk] = {
     "kl_epsilon": Quirk(
         "the divergence is sum q log(q / (p + 1e-7) + 1e-7) over the bins with p != 0",
         "sum q log(q / p), from the logits",
-        "losses/l_dpm_loss.py:57",
+        "losses/l_dpm_loss.py:77",
         _DPM_LOSSES,
     ),
     "uniform_outside": Quirk(
         "a teacher depth from which every bin is far gets the uniform DPM",
         "the nearest bin always takes part",
-        "losses/l_dpm_loss.py:57",
+        "losses/l_dpm_loss.py:73",
         _DPM_LOSSES,
     ),
     "ssim_unit_range": Quirk(

@@ -17,7 +17,7 @@ from tiekd.documents import with_values
 from tiekd.run import carry_out, run_id_of
 from tiekd.runtime import LocalRuntime
 from tiekd.store import RunStore
-from tiekd.teachers.export import export_maps, trained_weights
+from tiekd.teachers.export import NetworkTeacher, export_maps, trained_weights
 
 ORACLE = Path(__file__).parents[2] / "../shared/oracle"
 
@@ -72,7 +72,8 @@ def teacher(tmp_path_factory, carried_out) -> SimpleNamespace:
     ground_truth = {"loss": {"name": "si", "target": "ground_truth"}, "execution.store": str(folder / "store")}
     config = build(with_values(TINY, {**LEARNING, **ground_truth}))
     record, _ = carried_out(config)
-    exported = export_maps(config, trained_weights(config), folder / "maps", "embedded")
+    maker = NetworkTeacher(trained_weights(config), config.evaluation.flip_tta, torch.device("cpu"))
+    exported = export_maps(config, maker, folder / "maps", "embedded")
     return SimpleNamespace(config=config, record=record, maps=folder / "maps", exported=exported)
 
 

@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from tiekd.config import RunConfig, build, diff, load_config, override
+from tiekd.data import check_inputs, input_digests
 from tiekd.documents import flatten, parse_overrides
 from tiekd.errors import UserError
+from tiekd.quirks import QUIRKS
 
 INDOOR = {
     "data": {"dataset": "synthetic-indoor"},
@@ -109,6 +111,15 @@ def test_a_value_out_of_range_is_refused_by_its_path_and_what_came(setting, valu
         ({"student.name": "timm"}, "student.encoder is needed with student.name 'timm'"),
         ({"student.levels": [2, 3, 4]}, "student.decoder_channels needs one width per level: 3 levels, 4 widths"),
         ({"augment.gamma": [1.1, 0.9]}, "a range goes from low to high, got (1.1, 0.9)"),
+        ({"fidelity": "faithful"}, "fidelity: expected corrected, released or a list of quirks, got 'faithful'"),
+        ({"fidelity": "kl_epsilon"}, "fidelity: expected corrected, released or a list of quirks, got 'kl_epsilon'"),
+        ({"fidelity": ["unmasked", "kl_epsilom"]}, "fidelity: unknown 'kl_epsilom'; did you mean kl_epsilon"),
+        ({"loss.alpha": 1.5}, "loss.alpha: at most 1 without the quirk alpha_unbounded, got 1.5"),
+        ({"loss.alpha": 1.5, "fidelity": ["unmasked"]}, "loss.alpha: at most 1 without the quirk alpha_unbounded, got 1.5"),
+        (
+            {**GROUND_TRUTH, "teacher": None, "fidelity": ["baseline_on_teacher"]},
+            "fidelity: the quirk baseline_on_teacher needs a teacher: section with name and maps",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides, reason):
@@ -386,6 +397,63 @@ def test_the_fingerprint_covers_the_digests_of_the_inputs():
     assert len(set(prints)) == 4
     assert run.fingerprint({"train": "a", "test": "b"}) == run.fingerprint({"test": "b", "train": "a"})
     assert all(len(p) == 16 and int(p, 16) >= 0 for p in prints)
+
+
+# -- quirks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_quirk_that_does_not_act_leaves_the_identity_alone():
+    for quirk in ("rows_from_110", "ignored_weights", "alpha_unbounded", "baseline_on_teacher"):
+        assert config({"fidelity": [quirk]}).fingerprint() == config().fingerprint()
+    assert config({"fidelity": []}).fingerprint() == config().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("quirk", "run", "overruled"),
+    [
+        ("fixed_sigma", {}, {"loss.sigma": 0.8}),
+        ("ssim_unit_range", {}, {"loss.ssim_range": 5.0}),
+        ("ignored_weights", {"loss.name": "mse"}, {"loss.mse_weight": 2.0}),
+        ("ignored_weights", {"loss.name": "ssim_si"}, {"loss.si_weight": 2.0}),
+    ],
+)
+def test_a_setting_that_a_quirk_overrules_identifies_a_run_without_it_alone(quirk, run, overruled):
+    quirky = run | {"fidelity": [quirk]}
+    assert config(quirky | overruled).fingerprint() == config(quirky).fingerprint()
+    assert config(run | overruled).fingerprint() != config(run).fingerprint()
+    assert config(quirky).fingerprint() != config(run).fingerprint()
+
+
+def test_the_order_of_quirks_and_naming_all_of_them_is_the_same_run():
+    quirks = ["unmasked", "kl_epsilon", "fixed_sigma"]
+    assert config({"fidelity": quirks}).document() == config({"fidelity": quirks[::-1]}).document()
+    assert config({"fidelity": [*quirks, "unmasked"]}).document() == config({"fidelity": quirks}).document()
+    assert config({"fidelity": list(QUIRKS)}).fingerprint() == config({"fidelity": "released"}).fingerprint()
+
+
+@pytest.mark.parametrize("fidelity", ["released", ["alpha_unbounded"]])
+def test_alpha_may_exceed_1_where_the_released_code_let_it(fidelity):
+    assert config({"loss.alpha": 1.5, "fidelity": fidelity}).loss.alpha == 1.5
+
+
+def test_a_baseline_on_the_teacher_needs_its_maps(tiny, tmp_path):
+    plain, quirky = tiny(GROUND_TRUTH), tiny(GROUND_TRUTH | {"fidelity": ["baseline_on_teacher"]})
+    assert (plain.method, quirky.method) == ("Baseline", "Baseline")
+    assert input_digests(quirky).keys() - input_digests(plain).keys() == {"teacher_maps"}
+    assert quirky.identity()["teacher"] == {"name": "embedded"}
+
+    nowhere = {"teacher.maps": str(tmp_path / "nowhere")}
+    check_inputs(override(plain, nowhere))
+    with pytest.raises(UserError, match="nowhere"):
+        check_inputs(override(quirky, nowhere))
+
+
+def test_a_baseline_on_the_teacher_is_trained_as_its_student_is(tiny, carried_out):
+    once = {"optim.epochs": 1, "loss.name": "si"}
+    runs = [once, once | GROUND_TRUTH | {"fidelity": ["baseline_on_teacher"]}, once | GROUND_TRUTH]
+    student, quirky, plain = (carried_out(tiny(run))[0].read_table("epochs.parquet")["loss"].item() for run in runs)
+    assert quirky == student
+    assert quirky != plain
 
 
 # -- paths ----------------------------------------------------------------------------------------------------------------

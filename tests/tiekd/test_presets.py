@@ -3,10 +3,13 @@ import pytest
 from tiekd import presets
 from tiekd.config import LossConfig, build
 from tiekd.data import DATASETS
+from tiekd.documents import flatten
+from tiekd.errors import UserError
 from tiekd.evaluate import PROTOCOLS
 from tiekd.losses import LOSSES
 from tiekd.presets import presets_for
 from tiekd.students import STUDENTS
+from tiekd.teachers import TEACHERS
 
 
 @pytest.mark.parametrize(
@@ -14,22 +17,50 @@ from tiekd.students import STUDENTS
     [
         (presets.DATASETS, DATASETS),
         (presets.STUDENTS, STUDENTS),
+        (presets.TEACHERS, TEACHERS),
         (presets.LOSSES, LOSSES),
         (presets.PROTOCOLS, PROTOCOLS),
         (presets.LOSS_LABELS, LOSSES),
     ],
-    ids=["data sets", "students", "losses", "protocols", "labels"],
+    ids=["data sets", "students", "teachers", "losses", "protocols", "labels"],
 )
 def test_every_name_has_its_builder_and_every_builder_its_name(named, built):
     assert set(named) == set(built)
 
 
+def test_no_student_has_the_name_of_a_teacher():
+    assert not presets.STUDENTS.keys() & presets.TEACHERS.keys()
+
+
 @pytest.mark.parametrize("dataset", presets.DATASETS)
-@pytest.mark.parametrize("loss", presets.LOSSES)
+@pytest.mark.parametrize("loss", [loss for loss, traits in presets.LOSSES.items() if traits.head != "adaptive_bins"])
 def test_naming_a_data_set_and_a_loss_is_enough(dataset, loss):
     config = build({"data": {"dataset": dataset}, "teacher": {"name": "bts", "maps": "maps"}, "loss": {"name": loss}})
     assert config.student.head == presets.LOSSES[loss].head
     assert config.method == presets.LOSSES[loss].method
+
+
+@pytest.mark.parametrize("dataset", presets.DATASETS)
+@pytest.mark.parametrize("teacher", presets.TEACHERS)
+def test_naming_a_data_set_and_a_teachers_architecture_is_its_training_on_ground_truth(dataset, teacher):
+    config = build({"data": {"dataset": dataset}, "student": {"name": teacher}})
+    recipe = flatten(presets.TEACHERS[teacher])
+    assert (config.method, config.reads_teacher, config.teacher) == ("Teacher", False, None)
+    stated = flatten(config.document())
+    assert {path: stated[path] for path in recipe} == recipe
+
+
+@pytest.mark.parametrize("loss", [loss for loss, traits in presets.LOSSES.items() if traits.needs_head])
+def test_a_loss_that_needs_a_head_brings_it(loss):
+    assert presets.LOSSES[loss].head == presets.LOSSES[loss].needs_head
+
+
+def test_only_adabins_has_bins_of_each_image():
+    teacher = {"name": "bts", "maps": "maps"}
+    with pytest.raises(UserError, match=r"needs student\.head 'adaptive_bins', got 'regression'"):
+        build({"data": {"dataset": "nyu"}, "teacher": teacher, "student": {"name": "bts"}, "loss": {"name": "si_chamfer"}})
+    with pytest.raises(UserError, match=r"student\.head 'adaptive_bins' is AdaBins' own"):
+        build({"data": {"dataset": "nyu"}, "teacher": teacher, "loss": {"name": "si_chamfer"}})
 
 
 @pytest.mark.parametrize("loss", presets.LOSSES)

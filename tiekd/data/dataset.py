@@ -4,7 +4,7 @@ What is drawn for a frame depends on (seed, epoch, index) alone: not on the numb
 the training was interrupted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -36,11 +36,12 @@ class DepthDataset(Dataset):
         augment: AugmentConfig | None = None,
         train_crop: Size | None = None,
         seed: int = 0,
+        quirks: Collection[str] = (),
     ):
         if (augment is None) != (train_crop is None):
             raise ValueError("augment and train_crop are given together (training) or not at all (evaluation)")
         self.source, self.maps, self.train_crop, self.seed = source, maps, train_crop, seed
-        self._transform = TrainTransform(augment, train_crop) if augment else None
+        self._transform = TrainTransform(augment, train_crop, quirks) if augment else None
 
     def __len__(self) -> int:
         return len(self.source)

@@ -51,7 +51,13 @@ class FrameSource(Protocol):
     def group(self, index: int) -> str:
         """The drive or scene; frames of one group are not independent."""
 
+    def labelled(self, index: int) -> bool:
+        """Whether there is ground truth for the frame."""
+
     def load(self, index: int) -> Frame: ...
+
+    def frame_size(self, index: int) -> Size:
+        """Of the frame before it was cut to its view, from its files' headers."""
 
     def size(self, index: int) -> Size:
         """Of the frame's view, without decoding it; what `load` would refuse in the files' headers is refused."""

@@ -119,6 +119,9 @@ class ListedFrames:
         parents = PurePosixPath(self.keys[index]).parts[:-1]
         return next((part for part in parents if "_drive_" in part), "/".join(parents))
 
+    def labelled(self, index: int) -> bool:
+        return self._rows[index].depth is not None
+
     def load(self, index: int) -> Frame:
         row = self._rows[index]
         image = read_rgb(self._image_path(row))
@@ -132,7 +135,6 @@ class ListedFrames:
         return view.height, view.width
 
     def frame_size(self, index: int) -> Size:
-        """Of the uncropped frame, from its files' headers."""
         return self._survey(index)[0]
 
     def _survey(self, index: int) -> tuple[Size, Box]:

@@ -41,9 +41,15 @@ class RenderedFrames:
     def group(self, index: int) -> str:
         return f"{self.spec.split}/scene_{index // FRAMES_PER_SCENE:03d}"
 
+    def labelled(self, index: int) -> bool:
+        return True
+
     def load(self, index: int) -> Frame:
         rendering = self.rendering(index)
         return Frame(rendering.image.copy(), rendering.depth_gt.copy(), self.spec.frame_size, (0, 0))
+
+    def frame_size(self, index: int) -> Size:
+        return self.spec.frame_size
 
     def size(self, index: int) -> Size:
         return self.spec.frame_size

@@ -1,5 +1,6 @@
 """Augmentation that moves image, ground truth and teacher map together, and the normalisation of images."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -23,42 +24,43 @@ def normalise(image: np.ndarray | Tensor) -> Tensor:
 
 
 class ColourJitter(v2.Transform):
-    """Gamma, then brightness, then a factor per channel, as AdaBins does (gamma acts on 0 .. 1). Touches images only.
+    """Gamma, then brightness, then a factor per channel, as AdaBins does. Touches images only.
 
-    Images [3, H, W] on 0 .. 255; returns float32 on 0 .. 255.
+    Images [3, H, W] on 0 .. 255; returns float32 on 0 .. 255. Gamma acts on the image divided by `white`, 255 or 1.
     """
 
     _transformed_types = (tv_tensors.Image,)
 
-    def __init__(self, augment: AugmentConfig):
+    def __init__(self, augment: AugmentConfig, white: float = 255.0):
         super().__init__()
-        self.augment = augment
+        self.augment, self.white = augment, white
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         gamma, brightness = _uniform(self.augment.gamma), _uniform(self.augment.brightness)
         return {"gamma": gamma, "factor": brightness * _uniform(self.augment.colour, (3, 1, 1))}
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
-        image = (inpt.float() / 255) ** params["gamma"] * params["factor"]
-        return tv_tensors.wrap((image * 255).clamp(0, 255), like=inpt)
+        image = (inpt.float() / self.white) ** params["gamma"] * params["factor"]
+        return tv_tensors.wrap((image * self.white).clamp(0, 255), like=inpt)
 
 
 class TrainTransform:
     """Random rotation, flip, crop and colour, then normalisation, on images and depth maps of one frame.
 
     Bilinear for the image, nearest for depths (`Mask` does that), since a mean of two depths is the depth of neither; what a
-    rotation uncovers is black and has no depth.
+    rotation uncovers is black and has no depth. `quirks` (of tiekd.quirks) change what is done with a draw, not the draws.
     """
 
-    def __init__(self, augment: AugmentConfig, crop: Size):
-        degrees = augment.rotate_degrees
-        rotation = v2.RandomRotation(degrees, interpolation=v2.InterpolationMode.BILINEAR)
+    def __init__(self, augment: AugmentConfig, crop: Size, quirks: Collection[str] = ()):
+        rotation = v2.RandomRotation(augment.rotate_degrees, interpolation=v2.InterpolationMode.BILINEAR)
+        colour = ColourJitter(augment, white=1.0 if "gamma_on_255" in quirks else 255.0)
+        self._rotate = v2.RandomApply([rotation], augment.rotate_p)
+        self._unrotated = {"depth_teacher"} if "teacher_not_rotated" in quirks else set()
         self._augment = v2.Compose(
             [
-                v2.RandomApply([rotation], augment.rotate_p),
                 v2.RandomHorizontalFlip(augment.flip_p),
                 v2.RandomCrop(crop),
-                v2.RandomApply([ColourJitter(augment)], augment.colour_p),
+                v2.RandomApply([colour], augment.colour_p),
             ]
         )
 
@@ -66,7 +68,8 @@ class TrainTransform:
         """image uint8 [H, W, 3], depths float32 [H, W] m; returns the image [3, h, w], normalised, and depths [1, h, w] m."""
         image = tv_tensors.Image(torch.tensor(image).permute(2, 0, 1))
         masks = {name: tv_tensors.Mask(torch.tensor(depth)[None]) for name, depth in depths.items()}
-        image, masks = self._augment(image, masks)
+        image, rotated = self._rotate(image, {name: mask for name, mask in masks.items() if name not in self._unrotated})
+        image, masks = self._augment(image, masks | rotated)
         return normalise(image.as_subclass(Tensor)), {k: m.as_subclass(Tensor).contiguous() for k, m in masks.items()}
 
 

@@ -1,56 +1,96 @@
 """What a student is trained on: named, weighted parts.
 
-To add a loss: write its part, add a factory here and its traits to `tiekd.presets.LOSSES`.
+To add a loss: write its part, add a factory here and its traits to `tiekd.presets.LOSSES`. The quirks of a run
+(`tiekd/quirks.py`) are composed here: none of the parts knows of configs.
 """
 
 from collections.abc import Callable
 
-from tiekd.bins import DepthBins
-from tiekd.config import DataConfig, LossConfig, RunConfig
-from tiekd.losses.combine import DistillLoss, Weighted
+from tiekd.bins import DepthBins, target_dpm
+from tiekd.config import RunConfig
+from tiekd.losses.chamfer import ChamferPart
+from tiekd.losses.combine import DistillLoss, Part, Weighted
 from tiekd.losses.depth import MSEPart, SIPart, SSIMPart
-from tiekd.losses.dpm import DPMPart
+from tiekd.losses.dpm import DPMPart, kl_divergence
+from tiekd.losses.released import (
+    SIGMA,
+    DPMFromRow110,
+    PaddedSSIMPart,
+    SSIMFromRow110,
+    kl_with_epsilon,
+    uniform_outside_dpm,
+)
 
-Factory = Callable[[LossConfig, DataConfig, DepthBins], dict[str, Weighted]]
-
-
-def _si(loss: LossConfig, data: DataConfig, bins: DepthBins) -> dict[str, Weighted]:
-    return {"si": Weighted(loss.si_weight, SIPart(loss.si_mean_weight))}
-
-
-def _mse(loss: LossConfig, data: DataConfig, bins: DepthBins) -> dict[str, Weighted]:
-    return {"mse": Weighted(loss.mse_weight, MSEPart())}
-
-
-def _ssim(loss: LossConfig, data: DataConfig, bins: DepthBins) -> dict[str, Weighted]:
-    return {"ssim": Weighted(loss.ssim_weight, SSIMPart(loss.ssim_range or data.max_depth))}
+Factory = Callable[[RunConfig], dict[str, Weighted]]
 
 
-def _ssim_si(loss: LossConfig, data: DataConfig, bins: DepthBins) -> dict[str, Weighted]:
-    return _ssim(loss, data, bins) | _si(loss, data, bins)
+def _si(config: RunConfig) -> dict[str, Weighted]:
+    weight = 1.0 if "ignored_weights" in config.quirks else config.loss.si_weight
+    return {"si": Weighted(weight, SIPart(config.loss.si_mean_weight))}
 
 
-def _ssim_mse(loss: LossConfig, data: DataConfig, bins: DepthBins) -> dict[str, Weighted]:
-    return _ssim(loss, data, bins) | _mse(loss, data, bins)
+def _si_chamfer(config: RunConfig) -> dict[str, Weighted]:
+    return _si(config) | {"chamfer": Weighted(config.loss.chamfer_weight, ChamferPart())}
 
 
-def _l_dpm(loss: LossConfig, data: DataConfig, bins: DepthBins) -> dict[str, Weighted]:
-    return {"dpm": Weighted(1.0, DPMPart(bins, loss.sigma, loss.temperature))}
+def _mse(config: RunConfig) -> dict[str, Weighted]:
+    return {"mse": Weighted(1.0 if "ignored_weights" in config.quirks else config.loss.mse_weight, MSEPart())}
 
 
-def _l_depth(loss: LossConfig, data: DataConfig, bins: DepthBins) -> dict[str, Weighted]:
-    return {"depth": Weighted(1.0, SSIMPart(loss.ssim_range or data.max_depth))}
+def _ssim(config: RunConfig) -> dict[str, Weighted]:
+    return {"ssim": Weighted(config.loss.ssim_weight, _ssim_part(config))}
 
 
-def _tie_kd(loss: LossConfig, data: DataConfig, bins: DepthBins) -> dict[str, Weighted]:
+def _ssim_si(config: RunConfig) -> dict[str, Weighted]:
+    return _ssim(config) | _si(config)
+
+
+def _ssim_mse(config: RunConfig) -> dict[str, Weighted]:
+    return _ssim(config) | _mse(config)
+
+
+def _l_dpm(config: RunConfig) -> dict[str, Weighted]:
+    return {"dpm": Weighted(1.0, _dpm_part(config))}
+
+
+def _l_depth(config: RunConfig) -> dict[str, Weighted]:
+    return {"depth": Weighted(1.0, _ssim_part(config))}
+
+
+def _tie_kd(config: RunConfig) -> dict[str, Weighted]:
     """TIE-KD: scale * (alpha * L_DPM + (1 - alpha) * L_DEPTH)."""
-    share = {"dpm": loss.alpha, "depth": 1 - loss.alpha}
-    parts = _l_dpm(loss, data, bins) | _l_depth(loss, data, bins)
-    return {name: Weighted(loss.scale * share[name], parts[name].part) for name in parts}
+    loss = config.loss
+    return {
+        "dpm": Weighted(loss.scale * loss.alpha, _dpm_part(config)),
+        "depth": Weighted(loss.scale * (1 - loss.alpha), _ssim_part(config)),
+    }
+
+
+def _ssim_part(config: RunConfig) -> Part:
+    """1 - SSIM under the quirks of a run."""
+    quirks = config.quirks
+    build = PaddedSSIMPart if "ssim_padded" in quirks else SSIMPart
+    data_range = 1.0 if "ssim_unit_range" in quirks else config.loss.ssim_range or config.data.max_depth
+    part = build(data_range, absolute="ssim_absolute" in quirks)
+    return SSIMFromRow110(part) if "rows_from_110" in quirks else part
+
+
+def _dpm_part(config: RunConfig) -> Part:
+    """L_DPM under the quirks of a run."""
+    quirks = config.quirks
+    part = DPMPart(
+        DepthBins.of(config),
+        SIGMA if "fixed_sigma" in quirks else config.loss.sigma,
+        config.loss.temperature,
+        teacher_dpm=uniform_outside_dpm if "uniform_outside" in quirks else target_dpm,
+        divergence=kl_with_epsilon if "kl_epsilon" in quirks else kl_divergence,
+    )
+    return DPMFromRow110(part) if "rows_from_110" in quirks else part
 
 
 LOSSES: dict[str, Factory] = {
     "si": _si,
+    "si_chamfer": _si_chamfer,
     "mse": _mse,
     "ssim": _ssim,
     "ssim_si": _ssim_si,
@@ -63,7 +103,5 @@ LOSSES: dict[str, Factory] = {
 
 def build_loss(config: RunConfig) -> DistillLoss:
     """The loss of a run."""
-    data = config.data
-    bins = DepthBins(config.bins.n_bins, data.min_depth, data.max_depth, config.bins.spacing)
-    parts = LOSSES[config.loss.name](config.loss, data, bins)
-    return DistillLoss(parts, data.min_depth, data.max_depth)
+    parts = LOSSES[config.loss.name](config)
+    return DistillLoss(parts, config.data.min_depth, config.data.max_depth, masked="unmasked" not in config.quirks)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from tiekd.students.student import Prediction
@@ -29,10 +30,10 @@ class Weighted(NamedTuple):
 
 
 class DistillLoss:
-    """The weighted sum of parts against one depth target."""
+    """The weighted sum of parts against one depth target; without `masked`, every pixel of the target is valid."""
 
-    def __init__(self, parts: dict[str, Weighted], min_depth: float, max_depth: float):
-        self.parts, self.min_depth, self.max_depth = parts, min_depth, max_depth
+    def __init__(self, parts: dict[str, Weighted], min_depth: float, max_depth: float, masked: bool = True):
+        self.parts, self.min_depth, self.max_depth, self.masked = parts, min_depth, max_depth, masked
 
     def __call__(self, prediction: Prediction, target: Tensor, all_sum: AllSum = alone) -> dict[str, Tensor]:
         """Each part unweighted under its name, and the weighted sum as "loss".
@@ -40,7 +41,8 @@ class DistillLoss:
         target [B, 1, H, W] m; a pixel takes part where min_depth < target <= max_depth. It gets no gradient.
         """
         target = target.detach()
-        valid = (target > self.min_depth) & (target <= self.max_depth)
+        in_range = (target > self.min_depth) & (target <= self.max_depth)
+        valid = in_range if self.masked else torch.ones_like(in_range)
         target = target.masked_fill(~valid, 0)  # not even NaN where nothing was measured may reach a gradient
         values = {name: part(prediction, target, valid, all_sum) for name, (_, part) in self.parts.items()}
         total = sum(self.parts[name].weight * value for name, value in values.items())

@@ -13,20 +13,22 @@ LOG_EPS = 1e-3  # m; keeps the logarithm of a vanishing prediction finite
 class SIPart:
     """Scale-invariant log error (Eigen et al. 2014, in the form of BTS and AdaBins).
 
-    sqrt(var(g) + mean_weight * mean(g)^2) with g = log(pred + eps) - log(target + eps) and the unbiased variance.
+    sqrt(var(g) + mean_weight * mean(g)^2) with g = log(pred + eps) - log(target + eps) and the unbiased variance. A target of 0
+    has no logarithm and is never valid.
     """
 
     def __init__(self, mean_weight: float):
         self.mean_weight = mean_weight
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
+        valid = valid & (target > 0)
         error = torch.log(prediction.depth + LOG_EPS) - torch.log(target.masked_fill(~valid, 1.0) + LOG_EPS)
         mean = masked_mean(error, valid, all_sum)
         count = all_sum(valid.sum().to(error.dtype))
         squares = all_sum(((error - mean) ** 2).masked_fill(~valid, 0).sum())
         variance = squares / (count - 1).clamp_min(1)
         # The root's slope is infinite at 0, where a perfect prediction should simply rest.
-        return (variance + self.mean_weight * mean**2).clamp_min(1e-12).sqrt()
+        return (variance + self.mean_weight * mean**2).clamp_min(1e-12).sqrt() * (count > 0)
 
 
 class MSEPart:
@@ -42,11 +44,11 @@ class SSIMPart:
     Only windows that lie wholly inside the image and on valid pixels count. `data_range` is the dynamic range of depth in m.
     """
 
-    def __init__(self, data_range: float):
-        self.data_range = data_range
+    def __init__(self, data_range: float, absolute: bool = False):
+        self.data_range, self.absolute = data_range, absolute
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
-        similarity = ssim_map(prediction.depth, target, self.data_range)
+        similarity = ssim_map(prediction.depth, target, self.data_range, self.absolute)
         whole = F.max_pool2d((~valid).to(target.dtype), WINDOW, stride=1) == 0
         return masked_mean(1 - similarity, whole, all_sum)
 
@@ -54,8 +56,11 @@ class SSIMPart:
 WINDOW = 11
 
 
-def ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
-    """Structural similarity of each whole window: [B, 1, H, W] m twice to [B, 1, H - 10, W - 10], at most 1."""
+def ssim_map(a: Tensor, b: Tensor, data_range: float, absolute: bool = False) -> Tensor:
+    """Structural similarity of each whole window: [B, 1, H, W] m twice to [B, 1, H - 10, W - 10], at most 1.
+
+    With `absolute`, the moments are taken by their size: windows that vary against each other count as similar.
+    """
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     # Second moments are taken about a common offset: metres squared would cancel badly in float32.
     offset = b.detach().mean()
@@ -63,6 +68,8 @@ def ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     moments = _blur(torch.cat([x, y, x * x, y * y, x * y], dim=1))
     mx, my, mxx, myy, mxy = moments.split(1, dim=1)
     variance_x, variance_y, covariance = mxx - mx * mx, myy - my * my, mxy - mx * my
+    if absolute:
+        variance_x, variance_y, covariance = variance_x.abs(), variance_y.abs(), covariance.abs()
     mean_x, mean_y = mx + offset, my + offset
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)

@@ -1,5 +1,7 @@
 """The divergence of the student's DPM from the teacher's."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -7,16 +9,32 @@ from tiekd.bins import DepthBins, target_dpm
 from tiekd.losses.combine import AllSum, masked_mean
 from tiekd.students.student import Prediction
 
+TeacherDPM = Callable[[Tensor, DepthBins, float, float], Tensor]  # as target_dpm
+Divergence = Callable[[Tensor, Tensor], Tensor]  # as kl_divergence
+
+
+def kl_divergence(q: Tensor, logits: Tensor) -> Tensor:
+    """KL(q || softmax(logits)) of each pixel: [B, K, H, W] twice to [B, 1, H, W]."""
+    log_p = torch.log_softmax(logits, dim=1)
+    entropy = torch.special.entr(q).sum(dim=1, keepdim=True)
+    cross_entropy = -(q * log_p).sum(dim=1, keepdim=True)
+    return cross_entropy - entropy
+
 
 class DPMPart:
     """L_DPM (TIE-KD): mean over pixels of KL(q || p), q the teacher's DPM, p the student's."""
 
-    def __init__(self, bins: DepthBins, sigma: float, temperature: float):
+    def __init__(
+        self,
+        bins: DepthBins,
+        sigma: float,
+        temperature: float,
+        teacher_dpm: TeacherDPM = target_dpm,
+        divergence: Divergence = kl_divergence,
+    ):
         self.bins, self.sigma, self.temperature = bins, sigma, temperature
+        self.teacher_dpm, self.divergence = teacher_dpm, divergence
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
-        q = target_dpm(target, self.bins, self.sigma, self.temperature)
-        log_p = torch.log_softmax(prediction.dpm_logits, dim=1)
-        entropy = torch.special.entr(q).sum(dim=1, keepdim=True)
-        cross_entropy = -(q * log_p).sum(dim=1, keepdim=True)
-        return masked_mean(cross_entropy - entropy, valid, all_sum)
+        q = self.teacher_dpm(target, self.bins, self.sigma, self.temperature)
+        return masked_mean(self.divergence(q, prediction.dpm_logits), valid, all_sum)

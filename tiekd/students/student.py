@@ -56,12 +56,10 @@ class DepthStudent(nn.Module):
 
 def build_depth_student(config: RunConfig) -> DepthStudent:
     """The timm encoder, decoder and head that a run's config names."""
-    data = config.data
     encoder = build_encoder(config.student)
     decoder = DenseDepthDecoder(
         encoder.feature_info.channels(), encoder.feature_info.reduction(), config.student.decoder_channels
     )
     if config.student.head == "dpm":
-        bins = DepthBins(config.bins.n_bins, data.min_depth, data.max_depth, config.bins.spacing)
-        return DepthStudent(encoder, decoder, DPMHead(decoder.channels_out, bins))
-    return DepthStudent(encoder, decoder, RegressionHead(decoder.channels_out, data.max_depth))
+        return DepthStudent(encoder, decoder, DPMHead(decoder.channels_out, DepthBins.of(config)))
+    return DepthStudent(encoder, decoder, RegressionHead(decoder.channels_out, config.data.max_depth))

@@ -8,9 +8,9 @@ from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, TrainTransform, normali
 STILL = {"rotate_p": 0.0, "flip_p": 0.0, "colour_p": 0.0}
 
 
-def augmented(image: np.ndarray, depths: dict, crop: tuple, seed: int = 0, **settings):
+def augmented(image: np.ndarray, depths: dict, crop: tuple, seed: int = 0, quirks: tuple = (), **settings):
     torch.manual_seed(seed)
-    return TrainTransform(AugmentConfig(**STILL | settings), crop)(image, depths)
+    return TrainTransform(AugmentConfig(**STILL | settings), crop, quirks)(image, depths)
 
 
 def raw(image: torch.Tensor) -> torch.Tensor:
@@ -119,3 +119,60 @@ def test_probabilities_are_kept(name):
     still, _ = augmented(image, depths, (60, 90))
     changed = [not torch.equal(augmented(image, depths, (60, 90), seed, **{name: 0.3})[0], still) for seed in range(200)]
     assert 0.2 < np.mean(changed) < 0.4
+
+
+# -- quirks ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_teacher_that_is_not_rotated_is_flipped_and_cropped_and_nothing_else_changes(seed):
+    frame, crop = smooth_frame(), (40, 60)
+    settings = {"flip_p": 0.5, "colour_p": 0.5, "rotate_degrees": 20.0}
+    image, depths = augmented(*frame, crop, seed, rotate_p=1.0, **settings)
+    quirky_image, quirky = augmented(*frame, crop, seed, ("teacher_not_rotated",), rotate_p=1.0, **settings)
+    assert list(quirky) == list(depths)
+    assert torch.equal(quirky_image, image)
+    assert torch.equal(quirky["depth_gt"], depths["depth_gt"])
+    assert not torch.equal(quirky["depth_teacher"], depths["depth_teacher"])
+    teacher = quirky["depth_teacher"][0]
+    rows = (teacher[0, 0] - 1) / 2 + torch.arange(40)
+    assert torch.equal(teacher, (1 + 2 * rows)[:, None].expand(40, 60))  # still one depth per row: nothing was turned
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_teacher_that_is_not_rotated_moves_with_the_frame_where_no_rotation_is_drawn(seed):
+    frame, crop, settings = smooth_frame(), (40, 60), {"flip_p": 0.5, "colour_p": 0.5}
+    image, depths = augmented(*frame, crop, seed, **settings)
+    quirky_image, quirky = augmented(*frame, crop, seed, ("teacher_not_rotated",), **settings)
+    assert torch.equal(quirky_image, image)
+    assert all(torch.equal(quirky[name], depths[name]) for name in depths)
+
+
+@pytest.mark.parametrize("gamma", [0.9, 1.1])
+def test_gamma_on_255_scales_brightness_and_clips(gamma):
+    image, _ = smooth_frame(120, 200)
+    settings = {"gamma": (gamma, gamma), "brightness": (1.2, 1.2), "colour": (0.9, 0.9)}
+    result, _ = augmented(image, {}, (120, 200), 0, ("gamma_on_255",), colour_p=1.0, **settings)
+    wanted = (torch.tensor(image).permute(2, 0, 1).double() ** gamma * 1.2 * 0.9).clamp(0, 255)
+    torch.testing.assert_close(raw(result).double(), wanted, atol=1e-3, rtol=1e-4)
+
+
+def test_gamma_on_255_differs_by_a_power_of_255_from_the_same_draws():
+    image = np.full((20, 20, 3), 40, np.uint8)
+    draws = {"colour_p": 1.0, "gamma": (0.9, 1.1), "brightness": (1.0, 1.0), "colour": (0.9, 1.1)}
+    plain, quirky = (raw(augmented(image, {}, (20, 20), 3, quirks, **draws)[0]) for quirks in ((), ("gamma_on_255",)))
+    factor = (quirky / plain).mean(dim=(1, 2))
+    torch.testing.assert_close(factor, factor[:1].expand(3), rtol=1e-4, atol=0)  # one gamma, whatever the channels' factors
+    assert 255**-0.1 <= factor[0] <= 255**0.1
+    assert abs(factor[0] - 1) > 0.01
+
+
+@pytest.mark.parametrize("quirks", [("teacher_not_rotated",), ("gamma_on_255",)])
+def test_a_quirk_of_the_data_draws_as_often_as_without(quirks):
+    image, depths = smooth_frame()
+    everything = {"rotate_p": 0.5, "flip_p": 0.5, "colour_p": 0.5}
+    for seed in range(6):
+        augmented(image, depths, (40, 60), seed, **everything)
+        state = torch.get_rng_state()
+        augmented(image, depths, (40, 60), seed, quirks, **everything)
+        assert torch.equal(torch.get_rng_state(), state)

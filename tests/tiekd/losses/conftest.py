@@ -12,14 +12,15 @@ MAX_DEPTH = 10.0
 SIZE = (20, 24)
 
 
-def config_of(loss: str, **settings: float) -> RunConfig:
+def config_of(loss: str, fidelity: str | list[str] = "corrected", **settings: float) -> RunConfig:
     return build(
         {
             "data": {"dataset": "synthetic-indoor"},
             "teacher": {"name": "made", "maps": "maps"},
-            "student": {"name": "tiny"},
+            "student": {"name": "adabins" if loss == "si_chamfer" else "tiny"},
             "bins": {"n_bins": N_BINS},
-            "loss": {"name": loss, **settings},
+            "loss": {"name": loss, "target": "teacher", **settings},
+            "fidelity": fidelity,
         }
     )
 
@@ -40,8 +41,9 @@ def target() -> Tensor:
 
 @pytest.fixture
 def prediction(target) -> Prediction:
-    """Depth and logits near the target's, both free to move."""
+    """Depth and logits near the target's, and bins of each image, all free to move."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(target.shape, generator=generator, dtype=torch.float64)
     logits = torch.randn(2, N_BINS, *SIZE, generator=generator, dtype=torch.float64)
-    return Prediction((target + 0.3 * noise).requires_grad_(), logits.requires_grad_())
+    centers = torch.linspace(0.5, MAX_DEPTH, N_BINS, dtype=torch.float64) + torch.tensor([[0.0], [0.2]])
+    return Prediction((target + 0.3 * noise).requires_grad_(), logits.requires_grad_(), centers.requires_grad_())
