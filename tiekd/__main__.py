@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from tiekd.commands import data, evaluate, run, teacher
+from tiekd.commands import convert, data, evaluate, run, teacher
 from tiekd.errors import StoreError, UserError
 
 USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -23,6 +23,7 @@ def build_app() -> typer.Typer:
     app.command()(run.run)
     app.command()(run.diff)
     app.command()(evaluate.evaluate)
+    app.command()(convert.convert)
     app.add_typer(teacher.app, name="teacher")
     app.add_typer(data.app, name="data")
     for entry in sorted(entry_points(group="tiekd.commands"), key=lambda entry: entry.name):

@@ -6,15 +6,14 @@ from torch.nn import functional as F
 
 
 class DoubleConv(nn.Sequential):
-    """Two 3x3 convolutions with bias and ReLU."""
+    """Two 3x3 convolutions, each with its activation; `normed`: with batch norm in the place of the bias."""
 
-    def __init__(self, channels_in: int, channels_out: int):
-        super().__init__(
-            nn.Conv2d(channels_in, channels_out, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels_out, channels_out, 3, padding=1),
-            nn.ReLU(inplace=True),
-        )
+    def __init__(self, channels_in: int, channels_out: int, activation: type[nn.Module] = nn.ReLU, normed: bool = False):
+        layers: list[nn.Module] = []
+        for below in (channels_in, channels_out):
+            norm = [nn.BatchNorm2d(channels_out)] if normed else []
+            layers += [nn.Conv2d(below, channels_out, 3, padding=1, bias=not normed), *norm, activation(inplace=True)]
+        super().__init__(*layers)
 
 
 def resize(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
@@ -28,16 +27,23 @@ class DenseDepthDecoder(nn.Module):
     channels_in: the encoder's widths, finest first; reductions: their strides; widths: the decoder's, deepest first.
     """
 
-    def __init__(self, channels_in: list[int], reductions: list[int], widths: tuple[int, ...]):
+    def __init__(
+        self,
+        channels_in: list[int],
+        reductions: list[int],
+        widths: tuple[int, ...],
+        activation: type[nn.Module] = nn.ReLU,
+        normed: bool = False,
+    ):
         super().__init__()
         deepest_first = channels_in[::-1]
         self.bottleneck = nn.Conv2d(deepest_first[0], widths[0], 1)
         self.merges = nn.ModuleList(
-            DoubleConv(below + skip, width)
+            DoubleConv(below + skip, width, activation, normed)
             for below, skip, width in zip(widths[:-1], deepest_first[1:], widths[1:], strict=True)
         )
         doublings = max(reductions[0].bit_length() - 1, 0)
-        self.upsamples = nn.ModuleList(DoubleConv(widths[-1], widths[-1]) for _ in range(doublings))
+        self.upsamples = nn.ModuleList(DoubleConv(widths[-1], widths[-1], activation, normed) for _ in range(doublings))
         self.channels_out = widths[-1]
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:

@@ -1,19 +1,13 @@
 """Encoders: any timm model that gives features at several strides."""
 
 import difflib
+from typing import Any
 
 import timm
-import torch
 from torch import nn
 
 from tiekd.config import StudentConfig
 from tiekd.errors import UserError
-
-
-def check_encoder(config: StudentConfig) -> None:
-    """Raise UserError unless timm can build the encoder with these levels; takes no memory and fetches nothing."""
-    with torch.device("meta"):
-        build_encoder(config.model_copy(update={"pretrained": False}))
 
 
 def _check_name(config: StudentConfig) -> None:
@@ -29,11 +23,17 @@ def build_encoder(config: StudentConfig) -> nn.Module:
 
     Raises UserError for a name timm does not know, levels it does not have, or weights that cannot be fetched.
     """
+    return create_encoder(config, features_only=True, out_indices=config.levels)
+
+
+def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
+    """The timm model of the config's name, stride and weights, with further options. Raises UserError like `build_encoder`."""
     _check_name(config)
     name = config.encoder
-    options = {} if config.output_stride == 32 else {"output_stride": config.output_stride}
+    if config.output_stride != 32:
+        options["output_stride"] = config.output_stride
     try:
-        return timm.create_model(name, features_only=True, out_indices=config.levels, pretrained=config.pretrained, **options)
+        encoder = timm.create_model(name, pretrained=config.pretrained, **options)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError, OSError) as error:
         if config.pretrained and _offline(error):
             raise UserError(
@@ -44,6 +44,21 @@ def build_encoder(config: StudentConfig) -> nn.Module:
             f"student.encoder {name!r} does not work with levels {list(config.levels)} and output_stride "
             f"{config.output_stride}: {type(error).__name__}: {' '.join(str(error).split()) or 'refused by timm'}"
         ) from None
+    if name.startswith("mobilenetv2"):
+        _dilate_as_published(encoder)
+    return encoder
+
+
+def _dilate_as_published(encoder: nn.Module) -> None:
+    """Dilate the first block of a MobileNetV2's stage and no other, as mmseg does; timm dilates the others.
+
+    In place; nothing changes where no stage is dilated.
+    """
+    for stage in encoder.blocks:
+        dilation = stage[-1].conv_dw.dilation
+        for position, block in enumerate(stage):
+            # The padding that keeps the size under a 3x3 kernel is its dilation.
+            block.conv_dw.dilation = block.conv_dw.padding = (1, 1) if position else dilation
 
 
 def _offline(error: BaseException) -> bool:
