@@ -1,8 +1,9 @@
 """The network that a run trains: a student, or a teacher's architecture."""
 
+import torch
 from torch import nn
 
-from tiekd.config import RunConfig
+from tiekd.config import RunConfig, override
 from tiekd.students import STUDENTS
 from tiekd.teachers import TEACHERS
 
@@ -16,6 +17,12 @@ def build_network(config: RunConfig) -> nn.Module:
     pretrained under `encoder`.
     """
     return NETWORKS[config.student.name](config)
+
+
+def check_network(config: RunConfig) -> None:
+    """Raise UserError unless the run's network can be built; takes no memory and fetches nothing."""
+    with torch.device("meta"):
+        build_network(override(config, {"student.pretrained": False}))
 
 
 def count_parameters(module: nn.Module) -> int:

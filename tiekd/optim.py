@@ -7,8 +7,6 @@ from torch import nn
 
 from tiekd.config import OptimConfig
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-
 
 def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW over the trained parameters, in groups by learning rate and weight decay; each knows its `lr_factor`."""
@@ -26,13 +24,9 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Adam
 
 
 def _norms_and_position_biases(network: nn.Module) -> set[str]:
-    norms = {
-        f"{prefix}.{name}"
-        for prefix, module in network.named_modules()
-        if isinstance(module, _NORMS)
-        for name, _ in module.named_parameters(recurse=False)
-    }
-    return norms | {name for name, _ in network.named_parameters() if "relative_position_bias" in name}
+    norms = [name for name, module in network.named_modules() if isinstance(module, nn.LayerNorm)]
+    biases = {name for name, _ in network.named_parameters() if "relative_position_bias" in name}
+    return biases | {f"{name}.{parameter}" for name in norms for parameter in ("weight", "bias")}
 
 
 def set_step(optimizer: torch.optim.Optimizer, step: int, steps: int, config: OptimConfig) -> float:
@@ -45,16 +39,19 @@ def set_step(optimizer: torch.optim.Optimizer, step: int, steps: int, config: Op
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """Learning rate of a step in 0 .. steps - 1: up to `lr` over the warm-up, then down along a cosine.
+    """Learning rate of a step in 0 .. steps - 1, from lr / div_factor to that / final_div_factor.
 
-    Step 0: lr / div_factor; the last: that / final_div_factor. `one_cycle` (Smith & Topin 2018) rises along a cosine, too, and
-    has the phases of PyTorch's OneCycleLR; `cosine` (Loshchilov & Hutter 2017) rises linearly.
+    `one_cycle` (Smith & Topin 2018): along a cosine up to `lr` over the warm-up, then down along another; its phases are those
+    of PyTorch's OneCycleLR. `cosine`: one cosine from `lr` down over all steps (Loshchilov & Hutter 2017), times a factor that
+    rises linearly to 1 over the warm-up, as mmcv has it; so its peak lies below `lr`.
     """
     first = config.lr / config.div_factor
+    last = first / config.final_div_factor
+    if config.schedule == "cosine":
+        risen = min(step / (config.warmup * steps), 1) if config.warmup else 1
+        return _cosine(config.lr, last, step / steps) * (risen + (1 - risen) / config.div_factor)
     rising, progress = _phase(step, steps, config.warmup)
-    if not rising:
-        return _cosine(config.lr, first / config.final_div_factor, progress)
-    return first + (config.lr - first) * progress if config.schedule == "cosine" else _cosine(first, config.lr, progress)
+    return _cosine(first, config.lr, progress) if rising else _cosine(config.lr, last, progress)
 
 
 def momentum(step: int, steps: int, config: OptimConfig) -> float:

@@ -84,9 +84,8 @@ TEACHERS: dict[str, dict] = {
         "bins": {"n_bins": 256},
         "loss": {"name": "si_chamfer", "target": "ground_truth", "si_weight": 10.0, "chamfer_weight": 0.1},
         "optim": {
+            # The decoder's configured tenfold rate never acted: mmcv's cycle gives all groups one peak.
             "lr": 3.57e-4,
-            "lr_factor": 10.0,
-            "betas": [0.9, 0.999],
             "momentum_cycle": [0.95, 0.85],
             "weight_decay": 0.1,
             "clip_grad_norm": 0.1,
@@ -95,6 +94,8 @@ TEACHERS: dict[str, dict] = {
     "bts": {
         "student": {"encoder": "resnet50", "head": "regression", "decoder_channels": [512, 256, 128, 64, 32]},
         "loss": {"name": "si", "target": "ground_truth"},
+        # The released schedule has 1e-3; the published KITTI numbers are, digit by digit, those of a training at 1e-4.
+        "optim": {"lr": 1e-4},
     },
     "depthformer": {
         "student": {

@@ -14,12 +14,12 @@ from tiekd.data import check_inputs, input_digests
 from tiekd.distill import describe, distill
 from tiekd.errors import DivergedError
 from tiekd.evaluate import check_protocol
+from tiekd.networks import check_network
 from tiekd.provenance import provenance
 from tiekd.runtime import Runtime
 from tiekd.store import FINISHED, RunRecord, RunStore, State, Status
-from tiekd.students.encoders import check_encoder
 
-METHOD_VERSION = "1"  # raised by hand when the same config would give other numbers
+METHOD_VERSION = "2"  # raised by hand when the same config would give other numbers
 
 
 def run_id_of(config: RunConfig) -> str:
@@ -31,8 +31,8 @@ def run_id_of(config: RunConfig) -> str:
 
 
 def check_ready(config: RunConfig) -> None:
-    """Raise UserError unless everything that a run will need is there: frames, maps, an encoder, a protocol that fits."""
-    check_encoder(config.student)
+    """Raise UserError unless everything that a run will need is there: frames, maps, a network, a protocol that fits."""
+    check_network(config)
     check_inputs(config)
     check_protocol(config)
 

@@ -6,18 +6,22 @@ a network is built: to read maps takes no timm.
 
 from collections.abc import Callable
 from importlib import import_module
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from tiekd import presets
 from tiekd.config import RunConfig
 from tiekd.teachers.maps import MapWriter, TeacherMaps
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def _builder(name: str) -> Callable[[RunConfig], nn.Module]:
+Builder = Callable[[RunConfig], "nn.Module"]
+
+
+def _builder(name: str) -> Builder:
     return lambda config: import_module(f"tiekd.teachers.{name}").build(config)
 
 
-TEACHERS: dict[str, Callable[[RunConfig], nn.Module]] = {name: _builder(name) for name in presets.TEACHERS}
+TEACHERS: dict[str, Builder] = {name: _builder(name) for name in presets.TEACHERS}
 
 __all__ = ["TEACHERS", "MapWriter", "TeacherMaps"]
