@@ -23,26 +23,6 @@ SILENT = "127.0.0.1:9"  # the discard port
 GROUND_TRUTH = {"name": "si", "target": "ground_truth"}
 
 
-def tree(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder; None for folders."""
-    return {str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes() for p in folder.rglob("*")}
-
-
-@pytest.fixture
-def mistake(tiekd, in_folder) -> Callable[..., str]:
-    """Run a command that must be refused with one line and without a trace; returns the line."""
-
-    def refused(*words: object) -> str:
-        before = tree(in_folder)
-        outcome = tiekd(*words)
-        assert (outcome.code, outcome.err.count("\n")) == (2, 1), outcome
-        assert outcome.err.startswith("tiekd: ")
-        assert tree(in_folder) == before
-        return outcome.err.rstrip("\n")
-
-    return refused
-
-
 @pytest.fixture(params=["run", "ablate"])
 def words(request, as_yaml, in_folder) -> Callable[[dict], tuple]:
     """The command that computes one document: by itself, or as a study of one cell."""
@@ -321,7 +301,7 @@ def test_a_run_prints_its_summary(ran):
     assert stored["metrics"]["abs_rel"] > 0
 
 
-def test_a_run_that_is_there_is_shown_and_not_computed(ran, tiekd):
+def test_a_run_that_is_there_is_shown_and_not_computed(ran, tiekd, tree):
     before = tree(ran["store"])
     outcome = tiekd("run", ran["config"], "--store", ran["store"])
     assert outcome.code == 0

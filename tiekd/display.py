@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tiekd.presets import METRICS
 from tiekd.store import RunRecord, Status
 
 REFRESH_S = 0.2
@@ -59,12 +58,12 @@ def show_run(record: RunRecord, status: Status) -> None:
     console.print(f"run {record.run_id}: {outcome}", highlight=False, markup=False)
     summary = record.read_json("summary.json") if status.state == "done" else None
     if summary:
-        show_metrics(console, summary["metrics"], summary["protocol"], summary["n_images"])
+        show_metrics(console, summary["metrics"], f"protocol {summary['protocol']}, {summary['n_images']} images")
     console.print(f"{record.store.uri}/{record.folder}", highlight=False, soft_wrap=True)
 
 
-def show_metrics(console: Console, metrics: dict[str, float], protocol: str, n_images: int) -> None:
+def show_metrics(console: Console, metrics: dict[str, float], title: str) -> None:
     """One row of metrics, with what they were measured on."""
-    table = Table(*METRICS, box=None, pad_edge=False, title=f"protocol {protocol}, {n_images} images", title_justify="left")
-    table.add_row(*(f"{metrics[name]:.4f}" for name in METRICS))
+    table = Table(*metrics, box=None, pad_edge=False, title=title, title_justify="left")
+    table.add_row(*(f"{value:.4f}" for value in metrics.values()))
     console.print(table)

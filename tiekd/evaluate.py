@@ -1,7 +1,7 @@
 """Named evaluation protocols, and one pass over a validation set."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from tiekd import presets
-from tiekd.config import DataConfig, RunConfig
+from tiekd.config import DataConfig, RunConfig, build
 from tiekd.data import Frame, FrameSource, open_frames
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
-from tiekd.metrics import depth_metrics
+from tiekd.metrics import agreement_metrics, depth_metrics
+from tiekd.teachers.foreign import ForeignMaps
+from tiekd.teachers.maps import TeacherMaps
 
 Box = tuple[int, int, int, int]  # top, bottom, left, right in pixels; bottom and right exclusive
 Size = tuple[int, int]
@@ -70,6 +72,15 @@ PROTOCOLS: dict[str, Protocol] = {
 assert set(PROTOCOLS) == set(presets.PROTOCOLS)
 
 
+# The first row of a frame's view that counts in the agreement with a teacher, by data set.
+AGREEMENT_FIRST_ROW = {"kitti": 110}
+
+
+def config_of_frames(document: Mapping[str, Any], source: str) -> RunConfig:
+    """The config of a document of which only `data`, `evaluation` and `execution` are used; it need not name a training."""
+    return build({"loss": {"name": "si", "target": "ground_truth"}, **document}, source)
+
+
 def check_protocol(config: RunConfig) -> None:
     """Raise a `UserError` unless the protocol's crop is defined on the test frames."""
     PROTOCOLS[config.evaluation.protocol].crop(open_frames(config.data, "test").size(0))
@@ -101,19 +112,55 @@ def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol
 
 
 def evaluate(
-    student: nn.Module, config: RunConfig, source: FrameSource, device: torch.device, indices: Sequence[int]
+    student: nn.Module,
+    config: RunConfig,
+    source: FrameSource,
+    device: torch.device,
+    indices: Sequence[int],
+    teacher: TeacherMaps | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of images.parquet for the frames at `indices`, each scored once by the config's protocol."""
-    student.eval()
+    return _score(_predicted(student, config, source, device, indices), config, source, teacher)
+
+
+def evaluate_maps(
+    maps: ForeignMaps, config: RunConfig, source: FrameSource, indices: Sequence[int], teacher: TeacherMaps | None = None
+) -> list[dict[str, Any]]:
+    """The same rows for depth maps that another program made, clamped to the data's range as a student's depth is."""
+    frames = ((index, source.load(index)) for index in indices)
+    clamped = (
+        (index, frame, maps.load(source.keys[index], frame).clip(config.data.min_depth, config.data.max_depth))
+        for index, frame in frames
+    )
+    return _score(clamped, config, source, teacher)
+
+
+def _score(
+    predicted: Iterable[tuple[int, Frame, np.ndarray]], config: RunConfig, source: FrameSource, teacher: TeacherMaps | None
+) -> list[dict[str, Any]]:
+    """Rows of images.parquet for frames and their predicted depths [H, W] m; with a teacher's maps the agreement, too."""
     rows = []
+    for index, frame, depth in predicted:
+        key = source.keys[index]
+        row = {"image": key, "group": source.group(index)}
+        row |= score_image(depth, frame, config.data, config.evaluation.protocol)
+        if teacher is not None:
+            row |= agreement_metrics(depth, teacher.load(key, frame.size), AGREEMENT_FIRST_ROW.get(config.data.dataset, 0))
+        rows.append(row)
+    return rows
+
+
+def _predicted(
+    student: nn.Module, config: RunConfig, source: FrameSource, device: torch.device, indices: Sequence[int]
+) -> Iterator[tuple[int, Frame, np.ndarray]]:
+    """The frames at `indices` with the student's depth of each, [H, W] m."""
+    student.eval()
     for batch in _batches(source, indices, config):
         images = torch.stack([normalise(frame.image) for _, frame in batch]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
             depths = predict_depth(student, images, config.data, config.evaluation.flip_tta)
         for (index, frame), depth in zip(batch, depths[:, 0].float().cpu().numpy(), strict=True):
-            row = {"image": source.keys[index], "group": source.group(index)}
-            rows.append(row | score_image(depth, frame, config.data, config.evaluation.protocol))
-    return rows
+            yield index, frame, depth
 
 
 def _batches(source: FrameSource, indices: Sequence[int], config: RunConfig) -> Iterator[list[tuple[int, Frame]]]:

@@ -4,6 +4,8 @@ import os
 import uuid
 from pathlib import Path
 
+from tiekd.errors import UserError
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole, through a rename: whoever looks finds the old content, the new, or none. Makes its folders."""
@@ -18,3 +20,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """Raise a `UserError` unless files can be written to a folder, which need not be there yet. `what` it is, for messages."""
+    place = folder.absolute()
+    nearest = next(parent for parent in (place, *place.parents) if parent.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{what} {folder}: {nearest} is a file; needed a folder")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"{what} {folder}: {nearest} is not writable")

@@ -8,12 +8,15 @@ With e = ln pred - ln gt:
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from tiekd.presets import METRICS
+
+AGREEMENT = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta3")
+AGREEMENT_METRICS = tuple(f"{name}_teacher" for name in AGREEMENT)
 
 
 def depth_metrics(depth_pred: Tensor, depth_gt: Tensor, valid_mask: Tensor) -> dict[str, float]:
@@ -42,9 +45,22 @@ def depth_metrics(depth_pred: Tensor, depth_gt: Tensor, valid_mask: Tensor) -> d
     return dict(zip(METRICS, values.tolist(), strict=True))
 
 
-def mean_metrics(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def agreement_metrics(depth_pred: Tensor, depth_teacher: Tensor, first_row: int = 0) -> dict[str, float]:
+    """How near a prediction is to the teacher's map: seven of the metrics, the teacher in the place of ground truth.
+
+    depth_pred, depth_teacher [..., H, W] m (tensors or arrays). Every pixel from `first_row` down that has a teacher depth
+    takes part, so all of a dense map; neither the crop nor the depth range of ground truth applies. These are the `*_T` metrics
+    of the released code. That code takes a teacher map with a maximum above 10000 for raw 16-bit values, and makes metres of it
+    (/ 65535 * 80); here a map is metres, always.
+    """
+    pred, teacher = (torch.as_tensor(depth)[..., first_row:, :] for depth in (depth_pred, depth_teacher))
+    metrics = depth_metrics(pred, teacher, teacher > 0)
+    return {f"{name}_teacher": metrics[name] for name in AGREEMENT}
+
+
+def mean_metrics(rows: Iterable[Mapping[str, float]], names: Sequence[str] = METRICS) -> dict[str, float]:
     """The mean over images that have valid pixels ("n_valid" > 0); NaN for each metric when none has."""
     measured = [row for row in rows if row["n_valid"]]
     if not measured:
-        return dict.fromkeys(METRICS, math.nan)
-    return {name: sum(row[name] for row in measured) / len(measured) for name in METRICS}
+        return dict.fromkeys(names, math.nan)
+    return {name: sum(row[name] for row in measured) / len(measured) for name in names}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiekd.metrics import METRICS, depth_metrics, mean_metrics
+from tiekd.metrics import AGREEMENT, AGREEMENT_METRICS, METRICS, agreement_metrics, depth_metrics, mean_metrics
 
 NAMES = {"delta1": "a1", "delta2": "a2", "delta3": "a3", "log10": "log_10"}  # those that the released code calls otherwise
 
@@ -82,13 +82,54 @@ def test_the_mean_of_nothing_is_not_a_number(rows):
     assert all(math.isnan(value) for value in mean_metrics(rows).values())
 
 
+# -- agreement with a teacher -------------------------------------------------------------------------------------------------
+
+
+def test_agreement_starts_at_a_row_and_skips_pixels_without_a_teacher_depth():
+    pred = np.array([[9.0, 9.0], [2.0, 6.0], [5.0, 3.0]])
+    teacher = np.array([[1.0, 1.0], [4.0, 4.0], [0.0, 3.0]])
+    metrics = agreement_metrics(pred, teacher, first_row=1)
+    assert metrics["abs_rel_teacher"] == pytest.approx((2 / 4 + 2 / 4 + 0) / 3)
+    assert metrics["rmse_teacher"] == pytest.approx(math.sqrt((4 + 4 + 0) / 3))
+    assert metrics["delta2_teacher"] == pytest.approx(2 / 3)
+    assert agreement_metrics(pred, teacher)["abs_rel_teacher"] == pytest.approx((8 + 8 + 2 / 4 + 2 / 4 + 0) / 5)
+
+
+def test_agreement_leaves_no_depth_range_out():
+    metrics = agreement_metrics(np.array([[200.0, 1e-4]]), np.array([[100.0, 2e-4]]))
+    assert metrics["abs_rel_teacher"] == pytest.approx((1 + 0.5) / 2)
+
+
 # -- the released code's numbers --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("case", "cap"), [("small_kitti", 80.0), ("small_nyu480", 10.0)])
-def test_stored_images_score_as_released(oracle, case, cap):
+def test_stored_images_score_as_released(oracle, parity, case, cap):
     released = oracle("metrics")["images"][case]["metrics"]
     arrays = np.load(oracle.folder / "metrics.npz")
     gt, pred, mask = (arrays[f"{case}/{name}"] for name in ("gt", "pred", "mask"))
     metrics = depth_metrics(pred, gt, mask & (gt > 1e-3) & (gt < cap))
-    assert metrics == pytest.approx({name: released[NAMES.get(name, name)] for name in METRICS}, rel=1e-6)
+    for name in METRICS:
+        expected = released[NAMES.get(name, name)]
+        parity(f"metrics: {name}", abs(metrics[name] - expected) / expected, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("case", "arrays", "first_row"),
+    [
+        ("small_kitti", "small_kitti", 110),
+        ("small_kitti_teacher_as_uint16", "small_kitti", 110),
+        ("small_nyu480", "small_nyu480", 0),
+    ],
+)
+def test_agreement_with_a_teacher_is_as_released(oracle, parity, case, arrays, first_row):
+    released = oracle("metrics")["images"][case]["metrics"]
+    stored = np.load(oracle.folder / "metrics.npz")
+    teacher = stored[f"{arrays}/teacher"]
+    if "teacher_as_uint16" in case:  # the released code is given the values of a PNG and makes metres of them
+        teacher = np.round(teacher / 80 * 65535).astype(np.float32) / 65535 * 80
+    metrics = agreement_metrics(stored[f"{arrays}/pred"], teacher, first_row)
+    assert tuple(metrics) == AGREEMENT_METRICS
+    for name in AGREEMENT:
+        expected = released[f"{NAMES.get(name, name)}_T"]
+        parity(f"metrics: {name}_teacher", abs(metrics[f"{name}_teacher"] - expected) / expected, 1e-6)

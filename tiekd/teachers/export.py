@@ -1,54 +1,132 @@
-"""A trained network's depth, written once as teacher maps."""
+"""Maps of a teacher, made once: by a network, by any model that tells depth from an image, or from another program's maps."""
 
+import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from tiekd.checkpoint import load_student
 from tiekd.config import RunConfig
-from tiekd.data import open_frames
+from tiekd.data import Frame, FrameSource, open_frames
 from tiekd.data.transforms import normalise
-from tiekd.errors import UserError
+from tiekd.errors import UserError, unknown
 from tiekd.evaluate import predict_depth
+from tiekd.files import check_folder
 from tiekd.run import run_id_of
-from tiekd.runtime import choose_device
 from tiekd.store import RunStore
+from tiekd.teachers.foreign import ForeignMaps
 from tiekd.teachers.maps import MapWriter, TeacherMaps
+from tiekd.teachers.released import ReleasedWriter, check_dataset
+from tiekd.weights import stored_weights
+
+LAYOUTS = ("tiekd", "released")
+Frames = dict[str, tuple[FrameSource, int]]  # by key; a frame of both splits is there once
+DepthOf = Callable[[str, Frame], np.ndarray]  # a frame's key and the frame -> float32 [H, W] m
+
+
+class DepthMaker(Protocol):
+    """What tells depth from an image alone."""
+
+    made_by: dict[str, Any]  # for the manifest: what identifies it
+
+    def depth(self, image: np.ndarray) -> np.ndarray:
+        """image uint8 [H, W, 3], RGB; returns float32 [H, W] m, finite."""
+        ...
+
+
+class NetworkTeacher:
+    """A network trained or converted here; a `DepthMaker`."""
+
+    def __init__(self, weights: Path, flip_tta: bool, device: torch.device):
+        network, self.config = load_student(weights)
+        self.device, self.flip_tta, self._network = device, flip_tta, network.to(device).eval()
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.made_by = {"config": self.config.document(), "weights": digest, "flip_tta": flip_tta}
+
+    def depth(self, image: np.ndarray) -> np.ndarray:
+        batch = normalise(image).unsqueeze(0).to(self.device)
+        return predict_depth(self._network, batch, self.config.data, self.flip_tta)[0, 0].float().cpu().numpy()
 
 
 def trained_weights(config: RunConfig) -> Path:
     """The weights of the config's run in its store."""
-    store = RunStore(config.execution.store)
-    run_id = run_id_of(config)
-    if not store.local:
-        raise UserError(f"store {store.uri}: weights are read from a folder; give a copy of them with --weights")
+    store, run_id = RunStore(config.execution.store), run_id_of(config)
+    weights = stored_weights(store, run_id)
     if store.run(run_id).status().state != "done":
         raise UserError(
             f"store {store.uri} has no finished run {run_id} of this config: train it with `tiekd run` and the same settings, "
             "or give --weights"
         )
-    return Path(store.filesystem[1]) / "runs" / run_id / "student.safetensors"
+    return weights
 
 
-def export_maps(config: RunConfig, weights: Path, out: Path, name: str) -> dict[str, Any]:
-    """Depth of every train and test frame as 16-bit maps of the frame's view, with the config's flip TTA."""
+def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd") -> None:
+    """Raise a `UserError` where maps could not be written, before a model is loaded."""
+    if layout not in LAYOUTS:
+        raise UserError(unknown("--layout", layout, LAYOUTS))
+    if layout == "released":
+        check_dataset(config.data.dataset)
+        if not name or Path(name).name != name:
+            raise UserError(f"--name: becomes part of a folder's name in --layout released, got {name!r}")
+    check_folder(out, "--out")
+
+
+def export_maps(config: RunConfig, maker: DepthMaker, out: Path, name: str, layout: str = "tiekd") -> dict[str, Any]:
+    """Depth of every train and test frame as 16-bit maps of the frame's view; returns what was written where."""
+    train, test = _open_sources(config)
+    torch.set_num_threads(config.execution.cpus_per_worker)
+    frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
+
+    def depth_of(key: str, frame: Frame) -> np.ndarray:
+        return maker.depth(frame.image)
+
+    if layout == "released":
+        writer = ReleasedWriter(out, name, config.data.dataset, train.keys, test.keys)
+        _write_each(frames, depth_of, writer.write)
+        return {"maps": len(frames), "out": str(out), "folders": [str(folder) for folder in writer.folders]}
+    return _write_teacher(config, frames, depth_of, out, {"teacher": name, **maker.made_by})
+
+
+def import_maps(
+    config: RunConfig, folders: list[Path], out: Path, name: str, depth_scale: float | None = None
+) -> dict[str, Any]:
+    """The maps that another program made, as a teacher of ours: of every train frame and every test frame with ground truth.
+
+    The released code has no maps of the other test frames, and nothing here reads them.
+    """
+    if out.resolve() in [folder.resolve() for folder in folders]:
+        raise UserError(f"--out {out}: is a folder that is read; name another one")
+    train, test = _open_sources(config)
+    frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.labelled, range(len(test))))
+    maps = ForeignMaps(folders, config.data.dataset, frames, depth_scale)
+    for source in (train, test):
+        maps.check_sizes(source)
+    made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}
+    return _write_teacher(config, frames, maps.load, out, made_by)
+
+
+def _open_sources(config: RunConfig) -> list[FrameSource]:
+    """The train and the test frames, all there."""
     sources = [open_frames(config.data, split) for split in ("train", "test")]
     for source in sources:
         source.check()
-    device = choose_device(config.execution.device)
-    torch.set_num_threads(config.execution.cpus_per_worker)
-    student, trained = load_student(weights)
-    student.to(device).eval()
-    made_by = {"teacher": name, "config": trained.document(), "flip_tta": config.evaluation.flip_tta}
-    written: set[str] = set()
-    with MapWriter(out, trained.data.max_depth, made_by) as writer:
-        for source in sources:
-            for index, key in enumerate(source.keys):
-                if key in written:
-                    continue
-                image = normalise(source.load(index).image).unsqueeze(0).to(device)
-                depth = predict_depth(student, image, trained.data, config.evaluation.flip_tta)
-                writer.write(key, depth[0, 0].float().cpu().numpy())
-                written.add(key)
-    return {"maps": len(written), "out": str(out), "digest": TeacherMaps(out).digest()}
+    return sources
+
+
+def _by_key(source: FrameSource, indices: Iterable[int]) -> Frames:
+    return {source.keys[index]: (source, index) for index in indices}
+
+
+def _write_teacher(config: RunConfig, frames: Frames, depth_of: DepthOf, out: Path, made_by: dict[str, Any]) -> dict[str, Any]:
+    with MapWriter(out, config.data.max_depth, made_by) as writer:
+        _write_each(frames, depth_of, writer.write)
+    return {"maps": len(frames), "out": str(out), "digest": TeacherMaps(out).digest()}
+
+
+def _write_each(frames: Frames, depth_of: DepthOf, write: Callable[[str, np.ndarray], None]) -> None:
+    for key, (source, index) in frames.items():
+        write(key, depth_of(key, source.load(index)))

@@ -36,6 +36,14 @@ class Manifest(BaseModel):
     frames: dict[str, str] = Field(description="key of a frame: sha256 of its PNG file")
 
 
+def encode_map(key: str, depth: np.ndarray, max_depth: float) -> bytes:
+    """A depth map [H, W] m as a 16-bit PNG whose largest value is `max_depth`; `key` names its frame in messages."""
+    if depth.ndim != 2 or not np.isfinite(depth).all():
+        raise ValueError(f"teacher map of {key}: needed a finite [H, W] depth map, got shape {depth.shape}")
+    value = np.rint(depth.clip(0, max_depth).astype(np.float64) * (LARGEST / max_depth))
+    return encode_png(value.astype(np.uint16))
+
+
 class MapWriter:
     """Writes a teacher's maps, and its manifest when all went well.
 
@@ -55,12 +63,9 @@ class MapWriter:
 
     def write(self, key: str, depth: np.ndarray) -> None:
         """Store the map of one frame. depth [H, W] m, finite; depths outside 0 .. max_depth are clamped."""
-        if depth.ndim != 2 or not np.isfinite(depth).all():
-            raise ValueError(f"teacher map of {key}: needed a finite [H, W] depth map, got shape {depth.shape}")
+        content = encode_map(key, depth, self.max_depth)
         if key in self._frames:
             raise ValueError(f"teacher map of {key}: written twice")
-        value = np.rint(depth.clip(0, self.max_depth).astype(np.float64) * (LARGEST / self.max_depth))
-        content = encode_png(value.astype(np.uint16))
         write_atomically(_map_path(self.folder, key), content)
         self._frames[key] = hashlib.sha256(content).hexdigest()
         self._sizes[pixels(depth.shape)] += 1
