@@ -1,6 +1,8 @@
 """A study from its file to finished cells."""
 
+import itertools
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +15,11 @@ from rich.table import Table
 from ablations.plan import Plan, make_plan, study_record
 from ablations.study import Study, load_study
 from ablations.variants import Cell, expand, only
-from tiekd.config import ExecutionConfig
+from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.display import make_console
 from tiekd.documents import parse_overrides
 from tiekd.errors import UserError
+from tiekd.labels import TEACHER
 from tiekd.store import FINISHED, RunStore
 
 SHOWN = ("abs_rel", "rmse", "delta1")
@@ -78,16 +81,14 @@ def dry_run(prepared: Prepared, as_json: bool) -> None:
     estimate = plan.estimated_seconds()
     hours = "unknown: no finished run of this kind yet" if estimate is None else f"{estimate / 3600:.2f} device-hours"
     console.print(f"{_summary(prepared)}; {len(plan.to_compute)} to compute, estimate {hours}")
-    for line in plan.missing_inputs[:LISTED]:
-        console.print(f"[red]missing[/] {escape(line)}", highlight=False)
+    _tell_waiting(prepared, console)
 
 
 def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
-    """Compute what is missing and print where the study stands. Whether every cell ended well."""
+    """Compute what has its inputs and print where the study stands. Whether every cell ended well: one that waits did not."""
     plan = prepared.plan
-    if plan.missing_inputs:
-        count = sum(bool(c.missing) for c in plan.cells)
-        raise UserError(f"study {prepared.study.name}: {count} of {len(plan.cells)} cells cannot run: {plan.missing_inputs[0]}")
+    if all(c.missing for c in plan.cells):
+        raise UserError(f"study {prepared.study.name}: none of {len(plan.cells)} cells can run: {plan.missing_inputs[0]}")
     prepared.store.check_writable()
     console = make_console(stderr=as_json)
     started = time.perf_counter()
@@ -97,6 +98,7 @@ def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
         console.print(
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
         )
+        _tell_waiting(prepared, console)
         _launch(prepared, address, console)
         prepared = prepared.planned_again()
     _record(prepared)
@@ -104,6 +106,7 @@ def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
         print(json.dumps(prepared.plan.to_dict() | {"computed": len(todo)}, indent=2))
     else:
         _show_results(prepared, console)
+        _tell_waiting(prepared, console)
         computed = f"computed {len(todo)}, {time.perf_counter() - started:.1f} s" if todo else "nothing to compute"
         console.print(f"{_summary(prepared)}; {computed}")
     return all(c.status.state == "done" for c in prepared.plan.cells)
@@ -112,12 +115,33 @@ def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
 def _tell_replaced(prepared: Prepared, console: Console) -> None:
     """A study's record lists the cells of its last launch; others of the same name keep their runs but leave its tables."""
     before = prepared.store.read_study(prepared.study.name) or {"cells": []}
-    gone = {c["run_id"] for c in before["cells"]} - {c.run_id for c in prepared.whole.cells}
+    gone = {c["run_id"] for c in before["cells"]} - {c.run_id for c in prepared.whole.cells} - {None}
     if gone:
         console.print(
             f"study {prepared.study.name}: {len(gone)} cells of an earlier launch are not among today's; their runs stay in "
             "the store, outside this study (--name keeps both apart)"
         )
+
+
+def _tell_waiting(prepared: Prepared, console: Console) -> None:
+    """What cells wait for, and the command that makes maps of a teacher that the study has trained."""
+    for line, cells in itertools.islice(prepared.plan.waiting.items(), LISTED):
+        console.print(f"[red]missing[/] {escape(line)} ({len(cells)} of {len(prepared.plan.cells)} cells)", highlight=False)
+        if command := _export_command(prepared, cells[0].cell.config):
+            console.print(f"the study has trained that teacher: {escape(command)}", highlight=False, soft_wrap=True)
+
+
+def _export_command(prepared: Prepared, config: RunConfig) -> str:
+    """`tiekd teacher export` of the first run of the study that trained the teacher of `config`; "" where none is done."""
+    made = config.teacher
+    if not (config.reads_teacher and prepared.store.local) or Path(made.maps, "manifest.json").exists():
+        return ""
+    wanted = {"dataset": config.data.dataset, "method": TEACHER, "teacher": made.name}
+    for c in prepared.whole.cells:
+        if c.status.state == "done" and wanted.items() <= c.cell.labels.items():
+            trained = f"{prepared.store.uri}/runs/{c.run_id}/config.yaml"
+            return shlex.join(["tiekd", "teacher", "export", trained, "--out", made.maps, "--name", made.name])
+    return ""
 
 
 def _record(prepared: Prepared) -> None:
@@ -155,12 +179,13 @@ def _launch(prepared: Prepared, address: str | None, console: Console) -> None:
 
 
 def _show_results(prepared: Prepared, console: Console) -> None:
-    """One line per cell: its numbers, or why it has none."""
+    """One line per cell: its numbers, or why it has none; what is missing is told once, below."""
     table = Table("cell", *SHOWN, "state", box=None, pad_edge=False)
     for c in prepared.plan.cells:
         summary = prepared.store.run(c.run_id).read_json("summary.json") if c.status.state == "done" else None
         numbers = [f"{summary['metrics'][name]:.4f}" if summary else "" for name in SHOWN]
-        state = c.status.state if not c.status.cause else f"[red]{c.status.state}[/]: {escape(c.status.cause)}"
+        told = c.missing or not c.status.cause
+        state = c.status.state if told else f"[red]{c.status.state}[/]: {escape(c.status.cause)}"
         table.add_row(escape(str(c.cell)), *numbers, state)
     console.print(table)
     failed = [c for c in prepared.plan.cells if c.status.state == "failed"]

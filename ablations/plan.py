@@ -48,8 +48,14 @@ class Plan:
         return list({c.run_id: c for c in wanted}.values())
 
     @property
+    def waiting(self) -> dict[str, list[PlannedCell]]:
+        """The cells that cannot be computed yet, by what they wait for."""
+        missing = sorted({c.missing for c in self.cells if c.missing})
+        return {line: [c for c in self.cells if c.missing == line] for line in missing}
+
+    @property
     def missing_inputs(self) -> list[str]:
-        return sorted({c.missing for c in self.cells if c.missing})
+        return list(self.waiting)
 
     @property
     def states(self) -> Counter[str]:
@@ -79,7 +85,8 @@ def make_plan(cells: list[Cell], store: RunStore, retry_failed: bool = False) ->
 
 def _look_up(cell: Cell, store: RunStore, checked: dict[str, str]) -> PlannedCell:
     config = cell.config
-    inputs = str((config.data, config.teacher, config.loss.target, config.student, config.evaluation.protocol))
+    teacher = config.teacher if config.reads_teacher else None
+    inputs = str((config.data, teacher, config.student, config.evaluation.protocol))
     if inputs not in checked:
         checked[inputs] = _first_missing(config)
     if checked[inputs]:

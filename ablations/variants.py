@@ -9,6 +9,7 @@ from ablations.study import Factors, Levels, Study, paths_of
 from tiekd.config import RunConfig, build
 from tiekd.documents import with_values
 from tiekd.errors import UserError
+from tiekd.labels import names
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,8 @@ class Cell:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What its config is, in the columns of the tables."""
-        config = self.config
-        return {
-            "dataset": config.data.dataset,
-            "teacher": config.teacher.name if config.teacher and config.loss.target == "teacher" else "",
-            "method": config.method,
-            "loss": config.loss.name,
-            "backbone": config.student.name,
-            "seed": str(config.seed),
-        }
+        """What its config is, in the columns of the tables and the words of configs."""
+        return names(self.config) | {"seed": str(self.config.seed)}
 
     @property
     def names(self) -> dict[str, str]:

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from reports.records import StoredRun, Study, read_run, read_studies
-from reports.schema import LABELS, METRICS, RUN_TYPES, SETTING_TYPES, TABLE_COLUMNS
+from reports.schema import METRICS, RUN_TYPES, SETTING_TYPES, TABLE_COLUMNS
 from tiekd.config import RunConfig, TeacherConfig, build
 from tiekd.documents import flatten
 from tiekd.errors import UserError
-from tiekd.presets import BACKBONE_LABELS, LOSS_LABELS
+from tiekd.labels import LABELS, fidelity, labels
 from tiekd.store import RunStore, Status
 
 NO_STUDY = ""
@@ -65,19 +65,6 @@ def collect(store: RunStore, study: str | None = None) -> Collected:
     )
 
 
-def labels(config: RunConfig) -> dict[str, str]:
-    """How tables name a run: the columns of the published layout."""
-    student = config.student
-    values = (
-        config.data.dataset,
-        config.teacher.name if config.teacher and config.loss.target == "teacher" else "",
-        config.method,
-        LOSS_LABELS[config.loss.name],
-        BACKBONE_LABELS.get(student.name, student.encoder if student.name == "timm" else student.name),
-    )
-    return dict(zip(LABELS, values, strict=True))
-
-
 def _study_rows(studies: dict[str, Study], stored: dict[str, StoredRun]) -> Iterator[tuple[dict, dict]]:
     for study in studies.values():
         for plan in study.planned:
@@ -123,6 +110,7 @@ def _identity(config: RunConfig | None, factors: dict) -> dict[str, dict | None]
     inputs = ["data.root", "data.train_split", "data.test_split"]
     inputs += ["teacher.maps"] if config.reads_teacher else []
     settings = {path: _plain(value) for path, value in settings.items()} | {path: everything[path] for path in inputs}
+    settings["fidelity"] = fidelity(config)
     return {
         "settings": settings,
         "factors": {

@@ -61,7 +61,10 @@ def _write_whole(out: Path, collected: "Collected | None", tables: "list[Table]"
             write_report(partial, collected, tables, command)
         if published:
             write_published(partial, tables)
-        return [_move(file, partial, out) for file in sorted(partial.rglob("*")) if file.is_file()]
+        files = [_move(file, partial, out) for file in sorted(partial.rglob("*")) if file.is_file()]
+        if collected is not None:
+            _forget_old_figures(out, {file.name for file in files if file.parent.name == "figures"})
+        return files
     finally:
         shutil.rmtree(partial)
 
@@ -70,6 +73,15 @@ def _move(file: Path, partial: Path, out: Path) -> Path:
     target = out / file.relative_to(partial)
     target.parent.mkdir(parents=True, exist_ok=True)
     return file.replace(target)
+
+
+def _forget_old_figures(out: Path, drawn: set[str]) -> None:
+    """Delete the figures that an earlier report drew into this folder and this one did not; what others put there stays."""
+    record = out / ".figures"
+    gone = set(record.read_text().splitlines() if record.is_file() else ()) - drawn
+    for old in [file for file in (out / "figures").glob("*") if file.name in gone]:
+        old.unlink()
+    record.write_text("".join(f"{name}\n" for name in sorted(drawn)))
 
 
 def _command(store: str | None, out: Path, study: str | None, published: bool) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from reports.paper import PUBLISHED_METRICS, published, published_value
-from reports.schema import DIGITS, HIGHER_IS_BETTER, LABELS, MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.paper import PUBLISHED_METRICS, published, published_value, row_labels
+from reports.schema import DIGITS, HIGHER_IS_BETTER, MAIN_METRIC, METRIC_LABELS, METRICS
 from reports.tables import Cell, Table
+from tiekd.labels import CORRECTED, RELEASED
 
 ABSENT = "–"
 COMPACT_METRICS = (*PUBLISHED_METRICS, "delta1")
@@ -73,17 +74,17 @@ def objective(table: Table) -> str:
 
 
 def published_rows(role: str, dataset: str, tables: list[Table]) -> pd.DataFrame:
-    """A published table with its own digits, and our numbers beside them where `tables` hold some."""
+    """A published table with its own digits, and our numbers beside them where `tables` hold some, each fidelity its own."""
     part = published().query("dataset == @dataset and role == @role")
     names = {"teacher": "Model", "backbone": "Backbone"} if role == "teacher" else _ROW_LABELS
     frame = part[list(names)].rename(columns=names).replace("", "-")
     frame["Train Epoch"] = part["epochs"]
     for metric in PUBLISHED_METRICS:
         frame[METRIC_LABELS[metric]] = part[metric]
-    if role == "teacher" or not tables:
-        return frame
-    ours = pd.DataFrame([_ours(row, tables) for row in part.to_dict("records")], index=frame.index)
-    return frame.join(ours.fillna(ABSENT))
+    for fidelity, ending in ((CORRECTED, ""), (RELEASED, ", released")):
+        ours = pd.DataFrame([_ours(row, tables, fidelity) for row in part.to_dict("records")], index=frame.index)
+        frame = frame.join(ours.fillna(ABSENT).add_suffix(ending))
+    return frame
 
 
 def common_name(table: Table) -> str:
@@ -158,17 +159,21 @@ def _without_blank(rows: list[dict[str, str]]) -> pd.DataFrame:
     return frame.drop(columns=[c for c in optional if (frame[c] == ABSENT).all()])
 
 
-def _ours(row: dict[str, str], tables: list[Table]) -> dict[str, str]:
+def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, str]:
     """Our cell of a published row's labels and protocol; where studies hold several, tables.md tells them apart."""
-    labels = {name: row[name] for name in LABELS}
+    labels = row_labels(row)
     found = [
         (table, number)
         for table in tables
         for number, cell in enumerate(table.cells)
-        if cell.labels == labels and published_value(labels, table.protocol, MAIN_METRIC)
+        if cell.labels == labels
+        and cell.settings["fidelity"] == fidelity
+        and published_value(labels, table.protocol, MAIN_METRIC)
     ]
-    if len(found) != 1:
-        return {f"Our {METRIC_LABELS[m]}": f"{len(found)} cells" if found else ABSENT for m in PUBLISHED_METRICS}
+    if not found:
+        return {}
+    if len(found) > 1:
+        return {f"Our {METRIC_LABELS[m]}": f"{len(found)} cells" for m in PUBLISHED_METRICS}
     table, number = found[0]
     ours = {f"Our {METRIC_LABELS[m]}": _mean_text(table.results.loc[(number, m)]) for m in PUBLISHED_METRICS}
     return ours | _fate(table.cells[number])

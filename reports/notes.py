@@ -50,8 +50,8 @@ def _seeds() -> str:
 def _published(table: Table) -> Iterable[str]:
     if table.results["published"].notna().any():
         yield (
-            "Published: the paper's one number per cell, without seeds or spread, at its own settings (24 epochs); "
-            "diff. is our mean − published."
+            "Published: the paper's one number per cell, without seeds or spread, at its own settings (24 epochs, the released"
+            " code's arithmetic); diff. is our mean − published."
         )
 
 

@@ -13,6 +13,7 @@ from reports.notes import notes
 from reports.paper import published
 from reports.render import latex_document, latex_table, markdown_table, markdown_text
 from reports.tables import Table
+from tiekd.labels import CORRECTED
 from tiekd.store import STATES
 
 
@@ -28,7 +29,9 @@ class Shown:
 
 def heading(table: Table) -> str:
     study = table.study.title or table.study.name or "Runs of no study"
-    return f"{study}: {table.dataset}, protocol {table.protocol}"
+    stated = {cell.fidelity for cell in table.cells}
+    arithmetic = f", fidelity {stated.pop()}" if len(stated) == 1 and stated != {CORRECTED} else ""
+    return f"{study}: {table.dataset}, protocol {table.protocol}{arithmetic}"
 
 
 def stem(table: Table) -> str:

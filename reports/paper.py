@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.schema import LABELS
-from tiekd.presets import DATASETS
+from tiekd.labels import LABELS, TEACHER
+from tiekd.presets import DATASETS, LOSS_LABELS, TEACHERS
 
 FOLDER = Path(__file__).parent / "published"
 PUBLISHED_METRICS = ("abs_rel", "rmse")
@@ -23,10 +23,17 @@ def published_value(labels: dict[str, str], protocol: str, metric: str) -> str |
     """A cell's published number with its digits; None where none was published, or under another protocol."""
     if metric not in PUBLISHED_METRICS or protocol != DATASETS.get(labels["dataset"], {}).get("evaluation", {}).get("protocol"):
         return None
-    return _students().get(tuple(labels[name] for name in LABELS), {}).get(metric)
+    return _by_labels().get(tuple(labels[name] for name in LABELS), {}).get(metric)
+
+
+def row_labels(row: dict[str, str]) -> dict[str, str]:
+    """The labels of a run of ours that makes a published row; a teacher's row names no loss: it is its recipe's."""
+    own = {name: row[name] for name in LABELS}
+    if row["role"] == "teacher":
+        own |= {"method": TEACHER, "loss": LOSS_LABELS[TEACHERS[row["teacher"]]["loss"]["name"]]}
+    return own
 
 
 @cache
-def _students() -> dict[tuple[str, ...], dict[str, str]]:
-    students = published().query("role == 'student'")
-    return {tuple(row[name] for name in LABELS): row for row in students.to_dict("records")}
+def _by_labels() -> dict[tuple[str, ...], dict[str, str]]:
+    return {tuple(row_labels(row).values()): row for row in published().to_dict("records")}

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from tiekd.config import RunConfig
+from tiekd.labels import LABELS
 from tiekd.presets import METRICS
 
 METRIC_LABELS = {
@@ -24,7 +25,6 @@ MAIN_METRIC = "abs_rel"  # tested against the baseline and drawn
 HIGHER_IS_BETTER = frozenset({"delta1", "delta2", "delta3"})
 DIGITS = 4
 
-LABELS = ("dataset", "teacher", "method", "loss", "backbone")
 _HEAD = {
     "run_id": "string",
     "study": "string",

@@ -6,7 +6,7 @@ of different protocols are never laid side by side.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,13 +16,15 @@ import pandas as pd
 from reports.collect import Collected
 from reports.paper import published_value
 from reports.records import Study
-from reports.schema import LABELS, METRICS, TABLE_KEYS, TABLE_VALUES
+from reports.schema import METRICS, TABLE_KEYS, TABLE_VALUES
 from reports.statistics import holm, paired_differences, sign_flip_p, spread
+from tiekd.labels import BASELINE, LABELS, TEACHER
 from tiekd.store import STATES
 
-BASELINE = "Baseline"
-# Settings that belong to the method compared: a row and its baseline need not agree on them.
-METHOD_SETTINGS = ("loss.", "teacher", "bins", "student.head")
+# Settings that belong to the method compared: a row and its baseline need not agree on them. Quirks act on the one that cannot
+# act on the other, so of fidelity they must agree on what was asked for.
+METHOD_SETTINGS = ("loss.", "teacher", "bins", "student.head", "fidelity")
+FIRST = (TEACHER, BASELINE)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Cell:
         return self.runs["run_id"].dropna().tolist()
 
     @property
+    def fidelity(self) -> str:
+        """As its config states it: `settings` hold the quirks that act."""
+        return self.runs["fidelity"].iloc[0]
+
+    @property
     def state(self) -> str:
         """done when every seed is; else the first other state, in the store's order."""
         present = set(self.runs["state"])
@@ -61,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """The cells of one study, data set and protocol, in the study's order, baselines first."""
+    """The cells of one study, data set and protocol, in the study's order, teachers and baselines first."""
 
     study: Study
     dataset: str
@@ -70,24 +77,37 @@ class Table:
 
     @cached_property
     def varying(self) -> list[str]:
-        """Settings and factors that tell apart cells of the same labels."""
+        """Settings and factors that tell apart cells of the same labels; of settings, those that no level tells already."""
         by_label: dict[tuple, list[dict]] = {}
         for cell in self.cells:
             by_label.setdefault(tuple(cell.labels.values()), []).append(cell.factors | cell.settings)
-        found = {path for group in by_label.values() for path in _differing(group)}
-        return [*(path for path in self.factor_paths if path in found), *sorted(found.difference(self.factor_paths))]
+        groups = by_label.values()
+        found = {path for group in groups for path in _differing(group)}
+        factors = [path for path in self.factor_paths if path in found]
+        settings = sorted(found.difference(factors))
+        return [*factors, *(path for path in settings if not any(_tells(factor, path, groups) for factor in factors))]
 
     @cached_property
     def factor_paths(self) -> list[str]:
         """The study's factors, in its order."""
         return list(dict.fromkeys(path for cell in self.cells for path in cell.factors))
 
+    @property
+    def paths(self) -> list[str]:
+        """The columns of tables.parquet that are the table's own; of another study, `fidelity` may be another."""
+        return list(dict.fromkeys([*self.factor_paths, *self.varying, "fidelity"]))
+
     def value(self, cell: Cell, path: str):
         """A cell's setting or factor; None where it does not read it."""
         return cell.settings.get(path, cell.factors.get(path))
 
     def baseline(self, cell: Cell) -> Cell | None:
-        """The one Baseline cell of the same backbone that differs in the method only; None for itself or in doubt."""
+        """The one Baseline cell of the same backbone that differs in the method only; None for itself or in doubt.
+
+        A teacher is no student to be compared: it has none.
+        """
+        if cell.labels["method"] == TEACHER:
+            return None
         found = [c for c in self.cells if c.labels["method"] == BASELINE and _comparable(c, cell)]
         found = [c for c in found if c.labels["loss"] == "SI"] or found  # the published Baseline
         return found[0] if len(found) == 1 and found[0] is not cell else None
@@ -99,7 +119,7 @@ class Table:
         frame["p_holm"] = frame.groupby("metric")["p_value"].transform(lambda p: holm(p.to_numpy()))
         frame.index = pd.MultiIndex.from_product([range(len(self.cells)), METRICS], names=["cell", "metric"])
         # Object columns keep None, numbers and text of different tables apart until all are known.
-        return frame.astype(dict.fromkeys([*self.factor_paths, *self.varying], object))
+        return frame.astype(dict.fromkeys(self.paths, object))
 
 
 def tables_of(collected: Collected) -> list[Table]:
@@ -108,7 +128,7 @@ def tables_of(collected: Collected) -> list[Table]:
     runs = runs.loc[runs["settings"].notna()]
     tables = []
     for (study, dataset, protocol), part in runs.groupby(["study", "dataset", "protocol"], sort=False):
-        cells = sorted(_cells(part), key=lambda cell: cell.labels["method"] != BASELINE)
+        cells = sorted(_cells(part), key=_rank)
         tables.append(Table(collected.studies.get(study, Study(study)), dataset, protocol, tuple(cells)))
     return tables
 
@@ -125,13 +145,27 @@ def _cells(runs: pd.DataFrame) -> Iterable[Cell]:
         yield Cell({name: first[name] for name in LABELS}, first["settings"], first["factors"], plain)
 
 
+def _rank(cell: Cell) -> int:
+    method = cell.labels["method"]
+    return FIRST.index(method) if method in FIRST else len(FIRST)
+
+
+def _tells(factor: str, path: str, groups: Collection[list[dict]]) -> bool:
+    """Whether in every group of cells those of one level of the factor agree on a setting."""
+    by_level: dict[tuple, set[str]] = {}
+    for number, group in enumerate(groups):
+        for cell in group:
+            by_level.setdefault((number, json.dumps(cell.get(factor))), set()).add(json.dumps(cell.get(path)))
+    return all(len(values) == 1 for values in by_level.values())
+
+
 def _differing(cells: list[dict]) -> set[str]:
     paths = {path for cell in cells for path in cell}
     return {path for path in paths if len({json.dumps(cell.get(path)) for cell in cells}) > 1}
 
 
 def _comparable(baseline: Cell, cell: Cell) -> bool:
-    if baseline.labels["backbone"] != cell.labels["backbone"]:
+    if (baseline.labels["backbone"], baseline.fidelity) != (cell.labels["backbone"], cell.fidelity):
         return False
     shared = baseline.settings.keys() & cell.settings.keys()
     return all(baseline.settings[p] == cell.settings[p] for p in shared if not p.startswith(METHOD_SETTINGS))
@@ -145,7 +179,7 @@ def aggregate(tables: Iterable[Table]) -> pd.DataFrame:
     p_value its sign-flip test and p_holm that corrected over the table's rows.
     """
     tables = list(tables)
-    paths = list(dict.fromkeys(path for t in tables for path in [*t.factor_paths, *t.varying]))
+    paths = list(dict.fromkeys(path for t in tables for path in t.paths))
     columns = [*TABLE_KEYS, *paths, *TABLE_VALUES]
     parts = [table.results.reindex(columns=columns) for table in tables]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
@@ -157,7 +191,7 @@ def _rows(table: Table, cell: Cell) -> Iterable[dict]:
     shared = {
         "table": table.study.name,
         **cell.labels,
-        **{path: table.value(cell, path) for path in [*table.factor_paths, *table.varying]},
+        **{path: table.value(cell, path) for path in table.paths},
         "protocol": table.protocol,
         "state": cell.state,
         "run_ids": cell.run_ids,

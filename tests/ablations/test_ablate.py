@@ -113,17 +113,37 @@ def test_the_same_command_computes_nothing_and_starts_no_ray(copy, files, ray_fo
     assert sorted((ray_folder / "ray").iterdir()) == sessions
 
 
-def test_a_grown_study_computes_its_new_cell_alone(copy, tiekd, tiny, as_yaml, files):
+def test_a_grown_study_computes_its_new_cell_that_can_run_alone(copy, tiekd, tiny, as_yaml, files):
     runs = files(copy.folder / "store" / "runs")
-    grown = SOURCES | {"mse": {"loss.name": "mse"}}
+    grown = SOURCES | {"mse": {"loss.name": "mse"}, "waits": {"teacher.maps": "nowhere"}}
     as_yaml(copy.folder / "study.yaml", {"name": "demo", "base": tiny, "factors": {"source": grown}})
     outcome = tiekd("ablate", "study.yaml", "--json")
     assert outcome.code == 1  # the broken one is still there, and was not asked for again
     found = json.loads(outcome.out)
     assert found["computed"] == 1
-    assert copy.states() == {"truth": "done", "teacher": "done", "broken": "failed", "mse": "done"}
+    assert copy.states() == {"truth": "done", "teacher": "done", "broken": "failed", "mse": "done", "waits": "missing"}
+    assert [c["missing"] for c in found["cells"] if c["run_id"] is None] == found["missing_inputs"]
     assert [c["run_id"] for c in found["cells"]] == [copy.run_of(source) for source in grown]
     assert {name: content for name, content in files(copy.folder / "store" / "runs").items() if name in runs} == runs
+
+
+def test_while_a_cell_waits_the_study_is_not_done(copy, tiekd, tiny, as_yaml, files):
+    some = {"truth": SOURCES["truth"], "waits": {"teacher.maps": "nowhere"}}
+    as_yaml(copy.folder / "study.yaml", {"name": "demo", "base": tiny, "factors": {"source": some}})
+    outcome = tiekd("ablate", "study.yaml")
+    assert outcome.code == 1
+    assert f"missing teacher maps {copy.folder}/nowhere: no such folder" in " ".join(outcome.out.split())
+    assert outcome.out.splitlines()[-1] == "2 cells: 1 done, 1 missing; nothing to compute"
+
+
+def test_where_no_cell_can_run_nothing_is_written(copy, tiekd, files):
+    before = files(copy.folder / "store")
+    shutil.rmtree(copy.folder / "broken")
+    outcome = tiekd("ablate", "study.yaml", "--only", "source=broken")
+    assert outcome.code == 2
+    assert outcome.err.startswith("tiekd: study demo: none of 1 cells can run: teacher maps ")
+    assert outcome.err.count("\n") == 1
+    assert files(copy.folder / "store") == before
 
 
 def test_a_mended_cell_is_computed_when_asked(copy, tiekd, maps, files):

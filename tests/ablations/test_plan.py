@@ -1,11 +1,15 @@
 import json
+import shlex
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 
+from ablations.ablate import prepare
 from ablations.plan import make_plan, study_record
 from ablations.variants import expand
+from tiekd.run import carry_out
+from tiekd.runtime import LocalRuntime
 from tiekd.store import RunStore, Status
 
 LOSSES = {"loss.name": ["si", "mse", "ssim", "ssim_mse"]}
@@ -91,6 +95,14 @@ def test_a_teacher_that_is_not_read_need_not_be_there(study, store, tiny):
     assert make_plan(expand(study(base=base)), store).missing_inputs == []
 
 
+def test_a_baseline_waits_for_maps_only_where_it_is_trained_on_them(study, store, tiny):
+    base = tiny | {"teacher": {"name": "x", "maps": "nowhere"}, "loss": {"name": "si", "target": "ground_truth"}}
+    quirk = {"corrected": {"fidelity": "corrected"}, "on_teacher": {"fidelity": ["baseline_on_teacher"]}}
+    plan = make_plan(expand(study(base=base, factors={"quirk": quirk})), store)
+    assert [bool(c.missing) for c in plan.cells] == [False, True]
+    assert [[c.cell.factors["quirk"] for c in cells] for cells in plan.waiting.values()] == [["on_teacher"]]
+
+
 def test_the_estimate_is_what_runs_alike_took(four, store):
     assert make_plan(four, store).estimated_seconds() is None
     finish(store, make_plan(four, store), "done", seconds=50.0)
@@ -139,6 +151,26 @@ def test_a_dry_run_as_text_tells_cells_inputs_and_hours(tiekd, study_file, tmp_p
     assert "source=[/nowhere], seed=0" in out
     assert "2 cells: 2 missing; 1 to compute, estimate unknown" in out
     assert f"missing teacher maps {tmp_path}/[/nowhere]: no such folder" in " ".join(out.split())
+    assert "(1 of 2 cells)" in out
+
+
+def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_file, store, tmp_path, tiny):
+    """A study that trains its own teacher: BTS on a small encoder."""
+    network = {"student.encoder": "resnet18", "student.decoder_channels": [16, 8, 8, 8, 4]}
+    source = {"bts": {"teacher.name": "bts", "teacher.maps": str(tmp_path / "maps")}}
+    path = study_file(
+        base=tiny | {"execution": {"store": store.uri}},
+        factors=[{"teacher": {"bts": {"student.name": "bts", "loss.target": "ground_truth", **network}}}, {"source": source}],
+    )
+    assert "the study has trained" not in tiekd("ablate", path, "--dry-run").out
+    (teacher, _) = prepare(path, None, []).plan.cells
+    carry_out(teacher.cell.config, store, lambda record: LocalRuntime(teacher.cell.config.execution, record))
+    lines = tiekd("ablate", path, "--dry-run").out.splitlines()
+    (command,) = [line.partition("trained that teacher: ")[2] for line in lines if "the study has trained" in line]
+    assert tiekd(*shlex.split(command)[1:]).code == 0
+    out = tiekd("ablate", path, "--dry-run").out
+    assert "2 cells: 1 done, 1 missing; 1 to compute" in out
+    assert "no such folder" not in out
 
 
 def test_a_protocol_that_is_not_defined_on_the_frames_is_a_missing_input(study, store):

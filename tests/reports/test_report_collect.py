@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from made_store import BASE, CELLS, fill, metrics_of, write_run
 
-from reports.collect import collect, labels
+from reports.collect import collect
 from reports.schema import METRICS, RUN_TYPES, SETTING_TYPES
 from tiekd.config import build
 from tiekd.documents import flatten, with_values
@@ -57,22 +57,6 @@ def test_a_row_holds_its_runs_numbers(collected):
     row = collected.runs.iloc[7]  # cell 3, seed 1
     assert row[list(METRICS)].to_dict() == pytest.approx(metrics_of(3, 1))
     assert (row["seed"], row["n_images"], row["device_seconds"], row["loss.ssim_weight"]) == (1, 3, 60.0, 1.5)
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, ("kitti", "adabins", "TIE-KD", "L_DPM, L_DEPTH", "MobileNetV2")),
-        ({"loss.name": "si", "loss.target": "ground_truth"}, ("kitti", "", "Baseline", "SI", "MobileNetV2")),
-        (
-            {"loss.name": "ssim_si", "student.name": "timm", "student.encoder": "resnet26"},
-            ("kitti", "adabins", "Res-KD", "SSIM, SI", "resnet26"),
-        ),
-        ({"student.name": "tiny"}, ("kitti", "adabins", "TIE-KD", "L_DPM, L_DEPTH", "tiny")),
-    ],
-)
-def test_labels(changes, expected):
-    assert tuple(labels(config_of(**changes)).values()) == expected
 
 
 @pytest.mark.parametrize("name", ["status.json", "summary.json", "provenance.json", "epochs.parquet", "images.parquet"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import typer
-from made_store import write_run
+from made_store import fill, write_run
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
@@ -25,6 +25,7 @@ FILES = {
     "tables.tex",
     "report.md",
     "figures",
+    ".figures",
 }
 runner = CliRunner()
 
@@ -75,6 +76,25 @@ def test_the_same_store_gives_the_same_files(out, made, tmp_path):
     report(made.uri, tmp_path / "again")
     names = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name != "report.md"]
     assert [name for name in names if (out / name).read_bytes() != (tmp_path / "again" / name).read_bytes()] == []
+
+
+def test_figures_of_what_is_gone_are_deleted_and_files_of_others_kept(demo, tmp_path):
+    fill(demo, [{"loss.name": "mse"}], 1, {"name": "other"})
+    report(demo.uri, tmp_path / "out")
+    figures = tmp_path / "out" / "figures"
+    whole = {path.name for path in figures.iterdir()}
+    assert "other-kitti-adabins-kb-garg-seeds.png" in whole
+    (figures / "other-mine.png").write_text("kept")
+    report(demo.uri, tmp_path / "out", study="demo")
+    left = {path.name for path in figures.iterdir()}
+    assert left == {name for name in whole if name.startswith("demo-")} | {"other-mine.png"}
+
+
+def test_published_alone_leaves_the_figures(demo, tmp_path):
+    report(demo.uri, tmp_path / "out")
+    before = sorted((tmp_path / "out" / "figures").iterdir())
+    report(out=tmp_path / "out", published=True)
+    assert sorted((tmp_path / "out" / "figures").iterdir()) == before != []
 
 
 def test_json_is_one_object(app, made, tmp_path):

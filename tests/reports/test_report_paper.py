@@ -5,9 +5,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from made_store import GROUND_TRUTH, fill, metrics_of
 
+from reports.collect import collect
 from reports.layout import published_rows
-from reports.paper import published, published_value
+from reports.paper import published, published_value, row_labels
+from reports.tables import tables_of
 
 SOURCE = Path(__file__).parents[3] / "shared" / "published" / "tie_kd_tables.csv"
 COLUMNS = ["dataset", "role", "teacher", "method", "loss", "backbone", "epochs", "abs_rel", "rmse"]
@@ -37,6 +40,48 @@ def test_a_value_belongs_to_its_labels_and_protocol():
     assert published_value(labels, "none", "rmse") is None
     assert published_value(labels, "nyu-eigen", "delta1") is None
     assert published_value({**labels, "dataset": "synthetic-indoor"}, "none", "rmse") is None
+
+
+def test_a_teacher_is_known_by_its_recipe():
+    labels = {"dataset": "kitti", "teacher": "adabins", "method": "Teacher", "loss": "SI, Chamfer"}
+    labels["backbone"] = "EfficientNetB5-AP"
+    assert published_value(labels, "adabins-kb-garg", "rmse") == "2.3309"
+    assert published_value({**labels, "loss": "SI"}, "adabins-kb-garg", "rmse") is None
+    assert published_value({**labels, "method": ""}, "adabins-kb-garg", "rmse") is None
+
+
+def test_every_published_row_has_its_own_labels():
+    rows = published().to_dict("records")
+    assert len({tuple(row_labels(row).values()) for row in rows}) == len(rows) == 72
+
+
+@pytest.fixture
+def tables(store):
+    """A teacher, a Baseline and a student, corrected and released, in another order and so with other numbers."""
+    cells = [{"student.name": "bts"}, GROUND_TRUTH, {"loss.name": "ssim"}]
+    fill(store, cells, 2, {"name": "kitti"})
+    fill(store, [{**cell, "fidelity": "released"} for cell in [*cells[1:], cells[0]]], 2, {"name": "kitti-released"})
+    return tables_of(collect(store))
+
+
+def test_each_fidelity_stands_in_its_own_columns(tables):
+    teachers = published_rows("teacher", "kitti", tables).set_index("Model")
+    assert teachers.loc["bts", ["Abs Rel", "Our Abs Rel", "Our Abs Rel, released"]].tolist() == [
+        "0.0586",
+        mean_text(0),
+        mean_text(2),
+    ]
+    assert teachers.loc["adabins", "Our Abs Rel"] == "–"
+    students = published_rows("student", "kitti", tables).set_index(["Method", "Loss", "Backbone", "Teacher"])
+    baseline = students.loc[("Baseline", "SI", "MobileNetV2", "-")]
+    assert baseline[["Our Abs Rel", "Our Abs Rel, released"]].tolist() == [mean_text(1), mean_text(0)]
+    assert baseline[["Seeds", "Seeds, released"]].tolist() == ["2/2", "2/2"]
+    assert not [column for column in published_rows("student", "nyu", tables) if column.startswith("Our")]
+
+
+def mean_text(cell):
+    first, second = (metrics_of(cell, seed)["abs_rel"] for seed in (0, 1))
+    return f"{(first + second) / 2:.4f} ± {abs(first - second) / 2**0.5:.4f}"
 
 
 def test_ours_stands_beside_where_one_cell_answers(table):

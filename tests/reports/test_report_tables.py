@@ -9,6 +9,7 @@ from made_store import BASE, CELLS, GROUND_TRUTH, fill, metrics_of, write_run
 from reports.collect import collect
 from reports.layout import compact, full, trials
 from reports.notes import notes
+from reports.page import heading
 from reports.schema import METRICS
 from reports.tables import aggregate, tables_of
 from tiekd.config import build
@@ -63,6 +64,75 @@ def test_a_baseline_of_other_settings_is_none(store):
     fill(store, [{**GROUND_TRUTH, "optim.lr": 0.01}, {"loss.name": "mse"}], 2, {"name": "lr"})
     (table,) = tables_of(collect(store))
     assert aggregate([table])["p_value"].isna().all()
+
+
+def test_a_teacher_comes_first_with_its_published_value_and_is_no_student_to_be_tested(store):
+    fill(store, [*CELLS[:2], {"student.name": "adabins"}], 6, {"name": "teachers"})
+    (table,) = tables_of(collect(store))
+    assert [cell.labels["method"] for cell in table.cells] == ["Teacher", "Baseline", "Res-KD"]
+    assert table.baseline(table.cells[0]) is None
+    frame = aggregate([table])
+    teacher = rows_of(frame, "SI, Chamfer").iloc[0]
+    assert (teacher["teacher"], teacher["published"]) == ("adabins", 0.0593)
+    assert teacher["difference"] == pytest.approx(teacher["mean"] - 0.0593)
+    assert math.isnan(teacher["p_value"])
+    assert "over the 1 tests of the table" in " ".join(notes(table, collect(store).images))
+
+
+def test_fidelities_of_one_study_are_cells_of_their_own(store):
+    """And a row is compared with the Baseline of its own fidelity."""
+    cells = [{**cell, "fidelity": fidelity} for fidelity in ("corrected", "released") for cell in CELLS[:2]]
+    fill(store, cells, 2, {"name": "both"})
+    (table,) = tables_of(collect(store))
+    assert table.varying == ["fidelity"]
+    assert [len(cell.done) for cell in table.cells] == [2] * 4
+    frame = rows_of(aggregate([table]), "SSIM")
+    assert frame["fidelity"].tolist() == ["corrected", "released"]
+    assert frame["published"].tolist() == [0.0697, 0.0697]
+    assert frame["baseline_difference"].tolist() == pytest.approx([0.002, 0.002])
+    assert "fidelity" not in heading(table)
+
+
+def test_fidelities_of_two_studies_are_told_in_the_heading_and_the_parquet(store):
+    fill(store, CELLS[:2], 1, {"name": "kitti", "title": "KITTI"})
+    fill(store, [{**cell, "fidelity": "released"} for cell in CELLS[:2]], 1, {"name": "kitti-released", "title": "KITTI"})
+    tables = tables_of(collect(store))
+    assert [heading(table).partition("garg")[2] for table in tables] == ["", ", fidelity released"]
+    assert [part["fidelity"].unique().tolist() for _, part in aggregate(tables).groupby("table")] == [
+        ["corrected"],
+        ["released"],
+    ]
+
+
+def test_a_level_that_lists_quirks_tells_all_that_it_sets(store, tmp_path):
+    """fidelity.yaml: the level is one column; what it sets is in no other."""
+    levels = {
+        "corrected": {},
+        "sigma": {"fidelity": ["fixed_sigma"]},
+        "alpha": {"fidelity": ["alpha_unbounded"], "loss.alpha": 2},
+    }
+    planned = []
+    for level, changes in levels.items():
+        (cell,) = fill(store, [{"loss.sigma": 0.8, **changes}], 1, {"name": "quirks"})
+        planned.append(cell | {"factors": {"quirk": level}})
+    store.write_study("quirks", {"study": {"name": "quirks"}, "cells": planned})
+    (table,) = tables_of(collect(store))
+    assert table.varying == ["quirk"]
+    aggregate([table]).to_parquet(tmp_path / "tables.parquet")
+    frame = pd.read_parquet(tmp_path / "tables.parquet").query("metric == 'abs_rel'")
+    assert frame["quirk"].tolist() == ["corrected", "sigma", "alpha"]
+    assert frame["fidelity"].tolist() == ["corrected", "fixed_sigma", "alpha_unbounded"]
+    assert collect(store).runs["fidelity"].tolist() == ["corrected", '["fixed_sigma"]', '["alpha_unbounded"]']
+
+
+def test_a_setting_that_varies_within_a_level_keeps_its_column(store):
+    planned = []
+    for level, lr in [("a", 0.01), ("a", 0.02), ("b", 0.01)]:
+        (cell,) = fill(store, [{"optim.lr": lr, "augment.flip_p": 0.5 if level == "a" else 0.1}], 1, {"name": "levels"})
+        planned.append(cell | {"factors": {"level": level}})
+    store.write_study("levels", {"study": {}, "cells": planned})
+    (table,) = tables_of(collect(store))
+    assert table.varying == ["level", "optim.lr"]
 
 
 def test_published_values_stand_on_their_own_rows_only(table):
