@@ -25,6 +25,7 @@ SEEDS = (0, 1, 2)
 CORRECTED = {"kitti": {}, "nyu": {}, "backbones": {}}
 RELEASED = {"kitti": {"fidelity": "released"}, "nyu": {"fidelity": "released"}, "backbones-released": {}}
 BUT_FOR_ALPHA = {name: {"fidelity": "released"} for name in CORRECTED}
+QUIRK_STUDIES = ("fidelity", "fidelity-704")
 FIDELITIES = {"corrected": CORRECTED, "released": RELEASED}
 
 # Where a cell is not what its released config says: setting, configured, ours.
@@ -229,22 +230,24 @@ def cells_of(name: str) -> list[Cell]:
 # -- quirk by quirk ------------------------------------------------------------------------------------------------------------
 
 
-def test_every_quirk_that_can_act_on_the_embedded_data_acts_alone_in_one_cell():
-    acting = [cell.config.quirks for cell in cells_of("fidelity") if cell.config.seed == 0]
+def test_every_quirk_acts_alone_in_one_cell():
+    acting = [cell.config.quirks for name in QUIRK_STUDIES for cell in cells_of(name) if cell.config.seed == 0]
     alone = Counter(name for quirks in acting if len(quirks) == 1 for name in quirks)
-    assert alone == Counter(QUIRKS.keys() - {"rows_from_110"})
+    assert alone == Counter(QUIRKS.keys())
 
 
-def test_every_quirk_has_its_reference_at_equal_seeds():
+@pytest.mark.parametrize("name", QUIRK_STUDIES)
+def test_every_quirk_has_its_reference_at_equal_seeds(name):
     """A cell that differs in the quirk alone; alpha_unbounded is an alpha above 1."""
-    cells = cells_of("fidelity")
+    cells = cells_of(name)
     corrected = {read_by(cell.config): cell for cell in cells if cell.factors["quirk"] == "corrected"}
     for cell in cells:
         settings = cell.config.model_copy(update={"fidelity": "corrected"})
         if cell.factors["quirk"] == "alpha_unbounded":
             settings = settings.model_copy(update={"loss": settings.loss.model_copy(update={"alpha": 0.1})})
         assert read_by(settings) in corrected
-    assert len(cells) == 3 * len({str(cell.factors) for cell in cells})
+    each = Counter(str(cell.factors) for cell in cells)
+    assert set(each.values()) == {len(load_study(STUDIES / f"{name}.yaml").seeds)}
 
 
 def read_by(config: RunConfig) -> str:

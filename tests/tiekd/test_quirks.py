@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,18 @@ def test_a_rotation_of_a_baseline_that_reads_the_teacher_leaves_its_map_too():
         "baseline_on_teacher",
         "teacher_not_rotated",
     }
+
+
+# -- docs/fidelity.md ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_tells_of_every_quirk_what_the_code_does_and_its_effect():
+    page = (Path(__file__).parents[2] / "docs" / "fidelity.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")]
+    table = {name.strip("`"): cells for name, *cells in rows}
+    assert table.keys() == QUIRKS.keys()
+    for name, (released, corrected, loss, training) in table.items():
+        assert released == f"{QUIRKS[name].released} ({QUIRKS[name].source})"
+        assert corrected == QUIRKS[name].corrected
+        assert loss
+        assert re.fullmatch(r"[+-]0\.\d{4} \([+-]0\.\d{4} \.\. [+-]0\.\d{4}\)", training)
