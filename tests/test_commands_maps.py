@@ -285,6 +285,7 @@ IMPORT = "import DATA.yaml pred --out maps"
     [
         (f"{EXPORT} --weights absent.safetensors", "weights absent.safetensors: no such file"),
         (f"{EXPORT} --weights w --hf m", "--weights and --hf are two teachers, got w and m; needed one"),
+        (f"{EXPORT} --weights w --metric", "--metric: tells of the model of --hf, which was not given"),
         (f"{EXPORT} --weights w --layout relaesed", "--layout: unknown 'relaesed'; did you mean released?"),
         (f"{EXPORT} --weights w --layout released --name a/b", "--name: becomes part of a folder's name"),
         (f"{EXPORT} --weights WEIGHTS --set data.dataset=nyu", "nyu_train.txt: no such file"),

@@ -34,6 +34,9 @@ def export(
     hf: Annotated[
         str | None, typer.Option(metavar="MODEL", help="a metric depth model of Hugging Face: its name or folder")
     ] = None,
+    metric: Annotated[
+        bool, typer.Option("--metric", help="with --hf: the model gives metres, though its config does not say so")
+    ] = False,
     layout: Annotated[str, typer.Option(help="tiekd, or released: as the released TIE-KD code reads them")] = "tiekd",
     overrides: SetOption = [],  # noqa: B006
     store: StoreOption = None,
@@ -51,10 +54,12 @@ def export(
 
     if weights and hf:
         raise UserError(f"--weights and --hf are two teachers, got {weights} and {hf}; needed one")
+    if metric and not hf:
+        raise UserError("--metric: tells of the model of --hf, which was not given")
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
     settings = _config_of_data(config, changes) if weights or hf else load_config(config, changes)
     check_export(settings, out, name, layout)
-    maker = _model(hf, settings) if hf else _network(weights or trained_weights(settings), settings)
+    maker = _model(hf, settings, metric) if hf else _network(weights or trained_weights(settings), settings)
     _tell(export_maps(settings, maker, out, name, layout), name, as_json)
 
 
@@ -100,11 +105,11 @@ def _network(weights: Path, settings: "RunConfig") -> "DepthMaker":
     return NetworkTeacher(weights, settings.evaluation.flip_tta, choose_device(settings.execution.device))
 
 
-def _model(model: str, settings: "RunConfig") -> "DepthMaker":
+def _model(model: str, settings: "RunConfig", metric: bool) -> "DepthMaker":
     from tiekd.runtime import choose_device
     from tiekd.teachers.hf import HuggingFaceTeacher
 
-    return HuggingFaceTeacher.load(model, settings.data.max_depth, choose_device(settings.execution.device))
+    return HuggingFaceTeacher.load(model, settings.data.max_depth, choose_device(settings.execution.device), metric)
 
 
 def _tell(summary: dict[str, Any], name: str, as_json: bool) -> None:

@@ -18,9 +18,9 @@ from torch.nn import functional
 from tiekd.errors import UserError
 
 EXAMPLES = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Large-hf, Intel/zoedepth-nyu-kitti, apple/DepthPro-hf"
-# Families that give metres by construction. Of all others the config has to say so, with Depth Anything's own setting.
+# Families that give metres by construction. Of all others the config has to say so, with Depth Anything's own setting, or else
+# whoever exports the maps.
 METRIC = ("depth_pro", "glpn", "tipsv2_dpt", "zoedepth")
-KIND = "depth_estimation_type"
 
 SETTINGS, WEIGHTS = "*.json", "model*.safetensors"  # all that is read of a model, and all that is downloaded
 PATIENCE = 10.0  # s until a silent hub counts as out of reach
@@ -37,16 +37,17 @@ class HuggingFaceTeacher:
     made_by: dict[str, Any]  # what the depth depends on, for the manifest of its maps
 
     @classmethod
-    def load(cls, model: str, max_depth: float, device: torch.device) -> Self:
+    def load(cls, model: str, max_depth: float, device: torch.device, metric: bool = False) -> Self:
         """The teacher of a folder or of a hub name, for data up to `max_depth` m.
 
+        `metric`: it gives metres, though neither its config nor its family says so.
         A model that is unknown, gives no metres or ends before `max_depth` is a `UserError`, raised before its weights are
         downloaded.
         """
         version = _library_version()
         folder = _folder(model, [SETTINGS])
         config = _read_config(model, folder)
-        _refuse_unfit(model, config, max_depth)
+        _refuse_unfit(model, config, max_depth, metric)
         processor = _read_processor(model, folder)
         folder = _folder(model, [SETTINGS, WEIGHTS])
         network = _read_network(model, folder, config)
@@ -98,15 +99,16 @@ def _run_padded(model: nn.Module, pixel_values: Tensor, divisor: int) -> Any:
 # -- which models are teachers -------------------------------------------------------------------------------------------------
 
 
-def _refuse_unfit(model: str, config: Any, max_depth: float) -> None:
+def _refuse_unfit(model: str, config: Any, max_depth: float, metric: bool) -> None:
     from transformers import MODEL_FOR_DEPTH_ESTIMATION_MAPPING
 
     if type(config) not in MODEL_FOR_DEPTH_ESTIMATION_MAPPING:
         raise UserError(f"model {model}: {config.model_type} is no depth model of the transformers library; valid: {EXAMPLES}")
-    if not _is_metric(config):
+    stated = _is_metric(config)
+    if stated is False or not (stated or metric):
+        unless = "" if stated is False else ", or --metric for one that was trained on metres"
         raise UserError(
-            f"model {model}: {config.model_type} gives relative depth, a teacher's is in metres; valid: {EXAMPLES}, "
-            f"or a folder whose config.json says {KIND}: metric because the model was trained on metres"
+            f"model {model}: {config.model_type} gives relative depth, a teacher's is in metres; valid: {EXAMPLES}{unless}"
         )
     largest = _largest_depth(config)
     if largest is not None and largest < max_depth:
@@ -116,12 +118,14 @@ def _refuse_unfit(model: str, config: Any, max_depth: float) -> None:
         )
 
 
-def _is_metric(config: Any) -> bool:
-    stated = getattr(config, KIND, None)
+def _is_metric(config: Any) -> bool | None:
+    """Whether a model gives metres; None where neither its config nor its family tells."""
+    stated = getattr(config, "depth_estimation_type", None)
     if stated is not None:
         return stated == "metric"
-    # Depth Pro finds the scale through the field of view.
-    return config.model_type in METRIC and getattr(config, "use_fov_model", True)
+    if config.model_type in METRIC:
+        return getattr(config, "use_fov_model", True)  # Depth Pro finds the scale through the field of view
+    return None
 
 
 def _largest_depth(config: Any) -> float | None:

@@ -210,10 +210,10 @@ def noise(height: int, width: int) -> np.ndarray:
     return (255 * fine[0].permute(1, 2, 0)).round().to(torch.uint8).numpy()
 
 
-def refuse(model: object, *, max_depth: float = MAX_DEPTH) -> str:
+def refuse(model: object, *, max_depth: float = MAX_DEPTH, metric: bool = False) -> str:
     """What is told when a model is refused."""
     with pytest.raises(UserError) as error:
-        HuggingFaceTeacher.load(str(model), max_depth, CPU)
+        HuggingFaceTeacher.load(str(model), max_depth, CPU, metric)
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -365,6 +365,13 @@ def test_the_manifest_of_maps_can_hold_it_and_names_no_folder_of_this_machine(te
 @pytest.mark.parametrize("name", ["relative depth-anything", "relative dpt", "relative depth-pro"])
 def test_a_model_of_relative_depth_is_refused(saved, name):
     assert re.search(r"gives relative depth, a teacher's is in metres; valid: \S+Metric\S+, ", refuse(saved(name)))
+
+
+def test_what_was_fine_tuned_to_metres_is_told_by_its_user_unless_its_config_says_otherwise(saved):
+    assert "or --metric for one that was trained on metres" in refuse(saved("relative dpt"))
+    teacher = HuggingFaceTeacher.load(str(saved("relative dpt")), MAX_DEPTH, CPU, metric=True)
+    assert teacher.depth(np.zeros((32, 48, 3), np.uint8)).shape == (32, 48)
+    assert "--metric" not in refuse(saved("relative depth-anything"), metric=True)
 
 
 def test_what_a_relative_family_was_fine_tuned_to_may_be_stated_in_its_config(copied):
