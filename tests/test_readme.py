@@ -12,7 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--set data.train_frames=6 --set data.test_frames=2 --set optim.epochs=4 --set optim.batch_size=1"
-SMALLER = {"run": SMALL, "ablate": SMALL, "export": SMALL, "search": f"{SMALL} --trials 2"}
+SMALLER = {
+    **dict.fromkeys(("run", "ablate", "export"), SMALL),
+    "search": f"{SMALL} --trials 2",
+    "evaluate": "--set data.test_frames=2",
+}
 
 
 def readme_commands() -> list[str]:

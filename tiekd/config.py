@@ -263,7 +263,7 @@ class RunConfig(Section):
         """One name in plain words, instead of a complaint for each alternative of the type."""
         if isinstance(value, list | tuple):
             for name in value:
-                if name not in QUIRKS:
+                if not isinstance(name, str) or name not in QUIRKS:
                     raise ValueError(unknown("fidelity", name, QUIRKS))
             return tuple(sorted(set(value)))
         if value not in ("corrected", "released"):

@@ -113,6 +113,7 @@ def test_a_value_out_of_range_is_refused_by_its_path_and_what_came(setting, valu
         ({"augment.gamma": [1.1, 0.9]}, "a range goes from low to high, got (1.1, 0.9)"),
         ({"fidelity": "faithful"}, "fidelity: expected corrected, released or a list of quirks, got 'faithful'"),
         ({"fidelity": "kl_epsilon"}, "fidelity: expected corrected, released or a list of quirks, got 'kl_epsilon'"),
+        ({"fidelity": [["unmasked"]]}, "fidelity: unknown ['unmasked']; "),
         ({"fidelity": ["unmasked", "kl_epsilom"]}, "fidelity: unknown 'kl_epsilom'; did you mean kl_epsilon"),
         ({"loss.alpha": 1.5}, "loss.alpha: at most 1 without the quirk alpha_unbounded, got 1.5"),
         ({"loss.alpha": 1.5, "fidelity": ["unmasked"]}, "loss.alpha: at most 1 without the quirk alpha_unbounded, got 1.5"),
