@@ -65,7 +65,7 @@ def trained_weights(config: RunConfig) -> Path:
 
 
 def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd") -> None:
-    """Raise a `UserError` where maps could not be written, before a model is loaded."""
+    """Raise a `UserError` where frames could not be read or maps could not be written, before a model is loaded."""
     if layout not in LAYOUTS:
         raise UserError(unknown("--layout", layout, LAYOUTS))
     if layout == "released":
@@ -73,6 +73,8 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
         if not name or Path(name).name != name:
             raise UserError(f"--name: becomes part of a folder's name in --layout released, got {name!r}")
     check_folder(out, "--out")
+    for source in _open_sources(config):
+        source.check()
 
 
 def export_maps(config: RunConfig, maker: DepthMaker, out: Path, name: str, layout: str = "tiekd") -> dict[str, Any]:
@@ -110,11 +112,8 @@ def import_maps(
 
 
 def _open_sources(config: RunConfig) -> list[FrameSource]:
-    """The train and the test frames, all there."""
-    sources = [open_frames(config.data, split) for split in ("train", "test")]
-    for source in sources:
-        source.check()
-    return sources
+    """The train and the test frames."""
+    return [open_frames(config.data, split) for split in ("train", "test")]
 
 
 def _by_key(source: FrameSource, indices: Iterable[int]) -> Frames:
