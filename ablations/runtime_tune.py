@@ -1,8 +1,8 @@
 """The loop inside a Tune trial: the local runtime, with each epoch also told to Tune."""
 
+from collections.abc import Callable
 from typing import Any
 
-from ray import tune
 from torch import Tensor, nn
 
 from tiekd.presets import METRICS
@@ -10,10 +10,10 @@ from tiekd.runtime import LocalRuntime, Row
 
 
 class TuneRuntime:
-    """One worker, in the trial's own process."""
+    """One worker, in the trial's own process; `tell` hears of each epoch but the last."""
 
-    def __init__(self, local: LocalRuntime, run_id: str, epochs: int):
-        self._local, self._run_id, self._epochs = local, run_id, epochs
+    def __init__(self, local: LocalRuntime, run_id: str, epochs: int, tell: Callable[[dict[str, Any]], None]):
+        self._local, self._run_id, self._epochs, self._tell = local, run_id, epochs, tell
         self.device, self.rank, self.world_size = local.device, local.rank, local.world_size
 
     def wrap(self, student: nn.Module) -> nn.Module:
@@ -36,7 +36,7 @@ class TuneRuntime:
         # A scheduler may end the trial inside this call, so the store comes first; and the last epoch is left to the run's
         # outcome, lest a trial be stopped with all its work done and nothing to show.
         if len(epochs) < self._epochs:
-            tune.report({"run_id": self._run_id, **progress(epochs[-1])})
+            self._tell({"run_id": self._run_id, **progress(epochs[-1])})
 
 
 def progress(row: Row) -> dict[str, Any]:

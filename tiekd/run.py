@@ -38,7 +38,7 @@ def check_ready(config: RunConfig) -> None:
 
 
 def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:
-    """Compute a run unless the store already holds it; go on from its checkpoint when there is one.
+    """Compute a run in this process unless the store already holds it; go on from its checkpoint when there is one.
 
     Mistakes that show before the work begins raise UserError and write nothing. A failure of the work itself is recorded with
     its cause and returned, not raised.
@@ -49,11 +49,21 @@ def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRec
     if known.state in FINISHED:
         return known
     runtime = make_runtime(record)
+    begin(config, record)
+    return work(config, record, runtime)
+
+
+def begin(config: RunConfig, record: RunRecord) -> None:
+    """Record a run as running, for the processes that will `work` on it."""
     now = time.time()
-    running = replace(known, state="running", cause="", epochs=config.optim.epochs, host=socket.gethostname())
     record.write_config(config)
+    running = replace(record.status(), state="running", cause="", epochs=config.optim.epochs, host=socket.gethostname())
     record.write_status(replace(running, started=now, updated=now))
     record.delete_file("error.txt")  # of an earlier attempt
+
+
+def work(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:
+    """Compute a run that has begun, as one of the processes that do; the first of them writes the outcome."""
     try:
         state, cause = _compute(config, record, runtime)
     except DivergedError as error:
