@@ -45,11 +45,9 @@ def collect(store: RunStore, study: str | None = None) -> Collected:
         raise UserError(f"store {store.uri}: no such folder")
     studies = read_studies(store, study)
     wanted = {plan.run_id for s in studies.values() for plan in s.planned}
-    stored = {
-        record.run_id: read_run(record, with_config=record.run_id not in wanted)
-        for record in store.runs()
-        if study is None or record.run_id in wanted
-    }
+    found = [record for record in store.runs() if study is None or record.run_id in wanted]
+    runs = store.read_each(lambda record: read_run(record, with_config=record.run_id not in wanted), found)
+    stored = {run.run_id: run for run in runs}
     if not stored and not studies:
         raise UserError(f"store {store.uri}: holds no runs and no studies")
     rows = [*_study_rows(studies, stored), *_other_rows(stored, wanted)]

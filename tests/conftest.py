@@ -2,8 +2,9 @@
 
 import contextlib
 import io
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from s3_server import Gate, S3Server
 
 from tiekd.__main__ import main
 from tiekd.config import build
@@ -122,6 +124,38 @@ def write_yaml(path: Path, document: Any) -> Path:
 def as_yaml() -> Callable[[Path, Any], Path]:
     """Write a document to a file."""
     return write_yaml
+
+
+# -- object stores ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+BUCKETS = (f"bucket-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an empty bucket that the environment leads to."""
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    name = next(BUCKETS)
+    s3.client.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def gate(s3: S3Server) -> Iterator[Gate]:
+    """A gate to the S3 server, open at first."""
+    gate = Gate(s3.port)
+    yield gate
+    gate.close()
 
 
 # -- parity with the released code ---------------------------------------------------------------------------------------------

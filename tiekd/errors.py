@@ -12,8 +12,16 @@ class DivergedError(RuntimeError):
     """The training left the finite numbers; the message says at which step, with which parts and learning rate."""
 
 
+class SupersededError(RuntimeError):
+    """Another process has begun the same run since, and goes on with it."""
+
+
 class StoreError(RuntimeError):
     """The run store could not be read or written."""
+
+
+class ClusterError(RuntimeError):
+    """Ray ended beneath a launch; what it has computed is in the store."""
 
 
 def unknown(what: str, received: object, choices: Iterable[str]) -> str:

@@ -22,6 +22,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def stamp(*paths: Path) -> int:
+    """A number that differs once one of the files is edited or replaced; never 0. Raises OSError where one is not there."""
+    found = (path.stat() for path in paths)
+    return hash(tuple((s.st_mtime_ns, s.st_size, s.st_ino, s.st_dev) for s in found)) or 1
+
+
+def holds_anything(folder: Path) -> bool:
+    """Whether a folder is there and not empty. Raises OSError where it cannot be listed."""
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+
+
 def check_folder(folder: Path, what: str) -> None:
     """Raise a `UserError` unless files can be written to a folder, which need not be there yet. `what` it is, for messages."""
     place = folder.absolute()

@@ -10,12 +10,14 @@ says so, and the status is written last.
 
 import io
 import json
+import os
+import socket
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -24,13 +26,15 @@ import yaml
 from pyarrow import fs
 
 from tiekd.config import RunConfig, build
-from tiekd.errors import StoreError, UserError
-from tiekd.files import write_atomically
+from tiekd.errors import StoreError, SupersededError
+from tiekd.places import Folder, open_place
 
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader in C, where PyYAML was built with it
 
 State = Literal["done", "failed", "diverged", "constant", "running", "missing"]
 STATES: tuple[str, ...] = get_args(State)
+Found = TypeVar("Found")
+READERS = 32  # runs that are read at the same time
 FINISHED = ("done", "diverged", "constant")  # computing again would give the same; "failed" may not
 
 
@@ -44,96 +48,61 @@ class Status:
     epochs: int = 0  # epochs asked for
     device_seconds: float = 0.0  # spent so far, over all workers and interruptions
     host: str = ""
+    pid: int = 0  # of the process on `host` that works on it, or waits for those that do
+    attempt: str = ""  # drawn anew whenever a process begins the run
     started: float = 0.0
     updated: float = field(default_factory=time.time)
 
+    @property
+    def alive(self) -> bool | None:
+        """Whether the process that began the run is there; None where only another machine could tell."""
+        if self.host != socket.gethostname() or not self.pid:
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        return True
+
 
 class RunStore:
-    """The runs and studies beneath one folder or URI (`s3://bucket/prefix`, `gs://...`)."""
+    """The runs and studies beneath one folder or URI (`s3://bucket/prefix`, `gs://...`).
 
-    def __init__(self, uri: str | Path):
+    Processes that a launch has started say that it has `begun`: a store that is empty for them has disappeared, and is not
+    begun again. Raises UserError for a place that cannot be a store; every other method raises StoreError where the store
+    cannot be read or written.
+    """
+
+    def __init__(self, uri: str | Path, begun: bool = False):
         self.uri = str(uri)
-        try:
-            if "://" in self.uri:
-                self._fs, root = fs.FileSystem.from_uri(self.uri)
-            else:
-                self._fs, root = fs.LocalFileSystem(), str(Path(self.uri).expanduser().absolute())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"store {self.uri}: not a folder or a URI that pyarrow reads: {error}") from None
-        self._root = root.rstrip("/")
-        if self.local:
-            self._refuse_file()
+        self._place = open_place(self.uri, begun)
 
     @property
     def local(self) -> bool:
-        return isinstance(self._fs, fs.LocalFileSystem)
+        return isinstance(self._place, Folder)
 
     @property
     def filesystem(self) -> tuple[fs.FileSystem, str]:
         """The pyarrow filesystem and the store's path in it."""
-        return self._fs, self._root
+        return self._place.filesystem, self._place.root
 
     def check_writable(self) -> None:
-        """Raise a `UserError` now rather than after hours; leaves nothing behind."""
-        created = self._missing_folders()
-        probe = f".probe-{uuid.uuid4().hex}"
-        try:
-            self.write_bytes(probe, b"")
-            self._fs.delete_file(self._path(probe))
-        except (StoreError, OSError) as error:
-            raise UserError(f"store {self.uri}: not writable: {_first_line(error)}") from None
-        finally:
-            for folder in created:
-                if Path(folder).is_dir() and not any(Path(folder).iterdir()):
-                    Path(folder).rmdir()
-
-    def _refuse_file(self) -> None:
-        """Raise a `UserError` where a file lies in the store's way."""
-        place = Path(self._root)
-        found = next(folder for folder in (place, *place.parents) if folder.exists())
-        if not found.is_dir():
-            raise UserError(f"store {self.uri}: {found} is a file; a store is a folder or a URI")
-
-    def _missing_folders(self) -> list[str]:
-        if not self.local:
-            return []
-        folder, missing = Path(self._root), []
-        while not folder.exists():
-            missing.append(str(folder))
-            folder = folder.parent
-        return missing
+        """Raise a `UserError` now rather than after hours; leaves no file behind."""
+        self._place.check_writable()
 
     # -- files ------------------------------------------------------------------------------------------------------------
 
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}"
-
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write one file atomically: a rename on a local disk, a single upload on an object store."""
-        path = self._path(name)
-        try:
-            if self.local:
-                write_atomically(Path(path), content)
-            else:
-                with self._fs.open_output_stream(path) as stream:
-                    stream.write(content)
-        except OSError as error:
-            raise StoreError(f"cannot write {name} in store {self.uri}: {error}") from error
+        """Write one file atomically: a rename on a disk, a completed upload on an object store."""
+        self._place.write(name, content)
 
     def read_bytes(self, name: str) -> bytes | None:
         """A file's content, or None where there is none."""
-        try:
-            with self._fs.open_input_stream(self._path(name)) as stream:
-                return stream.read()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"cannot read {name} in store {self.uri}: {error}") from error
+        return self._place.read(name)
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
-        if self._fs.get_file_info(self._path(name)).type != fs.FileType.NotFound:
-            self._fs.delete_file(self._path(name))
+        self._place.delete(name)
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
@@ -154,20 +123,21 @@ class RunStore:
         content = self.read_bytes(name)
         return None if content is None else pq.read_table(pa.BufferReader(content), columns=columns).to_pandas()
 
-    def _folders(self, parent: str) -> list[str]:
-        found = self._fs.get_file_info(fs.FileSelector(self._path(parent), allow_not_found=True))
-        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
-
     # -- runs and studies -------------------------------------------------------------------------------------------------
 
     def run(self, run_id: str) -> "RunRecord":
         return RunRecord(self, run_id)
 
     def runs(self) -> Iterator["RunRecord"]:
-        return (RunRecord(self, run_id) for run_id in self._folders("runs"))
+        return (RunRecord(self, run_id) for run_id in self._place.folders("runs"))
+
+    def read_each(self, read: Callable[["RunRecord"], Found], records: Iterable["RunRecord"]) -> list[Found]:
+        """What `read` finds of each run, in their order, many at a time: an object store takes its time to answer."""
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(readers.map(read, records))
 
     def studies(self) -> list[str]:
-        return self._folders("studies")
+        return self._place.folders("studies")
 
     def write_study(self, name: str, study: dict) -> None:
         """A study as launched: its document under "study", its cells under "cells" (run_id, config document, factors)."""
@@ -177,12 +147,19 @@ class RunStore:
         return self.read_json(f"studies/{name}/study.json")
 
 
+def run_at(uri: str) -> "RunRecord | None":
+    """The run whose folder a URI names, such as `s3://bucket/prefix/runs/<run_id>`; None where it names none."""
+    store, runs, run_id = uri.rstrip("/").rpartition("/runs/")
+    return RunStore(store).run(run_id) if runs and "://" in store else None
+
+
 class RunRecord:
-    """One run's files."""
+    """One run's files. A process that works on the run holds its `attempt`."""
 
     def __init__(self, store: RunStore, run_id: str):
         self.store, self.run_id = store, run_id
         self.folder = f"runs/{run_id}"
+        self.attempt = ""
 
     def status(self) -> Status:
         value = self.store.read_json(f"{self.folder}/status.json")
@@ -190,6 +167,13 @@ class RunRecord:
 
     def write_status(self, status: Status) -> None:
         self.store.write_json(f"{self.folder}/status.json", asdict(status))
+
+    def own_status(self) -> Status:
+        """The status, for a process that works on the run. Raises SupersededError when another has begun it since."""
+        status = self.status()
+        if status.attempt != self.attempt:
+            raise SupersededError(f"run {self.run_id}: taken over by process {status.pid} on {status.host}")
+        return status
 
     def config(self) -> RunConfig | None:
         content = self.store.read_bytes(f"{self.folder}/config.yaml")
@@ -218,7 +202,3 @@ class RunRecord:
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
         return self.store.read_table(f"{self.folder}/{name}", columns)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 WeightsArgument = Annotated[
     str | None,
-    typer.Argument(metavar="WEIGHTS", help="safetensors, a run's folder, or with --store a run id", show_default=False),
+    typer.Argument(metavar="WEIGHTS", help="safetensors, a run's folder or URI, or with --store a run id", show_default=False),
 ]
 
 

@@ -55,13 +55,12 @@ class NetworkTeacher:
 def trained_weights(config: RunConfig) -> Path:
     """The weights of the config's run in its store."""
     store, run_id = RunStore(config.execution.store), run_id_of(config)
-    weights = stored_weights(store, run_id)
     if store.run(run_id).status().state != "done":
         raise UserError(
             f"store {store.uri} has no finished run {run_id} of this config: train it with `tiekd run` and the same settings, "
             "or give --weights"
         )
-    return weights
+    return stored_weights(store, run_id)
 
 
 def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd") -> None:
