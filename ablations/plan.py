@@ -1,15 +1,20 @@
 """What is to be computed: a study's cells against the run store. Knows no Ray."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ablations.estimate import Estimate, estimate
 from ablations.study import Study
 from ablations.variants import Cell
 from tiekd.config import RunConfig
+from tiekd.data import check_inputs
 from tiekd.errors import UserError
-from tiekd.run import check_ready, run_id_of
-from tiekd.store import FINISHED, RunStore, Status
+from tiekd.identity import run_id_of
+from tiekd.store import FINISHED, RunRecord, RunStore, Status
+
+Told = dict[tuple, str]  # what a check said, by the check and the settings that it reads
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class PlannedCell:
 class Plan:
     cells: list[PlannedCell]
     retry_failed: bool = False
-    seconds: dict[str, float] = field(default_factory=dict)  # of earlier runs, by kind of run
+    known: list[PlannedCell] = field(default_factory=list)  # all of the study's: what their runs cost, others will
 
     @property
     def to_compute(self) -> list[PlannedCell]:
@@ -62,59 +67,60 @@ class Plan:
         """Cells by state."""
         return Counter(c.status.state for c in self.cells)
 
-    def estimated_seconds(self) -> float | None:
-        """Device seconds of what is to compute, from finished runs alike; None where one has no such run."""
-        costs = [self.seconds.get(kind_of(c.cell.config)) for c in self.to_compute]
-        return None if None in costs else sum(costs)
+    def estimate(self) -> Estimate:
+        """What it costs to compute what is to compute."""
+        known = {c.run_id: c for c in self.known if c.run_id}.values()
+        return estimate(*([(c.cell.config, c.status) for c in cells] for cells in (self.to_compute, known)))
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "cells": [c.to_dict() for c in self.cells],
             "to_compute": [c.run_id for c in self.to_compute],
             "missing_inputs": self.missing_inputs,
-            "estimated_device_seconds": self.estimated_seconds(),
+            "estimated_device_seconds": None if (cost := self.estimate()).unknown else cost.device_seconds,
         }
 
 
 def make_plan(cells: list[Cell], store: RunStore, retry_failed: bool = False) -> Plan:
-    """Look up every cell; inputs that several cells share are checked once."""
-    checked: dict[str, str] = {}
-    planned = [_look_up(cell, store, checked) for cell in cells]
-    return Plan(planned, retry_failed, _seconds_by_kind(planned))
+    """Look up every cell; what several cells share is checked once."""
+    told: Told = {}
+    run_ids = [None if _missing_input(cell.config, told) else run_id_of(cell.config) for cell in cells]
+    records = [store.run(run_id) for run_id in dict.fromkeys(run_ids) if run_id]
+    statuses = dict(zip((r.run_id for r in records), store.read_each(RunRecord.status, records), strict=True))
+    planned = [_planned(cell, run_id, statuses.get(run_id), told) for cell, run_id in zip(cells, run_ids, strict=True)]
+    return Plan(planned, retry_failed, planned)
 
 
-def _look_up(cell: Cell, store: RunStore, checked: dict[str, str]) -> PlannedCell:
-    config = cell.config
-    teacher = config.teacher if config.reads_teacher else None
-    inputs = str((config.data, teacher, config.student, config.evaluation.protocol))
-    if inputs not in checked:
-        checked[inputs] = _first_missing(config)
-    if checked[inputs]:
-        return PlannedCell(cell, None, Status("missing", cause=checked[inputs]), checked[inputs])
-    run_id = run_id_of(config)
-    return PlannedCell(cell, run_id, store.run(run_id).status())
+def _planned(cell: Cell, run_id: str | None, status: Status | None, told: Told) -> PlannedCell:
+    missing = _missing_input(cell.config, told)
+    if status and status.state not in FINISHED:
+        config = cell.config
+        missing = _mistake(_check_ready, config, (config.data, config.student, config.bins, config.evaluation.protocol), told)
+    if missing or not status:
+        return PlannedCell(cell, None, Status("missing", cause=missing), missing)
+    return PlannedCell(cell, run_id, status)
 
 
-def _first_missing(config: RunConfig) -> str:
-    try:
-        check_ready(config)
-    except UserError as error:
-        return str(error)
-    return ""
+def _missing_input(config: RunConfig, told: Told) -> str:
+    return _mistake(check_inputs, config, (config.data, config.teacher if config.reads_teacher else None), told)
 
 
-def kind_of(config: RunConfig) -> str:
-    """Runs of one kind cost about the same: same data, network and schedule."""
-    return str((config.data, config.student, config.bins.n_bins, config.optim.epochs, config.optim.batch_size))
+def _mistake(check: Callable[[RunConfig], None], config: RunConfig, reads: tuple, told: Told) -> str:
+    """What `check` says against a config, or ""; it is asked once for all configs with the same `reads`."""
+    if (check, reads) not in told:
+        try:
+            check(config)
+            told[check, reads] = ""
+        except UserError as error:
+            told[check, reads] = str(error)
+    return told[check, reads]
 
 
-def _seconds_by_kind(planned: list[PlannedCell]) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for c in planned:
-        kind = kind_of(c.cell.config)
-        if c.status.state == "done" and kind not in seconds:
-            seconds[kind] = c.status.device_seconds
-    return seconds
+def _check_ready(config: RunConfig) -> None:
+    """PyTorch is imported here: a study that is done does not wait for it."""
+    from tiekd.run import check_ready
+
+    check_ready(config)
 
 
 def study_record(study: Study, plan: Plan) -> dict[str, Any]:

@@ -216,6 +216,9 @@ class ExecutionConfig(Section):
     cpus_per_worker: int = Field(1, ge=1, description="CPUs reserved on the cluster, and threads of PyTorch")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs reserved on the cluster; set it for training on GPUs")
     data_workers: int = Field(0, ge=0, description="processes that decode images; 0: in the training process")
+    cache_gb: float = Field(
+        1.0, ge=0, description="GB of decoded frames that a process may keep for later epochs and runs; all of the data or none"
+    )
     store: str = Field("store", description="folder or URI of the run store")
 
 
@@ -289,6 +292,11 @@ class RunConfig(Section):
             )
         if loss.alpha > 1 and "alpha_unbounded" not in self.allowed_quirks:
             raise ValueError(f"loss.alpha: at most 1 without the quirk alpha_unbounded, got {loss.alpha}")
+        if self.execution.workers > self.optim.batch_size:
+            raise ValueError(
+                f"execution.workers: each needs an image of every batch, got {self.execution.workers} for "
+                f"optim.batch_size {self.optim.batch_size}"
+            )
         return self
 
     @property
@@ -315,6 +323,11 @@ class RunConfig(Section):
         if self.loss.target == "teacher":
             return self.loss.traits.method
         return "Teacher" if self.student.is_teacher else "Baseline"
+
+    @property
+    def stated(self) -> dict:
+        """The settings that its document states; the others come from presets and defaults."""
+        return copy.deepcopy(self._document)
 
     def document(self) -> dict:
         """The whole config as plain values, ready for YAML or JSON."""
@@ -376,7 +389,7 @@ def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """`config` with some settings replaced, e.g. `{"loss.sigma": 0.8}`; presets are chosen afresh."""
-    return build(with_values(config._document, values), source="override")
+    return build(with_values(config.stated, values), source="override")
 
 
 def diff(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tiekd.config import RunConfig
-from tiekd.data import FrameSource, open_frames
+from tiekd.data import FrameSource
 from tiekd.data.dataset import DepthDataset, EpochSampler, shard
+from tiekd.data.memory import remembered
 from tiekd.errors import DivergedError
 from tiekd.evaluate import evaluate, is_constant
 from tiekd.losses import build_loss
@@ -21,7 +22,6 @@ from tiekd.networks import build_network, count_parameters
 from tiekd.optim import build_optimizer, set_step
 from tiekd.runtime import Row, Runtime
 from tiekd.seeds import derive_seed
-from tiekd.teachers.maps import TeacherMaps
 
 CHECK_EVERY = 50  # steps between looks at the losses: each look waits for the device
 
@@ -44,7 +44,7 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
     """
     torch.manual_seed(config.seed)
     loader = train_loader(config, runtime)
-    test = open_frames(config.data, "test")
+    test = remembered(config).test
     loss = build_loss(config)
     student = build_network(config).to(runtime.device)
     optimizer = build_optimizer(student, config.optim)
@@ -72,10 +72,9 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
 
 def train_loader(config: RunConfig, runtime: Runtime) -> DataLoader:
     """This rank's share of each global batch; what is drawn depends on seed, epoch and frame alone."""
-    source = open_frames(config.data, "train")
-    maps = TeacherMaps(config.teacher.maps) if config.reads_teacher else None
-    dataset = DepthDataset(source, maps, config.augment, config.data.train_crop, config.seed, config.quirks)
-    sampler = EpochSampler(len(source), config.optim.batch_size, config.seed, runtime.rank, runtime.world_size)
+    train, _, maps = remembered(config)
+    dataset = DepthDataset(train, maps, config.augment, config.data.train_crop, config.seed, config.quirks)
+    sampler = EpochSampler(len(train), config.optim.batch_size, config.seed, runtime.rank, runtime.world_size)
     workers = config.execution.data_workers
     return DataLoader(
         dataset,

@@ -8,6 +8,7 @@ from tiekd.students import STUDENTS
 from tiekd.teachers import TEACHERS
 
 NETWORKS = STUDENTS | TEACHERS
+_buildable: set[tuple] = set()  # the settings of networks that this process has built before
 
 
 def build_network(config: RunConfig) -> nn.Module:
@@ -21,8 +22,11 @@ def build_network(config: RunConfig) -> nn.Module:
 
 def check_network(config: RunConfig) -> None:
     """Raise UserError unless the run's network can be built; takes no memory and fetches nothing."""
-    with torch.device("meta"):
-        build_network(override(config, {"student.pretrained": False}))
+    reads = (config.student, config.bins, config.data)
+    if reads not in _buildable:
+        with torch.device("meta"):
+            build_network(override(config, {"student.pretrained": False}))
+        _buildable.add(reads)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
     }
 
 
+@cache  # a process goes on with the code that it has imported, whatever happens to the files
 def code_state() -> dict[str, str]:
     """The commit, and a hash of the uncommitted difference ("" when clean); both "" outside a git checkout."""
     commit = _git("rev-parse", "HEAD")
@@ -44,6 +46,7 @@ def _git(*words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@cache
 def _version(name: str) -> str:
     try:
         return version(name)

@@ -1,12 +1,12 @@
 import json
 import shlex
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
-from ablations.ablate import prepare
+from ablations.estimate import ALIKE, SCALED, UNKNOWN, Estimate
 from ablations.plan import make_plan, study_record
+from ablations.prepared import prepare
 from ablations.variants import expand
 from tiekd.run import carry_out
 from tiekd.runtime import LocalRuntime
@@ -37,7 +37,8 @@ def computed(plan):
 def finish(store, plan, *states, seconds=0.0):
     """Give the first cells of a plan these states."""
     for c, state in zip(plan.cells, states, strict=False):
-        store.run(c.run_id).write_status(Status(state, cause="why" if state == "failed" else "", device_seconds=seconds))
+        cause, epoch = "why" if state == "failed" else "", c.cell.config.optim.epochs if state == "done" else 0
+        store.run(c.run_id).write_status(Status(state, cause, epoch, device_seconds=seconds))
 
 
 def test_an_empty_store_misses_every_cell(four, store, tmp_path):
@@ -104,22 +105,38 @@ def test_a_baseline_waits_for_maps_only_where_it_is_trained_on_them(study, store
 
 
 def test_the_estimate_is_what_runs_alike_took(four, store):
-    assert make_plan(four, store).estimated_seconds() is None
+    assert make_plan(four, store).estimate().rests_on == {UNKNOWN: 4}
     finish(store, make_plan(four, store), "done", seconds=50.0)
-    assert make_plan(four, store).estimated_seconds() == 150.0
+    assert make_plan(four, store).estimate() == Estimate(150.0, {ALIKE: 3})
 
 
-def test_there_is_no_estimate_while_one_kind_of_run_is_new(study, store):
+def test_longer_runs_cost_more_by_their_epochs(study, store):
     cells = expand(study(factors={"optim.epochs": [2, 3]}, seeds=[0, 1]))
     finish(store, make_plan(cells, store), "done", seconds=50.0)
-    assert make_plan(cells, store).estimated_seconds() is None
-    finish(store, replace(make_plan(cells, store), cells=make_plan(cells, store).cells[2:]), "done", seconds=75.0)
-    assert make_plan(cells, store).estimated_seconds() == 125.0
+    assert make_plan(cells, store).estimate() == Estimate(50.0 + 2 * 75.0, {ALIKE: 3})
+
+
+def test_an_unfinished_run_tells_the_pace_and_needs_only_its_last_epochs(study, store):
+    cells = expand(study(factors={"optim.epochs": [10]}, seeds=[0, 1]))
+    store.run(make_plan(cells, store).cells[0].run_id).write_status(Status("running", epoch=4, device_seconds=40.0))
+    assert make_plan(cells, store).estimate() == Estimate(60.0 + 100.0, {ALIKE: 2})
+
+
+def test_runs_on_other_data_are_scaled_by_its_frames_and_other_networks_stay_unknown(study, store, tiny):
+    base = tiny | {"loss": {"name": "si", "target": "ground_truth"}}  # there are maps of the base's frames alone
+    levels = {"all": {}, "half": {"data.train_frames": 4}, "other": {"student.decoder_channels": [32, 16, 8, 8]}}
+    cells = expand(study(base=base, factors={"source": levels}))
+    finish(store, make_plan(cells, store), "done", seconds=200.0)
+    plan = make_plan(cells, store)
+    assert plan.estimate() == Estimate(100.0, {SCALED: 1, UNKNOWN: 1})
+    assert plan.to_dict()["estimated_device_seconds"] is None
+    told = plan.estimate().tell(slots=2)
+    assert told == f"0.03 device-hours, 0.01 hours on 2 at a time (1 from {SCALED}; 1 more of unknown cost)"
 
 
 def test_nothing_to_compute_costs_nothing(four, store):
     finish(store, make_plan(four, store), *["done"] * 4)
-    assert make_plan(four, store).estimated_seconds() == 0
+    assert make_plan(four, store).estimate() == Estimate(0.0, {})
 
 
 def test_the_record_of_a_study_tells_each_cell(study, four, store):
@@ -135,7 +152,7 @@ def test_a_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, t
     outcome = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     found = json.loads(outcome.out)
-    assert set(found) == {"cells", "to_compute", "missing_inputs", "estimated_device_seconds"}
+    assert set(found) == {"cells", "to_compute", "missing_inputs", "estimated_device_seconds", "estimate"}
     there, nowhere = found["cells"]
     assert {"run_id", "state", "config"} <= set(there)
     assert found["to_compute"] == [there["run_id"]]

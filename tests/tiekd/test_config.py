@@ -339,6 +339,7 @@ NOT_READ = {
     "execution.cpus_per_worker": 3,
     "execution.gpus_per_worker": 1.0,
     "execution.data_workers": 4,
+    "execution.cache_gb": 0.5,
     "execution.store": "s3://bucket/store",
 }
 

@@ -2,13 +2,16 @@
 
 frames.py      Frame, FrameSource: what every data set gives
 lists.py       data sets described by a split list  ->  kitti.py  nyu.py
-synthetic.py   rendered data sets                   ->  scenes.py  textures.py  raycast.py
+synthetic.py   rendered data sets                   ->  rendered.py  streets.py  rooms.py  textures.py  raycast.py
 transforms.py  augmentation of image, ground truth and teacher map together
 dataset.py     DepthDataset and its samplers, for PyTorch
+memory.py      decoded frames that stay for the next epochs and runs
 check.py       the dataset doctor
 """
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
 
 from tiekd import presets
 from tiekd.config import DataConfig, RunConfig
@@ -17,16 +20,19 @@ from tiekd.data.kitti import kitti_frames
 from tiekd.data.nyu import nyu_frames
 from tiekd.data.synthetic import synthetic_frames
 from tiekd.errors import UserError
-from tiekd.teachers.maps import TeacherMaps
+from tiekd.images import Size
+from tiekd.teachers.maps import TeacherMaps, open_maps
 
 __all__ = [
     "DATASETS",
     "Frame",
     "FrameSource",
+    "Inputs",
     "Split",
     "check_inputs",
     "input_digests",
     "open_frames",
+    "open_inputs",
 ]
 
 DATASETS: dict[str, Callable[[DataConfig, Split], FrameSource]] = {
@@ -38,24 +44,47 @@ DATASETS: dict[str, Callable[[DataConfig, Split], FrameSource]] = {
 assert DATASETS.keys() == presets.DATASETS.keys()
 
 
+class Inputs(NamedTuple):
+    """What a run reads."""
+
+    train: FrameSource
+    test: FrameSource
+    maps: TeacherMaps | None  # of the training frames; None where the student is not trained on them
+
+
 def open_frames(config: DataConfig, split: Split) -> FrameSource:
-    """The frames of one split; a mistake in the list or its place is a `UserError`."""
+    """The frames of one split, in one process the same object as long as its list is unchanged.
+
+    A mistake in the list or its place is a `UserError`.
+    """
     return DATASETS[config.dataset](config, split)
 
 
+def open_inputs(config: RunConfig) -> Inputs:
+    """The run's frames and maps as they are on disk."""
+    maps = open_maps(config.teacher.maps) if config.reads_teacher else None
+    return Inputs(open_frames(config.data, "train"), open_frames(config.data, "test"), maps)
+
+
 def check_inputs(config: RunConfig) -> None:
-    """Raise a `UserError` unless all that a run will read is there and, as far as a spread of headers tells, can be read."""
-    train, test = open_frames(config.data, "train"), open_frames(config.data, "test")
+    """Raise a `UserError` unless all that a run will read is there and, as far as a spread of headers tells, can be read.
+
+    A process looks at inputs that it found in order once, and again when a list or a manifest has changed.
+    """
+    _check(*open_inputs(config), config.data.train_crop)
+
+
+@lru_cache(maxsize=64)
+def _check(train: FrameSource, test: FrameSource, maps: TeacherMaps | None, train_crop: Size) -> None:
     for source in (train, test):
         source.check()
     if test.unlabelled == len(test):
         raise UserError(f"data.test_split: none of its {len(test)} frames has ground truth to evaluate on")
-    if not config.reads_teacher and train.unlabelled == len(train):
+    if maps is None and train.unlabelled == len(train):
         raise UserError(f"data.train_split: none of its {len(train)} frames has ground truth; loss.target needs it")
     size = train.size(0)
-    check_train_crop(config.data.train_crop, size, train.train_border, train.keys[0])
-    if config.reads_teacher:
-        maps = TeacherMaps(config.teacher.maps)
+    check_train_crop(train_crop, size, train.train_border, train.keys[0])
+    if maps is not None:
         maps.check(train.keys)
         for index in spread(len(train)):
             maps.check_size(train.keys[index], train.size(index))
@@ -63,7 +92,6 @@ def check_inputs(config: RunConfig) -> None:
 
 def input_digests(config: RunConfig) -> dict[str, str]:
     """Digests of what a run reads, for `config.fingerprint`: equal inputs, equal digests, wherever they lie."""
-    digests = {split: open_frames(config.data, split).digest() for split in ("train", "test")}
-    if config.reads_teacher:
-        digests["teacher_maps"] = TeacherMaps(config.teacher.maps).digest()
-    return digests
+    train, test, maps = open_inputs(config)
+    digests = {"train": train.digest(), "test": test.digest()}
+    return digests | ({"teacher_maps": maps.digest()} if maps is not None else {})

@@ -62,6 +62,9 @@ class FrameSource(Protocol):
     def size(self, index: int) -> Size:
         """Of the frame's view, without decoding it; what `load` would refuse in the files' headers is refused."""
 
+    def stamp(self, index: int) -> int:
+        """A number that differs once the frame's files do; never 0. A file that is not there is a `UserError`."""
+
     def digest(self) -> str:
         """64 hex digits that identify the frames, wherever they lie."""
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from tiekd.config import DataConfig
 from tiekd.data.frames import Box, Frame, Split, spread
 from tiekd.errors import UserError
-from tiekd.images import Size, missing_files, pixels, read_rgb, read_uint16, rgb_size, uint16_size
+from tiekd.files import stamp
+from tiekd.images import MissingFile, Size, missing_files, pixels, read_rgb, read_uint16, rgb_size, uint16_size
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,19 @@ class ListedFrames:
         size = rgb_size(self._image_path(row))
         return size, self._checked_view(row, size, uint16_size(self._depth_path(row), "depth map") if row.depth else size)
 
+    def stamp(self, index: int) -> int:
+        row = self._rows[index]
+        paths = [self._image_path(row), *([self._depth_path(row)] if row.depth else [])]
+        try:
+            return stamp(*paths)
+        except FileNotFoundError as error:
+            raise MissingFile(f"frame {row.key}: {error.filename}: no such file") from None
+
     def digest(self) -> str:
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         rows = "".join(f"{row.image} {row.depth}\n" for row in self._rows)
         return hashlib.sha256(rows.encode()).hexdigest()
 
@@ -184,11 +198,19 @@ class ListedFrames:
 
 
 def scan(config: DataConfig, split: Split, layout: Layout) -> tuple[ListedFrames, list[str]]:
-    """The frames of a split list's good rows, no more than the config asks for, and what is wrong with its other lines."""
+    """The frames of a split list's good rows, no more than the config asks for, and what is wrong with its other lines.
+
+    A process reads a list once, and again when the file has changed.
+    """
     path = list_path(config, split, layout)
-    rows, problems = scan_list(path, layout.example)
     limit = config.train_frames if split == "train" else config.test_frames
-    return ListedFrames(Path(config.root), str(path), rows[:limit], layout), problems
+    return _read(Path(config.root), path, limit, layout, stamp(path))
+
+
+@lru_cache(maxsize=16)
+def _read(root: Path, path: Path, limit: int | None, layout: Layout, list_stamp: int) -> tuple[ListedFrames, list[str]]:
+    rows, problems = scan_list(path, layout.example)
+    return ListedFrames(root, str(path), rows[:limit], layout), problems
 
 
 def open_list(config: DataConfig, split: Split, layout: Layout) -> ListedFrames:

@@ -1,8 +1,7 @@
-"""One frame of the embedded data sets: which it is decides all of it; a process renders each once."""
+"""One frame of the embedded data sets: which it is decides all of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 from numpy.random import Generator
@@ -42,10 +41,6 @@ class Rendering:
     depth_gt: np.ndarray  # float32 [H, W], m; as a sensor measures it, 0 where it does not
     depth_exact: np.ndarray  # float32 [H, W], m; 0 for the sky
 
-    @property
-    def n_bytes(self) -> int:
-        return self.image.nbytes + self.depth_gt.nbytes + self.depth_exact.nbytes
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -67,28 +62,3 @@ class Spec:
         rng = np.random.default_rng([*entropy, step])
         image, depth = render(scene, camera, rng)
         return Rendering(image, flavour.measure(depth, camera, rng), depth)
-
-
-class FrameCache:
-    """Rendered frames of this process, the oldest leaving when they exceed a number of bytes."""
-
-    def __init__(self, limit: int):
-        self._limit, self._held = limit, 0
-        self._frames: dict[tuple[Spec, int], Rendering] = {}
-        self._lock = Lock()
-
-    def rendered(self, spec: Spec, index: int) -> Rendering:
-        found = self._frames.get((spec, index))
-        return found or self._keep((spec, index), spec.render(index))
-
-    def _keep(self, key: tuple[Spec, int], rendering: Rendering) -> Rendering:
-        with self._lock:
-            if key not in self._frames:
-                self._frames[key] = rendering
-                self._held += rendering.n_bytes
-            while self._held > self._limit:
-                self._held -= self._frames.pop(next(iter(self._frames))).n_bytes
-        return rendering
-
-
-CACHE = FrameCache(limit=2**28)

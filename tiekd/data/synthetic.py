@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from tiekd.data.frames import Frame, Split
 from tiekd.data.kitti import KITTI
 from tiekd.data.lists import Layout
 from tiekd.data.nyu import NYU
-from tiekd.data.rendered import CACHE, FLAVOURS, FRAMES_PER_SCENE, RENDERER_VERSION, Rendering, Spec
+from tiekd.data.rendered import FLAVOURS, FRAMES_PER_SCENE, RENDERER_VERSION, Rendering, Spec
 from tiekd.errors import UserError, unknown
 from tiekd.images import Size, encode_jpeg, encode_png
 from tiekd.presets import DATASETS
 
 
 class RenderedFrames:
-    """The frames of a spec; a `FrameSource`. A process renders each of them once, unless they are too many to keep."""
+    """The frames of a spec; a `FrameSource`."""
 
     unlabelled = 0
     train_border = None
@@ -46,7 +47,7 @@ class RenderedFrames:
 
     def load(self, index: int) -> Frame:
         rendering = self.rendering(index)
-        return Frame(rendering.image.copy(), rendering.depth_gt.copy(), self.spec.frame_size, (0, 0))
+        return Frame(rendering.image, rendering.depth_gt, self.spec.frame_size, (0, 0))
 
     def frame_size(self, index: int) -> Size:
         return self.spec.frame_size
@@ -55,10 +56,13 @@ class RenderedFrames:
         return self.spec.frame_size
 
     def rendering(self, index: int) -> Rendering:
-        """The frame with its exact depth. Shared with other users: not to be written to."""
+        """The frame with its exact depth."""
         if not 0 <= index < self._n_frames:
             raise IndexError(f"frame {index} of {self._n_frames}")
-        return CACHE.rendered(self.spec, index)
+        return self.spec.render(index)
+
+    def stamp(self, index: int) -> int:
+        return 1  # a rendered frame never changes
 
     def digest(self) -> str:
         content = {"renderer": RENDERER_VERSION, "n_frames": self._n_frames, **asdict(self.spec)}
@@ -74,7 +78,12 @@ def synthetic_frames(config: DataConfig, split: Split) -> RenderedFrames:
     if n_frames is None or config.frame_size is None:
         missing = f"data.{split}_frames" if n_frames is None else "data.frame_size"
         raise UserError(f"{missing} is needed for {config.dataset}: frames are rendered, so nothing else limits them")
-    return RenderedFrames(Spec(config.dataset, split, config.frame_size, config.scene_seed), n_frames)
+    return _rendered(Spec(config.dataset, split, config.frame_size, config.scene_seed), n_frames)
+
+
+@lru_cache(maxsize=16)
+def _rendered(spec: Spec, n_frames: int) -> RenderedFrames:
+    return RenderedFrames(spec, n_frames)
 
 
 @dataclass(frozen=True)

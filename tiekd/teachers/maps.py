@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,8 +17,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiekd.errors import UserError
-from tiekd.files import write_atomically
-from tiekd.images import Size, encode_png, missing_files, pixels, read_uint16, uint16_size
+from tiekd.files import stamp, write_atomically
+from tiekd.images import MissingFile, Size, encode_png, missing_files, pixels, read_uint16, uint16_size
 
 FORMAT = 1
 LARGEST = 2**16 - 1
@@ -103,6 +104,10 @@ class TeacherMaps:
 
     def digest(self) -> str:
         """64 hex digits that identify the maps: equal for equal maps, wherever, whenever and by whatever they were made."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         content = {"depth_per_unit": self.manifest.depth_per_unit, "frames": self.manifest.frames}
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -123,6 +128,14 @@ class TeacherMaps:
         path = _map_path(self.folder, key)
         _refuse_other_size(path, uint16_size(path, "teacher map"), size)
 
+    def stamp(self, key: str) -> int:
+        """A number that differs once the map's file does; never 0."""
+        path = _map_path(self.folder, key)
+        try:
+            return stamp(path)
+        except FileNotFoundError:
+            raise MissingFile(f"teacher map {path}: no such file") from None
+
     def load(self, key: str, size: Size) -> np.ndarray:
         """The map of one frame, float32 [H, W] m, which must have `size`."""
         if key not in self.manifest.frames:
@@ -131,6 +144,17 @@ class TeacherMaps:
         value = read_uint16(path, "teacher map")
         _refuse_other_size(path, value.shape, size)
         return (value * self.manifest.depth_per_unit).astype(np.float32)
+
+
+def open_maps(folder: str | Path) -> TeacherMaps:
+    """The maps of a folder; a process reads a manifest once, and again when the file has changed."""
+    manifest = Path(folder) / "manifest.json"
+    return _opened(folder, stamp(manifest)) if manifest.is_file() else TeacherMaps(folder)
+
+
+@lru_cache(maxsize=16)
+def _opened(folder: str | Path, manifest_stamp: int) -> TeacherMaps:
+    return TeacherMaps(folder)
 
 
 def _refuse_other_size(path: Path, found: Size, expected: Size) -> None:

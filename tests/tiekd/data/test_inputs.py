@@ -114,3 +114,20 @@ def test_digests_are_of_all_that_is_read(complete, tmp_path):
 def test_inputs_are_looked_at_without_torch():
     code = "import sys, tiekd.data, tiekd.data.check, tiekd.teachers.maps; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_list_that_changes_is_read_again(complete):
+    before = open_frames(config_of(complete).data, "train")
+    assert open_frames(config_of(complete).data, "train") is before
+    complete.add(0)
+    complete.add(2)
+    complete.write("train")
+    after = open_frames(config_of(complete).data, "train")
+    assert (len(before), len(after)) == (1, 2)
+    assert after.digest() != before.digest()
+    check_inputs(config_of(complete))
+    (complete.root / "kitti_eigen_train.txt").write_text(
+        (complete.root / "kitti_eigen_train.txt").read_text().replace("0002.png", "0003.png")
+    )
+    with pytest.raises(UserError, match=r"1 of 2 images are missing"):
+        check_inputs(config_of(complete))

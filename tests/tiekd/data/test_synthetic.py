@@ -6,7 +6,7 @@ import pytest
 
 from tiekd.config import build
 from tiekd.data import check_inputs, open_frames
-from tiekd.data.rendered import FLAVOURS, FrameCache, Spec
+from tiekd.data.rendered import FLAVOURS, Spec
 from tiekd.data.synthetic import synthesize
 from tiekd.errors import UserError
 
@@ -110,18 +110,6 @@ def test_what_a_caller_does_to_a_frame_stays_with_it(section):
 def test_a_number_and_a_size_are_needed(section, setting):
     with pytest.raises(UserError, match=f"data.{setting} is needed for synthetic-outdoor"):
         open_frames(section("synthetic-outdoor", **{setting: None}), "train")
-
-
-def test_the_cache_renders_once_and_forgets_the_oldest():
-    small = Spec("synthetic-indoor", "train", (16, 16), 0)
-    bytes_each = small.render(0).n_bytes
-    cache = FrameCache(limit=2 * bytes_each)
-    first = cache.rendered(small, 0)
-    assert cache.rendered(small, 0) is first
-    second = cache.rendered(small, 1)
-    cache.rendered(small, 2)
-    assert cache.rendered(small, 1) is second
-    assert cache.rendered(small, 0) is not first
 
 
 def test_flavours_are_the_rendered_data_sets():

@@ -1,0 +1,45 @@
+"""What planning does once for many cells, and what it does without."""
+
+import subprocess
+import sys
+
+from ablations.plan import make_plan
+from ablations.prepared import prepare
+from ablations.variants import expand
+from tiekd.store import RunStore, Status
+from tiekd.teachers import maps as teacher_maps
+
+IN_A_PROCESS = """
+import sys
+from tiekd.__main__ import main
+sys.argv = ["tiekd", "ablate", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+loaded = {"torch", "timm", "ray"} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+def test_what_cells_share_is_read_once(study, tmp_path, monkeypatch):
+    read, really = [], teacher_maps._read_manifest
+    monkeypatch.setattr(teacher_maps, "_read_manifest", lambda folder: read.append(folder) or really(folder))
+    teacher_maps._opened.cache_clear()
+    cells = expand(study(factors={"optim.lr": [1e-4, 1e-3, 1e-2, 1e-1], "optim.batch_size": [2, 4]}, seeds=[0, 1, 2]))
+    plan = make_plan(cells, RunStore(tmp_path / "store"))
+    assert (len(plan.cells), len(plan.to_compute), len(read)) == (24, 24, 1)
+
+
+def test_a_study_that_is_done_is_told_without_pytorch_and_ray(study_file, tmp_path):
+    path = study_file(seeds=[0, 1])
+    prepared = prepare(path, str(tmp_path / "store"), [])
+    (tmp_path / "store").mkdir()
+    for c in prepared.plan.cells:
+        record = prepared.store.run(c.run_id)
+        record.write_json("summary.json", {"run_id": c.run_id, "metrics": {"abs_rel": 0.1, "rmse": 1.0, "delta1": 0.9}})
+        record.write_status(Status("done"))
+    command = [sys.executable, "-c", IN_A_PROCESS, str(path), "--store", str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 cells: 2 done; nothing to compute" in done.stdout
