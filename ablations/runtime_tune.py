@@ -5,14 +5,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tiekd.presets import METRICS
 from tiekd.runtime import LocalRuntime, Row
+
+Tell = Callable[[dict[str, Any]], None]  # hears of each epoch but the last
 
 
 class TuneRuntime:
     """One worker, in the trial's own process; `tell` hears of each epoch but the last."""
 
-    def __init__(self, local: LocalRuntime, run_id: str, epochs: int, tell: Callable[[dict[str, Any]], None]):
+    def __init__(self, local: LocalRuntime, run_id: str, epochs: int, tell: Tell):
         self._local, self._run_id, self._epochs, self._tell = local, run_id, epochs, tell
         self.device, self.rank, self.world_size = local.device, local.rank, local.world_size
 
@@ -36,9 +37,8 @@ class TuneRuntime:
         # A scheduler may end the trial inside this call, so the store comes first; and the last epoch is left to the run's
         # outcome, lest a trial be stopped with all its work done and nothing to show.
         if len(epochs) < self._epochs:
-            self._tell({"run_id": self._run_id, **progress(epochs[-1])})
+            spent = sum(row["seconds"] for row in epochs)
+            self._tell({"run_id": self._run_id, "device_seconds": spent, **epochs[-1]})
 
-
-def progress(row: Row) -> dict[str, Any]:
-    """What Tune's schedulers and displays see of an epoch; metrics only where it was validated."""
-    return {"epoch": row["epoch"], **{name: row[name] for name in METRICS if name in row}}
+    def lost(self, error: Exception) -> bool:
+        return self._local.lost(error)

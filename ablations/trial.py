@@ -1,29 +1,43 @@
-"""What a Tune trial does: one run, carried out in the trial's process."""
+"""What a Tune trial does: runs, each carried out in the trial's process or on several workers that it starts."""
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from ray import tune
 
-from ablations.runtime_tune import TuneRuntime
+from ablations.point import Repeats, carry_out_point
+from ablations.runtime_tune import Tell, TuneRuntime
 from tiekd.config import RunConfig, build
-from tiekd.documents import with_values
-from tiekd.errors import UserError
+from tiekd.errors import StoreError, SupersededError, UserError
 from tiekd.run import carry_out, one_line, run_id_of
 from tiekd.runtime import LocalRuntime
 from tiekd.store import RunRecord, RunStore, Status
 
-Tell = Callable[[dict[str, Any]], None]  # hears of each epoch but the last
-
 
 def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
     """A study's cell: `params["run_id"]` names one of the config documents."""
-    tune.report(carry_out_run(configs[params["run_id"]], tune.report))
+    with _store_errors_told():
+        tune.report(carry_out_run(configs[params["run_id"]], tune.report))
 
 
-def compute_point(params: dict[str, Any], base: dict[str, Any]) -> None:
-    """A search's trial: `params` holds overrides of `base` by dotted path under "point"."""
-    tune.report(carry_out_run(with_values(base, params["point"]), tune.report))
+def compute_point(params: dict[str, Any], repeats: Repeats) -> None:
+    """A search's trial: the runs of the point that `params` holds under "point", unless "begin_by" (s since 1970) is over."""
+    if time.time() > params["begin_by"]:  # Tune asks for a trial while its slot is still taken
+        tune.report({"state": "waiting", "cause": "the hours are over", "epoch": 0})
+        return
+    with _store_errors_told():
+        tune.report(carry_out_point(params["point"], repeats, carry_out_run, tune.report))
+
+
+@contextlib.contextmanager
+def _store_errors_told() -> Iterator[None]:
+    """A store that fails is no failure of the trial, which would be tried again: it ends the launch."""
+    try:
+        yield
+    except StoreError as error:
+        tune.report({"store_error": str(error)})
 
 
 def carry_out_run(document: dict[str, Any], tell: Tell) -> dict[str, Any]:
@@ -33,11 +47,21 @@ def carry_out_run(document: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """
     try:
         config = build(document)
-        store = RunStore(config.execution.store)
-        status = carry_out(config, store, lambda record: _runtime(config, record, tell))
+        store = RunStore(config.execution.store, begun=True)
+        status = _carry_out(config, store, tell)
         return outcome(store, run_id_of(config), status)
+    except SupersededError as error:  # another launch has begun the run
+        return {"run_id": run_id_of(config), "state": "running", "cause": str(error), "epoch": 0}
     except UserError as error:  # a point of a search that contradicts itself, or an input that went missing
         return {"run_id": "", "state": "failed", "cause": one_line(error), "epoch": 0}
+
+
+def _carry_out(config: RunConfig, store: RunStore, tell: Tell) -> Status:
+    if config.execution.workers > 1:
+        from ablations.runtime_train import carry_out_on_workers  # Ray Train takes seconds to import
+
+        return carry_out_on_workers(config, store, tell)
+    return carry_out(config, store, lambda record: _runtime(config, record, tell))
 
 
 def _runtime(config: RunConfig, record: RunRecord, tell: Tell) -> TuneRuntime:
@@ -48,4 +72,5 @@ def outcome(store: RunStore, run_id: str, status: Status) -> dict[str, Any]:
     """A trial's last result: the run's state and, if it is done, its metrics."""
     summary = store.run(run_id).read_json("summary.json") if status.state == "done" else None
     metrics = summary["metrics"] if summary else {}
-    return {"run_id": run_id, "state": status.state, "cause": status.cause, "epoch": status.epochs, **metrics}
+    ended = {"state": status.state, "cause": status.cause, "epoch": status.epoch, "device_seconds": status.device_seconds}
+    return {"run_id": run_id, **ended, **metrics}

@@ -1,8 +1,10 @@
 """One run from its config to its place in the store, whatever happens on the way."""
 
+import os
 import socket
 import time
 import traceback
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,23 +13,14 @@ import pandas as pd
 from tiekd.checkpoint import pack_student
 from tiekd.config import RunConfig
 from tiekd.data import check_inputs, input_digests
-from tiekd.distill import describe, distill
-from tiekd.errors import DivergedError
+from tiekd.distill import Distilled, describe, distill
+from tiekd.errors import DivergedError, StoreError, SupersededError
 from tiekd.evaluate import check_protocol
+from tiekd.identity import run_id_of
 from tiekd.networks import check_network
 from tiekd.provenance import provenance
 from tiekd.runtime import Runtime
 from tiekd.store import FINISHED, RunRecord, RunStore, State, Status
-
-METHOD_VERSION = "2"  # raised by hand when the same config would give other numbers
-
-
-def run_id_of(config: RunConfig) -> str:
-    """The run's identity: what is computed, the digests of what it reads, and the method's version.
-
-    Raises UserError when an input is missing.
-    """
-    return config.fingerprint({**input_digests(config), "method_version": METHOD_VERSION})
 
 
 def check_ready(config: RunConfig) -> None:
@@ -54,30 +47,58 @@ def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRec
 
 
 def begin(config: RunConfig, record: RunRecord) -> None:
-    """Record a run as running, for the processes that will `work` on it."""
+    """Record a run as running, for the processes that will `work` on it.
+
+    Who works on it from an earlier beginning, in a launch that was thought dead or beside this one, stops at its epoch's end.
+    """
     now = time.time()
+    record.attempt = uuid.uuid4().hex
     record.write_config(config)
-    running = replace(record.status(), state="running", cause="", epochs=config.optim.epochs, host=socket.gethostname())
+    place = {"host": socket.gethostname(), "pid": os.getpid(), "attempt": record.attempt}
+    running = replace(record.status(), state="running", cause="", epochs=config.optim.epochs, **place)
     record.write_status(replace(running, started=now, updated=now))
     record.delete_file("error.txt")  # of an earlier attempt
 
 
 def work(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:
-    """Compute a run that has begun, as one of the processes that do; the first of them writes the outcome."""
+    """Compute a run that has begun, as one of the processes that do. Returns its end as this process sees it.
+
+    The first rank records the outcome; a failure is recorded by whichever rank meets one first. An error that tells of a lost
+    process is raised and the run left as running: it goes on from its checkpoint once its processes are started again. So is
+    SupersededError: the run goes on in another process; and StoreError: that the store fails is no failure of the run.
+    """
+    record.attempt = record.attempt or record.status().attempt
     try:
         state, cause = _compute(config, record, runtime)
-    except DivergedError as error:
+    except DivergedError as error:  # on every rank, for the losses are of all ranks
         state, cause = "diverged", str(error)
     except Exception as error:
-        record.write_file("error.txt", traceback.format_exc().encode())
-        state, cause = "failed", one_line(error)
-    ended = replace(record.status(), state=state, cause=cause, updated=time.time())
-    record.write_status(ended)
+        if isinstance(error, SupersededError | StoreError) or runtime.lost(error):
+            raise
+        return _fail(record, error)
+    ended = replace(record.own_status(), state=state, cause=cause, updated=time.time())
+    if runtime.rank == 0:
+        record.write_status(ended)
     return ended
 
 
+def _fail(record: RunRecord, error: Exception) -> Status:
+    """Record a failure, unless another rank did so before: that one's is the cause."""
+    status = record.own_status()
+    if status.state == "running":
+        record.write_file("error.txt", "".join(traceback.format_exception(error)).encode())
+        status = replace(status, state="failed", cause=one_line(error), updated=time.time())
+        record.write_status(status)
+    return status
+
+
 def _compute(config: RunConfig, record: RunRecord, runtime: Runtime) -> tuple[State, str]:
-    """Train, evaluate and store the outcome; the run's state and its cause."""
+    """Train and evaluate; the first rank stores the outcome. Returns the run's state and its cause."""
+    result = _compute_and_keep(config, record, runtime) if runtime.rank == 0 else distill(config, runtime)
+    return ("constant", "every prediction is one depth all over") if result.constant else ("done", "")
+
+
+def _compute_and_keep(config: RunConfig, record: RunRecord, runtime: Runtime) -> Distilled:
     origin = provenance(runtime.device) | {"inputs": input_digests(config)}
     record.write_json("provenance.json", origin)
     result = distill(config, runtime)
@@ -86,7 +107,7 @@ def _compute(config: RunConfig, record: RunRecord, runtime: Runtime) -> tuple[St
     record.write_json("summary.json", {"run_id": record.run_id, **describe(config, result)})
     spent = record.status().device_seconds
     record.write_json("provenance.json", origin | {"device_seconds": spent, "wall_seconds": spent / runtime.world_size})
-    return ("constant", "every prediction is one depth all over") if result.constant else ("done", "")
+    return result
 
 
 def one_line(error: BaseException) -> str:

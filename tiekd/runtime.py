@@ -49,6 +49,10 @@ class Runtime(Protocol):
         """An epoch is over: keep the rows of all epochs so far and the state to go on from."""
         ...
 
+    def lost(self, error: Exception) -> bool:
+        """Whether an error tells that another process went away, so that the work may go on once there is a new one."""
+        ...
+
 
 class LocalRuntime:
     """This process alone, keeping its checkpoint in the run store."""
@@ -71,21 +75,39 @@ class LocalRuntime:
         return rows
 
     def resume(self) -> dict[str, Any] | None:
-        content = self._record.read_file(CHECKPOINT)
-        return None if content is None else unpack_state(content)
+        return kept_state(self._record)
 
     def step(self, step: int, steps: int) -> None:
         if self._display:
             self._display(step=step, steps=steps)
 
     def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
-        self._record.write_table("epochs.parquet", pd.DataFrame(epochs))
-        self._record.write_file(CHECKPOINT, pack_state(state))
-        spent = sum(row["seconds"] for row in epochs) * self.world_size
-        status = replace(self._record.status(), epoch=len(epochs), device_seconds=spent, updated=time.time())
-        self._record.write_status(status)
+        keep_epoch(self._record, epochs, state, self.world_size)
         if self._display:
             self._display(epoch=epochs[-1])
+
+    def lost(self, error: Exception) -> bool:
+        return False
+
+
+def kept_state(record: RunRecord) -> dict[str, Any] | None:
+    """The state that the run store holds of a run; None at its beginning."""
+    content = record.read_file(CHECKPOINT)
+    return None if content is None else unpack_state(content)
+
+
+def keep_epoch(record: RunRecord, epochs: list[Row], state: dict[str, Any], workers: int) -> None:
+    """Write an epoch's end to the run store: the rows of all epochs, the state, and how far the run is.
+
+    Raises SupersededError, and writes nothing, when another process has begun the run since.
+    """
+    record.own_status()
+    record.write_table("epochs.parquet", pd.DataFrame(epochs))
+    record.write_file(CHECKPOINT, pack_state(state))
+    status = record.own_status()
+    # Earlier epochs may have had another number of workers.
+    spent = status.device_seconds + sum(row["seconds"] for row in epochs[status.epoch :]) * workers
+    record.write_status(replace(status, epoch=len(epochs), device_seconds=spent, updated=time.time()))
 
 
 def choose_device(name: str) -> torch.device:

@@ -9,8 +9,8 @@ from tiekd.checkpoint import load_student
 from tiekd.config import RunConfig
 from tiekd.errors import UserError
 from tiekd.metrics import METRICS, mean_metrics
-from tiekd.run import carry_out, one_line, run_id_of
-from tiekd.runtime import LocalRuntime
+from tiekd.run import begin, carry_out, one_line, run_id_of, work
+from tiekd.runtime import CHECKPOINT, LocalRuntime
 from tiekd.store import RunStore
 
 
@@ -179,6 +179,58 @@ def test_a_failed_run_that_is_carried_out_again_still_tells_how_far_it_came(tiny
     carried_out(config, Looks)
     assert (seen[0].state, seen[0].cause, seen[0].epoch) == ("running", "", 1)
     assert seen[0].device_seconds == failed.device_seconds
+
+
+# -- one of several processes --------------------------------------------------------------------------------------------
+
+
+class Second(LocalRuntime):
+    """The second of two ranks; it sums and gathers nothing but its own."""
+
+    rank, world_size = 1, 2
+
+
+def test_a_rank_beyond_the_first_leaves_the_outcome_to_the_first(tiny):
+    config = tiny()
+    record = RunStore(config.execution.store).run(run_id_of(config))
+    begin(config, record)
+    before = files(config.execution.store)
+    assert work(config, record, Second(config.execution, record)).state == "done"
+    assert record.status().state == "running"
+    assert set(files(config.execution.store)) - set(before) == {f"{record.folder}/{n}" for n in ("epochs.parquet", CHECKPOINT)}
+
+
+def test_the_first_failure_of_several_is_the_cause(tiny):
+    class BreaksAsSecond(Breaks):
+        rank, world_size = 1, 2
+
+    config = tiny()
+    record = RunStore(config.execution.store).run(run_id_of(config))
+    begin(config, record)
+    assert work(config, record, BreaksAsSecond(config.execution, record)).state == "failed"
+    first = record.status()
+    assert first.cause == "RuntimeError: the disk is on fire"
+    error = record.read_file("error.txt")
+
+    class Follows(LocalRuntime):
+        def wrap(self, student):
+            raise OSError("connection closed")
+
+    assert work(config, record, Follows(config.execution, record)) == first
+    assert (record.status(), record.read_file("error.txt")) == (first, error)
+
+
+def test_a_run_that_lost_a_process_is_still_running(tiny, carried_out):
+    class Lonely(Breaks):
+        def lost(self, error):
+            return str(error).startswith("the disk")
+
+    config = tiny()
+    with pytest.raises(RuntimeError, match="on fire"):
+        carried_out(config, Lonely)
+    record = RunStore(config.execution.store).run(run_id_of(config))
+    assert (record.status().state, record.status().epoch) == ("running", 1)
+    assert record.read_file("error.txt") is None
 
 
 # -- the user's mistakes --------------------------------------------------------------------------------------------------

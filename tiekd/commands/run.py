@@ -29,7 +29,10 @@ def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
     settings = load_config(config, changes)
     if settings.execution.workers > 1:
-        raise UserError(f"execution.workers: `tiekd run` is one process, got {settings.execution.workers}; valid: 1")
+        raise UserError(
+            f"execution.workers: `tiekd run` is one process, got {settings.execution.workers}; valid: 1, or a study of this "
+            "config for `tiekd ablate`, which starts workers"
+        )
     run_store = RunStore(settings.execution.store)
     run_store.check_writable()
     with RunDisplay(quiet=as_json) as display:
@@ -45,7 +48,7 @@ def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="a config file, a run's folder, or a run id", show_default=False)],
+    a: Annotated[str, typer.Argument(metavar="A", help="a config file, a run's folder, URI or id", show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="the other", show_default=False)],
     store: Annotated[str, typer.Option("--store", help="where run ids are looked up")] = "store",
     as_json: JsonOption = False,
@@ -67,14 +70,14 @@ def diff(
 
 def _config_of(name: str, store: str):
     from tiekd.config import load_config
-    from tiekd.store import RunStore
+    from tiekd.store import RunStore, run_at
 
     path = Path(name)
     if path.is_dir():
         path = path / "config.yaml"
     if path.suffix in (".yaml", ".yml"):
         return load_config(path)
-    config = RunStore(store).run(name).config()
+    config = (run_at(name) or RunStore(store).run(name)).config()
     if config is None:
         raise UserError(f"{name!r} is neither a config file, nor a run's folder, nor a run of store {store}")
     return config

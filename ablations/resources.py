@@ -1,0 +1,63 @@
+"""What a trial reserves on the cluster: a bundle for each of its workers."""
+
+import math
+
+import ray
+from ray import tune
+
+from tiekd.config import ExecutionConfig
+from tiekd.errors import UserError
+
+
+def worker_resources(execution: ExecutionConfig) -> dict[str, float]:
+    """What one worker reserves."""
+    resources = {"CPU": execution.cpus_per_worker, "GPU": execution.gpus_per_worker}
+    return {name: amount for name, amount in resources.items() if amount}
+
+
+def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
+    """What a trial reserves, all or nothing. Its own process is its one worker, or waits for several and costs nothing."""
+    waiting: list[dict[str, float]] = [{}] if execution.workers > 1 else []
+    return tune.PlacementGroupFactory(waiting + [worker_resources(execution)] * execution.workers)
+
+
+def check_devices(execution: ExecutionConfig) -> None:
+    """Raise UserError where several workers would not find their devices: they see the GPUs that they reserve and no others."""
+    asked = f"execution.device {execution.device!r} with execution.gpus_per_worker {execution.gpus_per_worker:g}"
+    if execution.workers > 1 and execution.device == ("cpu" if execution.gpus_per_worker else "cuda"):
+        raise UserError(f"{asked}: {execution.workers} workers compute on the GPUs that they reserve; valid: device auto")
+
+
+def check_room(execution: ExecutionConfig) -> None:
+    """Raise UserError unless the cluster, once idle, has room for a trial."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = worker_resources(execution)
+    for name, amount in wanted.items():
+        largest = max(node.get(name, 0) for node in nodes)
+        if amount > largest:
+            raise UserError(
+                f"execution.{name.lower()}s_per_worker: a trial asks for {amount:g} {name}s, "
+                f"the cluster has {largest:g} on its largest node"
+            )
+    if (room := _room(execution)) < execution.workers:
+        each = " and ".join(f"{amount:g} {name}s" for name, amount in wanted.items())
+        raise UserError(
+            f"execution.workers: a trial asks for {execution.workers} workers of {each}, the cluster has room for {room}"
+        )
+
+
+def slots(execution: ExecutionConfig) -> int:
+    """Trials that the cluster, once idle, has room for at the same time."""
+    return _room(execution) // execution.workers
+
+
+def _room(execution: ExecutionConfig) -> int:
+    """The same of workers."""
+    wanted = worker_resources(execution)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(min(_times(amount, node.get(name, 0)) for name, amount in wanted.items()) for node in nodes)
+
+
+def _times(amount: float, resource: float) -> int:
+    """How often an amount can be taken; tenths add up, whatever floats make of them."""
+    return math.floor(resource / amount + 1e-6)

@@ -1,0 +1,112 @@
+"""Two processes on one run: the later goes on with it, the earlier stops at its epoch's end, and nothing is written twice."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tiekd.errors import SupersededError
+from tiekd.run import begin, carry_out, run_id_of, work
+from tiekd.runtime import LocalRuntime
+from tiekd.store import RunStore, Status
+
+EPOCHS = 6
+
+
+@pytest.fixture
+def config(tiny):
+    return tiny({"optim.epochs": EPOCHS, "evaluation.every": EPOCHS})
+
+
+@pytest.fixture
+def store(config):
+    return RunStore(config.execution.store)
+
+
+def carry_out_here(config, store, display=None) -> Status:
+    return carry_out(config, store, lambda record: LocalRuntime(config.execution, record, display))
+
+
+def at_epoch(number, act):
+    """A display that does something at the end of an epoch."""
+
+    def display(epoch=None, **step):
+        if epoch is not None and epoch["epoch"] == number:
+            act()
+
+    return display
+
+
+def test_a_process_whose_run_another_has_begun_writes_nothing_more(config, store, tree):
+    run_id, folder, seen = run_id_of(config), Path(store.uri), {}
+
+    def other_begins() -> None:
+        begin(config, store.run(run_id))
+        seen.update(tree(folder))
+
+    with pytest.raises(SupersededError, match=rf"run {run_id}: taken over by process {os.getpid()} on "):
+        carry_out_here(config, store, at_epoch(3, other_begins))
+    assert tree(folder) == seen
+    assert store.run(run_id).status().epoch == 3
+
+
+def test_the_other_goes_on_from_the_last_checkpoint_to_the_same_end(config, store, tmp_path):
+    other = store.run(run_id_of(config))
+    with pytest.raises(SupersededError):
+        carry_out_here(config, store, at_epoch(3, lambda: begin(config, other)))
+    rows = other.read_table("epochs.parquet")
+    assert work(config, other, LocalRuntime(config.execution, other)).state == "done"
+    assert list(other.read_table("epochs.parquet")["seconds"][:3]) == list(rows["seconds"])
+    alone = RunStore(tmp_path / "alone")
+    carry_out_here(config, alone)
+    assert other.read_json("summary.json") == alone.run(other.run_id).read_json("summary.json")
+
+
+def test_a_failure_of_a_process_whose_run_another_has_begun_is_not_recorded(config, store):
+    run_id = run_id_of(config)
+
+    def fail() -> None:
+        begin(config, store.run(run_id))
+        raise OSError("no such teacher map")
+
+    with pytest.raises(SupersededError):
+        carry_out_here(config, store, at_epoch(2, fail))
+    record = store.run(run_id)
+    assert (record.status().state, record.status().cause) == ("running", "")
+    assert record.read_file("error.txt") is None
+
+
+def test_of_two_commands_on_one_run_the_later_goes_on(tiny, as_yaml, tmp_path, store):
+    config = tiny({"optim.epochs": 5000, "evaluation.every": 5000})
+    command = [sys.executable, "-m", "tiekd", "run", as_yaml(tmp_path / "run.yaml", config.document())]
+    record = store.run(run_id_of(config))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as earlier:
+        until_epoch(record, 2)
+        first = record.status()
+        assert (first.pid, first.alive) == (earlier.pid, True)
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as later:
+            _, told = earlier.communicate(timeout=60)
+            until_epoch(record, record.status().epoch + 2)
+            later.kill()
+    assert earlier.returncode == 1
+    assert told.splitlines()[-1] == f"tiekd: run {record.run_id}: taken over by process {later.pid} on {first.host}"
+    assert (record.status().pid, record.status().alive) == (later.pid, False)
+    epochs = list(record.read_table("epochs.parquet")["epoch"])
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+def test_whether_a_run_lives_on_another_machine_is_not_known():
+    here = Status("running", host="elsewhere", pid=os.getpid())
+    assert here.alive is None
+    assert replace(here, host="", pid=0).alive is None
+
+
+def until_epoch(record, epoch) -> None:
+    end = time.monotonic() + 60
+    while record.status().epoch < epoch:
+        assert time.monotonic() < end
+        time.sleep(0.05)
