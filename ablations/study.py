@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tiekd.config import Section
 from tiekd.documents import explain, read_document, with_values
@@ -14,21 +14,58 @@ Levels = list[str | int | float | bool | None] | dict[str, dict[str, Any]]
 Factors = dict[str, Levels]
 
 
+MEASURED = ("milliseconds", "parameters")  # objectives that a run's efficiency gives: ms per image, and the student's size
+NO_PBT = (
+    "search.scheduler: 'pbt' changes a run's settings while it trains, and here a run is its settings: none of its members "
+    "could be named, repeated or found in the store again; valid: asha, median, none"
+)
+
+
 class SearchConfig(Section):
     """How the space is searched."""
 
     space: str = Field(description="file of the search space, next to the study or in search_spaces/")
-    sampler: Literal["tpe", "random"] = "tpe"
-    scheduler: Literal["asha", "none"] = "asha"
-    trials: int = Field(20, ge=1, description="trials in all, over every launch")
-    objective: Literal[METRICS] = Field("abs_rel", description="metric of the last validation")
-    grace_epochs: int = Field(1, ge=1, description="asha: no trial is stopped before")
+    sampler: Literal["tpe", "random", "grid", "cmaes", "nsgaii"] = "tpe"
+    scheduler: Literal["asha", "median", "none"] = "asha"
+    trials: int | None = Field(None, ge=1, description="trials in all, over every launch; a grid is all its points")
+    hours: float | None = Field(None, gt=0, description="of one launch: after that it begins no new trial")
+    objectives: list[Literal[METRICS + MEASURED]] = Field(
+        ["abs_rel"], min_length=1, description="metrics of the last validation, milliseconds per image, number of parameters"
+    )
+    seeds: list[int] = Field([0], min_length=1, description="a trial's value is the mean over the runs with these seeds")
+    warm_start: bool = Field(False, description="finished runs of the store that lie in the space are the first trials")
+    grace_epochs: int = Field(1, ge=1, description="asha, median: no trial is stopped before")
     reduction_factor: int = Field(3, ge=2, description="asha: one trial in so many goes on at each rung")
     sampler_seed: int = Field(0, ge=0)
 
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _no_pbt(cls, name: Any) -> Any:
+        if name == "pbt":
+            raise ValueError(NO_PBT)
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SearchConfig":
+        for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"search.{name}: each once, got {values}")
+        if self.scheduler != "none" and self.objective in MEASURED:
+            raise ValueError(
+                f"search.scheduler: {self.scheduler} compares the first objective epoch by epoch, and {self.objective} is "
+                "measured at the end; put a metric first, or set scheduler to none"
+            )
+        return self
+
     @property
-    def mode(self) -> Literal["min", "max"]:
-        return "max" if self.objective.startswith("delta") else "min"
+    def objective(self) -> str:
+        """The first objective: schedulers act on it, and by it trials are called best."""
+        return self.objectives[0]
+
+    @property
+    def modes(self) -> list[Literal["min", "max"]]:
+        """Which way each objective is better."""
+        return ["max" if name.startswith("delta") else "min" for name in self.objectives]
 
 
 class Study(Section):

@@ -60,7 +60,7 @@ def trials(table: Table) -> pd.DataFrame:
     )
     metrics = [metric, *(m for m in COMPACT_METRICS if m != metric)]
     rows = [
-        {path: value_text(table.value(cell, path)) for path in table.varying}
+        {path: value_text(cell.factors.get(path)) for path in table.factor_paths}
         | {METRIC_LABELS[m]: _number(run[m]) for m in metrics}
         | {"Seed": str(run["seed"]), "State": _trial_state(run), "Run": _short(run["run_id"])}
         for cell, run in ranked
@@ -69,8 +69,9 @@ def trials(table: Table) -> pd.DataFrame:
 
 
 def objective(table: Table) -> str:
-    """The metric that a search optimised."""
-    return (table.study.document.get("search") or {}).get("objective", MAIN_METRIC)
+    """The first metric that a search optimised."""
+    objectives = (table.study.document.get("search") or {}).get("objectives", ())
+    return next((name for name in objectives if name in METRICS), MAIN_METRIC)
 
 
 def published_rows(role: str, dataset: str, tables: list[Table]) -> pd.DataFrame:

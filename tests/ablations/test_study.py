@@ -53,8 +53,18 @@ def test_the_seed_is_not_overridden(study_file):
         ({"factors": {"method": {"a": "si"}}}, r"factor method: expected .* named levels such as \{a: \{loss.sigma: 0.5\}\}"),
         ({"factors": {"seed": [0, 1]}}, r"factor seed: seed is no factor; list it under seeds"),
         ({"factors": {"device": {"gpu": {"execution.device": "cuda"}}}}, r"execution.device changes no number"),
-        ({"search": {"space": "dpm.yaml", "sampler": "tp"}}, r"search.sampler: input should be 'tpe' or 'random', got 'tp'"),
-        ({"search": {"space": "dpm.yaml", "objective": "absrel"}}, r"search.objective: input should be .*'abs_rel'"),
+        ({"search": {"space": "dpm.yaml", "sampler": "tp"}}, r"search.sampler: input should be 'tpe', .*, got 'tp'"),
+        ({"search": {"space": "dpm.yaml", "scheduler": "pbt"}}, r"search.scheduler: 'pbt' .* valid: asha, median, none"),
+        ({"search": {"space": "dpm.yaml", "objectives": ["absrel"]}}, r"search.objectives.0: input should be .*'abs_rel'"),
+        ({"search": {"space": "dpm.yaml", "objective": "abs_rel"}}, r"search.objective: no such .*did you mean objectives"),
+        ({"search": {"space": "dpm.yaml", "objectives": ["rmse", "rmse"]}}, r"search.objectives: each once, got"),
+        ({"search": {"space": "dpm.yaml", "seeds": [1, 1]}}, r"search.seeds: each once, got \[1, 1\]"),
+        ({"search": {"space": "dpm.yaml", "seeds": []}}, r"search.seeds: list should have at least 1 item"),
+        ({"search": {"space": "dpm.yaml", "hours": 0}}, r"search.hours: input should be greater than 0, got 0"),
+        (
+            {"search": {"space": "dpm.yaml", "objectives": ["milliseconds", "abs_rel"]}},
+            r"search.scheduler: asha compares the first objective epoch by epoch, and milliseconds is measured at the end",
+        ),
         ({"search": {"space": "dpm.yaml", "trial": 3}}, r"search.trial: no such setting: .*did you mean trials"),
         ({"search": {}}, r"search.space is needed"),
     ],
@@ -78,7 +88,7 @@ def test_a_level_named_twice_is_refused(study_file):
         load_study(path)
 
 
-@pytest.mark.parametrize(("objective", "mode"), [("abs_rel", "min"), ("rmse", "min"), ("delta1", "max")])
-def test_a_search_knows_which_way_its_objective_goes(study_file, objective, mode):
-    study = load_study(study_file(search={"space": "dpm.yaml", "objective": objective}))
-    assert study.search.mode == mode
+def test_a_search_knows_which_way_its_objectives_go(study_file):
+    objectives = ["rmse", "delta1", "milliseconds"]
+    study = load_study(study_file(search={"space": "dpm.yaml", "objectives": objectives}))
+    assert (study.search.objective, study.search.modes) == ("rmse", ["min", "max", "min"])

@@ -239,7 +239,7 @@ def test_notes_count_the_tests_that_holm_corrects_for(table, store):
 
 def test_trials_stand_by_objective_and_pruned_ones_last(store):
     lost = {(1, 0): Status("missing", "pruned by the scheduler after epoch 1 of 3")}
-    search = {"name": "hunt", "kind": "search", "search": {"objective": "delta1"}}
+    search = {"name": "hunt", "kind": "search", "search": {"objectives": ["delta1"]}}
     fill(store, [{"loss.temperature": t} for t in (0.5, 1.5, 2.0)], 1, search, lost)
     (table,) = tables_of(collect(store))
     frame = trials(table)
@@ -247,6 +247,14 @@ def test_trials_stand_by_objective_and_pruned_ones_last(store):
     assert list(frame.columns)[1] == "δ1"
     assert frame.iloc[2]["δ1"] == "–"
     assert frame.iloc[2]["State"].startswith("pruned")
+
+
+def test_a_trial_has_a_column_for_each_parameter_of_its_search_and_no_value_where_one_is_inactive(store):
+    search = {"name": "hunt", "kind": "search", "search": {"objectives": ["abs_rel"]}}
+    fill(store, [{"loss.name": "ssim"}, {"loss.name": "tie_kd", "loss.temperature": 0.5}], 1, search)
+    (table,) = tables_of(collect(store))
+    frame = trials(table).set_index("loss.name")
+    assert dict(frame["loss.temperature"]) == {"ssim": "–", "tie_kd": "0.5"}
 
 
 def test_the_best_of_nine_metrics_is_all_there(table):

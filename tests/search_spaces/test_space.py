@@ -2,7 +2,7 @@ import optuna
 import pytest
 
 from search_spaces.space import FOLDER, Space, load_space
-from tiekd.config import build
+from tiekd.config import build, override
 from tiekd.errors import UserError
 
 PARAMETERS = {
@@ -75,6 +75,10 @@ def space_file(tmp_path, as_yaml):
         ({"type": "float", "low": 1, "high": 2, "step": 0}, "loss.sigma: step: input should be greater than 0, got 0"),
         ({"type": "int", "low": 1.5, "high": 2}, "loss.sigma: low: input should be a valid integer"),
         ({"type": "float", "low": 1, "high": float("inf")}, "loss.sigma: high: input should be a finite number"),
+        ({"type": "float", "low": 1, "high": 2, "points": 1}, "loss.sigma: points: input should be greater than or equal to 2"),
+        ({"type": "int", "low": 1, "high": 9, "step": 2, "points": 3}, "loss.sigma: points and step both make a grid"),
+        ({"type": "float", "low": 1, "high": 2, "when": {"loss.name": []}}, "loss.sigma: when.loss.name: .* at least 1 item"),
+        ({"type": "float", "low": 1, "high": 2, "when": {"loss.name": "si"}}, "loss.sigma: when.loss.name: .* valid tuple"),
         ({"type": "categorical", "choices": []}, "loss.sigma: choices: .* should have at least 1 item"),
         ({"type": "real", "low": 1, "high": 2}, "parameters.loss.sigma: input tag 'real' .* 'float', 'int', 'categorical'"),
         ({"low": 1, "high": 2}, "parameters.loss.sigma: unable to extract tag using discriminator 'type'"),
@@ -106,28 +110,175 @@ def test_a_space_that_is_nowhere_lists_those_there_are(tmp_path):
         load_space("dmp.yaml", beside=tmp_path)
 
 
-def test_paths_must_be_settings(tiny):
-    document = build(tiny).document()
+def test_paths_must_be_settings(document):
     wanted = {"type": "float", "low": 0.1, "high": 1.0}
-    Space.model_validate({"parameters": {"loss.sigma": wanted, "optim.lr": wanted}}).check_paths(document)
+    space_of({"loss.sigma": wanted, "optim.lr": wanted}).of(document)
     for path, near in (("loss.sigm", "loss.sigma"), ("optim", "optim"), ("los.sigma", "loss.sigma")):
         with pytest.raises(UserError, match=f"no such setting: unknown '{path}'; did you mean .*{near}"):
-            Space.model_validate({"parameters": {path: wanted}}).check_paths(document)
+            space_of({path: wanted}).of(document)
+
+
+# -- conditions ----------------------------------------------------------------------------------------------------------------
+
+SHARE = {"type": "float", "low": 0.0, "high": 1.0, "points": 3}
+CHAIN = {
+    "loss.alpha": SHARE | {"when": {"bins.n_bins": [16]}},  # before its parents, as a document may have it
+    "bins.n_bins": {"type": "int", "low": 16, "high": 32, "step": 16, "when": {"loss.name": ["tie_kd", "l_dpm"]}},
+    "loss.name": {"type": "categorical", "choices": ["tie_kd", "si"]},
+}
+
+
+def space_of(parameters):
+    return Space.model_validate({"parameters": parameters})
+
+
+@pytest.fixture(scope="module")
+def document(tiny):
+    return build(tiny | {"loss": {"name": "tie_kd"}}).document()
+
+
+def test_a_parameter_is_drawn_only_where_the_whole_chain_above_it_is_active():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    kinds = {tuple(space_of(CHAIN).suggest(study.ask())) for _ in range(50)}
+    assert kinds == {("loss.name",), ("bins.n_bins", "loss.name"), ("loss.alpha", "bins.n_bins", "loss.name")}
+
+
+def test_a_grid_has_each_combination_of_active_parameters_once():
+    points = space_of(CHAIN).grid()
+    assert points == [
+        {"loss.alpha": 0.0, "bins.n_bins": 16, "loss.name": "tie_kd"},
+        {"loss.alpha": 0.5, "bins.n_bins": 16, "loss.name": "tie_kd"},
+        {"loss.alpha": 1.0, "bins.n_bins": 16, "loss.name": "tie_kd"},
+        {"bins.n_bins": 32, "loss.name": "tie_kd"},
+        {"loss.name": "si"},
+    ]
+
+
+def test_conditions_on_the_base_are_decided_by_it(document):
+    space = space_of(
+        {
+            "loss.alpha": SHARE | {"when": {"loss.name": ["tie_kd"], "bins.spacing": ["log"]}},
+            "loss.sigma": SHARE | {"when": {"loss.name": ["tie_kd"]}},
+            "loss.mse_weight": SHARE | {"when": {"loss.name": ["mse"]}},
+            "loss.si_weight": SHARE | {"when": {"loss.mse_weight": [0.5]}},
+            "bins.spacing": {"type": "categorical", "choices": ["log", "uniform"]},
+        }
+    ).of(document)
+    assert list(space.parameters) == ["loss.alpha", "loss.sigma", "bins.spacing"]
+    assert space.conditional == ["loss.alpha"]
+    assert space.categorical == ["bins.spacing"]
+
+
+def test_a_space_of_which_the_base_leaves_nothing_is_refused(document):
+    space = space_of({"loss.mse_weight": SHARE | {"when": {"loss.name": ["mse", "ssim_mse"]}}})
+    with pytest.raises(UserError, match=r"none of loss.mse_weight is active where the base config has loss.name 'tie_kd'"):
+        space.of(document)
+
+
+def test_an_unknown_parent_is_refused(document):
+    with pytest.raises(UserError, match=r"no such setting: unknown 'loss.nam'; did you mean loss.name"):
+        space_of({"loss.sigma": SHARE | {"when": {"loss.nam": ["si"]}}}).of(document)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"loss.sigma": SHARE | {"when": {"loss.sigma": [1]}}}, "in a circle: loss.sigma -> loss.sigma"),
+        (
+            {"loss.sigma": SHARE | {"when": {"loss.alpha": [1]}}, "loss.alpha": SHARE | {"when": {"loss.sigma": [1]}}},
+            "in a circle: loss.sigma -> loss.alpha -> loss.sigma",
+        ),
+        (
+            {**CHAIN, "loss.sigma": SHARE | {"when": {"loss.name": ["mse"]}}},
+            "loss.sigma: when: in this space loss.name is never 'mse'",
+        ),
+        (
+            {**CHAIN, "loss.sigma": SHARE | {"when": {"bins.n_bins": [17, 8]}}},
+            "loss.sigma: when: in this space bins.n_bins is never 17 or 8",
+        ),
+    ],
+)
+def test_conditions_that_cannot_be_are_refused_in_one_line(space_file, parameters, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_space(str(space_file({"parameters": parameters})))
+    assert "\n" not in str(caught.value)
+
+
+# -- grids and points ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameter", "values"),
+    [
+        ({"type": "float", "low": 0.01, "high": 100.0, "log": True, "points": 5}, [0.01, 0.1, 1, 10, 100]),
+        ({"type": "float", "low": 0.1, "high": 0.7, "points": 3}, [0.1, 0.4, 0.7]),
+        ({"type": "float", "low": 0.1, "high": 0.7, "step": 0.2}, [0.1, 0.3, 0.5, 0.7]),
+        ({"type": "int", "low": 1, "high": 100, "log": True, "points": 3}, [1, 10, 100]),
+        ({"type": "int", "low": 1, "high": 3, "points": 9}, [1, 2, 3]),
+        ({"type": "int", "low": 1, "high": 3}, [1, 2, 3]),
+        ({"type": "categorical", "choices": ["b", "a"]}, ["b", "a"]),
+    ],
+)
+def test_the_grid_of_one_parameter(parameter, values):
+    space = space_of({"optim.lr": parameter})
+    grid = [point["optim.lr"] for point in space.grid()]
+    assert grid == pytest.approx(values) if parameter["type"] == "float" else grid == values
+    assert all(space.read(point) == point for point in space.grid())
+
+
+@pytest.mark.parametrize("kind", ["float", "int"])
+def test_a_continuous_range_has_no_grid(kind):
+    with pytest.raises(UserError, match=r"a grid needs points \(or step\) for the continuous range of optim.lr"):
+        space_of({"optim.lr": {"type": kind, "low": 1, "high": 9, "log": True}}).grid()
+
+
+@pytest.mark.parametrize(
+    ("settings", "point"),
+    [
+        ({"loss.name": "si", "bins.n_bins": 99}, {"loss.name": "si"}),
+        ({"loss.name": "tie_kd", "bins.n_bins": 32}, {"bins.n_bins": 32, "loss.name": "tie_kd"}),
+        ({"loss.name": "tie_kd", "bins.n_bins": 24}, None),
+        ({"loss.name": "tie_kd", "bins.n_bins": 16, "loss.alpha": 1.5}, None),
+        ({"loss.name": "tie_kd", "bins.n_bins": 16, "loss.alpha": None}, None),
+        ({"loss.name": "mse"}, None),
+    ],
+)
+def test_the_point_of_a_config_or_that_it_lies_outside(settings, point):
+    assert space_of(CHAIN).read(settings) == point
+
+
+def test_every_point_that_is_drawn_lies_inside(points):
+    space = Space.model_validate({"parameters": PARAMETERS})
+    assert all(space.read(point) == point for point in points)
+
+
+# -- the spaces that come with the package -------------------------------------------------------------------------------------
+
+BASES = {"res_kd.yaml": ("si", "mse", "ssim", "ssim_si", "ssim_mse"), "alpha.yaml": ("tie_kd",), "loss.yaml": ("tie_kd",)}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_space_of_the_folder_fits_the_default_config(path, tiny):
-    space = load_space(path.name)
-    space.check_paths(build(tiny).document())
-    study = optuna.create_study()
-    for _ in range(20):
-        build({**tiny, **_nested(space.suggest(study.ask()))})
+def test_the_corners_of_every_space_of_the_folder_are_valid_configs(path, tiny):
+    for loss in BASES.get(path.name, ("tie_kd", "l_dpm")):
+        base = build(tiny | {"loss": {"name": loss}})
+        space = load_space(path.name).of(base.document())
+        points = corners(space).grid()
+        assert len({override(base, point).fingerprint() for point in points}) == len(points)  # each is read by its run
+        assert space.grid()
 
 
-def _nested(point):
-    """Overrides by dotted path as a document of sections."""
-    document = {}
-    for path, value in point.items():
-        section, name = path.split(".")
-        document.setdefault(section, {})[name] = value
-    return document
+def corners(space):
+    """The same space with nothing but the ends of its ranges."""
+    parameters = space.model_dump()["parameters"]
+    for parameter in parameters.values():
+        if parameter["type"] != "categorical":
+            parameter |= {"points": 2, "step": 1 if parameter["type"] == "int" else None}
+    return space_of(parameters)
+
+
+@pytest.mark.parametrize("name", ["temperature.yaml", "sigma.yaml", "alpha.yaml", "bins.yaml"])
+def test_each_alone_is_a_part_of_all_together(name):
+    together = load_space("dpm.yaml").parameters
+    for path, parameter in load_space(name).parameters.items():
+        alone, shared = parameter.model_dump(), together[path].model_dump()
+        assert {**alone, "points": None} == {**shared, "points": None}
