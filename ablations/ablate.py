@@ -2,95 +2,66 @@
 
 import itertools
 import json
+import os
 import shlex
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ablations.plan import Plan, make_plan, study_record
-from ablations.study import Study, load_study
-from ablations.variants import Cell, expand, only
+from ablations.board import Board
+from ablations.plan import study_record
+from ablations.prepared import Prepared
+from ablations.screen import failure_lines
+from ablations.views import Telling, print_event
 from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.display import make_console
-from tiekd.documents import parse_overrides
 from tiekd.errors import UserError
 from tiekd.labels import TEACHER
-from tiekd.store import FINISHED, RunStore
+from tiekd.store import FINISHED
 
 SHOWN = ("abs_rel", "rmse", "delta1")
 LISTED = 12  # missing inputs or failures that are printed before "and N more"
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A study whose cells have been looked up in its store."""
-
-    study: Study
-    store: RunStore
-    whole: Plan  # all of the study's cells: what the store keeps of it
-    chosen: list[Cell]  # those of this launch
-
-    @property
-    def plan(self) -> Plan:
-        """The plan of this launch's cells."""
-        chosen = {id(cell) for cell in self.chosen}
-        return replace(self.whole, cells=[c for c in self.whole.cells if id(c.cell) in chosen])
-
-    @property
-    def execution(self) -> ExecutionConfig:
-        return self.chosen[0].config.execution
-
-    def planned_again(self) -> "Prepared":
-        """The same cells against what the store holds now."""
-        return replace(self, whole=make_plan([c.cell for c in self.whole.cells], self.store))
-
-
-def prepare(
-    path: Path,
-    store: str | None,
-    overrides: list[str],
-    name: str | None = None,
-    seeds: int | None = None,
-    filters: Sequence[str] = (),
-    retry_failed: bool = False,
-) -> Prepared:
-    """Read a study, expand it and plan it; writes nothing."""
-    changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
-    study = load_study(path, changes, name, seeds)
-    cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand(study)]
-    run_store = RunStore(cells[0].config.execution.store)
-    return Prepared(study, run_store, make_plan(cells, run_store, retry_failed), only(cells, filters))
-
-
-def dry_run(prepared: Prepared, as_json: bool) -> None:
-    """Print the plan."""
+def dry_run(prepared: Prepared, address: str | None, as_json: bool) -> None:
+    """Print the plan, and what it will cost on the cluster at `address` or on this machine."""
     plan = prepared.plan
+    slots = _slots(prepared.execution, address)
     if as_json:
-        print(json.dumps(plan.to_dict(), indent=2))
+        print(json.dumps(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots)}, indent=2))
         return
     table = Table("run", "state", "cell", box=None, pad_edge=False)
     for c in plan.cells:
         table.add_row(c.run_id or "-", c.status.state, escape(str(c.cell)))
     console = make_console()
     console.print(table)
-    estimate = plan.estimated_seconds()
-    hours = "unknown: no finished run of this kind yet" if estimate is None else f"{estimate / 3600:.2f} device-hours"
-    console.print(f"{_summary(prepared)}; {len(plan.to_compute)} to compute, estimate {hours}")
+    console.print(f"{_summary(prepared)}; {len(plan.to_compute)} to compute, estimate {plan.estimate().tell(slots)}")
     _tell_waiting(prepared, console)
 
 
-def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
+def _slots(execution: ExecutionConfig, address: str | None) -> int:
+    """Workers that can compute at the same time; 0 where that is not known: this machine's GPUs are not counted."""
+    if address:
+        from ablations.launch import cluster
+        from ablations.resources import slots
+
+        with cluster(address, execution):
+            return slots(execution) * execution.workers
+    each = execution.cpus_per_worker * execution.workers
+    return 0 if execution.gpus_per_worker else (os.cpu_count() or 0) // each * execution.workers
+
+
+def run_study(prepared: Prepared, address: str | None, telling: Telling) -> bool:
     """Compute what has its inputs and print where the study stands. Whether every cell ended well: one that waits did not."""
     plan = prepared.plan
     if all(c.missing for c in plan.cells):
         raise UserError(f"study {prepared.study.name}: none of {len(plan.cells)} cells can run: {plan.missing_inputs[0]}")
     prepared.store.check_writable()
-    console = make_console(stderr=as_json)
+    console = telling.console
     started = time.perf_counter()
     todo = plan.to_compute
     _tell_replaced(prepared, console)
@@ -99,13 +70,15 @@ def run_study(prepared: Prepared, address: str | None, as_json: bool) -> bool:
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
         )
         _tell_waiting(prepared, console)
-        _launch(prepared, address, console)
+        _launch(prepared, address, telling)
         prepared = prepared.planned_again()
     _record(prepared)
-    if as_json:
-        print(json.dumps(prepared.plan.to_dict() | {"computed": len(todo)}, indent=2))
+    board = prepared.board()
+    if telling.as_json:
+        failures = [failure.to_dict() for failure in board.failures]
+        print_event("summary", **prepared.plan.to_dict(), computed=len(todo), failures=failures)
     else:
-        _show_results(prepared, console)
+        _show_results(prepared, board, console)
         _tell_waiting(prepared, console)
         computed = f"computed {len(todo)}, {time.perf_counter() - started:.1f} s" if todo else "nothing to compute"
         console.print(f"{_summary(prepared)}; {computed}")
@@ -148,20 +121,26 @@ def _record(prepared: Prepared) -> None:
     prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.whole))
 
 
-def _launch(prepared: Prepared, address: str | None, console: Console) -> None:
+def _launch(prepared: Prepared, address: str | None, telling: Telling) -> None:
     """Ray is imported here: a study that is already done does not wait for it."""
     from ray import tune
 
     from ablations.launch import Sweep, cluster, run_sweep
-    from ablations.progress import StudyProgress
+    from ablations.nodes import check_nodes
+    from ablations.progress import followed
     from ablations.trial import compute_cell
 
     todo = prepared.plan.to_compute
     configs = {c.run_id: c.cell.config.document() for c in todo}
-    names = {c.run_id: str(c.cell) for c in todo}
-    epochs = max(c.cell.config.optim.epochs for c in todo)
-    progress = StudyProgress(console, len(todo), epochs, lambda point: names[point["run_id"]], SHOWN[0])
-    with cluster(address, prepared.execution):
+    board = prepared.board()
+    cells = {c.run_id: c for c in board.cells if c.run_id in configs}
+    for cell in cells.values():
+        cell.state = "waiting"
+    with (
+        cluster(address, prepared.execution),
+        followed(board, lambda params: cells[params["run_id"]], prepared.store, telling) as (progress, limit),
+    ):
+        check_nodes(prepared.store, [c.cell.config for c in todo])
         _record(prepared)
         for c in todo:
             if c.status.state == "failed":
@@ -172,27 +151,28 @@ def _launch(prepared: Prepared, address: str | None, console: Console) -> None:
             trainable=trainable,
             execution=prepared.execution,
             callback=progress,
+            stopper=limit,
             run_id=lambda params: params["run_id"],
             points=list(configs),
         )
         run_sweep(sweep, prepared.store)
 
 
-def _show_results(prepared: Prepared, console: Console) -> None:
+def _show_results(prepared: Prepared, board: Board, console: Console) -> None:
     """One line per cell: its numbers, or why it has none; what is missing is told once, below."""
+    metrics_of = {c.run_id: c.metrics for c in board.cells}
     table = Table("cell", *SHOWN, "state", box=None, pad_edge=False)
     for c in prepared.plan.cells:
-        summary = prepared.store.run(c.run_id).read_json("summary.json") if c.status.state == "done" else None
-        numbers = [f"{summary['metrics'][name]:.4f}" if summary else "" for name in SHOWN]
+        metrics = metrics_of.get(c.run_id)
+        numbers = [f"{metrics[name]:.4f}" if metrics else "" for name in SHOWN]
         told = c.missing or not c.status.cause
         state = c.status.state if told else f"[red]{c.status.state}[/]: {escape(c.status.cause)}"
         table.add_row(escape(str(c.cell)), *numbers, state)
     console.print(table)
-    failed = [c for c in prepared.plan.cells if c.status.state == "failed"]
-    if failed:
-        console.print(
-            f"{len(failed)} failed; their tracebacks: {prepared.store.uri}/runs/<run>/error.txt; --retry-failed tries again"
-        )
+    if failures := board.failures:
+        for line in failure_lines(failures):
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print("--retry-failed computes failed cells again")
 
 
 def _summary(prepared: Prepared) -> str:

@@ -1,77 +1,152 @@
-"""What a person sees while a study runs."""
+"""Follows the trials of a launch: keeps a board of its cells, and lets views tell what happens."""
 
-from collections.abc import Callable
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from ray.tune import Callback
-from rich.console import Console
+from ray import tune
+from ray.tune.experiment import Trial
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ablations.board import Board, Standing, log_of
+from ablations.causes import Failure, pattern
+from ablations.deaths import cause_of, last_words
+from ablations.loggers import TRACKING, MLflow, RunLogger, TensorBoard
+from ablations.study import MEASURED
+from ablations.views import JsonLines, Lines, Screen, Telling, View
+from tiekd.presets import METRICS
+from tiekd.store import RunStore
+
+NUMBERS = (*METRICS, *MEASURED, "loss", "lr", "seconds")
+ENDED = {"failed": "failed", "pruned": "pruned"}  # events by state; others have finished
 
 
-class StudyProgress(Callback):
-    """One bar over all epochs of all trials on a terminal, and one line per finished trial everywhere."""
+class FailureLimit(tune.Stopper):
+    """Ends a sweep when `most` cells have failed of one cause, 0 being no limit, and when the store fails.
 
-    def __init__(self, console: Console, trials: int, epochs: int, names: Callable[[dict], str], objective: str):
-        self._console, self._names, self._objective = console, names, objective
-        self._trials, self._epochs = trials, epochs
-        self._reached: dict[str, int] = {}
-        self._finished = self._failed = 0
-        self._bar: Progress | None = None
+    Cells that diverge or predict one depth everywhere are results, and do not count.
+    """
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its callbacks; a live display does not travel."""
-        return {**self.__dict__, "_console": None, "_bar": None, "_names": None}
+    def __init__(self, most: int):
+        self._most = most
+        self.store_error = ""  # by which the store failed in a trial: that ends the sweep, too
+        self._failures: dict[str, Failure] = {}
 
-    def setup(self, **info: Any) -> None:
-        if not self._console.is_terminal:
-            return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-        )
-        self._bar = Progress(*columns, console=self._console, transient=True)
-        self._task = self._bar.add_task(self._headline(0), total=self._trials * self._epochs)
-        self._bar.start()
+    def count(self, cell: Standing) -> None:
+        failure = self._failures.setdefault(pattern(cell.cause), Failure(cell.state, cell.cause, cell.log))
+        failure.runs.append(cell.run_id)
+
+    @property
+    def reached(self) -> Failure | None:
+        """The cause that ended the sweep; None while none has."""
+        return next((f for f in self._failures.values() if 0 < self._most <= len(f.runs)), None)
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.store_error = self.store_error or result.get("store_error", "")
+        return "store_error" in result
+
+    def stop_all(self) -> bool:
+        return bool(self.store_error) or self.reached is not None
+
+
+class StudyProgress(tune.Callback):
+    """Hears of trials from Tune, and tells of cells."""
+
+    def __init__(
+        self,
+        board: Board,
+        views: list[View],
+        cell_of: Callable[[dict[str, Any]], Standing],
+        limit: FailureLimit,
+        store: RunStore,
+    ):
+        self._board, self._views, self._cell_of, self._limit, self._store = board, views, cell_of, limit, store
+        self._cells: dict[str, Standing] = {}
+
+    def __reduce__(self) -> tuple:
+        """Tune pickles its callbacks with a state that nobody restores; a live display does not travel."""
+        return tune.Callback, ()
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        cell = self._cell(trial)
+        cell.state, cell.heard = "running", time.time()
+        self._board.slots = max(self._board.slots, len(self._board.of("running")))
+        self._tell("started", cell, {})
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        self._reached[trial.trial_id] = result.get("epoch", 0)
-        self._refresh(trials)
+        cell = self._cells[trial.trial_id]
+        cell.run_id = result.get("run_id") or cell.run_id
+        cell.epoch = result.get("epoch", cell.epoch)
+        cell.device_seconds = result.get("device_seconds", cell.device_seconds)
+        cell.host, cell.heard = result.get("hostname", ""), time.time()
+        cell.run_ids = result.get("run_ids", cell.run_ids)
+        cell.metrics = {name: result[name] for name in (*METRICS, *MEASURED) if name in result} or cell.metrics
+        if "state" not in result:
+            self._tell("epoch", cell, result)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         result = trial.last_result or {}
-        state = result.get("state", "pruned")
-        self._finished += 1
-        self._failed += state in ("failed", "diverged", "constant")
-        value = result.get(self._objective)
-        self._line(state, trial, f"{self._objective} {value:.4f}" if value is not None else "", result.get("cause", ""))
-        self._reached[trial.trial_id] = self._epochs
-        self._refresh(trials)
+        if "store_error" in result:
+            return  # that is told once, at the end
+        self._end(self._cells[trial.trial_id], result.get("state", "pruned"), result.get("cause", ""), result)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._finished += 1
-        self._failed += 1
-        self._line("failed", trial, "", "the trial's process died")
-        self._refresh(trials)
+        self._end(self._cell(trial), "failed", cause_of(last_words(trial)), {})
 
-    def on_experiment_end(self, trials: list, **info: Any) -> None:
-        if self._bar:
-            self._bar.stop()
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        for view in self._views:
+            view.beat()
 
-    def _line(self, state: str, trial: Any, value: str, cause: str) -> None:
-        colour = {"done": "green", "pruned": "yellow"}.get(state, "red")
-        words = [f"[{colour}]{state:8}[/]", escape(self._names(trial.config)), value, escape(cause)]
-        self._console.print("  ".join(word for word in words if word), highlight=False, soft_wrap=True)
+    def _cell(self, trial: Trial) -> Standing:
+        """A trial's cell; a process may die before its trial has started."""
+        if trial.trial_id not in self._cells:
+            self._cells[trial.trial_id] = self._cell_of(trial.config)
+        return self._cells[trial.trial_id]
 
-    def _refresh(self, trials: list) -> None:
-        if self._bar:
-            running = sum(trial.status == "RUNNING" for trial in trials)
-            self._bar.update(self._task, completed=sum(self._reached.values()), description=self._headline(running))
+    def _end(self, cell: Standing, state: str, cause: str, result: dict[str, Any]) -> None:
+        cell.state, cell.cause = state, cause
+        if state == "failed":
+            cell.log = log_of(self._store.run(cell.run_id)) if cell.run_id else ""
+            self._limit.count(cell)
+        self._tell(ENDED.get(state, "finished"), cell, result)
 
-    def _headline(self, running: int) -> str:
-        failed = f", [red]{self._failed} failed[/]" if self._failed else ""
-        return f"{self._finished}/{self._trials} done, {running} running{failed}"
+    def _tell(self, event: str, cell: Standing, result: dict[str, Any]) -> None:
+        numbers = {name: value for name, value in result.items() if name in NUMBERS or name.startswith("part_")}
+        for view in self._views:
+            view.tell(event, cell, numbers)
+
+
+@contextlib.contextmanager
+def followed(
+    board: Board, cell_of: Callable[[dict[str, Any]], Standing], store: RunStore, telling: Telling
+) -> Iterator[tuple[StudyProgress, FailureLimit]]:
+    """What a sweep is given so that its trials are followed: `cell_of` finds a trial's cell by its parameters."""
+    limit = FailureLimit(telling.max_failures)
+    with contextlib.ExitStack() as stack:
+        views = list(_views(board, store, telling))
+        for view in views:
+            stack.callback(view.close)
+        yield StudyProgress(board, views, cell_of, limit, store), limit
+    if limit.reached:
+        telling.console.print(_gave_up(limit.reached), highlight=False, soft_wrap=True)
+
+
+def _views(board: Board, store: RunStore, telling: Telling) -> Iterator[View]:
+    console = telling.console
+    if store.local:
+        yield RunLogger(TensorBoard(board.title, store), store, console)
+    if TRACKING in os.environ:
+        yield RunLogger(MLflow(board.title), store, console)
+    if telling.as_json:
+        yield JsonLines(board)
+    else:
+        yield Screen(board, console) if console.is_terminal else Lines(board, console)
+
+
+def _gave_up(failure: Failure) -> str:
+    return (
+        f"[red]stopped[/]: {len(failure.runs)} cells failed of one cause: {escape(failure.cause)}; log {escape(failure.log)}; "
+        "--max-failures 0 would go on"
+    )

@@ -1,7 +1,7 @@
 """From a study to its cells: grid or one at a time, times seeds."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,13 @@ class Cell:
         return self.labels | {name: str(level) for name, level in self.factors.items()}
 
     def __str__(self) -> str:
-        levels = [f"{name}={level}" for name, level in self.factors.items()]
-        return ", ".join([*levels, f"seed={self.config.seed}"])
+        return name_of(self.factors, self.config.seed)
+
+
+def name_of(factors: Mapping[str, Any], seed: int) -> str:
+    """What a cell is called on screens and in logs."""
+    levels = [f"{name}={level:.6g}" if isinstance(level, float) else f"{name}={level}" for name, level in factors.items()]
+    return ", ".join([*levels, f"seed={seed}"])
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,16 @@ def words(request, as_yaml, in_folder) -> Callable[[dict], tuple]:
         ("data.dataset", "kiti", r"data.dataset: unknown 'kiti'; did you mean kitti"),
         ("data.train_crop", [64, 128], r"data.train_crop \(64, 128\) exceeds data.frame_size \(64, 96\)"),
         ("evaluation.protocol", "nyu-eigen", r"protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"),
-        ("execution.workers", 2, r"execution.workers: .*, got 2"),
+        ("execution.workers", 64, r"execution.workers: each needs an image of every batch, got 64 for optim.batch_size 4"),
     ],
 )
 def test_a_setting_that_cannot_be(mistake, words, tiny, path, value, message):
     assert re.search(message, mistake(*words(with_values(tiny, {path: value}))))
+
+
+def test_several_workers_are_for_studies(mistake, tiny, as_yaml, tmp_path):
+    config = as_yaml(tmp_path / "run.yaml", with_values(tiny, {"execution.workers": 2}))
+    assert "`tiekd run` is one process, got 2; valid: 1" in mistake("run", config)
 
 
 @pytest.mark.parametrize(
@@ -193,11 +198,39 @@ def test_a_study_that_cannot_be(mistake, tiny, as_yaml, in_folder, settings, opt
     ("search", "options", "message"),
     [
         (None, [], r"study \S+: has no search: block; `tiekd ablate` runs its cells"),
-        ({"space": "dpm.yaml", "sampler": "tpee"}, [], r"search.sampler: input should be 'tpe' or 'random', got 'tpee'"),
+        ({"space": "dpm.yaml", "sampler": "tpee"}, [], r"search.sampler: input should be 'tpe', .*, got 'tpee'"),
         ({"space": "dmp.yaml"}, [], r"search space 'dmp.yaml': no such file; of search_spaces/: .*dpm.yaml"),
         ({"space": "mine.yaml"}, [], r"no such setting: unknown 'loss.sgima'; did you mean .*loss.sigma"),
+        ({"space": "dpm.yaml"}, [], r"search: tpe goes on for ever without trials or hours; give one of them"),
         ({"space": "dpm.yaml"}, ["--trials", 0], r"--trials: must be at least 1, got 0"),
-        ({"space": "dpm.yaml"}, ["--set", "teacher.maps=nowhere"], r"teacher maps \S*nowhere: no such folder"),
+        ({"space": "dpm.yaml"}, ["--hours", 0], r"--hours: must be above 0, got 0"),
+        (
+            {"space": "bins.yaml", "sampler": "cmaes", "trials": 9},
+            [],
+            r"search.sampler: cmaes .*, and bins.spacing is categorical",
+        ),
+        ({"space": "alpha.yaml", "trials": 9}, [], r"none of loss.alpha is active where the base config has loss.name 'si'"),
+        (
+            {"space": "dpm.yaml", "trials": 9},
+            ["--set", "bins.n_bins=9"],
+            r"--set bins.n_bins: the search space dpm.yaml varies",
+        ),
+        ({"space": "dpm.yaml", "trials": 9}, ["--set", "teacher.maps=nowhere"], r"teacher maps \S*nowhere: no such folder"),
+        (
+            {"space": "dpm.yaml", "trials": 9},
+            ["--storage", "optuna.db"],
+            r"--storage: not a database URL; valid: sqlite:///FILE",
+        ),
+        (
+            {"space": "dpm.yaml", "trials": 9},
+            ["--storage", f"postgresql://me:not-a-secret@{SILENT}/db"],
+            rf"--storage postgresql\+psycopg://me:\*\*\*@{SILENT}/db: the database does not answer",
+        ),
+        (
+            {"space": "dpm.yaml", "trials": 9, "objectives": ["abs_rel", "milliseconds"]},
+            ["--set", "execution.workers=2"],
+            r"execution.workers: milliseconds and parameters are measured with 1, got 2",
+        ),
     ],
 )
 def test_a_search_that_cannot_be(mistake, tiny, as_yaml, in_folder, search, options, message):
@@ -209,7 +242,7 @@ def test_a_search_that_cannot_be(mistake, tiny, as_yaml, in_folder, search, opti
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("verb", ["ablate", "search"])
 def test_an_address_where_nothing_listens(tiekd, tiny, as_yaml, in_folder, verb):
-    path = as_yaml(in_folder / "study.yaml", {"name": "demo", "base": tiny, "search": {"space": "dpm.yaml"}})
+    path = as_yaml(in_folder / "study.yaml", {"name": "demo", "base": tiny, "search": {"space": "dpm.yaml", "trials": 9}})
     outcome = tiekd(verb, path, "--address", SILENT)
     assert outcome.code == 2
     assert re.fullmatch(rf"tiekd: --address {SILENT}: no Ray cluster answers there \(.*\)\n", outcome.err)
@@ -336,7 +369,7 @@ def test_diff_of_a_run_with_itself_says_so(ran, tiekd):
 def test_status_counts_runs_and_hours(ran, tiekd):
     found = json.loads(tiekd("status", ran["store"], "--json").out)
     seconds = sum(record.status().device_seconds for record in RunStore(ran["store"]).runs())
-    assert (found["runs"], found["states"], found["causes"], found["studies"]) == (2, {"done": 2}, {}, [])
+    assert (found["runs"], found["states"], found["failures"], found["studies"]) == (2, {"done": 2}, [], {})
     assert found["device_hours"] == pytest.approx(seconds / 3600)
     assert seconds > 0
     assert tiekd("status", ran["store"]).out == f"2 runs: 2 done; {seconds / 3600:.2f} device-hours\n"
@@ -349,12 +382,13 @@ def test_status_groups_failures_by_cause(tiekd, tmp_path):
         record = store.run(run_id)
         record.write_json("status.json", {"state": "failed", "cause": cause})
     out = tiekd("status", store.uri).out
-    head, columns, *rows = out.splitlines()
+    head, *rows = out.splitlines()
     assert head.startswith("3 runs: 3 failed; ")
-    assert columns.split() == ["runs", "cause", "first", "run"]
-    assert [row.split() for row in rows] == [
-        ["2", "failed:", "RuntimeError:", "[enforce", "fail]", "a"],
-        ["1", "failed:", "OSError:", "[/disk]", "is", "full", "c"],
+    assert rows == [
+        "2 failed: RuntimeError: [enforce fail]",
+        f"  for example a, log {store.uri}/runs/a/error.txt",
+        "1 failed: OSError: [/disk] is full",
+        f"  for example c, log {store.uri}/runs/c/error.txt",
     ]
 
 

@@ -1,6 +1,7 @@
 """`tiekd ablate` on a real, local Ray: a study with a cell that fails, launched again, grown and mended."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from tiekd.store import RunStore
 
@@ -88,17 +90,22 @@ def test_the_screen_tells_every_cell_and_the_failure(launched):
     lines = launched.out.splitlines()
     for source in SOURCES:
         assert sum(f"source={source}, seed=0" in line for line in lines) == 2  # when it ends, and in the table
-    assert any(line.startswith("failed ") and "teacher map" in line for line in lines)
-    assert any(line.startswith("1 failed; their tracebacks: ") and "--retry-failed" in line for line in lines)
+    log = f"store/runs/{launched.run_of('broken')}/error.txt"
+    assert any(line.startswith("failed ") and "teacher map" in line and line.endswith(log) for line in lines)
+    (grouped,) = [i for i, line in enumerate(lines) if line.startswith("1 failed: UserError: teacher map ")]
+    assert lines[grouped + 1].startswith(f"  for example {launched.run_of('broken')}, log ")
+    assert lines[grouped + 1].endswith(log)
+    assert lines[grouped + 2] == "--retry-failed computes failed cells again"
     assert lines[-1].startswith("3 cells: 2 done, 1 failed; computed 3, ")
 
 
 def test_the_status_groups_the_failure(launched, tiekd):
     found = json.loads(tiekd("status", launched.folder / "store", "--json").out)
     assert found["states"] == {"done": 2, "failed": 1}
-    ((cause, runs),) = found["causes"].items()
-    assert cause.startswith("failed: UserError: teacher map ")
-    assert runs == [launched.run_of("broken")]
+    (failure,) = found["failures"]
+    assert failure["cause"].startswith("UserError: teacher map ")
+    assert (failure["state"], failure["count"], failure["runs"]) == ("failed", 1, [launched.run_of("broken")])
+    assert "Traceback" in Path(failure["log"]).read_text()
 
 
 def test_the_same_command_computes_nothing_and_starts_no_ray(copy, files, ray_folder):
@@ -113,13 +120,35 @@ def test_the_same_command_computes_nothing_and_starts_no_ray(copy, files, ray_fo
     assert sorted((ray_folder / "ray").iterdir()) == sessions
 
 
-def test_a_grown_study_computes_its_new_cell_that_can_run_alone(copy, tiekd, tiny, as_yaml, files):
+def test_tensorboard_has_the_epochs_of_every_cell_by_name(launched):
+    folders = sorted((launched.folder / "store/studies/demo/tensorboard").iterdir())
+    runs = {source: launched.run_of(source)[:8] for source in SOURCES}
+    assert [f.name for f in folders] == sorted(f"source={source}, seed=0 {run}" for source, run in runs.items())
+    # The broken one has a folder without an epoch; the others have one size, each having two epochs.
+    sizes = {f.name.split(",")[0]: sum(e.stat().st_size for e in f.iterdir()) for f in folders}
+    assert sizes["source=broken"] < sizes["source=truth"] / 10
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own way to ask SQLAlchemy
+def test_a_grown_study_computes_its_new_cell_that_can_run_alone(copy, tiekd, tiny, as_yaml, files, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy.folder}/mlflow.db")
     runs = files(copy.folder / "store" / "runs")
     grown = SOURCES | {"mse": {"loss.name": "mse"}, "waits": {"teacher.maps": "nowhere"}}
     as_yaml(copy.folder / "study.yaml", {"name": "demo", "base": tiny, "factors": {"source": grown}})
     outcome = tiekd("ablate", "study.yaml", "--json")
     assert outcome.code == 1  # the broken one is still there, and was not asked for again
-    found = json.loads(outcome.out)
+    started, epoch, finished, found = map(json.loads, outcome.out.splitlines())
+    assert [e["event"] for e in (started, epoch, finished, found)] == ["started", "epoch", "finished", "summary"]
+    assert {e["run_id"] for e in (started, epoch, finished)} == {copy.run_of("mse")}
+    assert (epoch["epoch"], epoch["epochs"], finished["state"]) == (1, 2, "done")
+    assert {"loss", "lr", "seconds", "abs_rel"} <= set(epoch["metrics"])
+    assert (started["done"], finished["done"], finished["total"], finished["eta_seconds"]) == (2, 3, 5, 0.0)
+    summary = copy.store.run(copy.run_of("mse")).read_json("summary.json")
+    assert finished["metrics"] == summary["metrics"]
+    assert finished["device_hours"] > epoch["device_hours"] > started["device_hours"] > 0
+    assert [f["runs"] for f in found["failures"]] == [[copy.run_of("broken")]]
+    (logged,) = MlflowClient().search_runs([MlflowClient().get_experiment_by_name("demo").experiment_id])
+    assert (logged.info.run_name, logged.data.metrics["abs_rel"]) == ("source=mse, seed=0", summary["metrics"]["abs_rel"])
     assert found["computed"] == 1
     assert copy.states() == {"truth": "done", "teacher": "done", "broken": "failed", "mse": "done", "waits": "missing"}
     assert [c["missing"] for c in found["cells"] if c["run_id"] is None] == found["missing_inputs"]
@@ -167,3 +196,18 @@ def test_a_mistake_that_only_the_cluster_shows_leaves_failures_as_they_are(copy,
     assert outcome.err.startswith("tiekd: execution.cpus_per_worker: a trial asks for 4096 CPUs, the cluster has ")
     assert outcome.err.count("\n") == 1
     assert files(copy.folder / "store") == before
+
+
+def test_a_launch_ends_when_too_many_cells_fail_of_one_cause(copy, tiekd, tiny, as_yaml):
+    base = tiny | {"teacher": {"name": "broken", "maps": "broken"}, "execution": {"cpus_per_worker": os.cpu_count()}}
+    losses = ["mse", "ssim", "ssim_si", "ssim_mse"]
+    as_yaml(copy.folder / "study.yaml", {"name": "many", "base": base, "factors": {"loss.name": losses}})
+    outcome = tiekd("ablate", "study.yaml", "--max-failures", 2)
+    assert outcome.code == 1
+    states = {c["factors"]["loss.name"]: c["state"] for c in copy.store.read_study("many")["cells"]}
+    assert states == {"mse": "failed", "ssim": "failed", "ssim_si": "missing", "ssim_mse": "missing"}
+    (stopped,) = [line for line in outcome.out.splitlines() if line.startswith("stopped: ")]
+    first = copy.store.read_study("many")["cells"][0]["run_id"]
+    assert stopped.startswith("stopped: 2 cells failed of one cause: UserError: teacher map ")
+    assert f"; log {copy.store.uri}/runs/{first}/error.txt; " in stopped
+    assert outcome.out.splitlines()[-1].startswith("4 cells: 2 failed, 2 missing; computed ")

@@ -1,0 +1,66 @@
+"""A study's cells, looked up in its store: what a launch works with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ablations.board import Board, Standing, standing
+from ablations.plan import Plan, make_plan
+from ablations.study import Study, load_study
+from ablations.variants import Cell, expand, only
+from tiekd.config import ExecutionConfig
+from tiekd.documents import parse_overrides
+from tiekd.store import RunRecord, RunStore
+
+OBJECTIVE = "abs_rel"  # by which a study's best cell is told while it runs
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study whose cells have been looked up in its store."""
+
+    study: Study
+    store: RunStore
+    whole: Plan  # all of the study's cells: what the store keeps of it
+    chosen: list[Cell]  # those of this launch
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of this launch's cells."""
+        chosen = {id(cell) for cell in self.chosen}
+        return replace(self.whole, cells=[c for c in self.whole.cells if id(c.cell) in chosen])
+
+    @property
+    def execution(self) -> ExecutionConfig:
+        return self.chosen[0].config.execution
+
+    def planned_again(self) -> "Prepared":
+        """The same cells against what the store holds now."""
+        return replace(self, whole=make_plan([c.cell for c in self.whole.cells], self.store))
+
+    def board(self) -> Board:
+        """The launch's runs as the store holds them, each once."""
+        cells = {c.run_id or f"without inputs {i}": c for i, c in enumerate(self.plan.cells)}
+
+        def look(record: RunRecord) -> Standing:
+            cell = cells[record.run_id]
+            return standing(cell.to_dict(), record, cell.status)
+
+        return Board(self.study.name, self.store.read_each(look, map(self.store.run, cells)), OBJECTIVE)
+
+
+def prepare(
+    path: Path,
+    store: str | None,
+    overrides: list[str],
+    name: str | None = None,
+    seeds: int | None = None,
+    filters: Sequence[str] = (),
+    retry_failed: bool = False,
+) -> Prepared:
+    """Read a study, expand it and plan it; writes nothing."""
+    changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
+    study = load_study(path, changes, name, seeds)
+    cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand(study)]
+    run_store = RunStore(cells[0].config.execution.store)
+    return Prepared(study, run_store, make_plan(cells, run_store, retry_failed), only(cells, filters))
