@@ -1,14 +1,15 @@
 """The `tiekd` command: the method's verbs, and those that other packages add through the entry points `tiekd.commands`."""
 
+import signal
 import sys
 from importlib.metadata import entry_points
 
 import typer
 
 from tiekd.commands import convert, data, evaluate, run, teacher
-from tiekd.errors import StoreError, UserError
+from tiekd.errors import ClusterError, StoreError, SupersededError, UserError
 
-USER_MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
+USER_MISTAKE, FAILURE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
 
 def build_app() -> typer.Typer:
@@ -32,17 +33,27 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command. Exit code 0: done; 2: the user's mistake, told in one line; 1: a failure of the work itself."""
+    """Run the command. Exit code 0: done; 2: the user's mistake, told in one line; 1: a failure of the work itself; 130 or
+    143: ended by Ctrl-C or by SIGTERM, which batch systems send before they take a machine away.
+    """
+    terminated: list[int] = []
+
+    def terminate(signum: int, frame: object) -> None:
+        terminated.append(signum)
+        raise KeyboardInterrupt  # of any other exception Ray makes exit code 1
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         build_app()()
     except UserError as error:
         sys.exit(_say(error, USER_MISTAKE))
-    except StoreError as error:
+    except (StoreError, ClusterError, SupersededError) as error:
         sys.exit(_say(error, FAILURE))
-    except SystemExit as end:  # which is what Typer makes of Ctrl-C
-        if end.code == INTERRUPTED:
-            _say("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
-        raise
+    except SystemExit as end:
+        if end.code != INTERRUPTED:  # which Typer makes of KeyboardInterrupt
+            raise
+        word, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+        sys.exit(_say(f"{word}; the same command goes on from the last checkpoint", code))
 
 
 def _say(message: object, code: int) -> int:

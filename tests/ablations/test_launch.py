@@ -1,11 +1,12 @@
 """What a launch records of runs that did not end by themselves, and the clusters it refuses; starts none."""
 
-import socket
-
 import pytest
 from ray import tune
+from ray.tune.experiment import Trial
 
+from ablations.deaths import record_death
 from ablations.launch import Sweep, cluster, settle
+from ablations.progress import FailureLimit
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
 from tiekd.store import RunStore, Status
@@ -15,9 +16,33 @@ SWEEP = Sweep(
     trainable=print,
     execution=ExecutionConfig(),
     callback=tune.Callback(),
+    stopper=FailureLimit(0),
     run_id=lambda params: params["point"],
 )
-DIED = RuntimeError("a first line\n\n  The worker died: SIGKILL  \n")
+# As Ray says it.
+KILLED = """The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+\tpid: 4711
+\tip: 192.0.2.2
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker \
+unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was killed"""
+MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 9e6d0ef8) \
+was 3.37GB used / 23.54GB limit (0.143102)
+OOM kill reason: Memory usage 3614703616B exceeded threshold of 252765008B"""
+NODE = """The actor died unexpectedly before finishing this task.
+The actor died because its node has died. Node Id: c7945075
+\tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
+SOCKET = (
+    "The actor is unavailable: The actor is temporarily unavailable: RpcError: RPC error: Socket closed rpc_code: 14. The task"
+)
+EXIT = "The actor is dead. Worker exit detail: Worker exits with an exit code 3. The worker may have"
+WORDS = {
+    "killed without a word (SIGKILL: by hand, or by the system when memory ran out)": KILLED,
+    "Ray's memory monitor killed it: 3.37GB of 23.54GB were in use on 192.0.2.2": MEMORY,
+    "its node was lost: health check failed due to missing too many heartbeats": NODE,
+    "its node was lost: Socket closed": SOCKET,
+    "it ended with exit code 3": EXIT,
+}
 
 
 @pytest.fixture
@@ -28,23 +53,32 @@ def record(tmp_path):
     return record
 
 
-def end(record, error=None, **metrics):
-    """Settle a trial of the run that ended with these metrics."""
-    metrics = {"config": {"point": "0123"}, **metrics}
-    settle(tune.Result(metrics=metrics, checkpoint=None, error=error, path=""), SWEEP, record.store)
+def end(record, status=Trial.TERMINATED, **result):
+    """Settle a trial of the run that ended with this result."""
+    trial = Trial("compute", config={"point": "0123"}, stub=True)
+    trial.run_metadata.last_result = result
+    trial.status = status
+    settle(trial, SWEEP, record.store)
     return record.status()
 
 
-@pytest.mark.parametrize("reported", [{}, {"run_id": "0123", "epoch": 2}], ids=["never", "an epoch"])
-def test_a_run_whose_process_died_too_often_is_failed(record, reported):
-    status = end(record, DIED, **reported)
+@pytest.mark.parametrize(("cause", "words"), WORDS.items(), ids=["killed", "memory", "node", "socket", "exit"])
+def test_a_run_whose_process_died_too_often_is_failed(record, cause, words):
+    record_death(record, words)
+    status = record.status()
     assert (status.state, status.epoch, status.device_seconds) == ("failed", 2, 5.0)
-    assert status.cause == "the trial's process ended 3 times: The worker died: SIGKILL"
+    assert status.cause == f"its process died 3 times in epoch 3: {cause}"
+    assert record.read_file("error.txt").decode() == words
 
 
 def test_a_run_that_a_scheduler_stopped_is_missing(record):
-    status = end(record, epoch=2)
+    status = end(record, epoch=2, done=True)
     assert (status.state, status.cause) == ("missing", "pruned by the scheduler after epoch 2 of 9")
+
+
+def test_a_run_that_was_stopped_with_its_launch_is_missing(record):
+    status = end(record, epoch=2, done=False)
+    assert (status.state, status.cause) == ("missing", "stopped with its launch after epoch 2 of 9")
 
 
 def test_a_run_that_ended_by_itself_keeps_its_state(record):
@@ -55,35 +89,9 @@ def test_a_run_that_ended_by_itself_keeps_its_state(record):
 
 def test_a_run_that_was_done_before_its_process_died_stays_done(record):
     record.write_status(Status("done"))
-    assert end(record, DIED).state == "done"
+    assert end(record, Trial.ERROR).state == "done"
 
 
-@pytest.fixture(scope="module")
-def silent_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]  # taken, but nobody listens
-
-
-@pytest.mark.timeout(30)
-@pytest.mark.parametrize("prefix", ["", "ray://"])
-def test_an_address_where_nothing_listens_is_refused_at_once(silent_port, prefix):
-    address = f"{prefix}127.0.0.1:{silent_port}"
-    with (
-        pytest.raises(UserError, match=f"--address {address}: no Ray cluster answers there"),
-        cluster(address, ExecutionConfig()),
-    ):
-        pass
-
-
-def test_an_address_that_is_none_is_refused():
-    with (
-        pytest.raises(UserError, match=r"--address nowhere: no Ray cluster answers there"),
-        cluster("nowhere", ExecutionConfig()),
-    ):
-        pass
-
-
-def test_trials_of_several_workers_are_refused():
-    with pytest.raises(UserError, match="trials of one worker only"), cluster(None, ExecutionConfig(workers=2)):
+def test_workers_that_would_find_no_gpu_are_refused():
+    with pytest.raises(UserError, match="2 workers compute on"), cluster(None, ExecutionConfig(workers=2, device="cuda")):
         pass
