@@ -20,8 +20,9 @@ demo: install
 	$(BIN)/tiekd search ablations/studies/dpm.yaml --store $(DEMO)/store --set teacher.maps=$(DEMO)/maps
 	$(BIN)/tiekd report $(DEMO)/store --out $(DEMO)/report
 
+# Two files at a time, in order: tests of clusters wait more than they work.
 test: install
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

@@ -72,7 +72,13 @@ class Driver:
         """`inside` goes before the command, such as one that enters another namespace."""
         command = [*inside, sys.executable, "-m", "tiekd", *map(str, words)]
         self._process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # In the background of a shell, tests ignore Ctrl-C, and what they start would, too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def __enter__(self) -> "Driver":

@@ -60,8 +60,9 @@ def test_whatever_ends_a_study_the_same_command_goes_on(driver, command, store, 
         finished = files(tmp_path / "store/runs" / undisturbed.run_ids["short"])
         study.signal(signal.SIGINT)
         code, out = study.wait(timeout=60)
-        assert (code, last_line(out), study.processes()) == (130, f"tiekd: interrupted; {GO_ON}", [])
+        assert (code, last_line(out)) == (130, f"tiekd: interrupted; {GO_ON}")
         assert "Traceback" not in out
+        until(lambda: not study.processes())
         kept = [ended()]
 
         study = launch()
@@ -163,13 +164,14 @@ def test_a_search_goes_on_after_sigterm_and_after_kill(driver, tiny, as_yaml, st
     assert metrics_in(store)[record.run_id] == undisturbed.metrics[record.run_id]
 
 
-def test_ctrl_c_while_ray_starts_leaves_nothing(driver, command, store):
+def test_ctrl_c_while_ray_starts_leaves_nothing(driver, command, store, until):
     with driver(*command) as study:
         study.until(lambda: len(study.processes()) > 1)
         study.signal(signal.SIGINT)
         code, out = study.wait(timeout=60)
-        assert (code, last_line(out), study.processes()) == (130, f"tiekd: interrupted; {GO_ON}", [])
+        assert (code, last_line(out)) == (130, f"tiekd: interrupted; {GO_ON}")
         assert "Traceback" not in out
+        until(lambda: not study.processes(), timeout=30)  # what Ctrl-C missed would stay for a minute
     assert list(store.runs()) == []
 
 

@@ -150,7 +150,7 @@ def test_a_batch_without_a_valid_pixel_costs_and_moves_nothing(config, predictio
 
 
 @every_loss
-@pytest.mark.parametrize("setting", LossConfig.model_fields.keys() - {"name", "target"})
+@pytest.mark.parametrize("setting", sorted(LossConfig.model_fields.keys() - {"name", "target"}))
 def test_a_loss_depends_on_exactly_the_settings_that_it_declares_to_read(config, prediction, target, name, setting):
     default = config(name)
     changed = override(default, {f"loss.{setting}": CHANGED[setting]})
