@@ -70,15 +70,10 @@ class Driver:
 
     def __init__(self, *words: object, inside: Sequence[str] = ()):
         """`inside` goes before the command, such as one that enters another namespace."""
-        command = [*inside, sys.executable, "-m", "tiekd", *map(str, words)]
+        # In the background of a shell, tests ignore Ctrl-C, and what they start would, too.
+        command = ["env", "--default-signal=INT", *inside, sys.executable, "-m", "tiekd", *map(str, words)]
         self._process = subprocess.Popen(
-            command,
-            start_new_session=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            # In the background of a shell, tests ignore Ctrl-C, and what they start would, too.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def __enter__(self) -> "Driver":
