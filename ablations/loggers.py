@@ -77,7 +77,8 @@ class RunLogger:
         except Exception as error:
             self._broken = True
             name = type(self._sink).__name__
-            self._console.print(f"[red]{name} stops here[/], the study goes on: {escape(one_line(error))}", highlight=False)
+            told = f"[red]{name} stops here[/], the study goes on: {escape(one_line(error))}"
+            self._console.print(told, highlight=False, soft_wrap=True)
 
     def _follow(self, event: str, cell: Standing, numbers: Row) -> None:
         for run_id in {cell.run_id, *cell.run_ids}:

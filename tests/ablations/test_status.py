@@ -174,7 +174,8 @@ def test_it_looks_at_the_store_alone(store, midway):
 
 
 def test_watching_looks_again_until_ctrl_c(store, midway):
-    words = [sys.executable, "-m", "tiekd", "status", store.uri, "--watch", "--json"]
+    # In the background of a shell, tests ignore Ctrl-C, and what they start would, too.
+    words = ["env", "--default-signal=INT", sys.executable, "-m", "tiekd", "status", store.uri, "--watch", "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
         before = json.loads(watch.stdout.readline())
         store.run(midway["running"]).write_status(Status("done", epoch=EPOCHS, epochs=EPOCHS, device_seconds=80.0))
