@@ -33,7 +33,7 @@ def watch(address: str | None) -> Iterator[None]:
             asked.append(signum)
         handlers[signum](signum, frame)
 
-    patience = PATIENCE_S if address else 0.0  # a Ray of this launch's own never comes back
+    patience = PATIENCE_S if address else 2 * EVERY_S  # a Ray of this launch's own never comes back; one look may err
     signal.signal(signal.SIGTERM, end)
     threading.Thread(target=_look, args=(_parts(), patience, ended, lost), daemon=True).start()
     try:
