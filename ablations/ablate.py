@@ -1,11 +1,13 @@
 """A study from its file to finished cells."""
 
+import contextlib
 import itertools
 import json
 import os
 import shlex
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -13,13 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ablations.board import Board
-from ablations.plan import study_record
+from ablations.plan import mistakes, study_record
 from ablations.prepared import Prepared
 from ablations.screen import failure_lines
 from ablations.views import Telling, print_event
 from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.display import make_console
-from tiekd.errors import UserError
 from tiekd.labels import TEACHER
 from tiekd.store import FINISHED
 
@@ -29,6 +30,7 @@ LISTED = 12  # missing inputs or failures that are printed before "and N more"
 
 def dry_run(prepared: Prepared, address: str | None, as_json: bool) -> None:
     """Print the plan, and what it will cost on the cluster at `address` or on this machine."""
+    prepared = prepared.checked(mistakes)
     plan = prepared.plan
     slots = _slots(prepared.execution, address)
     if as_json:
@@ -58,8 +60,7 @@ def _slots(execution: ExecutionConfig, address: str | None) -> int:
 def run_study(prepared: Prepared, address: str | None, telling: Telling) -> bool:
     """Compute what has its inputs and print where the study stands. Whether every cell ended well: one that waits did not."""
     plan = prepared.plan
-    if all(c.missing for c in plan.cells):
-        raise UserError(f"study {prepared.study.name}: none of {len(plan.cells)} cells can run: {plan.missing_inputs[0]}")
+    prepared.check_any_can_run()
     prepared.store.check_writable()
     console = telling.console
     started = time.perf_counter()
@@ -70,8 +71,8 @@ def run_study(prepared: Prepared, address: str | None, telling: Telling) -> bool
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
         )
         _tell_waiting(prepared, console)
-        _launch(prepared, address, telling)
-        prepared = prepared.planned_again()
+        launched = _launch(prepared, address, telling)
+        todo, prepared = launched.plan.to_compute, launched.planned_again()
     _record(prepared)
     board = prepared.board()
     if telling.as_json:
@@ -121,26 +122,31 @@ def _record(prepared: Prepared) -> None:
     prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.whole))
 
 
-def _launch(prepared: Prepared, address: str | None, telling: Telling) -> None:
-    """Ray is imported here: a study that is already done does not wait for it."""
+def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepared:
+    """Compute what can begin. Returns the study less the cells that cannot.
+
+    Ray is imported here: a study that is already done does not wait for it.
+    """
     from ray import tune
 
     from ablations.launch import Sweep, cluster, run_sweep
     from ablations.nodes import check_nodes
     from ablations.progress import followed
+    from ablations.ready import mistakes_there
     from ablations.trial import compute_cell
 
-    todo = prepared.plan.to_compute
-    configs = {c.run_id: c.cell.config.document() for c in todo}
-    board = prepared.board()
-    cells = {c.run_id: c for c in board.cells if c.run_id in configs}
-    for cell in cells.values():
-        cell.state = "waiting"
-    with (
-        cluster(address, prepared.execution),
-        followed(board, lambda params: cells[params["run_id"]], prepared.store, telling) as (progress, limit),
-    ):
+    with cluster(address, prepared.execution), contextlib.ExitStack() as stack:
+        prepared = prepared.checked(partial(mistakes_there, prepared.execution))
+        prepared.check_any_can_run()
+        todo = prepared.plan.to_compute
         check_nodes(prepared.store, [c.cell.config for c in todo])
+        configs = {c.run_id: c.cell.config.document() for c in todo}
+        board = prepared.board()
+        cells = {c.run_id: c for c in board.cells if c.run_id in configs}
+        for cell in cells.values():
+            cell.state = "waiting"
+        following = followed(board, lambda params: cells[params["run_id"]], prepared.store, telling, prepared.execution)
+        progress, limit = stack.enter_context(following)
         _record(prepared)
         for c in todo:
             if c.status.state == "failed":
@@ -156,6 +162,7 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> None:
             points=list(configs),
         )
         run_sweep(sweep, prepared.store)
+    return prepared
 
 
 def _show_results(prepared: Prepared, board: Board, console: Console) -> None:

@@ -9,8 +9,7 @@ from ray._private.authentication.authentication_token_setup import ensure_token_
 from ray._raylet import GcsClient
 from ray.exceptions import AuthenticationError, RayError
 
-from tiekd.errors import UserError
-from tiekd.run import one_line
+from tiekd.errors import UserError, one_line
 
 CONNECT_S = 5.0  # until an address counts as silent
 TOKEN = "its token comes from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"

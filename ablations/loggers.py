@@ -17,9 +17,8 @@ from rich.markup import escape
 
 from ablations.board import Standing
 from tiekd.documents import flatten
-from tiekd.errors import StoreError, UserError
+from tiekd.errors import StoreError, UserError, one_line
 from tiekd.presets import METRICS
-from tiekd.run import one_line
 from tiekd.store import RunRecord, RunStore
 
 TRACKING = "MLFLOW_TRACKING_URI"
@@ -57,8 +56,11 @@ class RunLogger:
         self._broken = False
 
     def tell(self, event: str, cell: Standing, numbers: Row) -> None:
-        if cell.run_id and event != "started":
+        if cell.run_id and event not in ("started", "lost"):
             self._carefully(self._follow, event, cell, numbers)
+
+    def note(self, words: str) -> None:
+        """Not about a run."""
 
     def beat(self) -> None:
         """Sinks write when they are told."""

@@ -18,9 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ablations.resources import worker_resources
 from tiekd.config import RunConfig, build
 from tiekd.data import check_inputs
-from tiekd.errors import StoreError, UserError
+from tiekd.errors import StoreError, UserError, one_line
 from tiekd.identity import METHOD_VERSION, run_id_of
-from tiekd.run import one_line
 from tiekd.store import RunStore
 
 ANSWER_S = 120.0  # a node that imports PyTorch from a cold disk takes half of it

@@ -1,8 +1,8 @@
 """What is to be computed: a study's cells against the run store. Knows no Ray."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ablations.estimate import Estimate, estimate
@@ -14,7 +14,7 @@ from tiekd.errors import UserError
 from tiekd.identity import run_id_of
 from tiekd.store import FINISHED, RunRecord, RunStore, Status
 
-Told = dict[tuple, str]  # what a check said, by the check and the settings that it reads
+Told = dict[tuple, str]  # what a check said, by the settings that it reads
 
 
 @dataclass(frozen=True)
@@ -87,40 +87,56 @@ def make_plan(cells: list[Cell], store: RunStore, retry_failed: bool = False) ->
     run_ids = [None if _missing_input(cell.config, told) else run_id_of(cell.config) for cell in cells]
     records = [store.run(run_id) for run_id in dict.fromkeys(run_ids) if run_id]
     statuses = dict(zip((r.run_id for r in records), store.read_each(RunRecord.status, records), strict=True))
-    planned = [_planned(cell, run_id, statuses.get(run_id), told) for cell, run_id in zip(cells, run_ids, strict=True)]
+    planned = [
+        PlannedCell(cell, run_id, statuses[run_id]) if run_id else _without_run(cell, _missing_input(cell.config, told))
+        for cell, run_id in zip(cells, run_ids, strict=True)
+    ]
     return Plan(planned, retry_failed, planned)
 
 
-def _planned(cell: Cell, run_id: str | None, status: Status | None, told: Told) -> PlannedCell:
-    missing = _missing_input(cell.config, told)
-    if status and status.state not in FINISHED:
-        config = cell.config
-        missing = _mistake(_check_ready, config, (config.data, config.student, config.bins, config.evaluation.protocol), told)
-    if missing or not status:
-        return PlannedCell(cell, None, Status("missing", cause=missing), missing)
-    return PlannedCell(cell, run_id, status)
+def _without_run(cell: Cell, missing: str) -> PlannedCell:
+    return PlannedCell(cell, None, Status("missing", cause=missing), missing)
 
 
 def _missing_input(config: RunConfig, told: Told) -> str:
-    return _mistake(check_inputs, config, (config.data, config.teacher if config.reads_teacher else None), told)
+    """What is missing of a config's inputs, or ""; looked for once for all configs of the same inputs."""
+    reads = (config.data, config.teacher if config.reads_teacher else None)
+    if reads not in told:
+        told[reads] = _mistake(check_inputs, config)
+    return told[reads]
 
 
-def _mistake(check: Callable[[RunConfig], None], config: RunConfig, reads: tuple, told: Told) -> str:
-    """What `check` says against a config, or ""; it is asked once for all configs with the same `reads`."""
-    if (check, reads) not in told:
-        try:
-            check(config)
-            told[check, reads] = ""
-        except UserError as error:
-            told[check, reads] = str(error)
-    return told[check, reads]
+def network_of(config: RunConfig) -> tuple:
+    """What a run's network and protocol are built from: settings on which `mistakes` says the same."""
+    return config.data, config.student, config.bins, config.evaluation.protocol
 
 
-def _check_ready(config: RunConfig) -> None:
-    """PyTorch is imported here: a study that is done does not wait for it."""
+def mistakes(configs: list[RunConfig]) -> list[str]:
+    """What keeps each run from beginning: a network that cannot be built, a protocol that does not fit; "" where nothing does.
+
+    PyTorch is imported here: neither a study that is done nor the launching process waits for it.
+    """
     from tiekd.run import check_ready
 
-    check_ready(config)
+    return [_mistake(check_ready, config) for config in configs]
+
+
+def _mistake(check: Callable[[RunConfig], None], config: RunConfig) -> str:
+    try:
+        check(config)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def refuse(plan: Plan, refused: Mapping[tuple, str]) -> Plan:
+    """The plan without runs for unfinished cells of the networks that `refused` has something against."""
+
+    def look(planned: PlannedCell) -> PlannedCell:
+        mistake = refused.get(network_of(planned.cell.config))
+        return _without_run(planned.cell, mistake) if mistake and planned.status.state not in FINISHED else planned
+
+    return replace(plan, cells=[look(c) for c in plan.cells], known=[look(c) for c in plan.known])
 
 
 def study_record(study: Study, plan: Plan) -> dict[str, Any]:

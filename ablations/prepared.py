@@ -1,15 +1,16 @@
 """A study's cells, looked up in its store: what a launch works with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ablations.board import Board, Standing, standing
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan, make_plan, network_of, refuse
 from ablations.study import Study, load_study
 from ablations.variants import Cell, expand, only
-from tiekd.config import ExecutionConfig
+from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.documents import parse_overrides
+from tiekd.errors import UserError
 from tiekd.store import RunRecord, RunStore
 
 OBJECTIVE = "abs_rel"  # by which a study's best cell is told while it runs
@@ -23,6 +24,7 @@ class Prepared:
     store: RunStore
     whole: Plan  # all of the study's cells: what the store keeps of it
     chosen: list[Cell]  # those of this launch
+    refused: Mapping[tuple, str] = field(default_factory=dict)  # what a check said against networks, by `network_of`
 
     @property
     def plan(self) -> Plan:
@@ -36,7 +38,21 @@ class Prepared:
 
     def planned_again(self) -> "Prepared":
         """The same cells against what the store holds now."""
-        return replace(self, whole=make_plan([c.cell for c in self.whole.cells], self.store))
+        plan = make_plan([c.cell for c in self.whole.cells], self.store)
+        return replace(self, whole=refuse(plan, self.refused))
+
+    def checked(self, mistakes: Callable[[list[RunConfig]], list[str]]) -> "Prepared":
+        """The same, less the cells whose runs could not begin: `mistakes` says why not, asked once for each network."""
+        asked = {network_of(c.cell.config): c.cell.config for c in self.plan.to_compute}
+        told = zip(asked, mistakes(list(asked.values())) if asked else [], strict=True)
+        refused = {network: mistake for network, mistake in told if mistake}
+        return replace(self, whole=refuse(self.whole, refused), refused=refused)
+
+    def check_any_can_run(self) -> None:
+        """Raise UserError where every cell waits for something."""
+        plan = self.plan
+        if all(c.missing for c in plan.cells):
+            raise UserError(f"study {self.study.name}: none of {len(plan.cells)} cells can run: {plan.missing_inputs[0]}")
 
     def board(self) -> Board:
         """The launch's runs as the store holds them, each once."""

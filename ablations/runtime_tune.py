@@ -1,13 +1,11 @@
 """The loop inside a Tune trial: the local runtime, with each epoch also told to Tune."""
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
+from ablations.point import Tell
 from tiekd.runtime import LocalRuntime, Row
-
-Tell = Callable[[dict[str, Any]], None]  # hears of each epoch but the last
 
 
 class TuneRuntime:

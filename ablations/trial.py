@@ -1,4 +1,7 @@
-"""What a Tune trial does: runs, each carried out in the trial's process or on several workers that it starts."""
+"""What a Tune trial does: runs, each carried out in the trial's process or on several workers that it starts.
+
+PyTorch is imported in functions: the launching process, which hands these to Ray, has no use for it.
+"""
 
 import contextlib
 import time
@@ -7,12 +10,10 @@ from typing import Any
 
 from ray import tune
 
-from ablations.point import Repeats, carry_out_point
-from ablations.runtime_tune import Tell, TuneRuntime
+from ablations.point import Repeats, Tell, carry_out_point
 from tiekd.config import RunConfig, build
-from tiekd.errors import StoreError, SupersededError, UserError
-from tiekd.run import carry_out, one_line, run_id_of
-from tiekd.runtime import LocalRuntime
+from tiekd.errors import StoreError, SupersededError, UserError, one_line
+from tiekd.identity import run_id_of
 from tiekd.store import RunRecord, RunStore, Status
 
 
@@ -61,11 +62,14 @@ def _carry_out(config: RunConfig, store: RunStore, tell: Tell) -> Status:
         from ablations.runtime_train import carry_out_on_workers  # Ray Train takes seconds to import
 
         return carry_out_on_workers(config, store, tell)
-    return carry_out(config, store, lambda record: _runtime(config, record, tell))
+    from ablations.runtime_tune import TuneRuntime
+    from tiekd.run import carry_out
+    from tiekd.runtime import LocalRuntime
 
+    def runtime(record: RunRecord) -> TuneRuntime:
+        return TuneRuntime(LocalRuntime(config.execution, record), record.run_id, config.optim.epochs, tell)
 
-def _runtime(config: RunConfig, record: RunRecord, tell: Tell) -> TuneRuntime:
-    return TuneRuntime(LocalRuntime(config.execution, record), record.run_id, config.optim.epochs, tell)
+    return carry_out(config, store, runtime)
 
 
 def outcome(store: RunStore, run_id: str, status: Status) -> dict[str, Any]:

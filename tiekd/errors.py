@@ -24,6 +24,12 @@ class ClusterError(RuntimeError):
     """Ray ended beneath a launch; what it has computed is in the store."""
 
 
+def one_line(error: BaseException) -> str:
+    """An error as its type and message on one line."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
 def unknown(what: str, received: object, choices: Iterable[str]) -> str:
     """One line for a name that is not among `choices`, with the nearest ones first."""
     choices = sorted(choices)

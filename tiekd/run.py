@@ -14,7 +14,7 @@ from tiekd.checkpoint import pack_student
 from tiekd.config import RunConfig
 from tiekd.data import check_inputs, input_digests
 from tiekd.distill import Distilled, describe, distill
-from tiekd.errors import DivergedError, StoreError, SupersededError
+from tiekd.errors import DivergedError, StoreError, SupersededError, one_line
 from tiekd.evaluate import check_protocol
 from tiekd.identity import run_id_of
 from tiekd.networks import check_network
@@ -108,9 +108,3 @@ def _compute_and_keep(config: RunConfig, record: RunRecord, runtime: Runtime) ->
     spent = record.status().device_seconds
     record.write_json("provenance.json", origin | {"device_seconds": spent, "wall_seconds": spent / runtime.world_size})
     return result
-
-
-def one_line(error: BaseException) -> str:
-    """An error as its type and message on one line."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from ablations.estimate import ALIKE, SCALED, UNKNOWN, Estimate
-from ablations.plan import make_plan, study_record
-from ablations.prepared import prepare
+from ablations.plan import make_plan, mistakes, study_record
+from ablations.prepared import Prepared, prepare
 from ablations.variants import expand
 from tiekd.run import carry_out
 from tiekd.runtime import LocalRuntime
@@ -191,6 +191,7 @@ def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_fil
 
 
 def test_a_protocol_that_is_not_defined_on_the_frames_is_a_missing_input(study, store):
-    plan = make_plan(expand(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]})), store)
+    cells = expand(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]}))
+    plan = Prepared(study(), store, make_plan(cells, store), cells).checked(mistakes).plan
     assert plan.missing_inputs == ["protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"]
     assert len(plan.to_compute) == 1

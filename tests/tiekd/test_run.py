@@ -7,9 +7,9 @@ import pytest
 
 from tiekd.checkpoint import load_student
 from tiekd.config import RunConfig
-from tiekd.errors import UserError
+from tiekd.errors import UserError, one_line
 from tiekd.metrics import METRICS, mean_metrics
-from tiekd.run import begin, carry_out, one_line, run_id_of, work
+from tiekd.run import begin, carry_out, run_id_of, work
 from tiekd.runtime import CHECKPOINT, LocalRuntime
 from tiekd.store import RunStore
 
