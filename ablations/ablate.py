@@ -119,7 +119,7 @@ def _export_command(prepared: Prepared, config: RunConfig) -> str:
 
 
 def _record(prepared: Prepared) -> None:
-    prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.whole))
+    prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.whole, prepared.commands))
 
 
 def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepared:

@@ -23,7 +23,8 @@ DEATHS = [
         "Ray's memory monitor killed it: {1} of {2} were in use on {0}",
     ),
     (re.compile(r"its node has died.*?the actor's node was terminated[^:]*: ([^\n]+)", re.S), "its node was lost: {0}"),
-    (re.compile(r"RpcError: RPC error: (.+?) rpc_code"), "its node was lost: {0}"),
+    (re.compile(r"RpcError: RPC error: (.+?)(?:;| rpc_code)"), "its node was lost: {0}"),
+    (re.compile(r"/gloo/\S+\] ([A-Z][a-z ]+\b)"), "the connection between its workers was lost: {0}"),
     (re.compile(r"exit code (\d+)"), "it ended with exit code {0}"),
     (re.compile(r"connection error code 2"), "killed without a word (SIGKILL: by hand, or by the system when memory ran out)"),
 ]

@@ -27,14 +27,17 @@ class Findings:
     best: list[dict[str, Any]]
     front: list[dict[str, Any]]  # those that no other surpasses in every objective; empty for one objective
     importance: dict[str, float]  # share of each parameter, the largest first; empty for too few trials
+    base: dict[str, Any] | None = None  # the trial of the search's base itself, if it is complete
 
 
-def find(study: optuna.Study, search: SearchConfig) -> Findings:
+def find(study: optuna.Study, search: SearchConfig, origin: Point | None = None) -> Findings:
+    """origin: the point at which the search's base lies."""
     sign = -1 if search.modes[0] == "max" else 1
     complete = sorted(trials_of(study, TrialState.COMPLETE), key=lambda t: sign * t.values[0])
     told = [_told(trial, search) for trial in complete]
     front = {t.number for t in study.best_trials} if len(search.objectives) > 1 else set()
-    return Findings(told, [t for t in told if t["number"] in front], _importance(study, complete))
+    base = next((trial for trial in told if trial["params"] == origin), None)
+    return Findings(told, [t for t in told if t["number"] in front], _importance(study, complete), base)
 
 
 def _told(trial: FrozenTrial, search: SearchConfig) -> dict[str, Any]:
@@ -92,7 +95,15 @@ def show(findings: Findings, search: SearchConfig, console: Console) -> None:
     best = findings.best[0]
     over = f" over {len(search.seeds)} seeds" if len(search.seeds) > 1 else ""
     line = f"best trial: {search.objective} {_value(best, search.objective)}{over} with {text_of(best['params'])}"
-    console.print(line, soft_wrap=True)
+    console.print(line + _beside_base(findings, search), soft_wrap=True)
+
+
+def _beside_base(findings: Findings, search: SearchConfig) -> str:
+    if not findings.base:
+        return ""
+    if findings.base is findings.best[0]:
+        return ", the base itself"
+    return f"; the base: {_value(findings.base, search.objective)}"
 
 
 def _table(trials: list[dict], search: SearchConfig) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ControllerCallback, RayTrainCallback
 from ray.train.v2._internal.execution.context import TrainRunContext
@@ -16,13 +17,15 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
 
+# The second starts one more process for each trial, which would hand out Ray's datasets.
+NOT_NEEDED = (PlacementGroupCleanerCallback, DatasetsCallback)
+
 
 class TrialTrainer(TorchTrainer):
     """A `TorchTrainer` for use in a trial whose bundles are those of its workers."""
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
-        callbacks = super()._create_default_callbacks()
-        return [c for c in callbacks if not isinstance(c, PlacementGroupCleanerCallback)] + [PlaceInTrial()]
+        return [c for c in super()._create_default_callbacks() if not isinstance(c, NOT_NEEDED)] + [PlaceInTrial()]
 
 
 class PlaceInTrial(ControllerCallback):

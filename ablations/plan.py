@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ablations.command import Words
 from ablations.estimate import Estimate, estimate
 from ablations.study import Study
 from ablations.variants import Cell
@@ -139,6 +140,6 @@ def refuse(plan: Plan, refused: Mapping[tuple, str]) -> Plan:
     return replace(plan, cells=[look(c) for c in plan.cells], known=[look(c) for c in plan.known])
 
 
-def study_record(study: Study, plan: Plan) -> dict[str, Any]:
-    """What the store keeps of a study."""
-    return {"study": study.model_dump(mode="json"), "cells": [c.to_dict() for c in plan.cells]}
+def study_record(study: Study, plan: Plan, commands: list[Words]) -> dict[str, Any]:
+    """What the store keeps of a study; `commands` launched it."""
+    return {"study": study.model_dump(mode="json"), "commands": commands, "cells": [c.to_dict() for c in plan.cells]}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ablations.board import Board, Standing, standing
+from ablations.command import Words, launches, words
 from ablations.plan import Plan, make_plan, network_of, refuse
 from ablations.study import Study, load_study
 from ablations.variants import Cell, expand, only
@@ -24,6 +25,7 @@ class Prepared:
     store: RunStore
     whole: Plan  # all of the study's cells: what the store keeps of it
     chosen: list[Cell]  # those of this launch
+    commands: list[Words]  # that launched the study, this one the last
     refused: Mapping[tuple, str] = field(default_factory=dict)  # what a check said against networks, by `network_of`
 
     @property
@@ -79,4 +81,6 @@ def prepare(
     study = load_study(path, changes, name, seeds)
     cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand(study)]
     run_store = RunStore(cells[0].config.execution.store)
-    return Prepared(study, run_store, make_plan(cells, run_store, retry_failed), only(cells, filters))
+    command = words("ablate", path, store=store, set=overrides, name=name, seeds=seeds, only=filters)
+    commands = launches(run_store, study.name, command)
+    return Prepared(study, run_store, make_plan(cells, run_store, retry_failed), only(cells, filters), commands)

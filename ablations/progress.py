@@ -14,8 +14,10 @@ from ablations.board import Board, Standing, log_of
 from ablations.causes import Failure, pattern
 from ablations.deaths import cause_of, last_words
 from ablations.loggers import TRACKING, MLflow, RunLogger, TensorBoard
+from ablations.resources import Room
 from ablations.study import MEASURED
 from ablations.views import JsonLines, Lines, Screen, Telling, View
+from tiekd.config import ExecutionConfig
 from tiekd.presets import METRICS
 from tiekd.store import RunStore
 
@@ -61,8 +63,10 @@ class StudyProgress(tune.Callback):
         cell_of: Callable[[dict[str, Any]], Standing],
         limit: FailureLimit,
         store: RunStore,
+        room: Room,
     ):
         self._board, self._views, self._cell_of, self._limit, self._store = board, views, cell_of, limit, store
+        self._room = room
         self._cells: dict[str, Standing] = {}
 
     def __reduce__(self) -> tuple:
@@ -71,7 +75,7 @@ class StudyProgress(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         cell = self._cell(trial)
-        cell.state, cell.heard = "running", time.time()
+        cell.state, cell.cause, cell.heard = "running", "", time.time()
         self._board.slots = max(self._board.slots, len(self._board.of("running")))
         self._tell("started", cell, {})
 
@@ -95,9 +99,17 @@ class StudyProgress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._end(self._cell(trial), "failed", cause_of(last_words(trial)), {})
 
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        cell = self._cell(trial)
+        cell.state, cell.cause = "waiting", f"{cause_of(last_words(trial))}; it goes on from its last epoch"
+        self._tell("lost", cell, {})
+
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        news = self._room.news(idle=not self._board.of("running"))
         for view in self._views:
             view.beat()
+            if news:
+                view.note(news)
 
     def _cell(self, trial: Trial) -> Standing:
         """A trial's cell; a process may die before its trial has started."""
@@ -120,7 +132,11 @@ class StudyProgress(tune.Callback):
 
 @contextlib.contextmanager
 def followed(
-    board: Board, cell_of: Callable[[dict[str, Any]], Standing], store: RunStore, telling: Telling
+    board: Board,
+    cell_of: Callable[[dict[str, Any]], Standing],
+    store: RunStore,
+    telling: Telling,
+    execution: ExecutionConfig,
 ) -> Iterator[tuple[StudyProgress, FailureLimit]]:
     """What a sweep is given so that its trials are followed: `cell_of` finds a trial's cell by its parameters."""
     limit = FailureLimit(telling.max_failures)
@@ -128,7 +144,7 @@ def followed(
         views = list(_views(board, store, telling))
         for view in views:
             stack.callback(view.close)
-        yield StudyProgress(board, views, cell_of, limit, store), limit
+        yield StudyProgress(board, views, cell_of, limit, store, Room(execution)), limit
     if limit.reached:
         telling.console.print(_gave_up(limit.reached), highlight=False, soft_wrap=True)
 

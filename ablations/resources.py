@@ -1,12 +1,15 @@
 """What a trial reserves on the cluster: a bundle for each of its workers."""
 
 import math
+import time
 
 import ray
 from ray import tune
 
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
+
+LOOK_EVERY_S = 5.0  # between looks at the room for a trial
 
 
 def worker_resources(execution: ExecutionConfig) -> dict[str, float]:
@@ -44,6 +47,37 @@ def check_room(execution: ExecutionConfig) -> None:
         raise UserError(
             f"execution.workers: a trial asks for {execution.workers} workers of {each}, the cluster has room for {room}"
         )
+
+
+class Room:
+    """Whether the nodes that are left could run a trial: Tune waits for others in silence."""
+
+    def __init__(self, execution: ExecutionConfig):
+        self._execution, self._lacks, self._looked = execution, "", -LOOK_EVERY_S
+
+    def news(self, idle: bool) -> str:
+        """A line when the room has gone or has come back; else "".
+
+        Looks only while no trial runs, every few seconds however often it is asked: a look waits for an answer of Ray's head.
+        """
+        lacked = self._lacks
+        if not idle:
+            self._lacks = ""
+        elif time.monotonic() >= self._looked + LOOK_EVERY_S:
+            self._looked, self._lacks = time.monotonic(), _lacks(self._execution)
+        if bool(lacked) == bool(self._lacks):
+            return ""
+        if self._lacks:
+            return f"waiting for nodes ({self._lacks}); runs go on from their last epoch as soon as there is room"
+        return "there is room for a trial again"
+
+
+def _lacks(execution: ExecutionConfig) -> str:
+    try:
+        check_room(execution)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def slots(execution: ExecutionConfig) -> int:

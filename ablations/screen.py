@@ -87,8 +87,9 @@ def running_lines(board: Board, cells: list[Standing], now: float) -> Iterator[T
 
 
 def ended_line(cell: Standing, objective: str) -> str:
-    """One line, in rich's markup, of a cell that has ended."""
-    value = f"{objective} {cell.metrics[objective]:.4f}" if objective in cell.metrics and cell.state != "failed" else ""
+    """One line, in rich's markup, of a cell that has ended, or waits since it lost its process."""
+    counts = objective in cell.metrics and cell.state not in ("failed", "waiting")
+    value = f"{objective} {cell.metrics[objective]:.4f}" if counts else ""
     log = f"log {escape(cell.log)}" if cell.log else ""
     words = [f"[{COLOURS[cell.state]}]{cell.state:8}[/]", escape(cell.name), value, escape(cell.cause), log]
     return "  ".join(word for word in words if word)

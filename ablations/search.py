@@ -12,7 +12,7 @@ import optuna
 from ablations.board import Board, Standing
 from ablations.findings import Findings, find, show, text_of, write_winner
 from ablations.optuna_study import trials_of
-from ablations.search_plan import Options, Prepared, begin, cells_of, opened, prepare, record, write_study
+from ablations.search_plan import Options, Prepared, ask_for_base, begin, cells_of, opened, prepare, record, write_study
 from ablations.views import Telling, print_event
 
 
@@ -34,7 +34,7 @@ def run_search(
     complete = left == 0 or _launch(prepared, left, address, telling)
     with opened(prepared) as study:
         record(prepared, study)
-        findings = find(study, prepared.search)
+        findings = find(study, prepared.search, prepared.origin)
         _tell(prepared, study, findings, telling)
     return complete and bool(findings.best)
 
@@ -76,11 +76,12 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, telling: 
     with (
         contextlib.ExitStack() as stack,
         cluster(address, prepared.base.execution),
-        followed(board, cell_of, prepared.store, telling) as (progress, limit),
+        followed(board, cell_of, prepared.store, telling, prepared.base.execution) as (progress, limit),
     ):
         check_nodes(prepared.store, [prepared.base])
         study = stack.enter_context(opened(prepared))
         cells |= record(prepared, study)
+        ask_for_base(prepared, study)
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
             name=prepared.name,
@@ -98,12 +99,14 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, telling: 
 
 
 def _tell(prepared: Prepared, study: optuna.Study, findings: Findings, telling: Telling) -> None:
-    """Write the winner's config, and print what was found."""
+    """Write the winner's config and what was found into the store, and print it."""
     search, config = prepared.search, None
     if findings.best:
         config = write_winner(findings, search, prepared.repeats, prepared.store, prepared.name)
+    document = _document(prepared, study, findings, config)
+    prepared.store.write_json(f"studies/{prepared.name}/findings.json", document)
     if telling.as_json:
-        print_event("summary", **_document(prepared, study, findings, config))
+        print_event("summary", **document)
         return
     console = telling.console
     states = Counter(trial.state.name.lower() for trial in trials_of(study))
@@ -121,6 +124,7 @@ def _document(prepared: Prepared, study: optuna.Study, findings: Findings, confi
         "objectives": prepared.search.objectives,
         "seeds": prepared.search.seeds,
         "best": findings.best,
+        "base": findings.base,
         "front": findings.front,
         "importance": findings.importance,
         "best_config": config,

@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
+from ablations.command import Words, launches, words
 from ablations.optuna_study import (
     ask_again,
     changed_kind,
@@ -27,7 +28,7 @@ from ablations.warm import warm_start
 from search_spaces.space import Point, Space, load_space
 from tiekd.config import RunConfig, build
 from tiekd.data import check_inputs
-from tiekd.documents import parse_overrides
+from tiekd.documents import flatten, parse_overrides
 from tiekd.errors import UserError
 from tiekd.identity import run_id_of
 from tiekd.store import FINISHED, RunStore
@@ -53,6 +54,7 @@ class Prepared:
     base: RunConfig
     store: RunStore
     url: str  # of the Optuna database; may hold a password, and so is neither kept nor shown
+    commands: list[Words]  # that launched the search, this one the last
 
     @property
     def name(self) -> str:
@@ -61,6 +63,11 @@ class Prepared:
     @property
     def repeats(self) -> Repeats:
         return Repeats(self.base.stated, self.search.seeds, self.search.objectives)
+
+    @property
+    def origin(self) -> Point | None:
+        """The point at which the base lies; None outside of the space."""
+        return self.space.read(flatten(self.base.document()))
 
     def run_at_work(self, point: Point) -> str:
         """Of a point's runs, which come one after the other, the first that has not ended."""
@@ -90,7 +97,11 @@ def prepare(path: Path, store: str | None, overrides: list[str], name: str | Non
         raise UserError(f"execution.workers: milliseconds and parameters are measured with 1, got {base.execution.workers}")
     check_inputs(base)
     run_store = RunStore(base.execution.store)
-    return Prepared(study, search, space, base, run_store, storage_url(options.storage, run_store, name_of(study)))
+    command = words("search", path, store=store, set=overrides, name=name, trials=options.trials, hours=options.hours)
+    if options.warm_start is not None:
+        command.append("--warm-start" if options.warm_start else "--cold-start")
+    commands = launches(run_store, name_of(study), command)
+    return Prepared(study, search, space, base, run_store, storage_url(options.storage, run_store, name_of(study)), commands)
 
 
 def _with(search: SearchConfig, options: Options) -> SearchConfig:
@@ -144,6 +155,15 @@ def begin(prepared: Prepared, console: Console) -> int | None:
     return left
 
 
+def ask_for_base(prepared: Prepared, study: optuna.Study) -> None:
+    """Have the first trial of a search be its base itself: what is found is then never worse, and by how much it is better."""
+    had = trials_of(study)
+    begun = any(not trial.user_attrs.get("warm") for trial in had)
+    known = any(trial.params == prepared.origin for trial in had)
+    if prepared.origin and not begun and not known and prepared.search.sampler != "grid":
+        study.enqueue_trial(prepared.origin)
+
+
 def _check_ready(base: RunConfig) -> None:
     """PyTorch is imported here: a search that is done does not wait for it."""
     from tiekd.run import check_ready
@@ -189,4 +209,4 @@ def cells_of(prepared: Prepared, point: Point) -> dict[str, dict]:
 
 def write_study(prepared: Prepared, cells: dict[str, dict]) -> None:
     document = prepared.study.model_dump(mode="json") | {"name": prepared.name, "kind": "search"}
-    prepared.store.write_study(prepared.name, {"study": document, "cells": list(cells.values())})
+    prepared.store.write_study(prepared.name, {"study": document, "commands": prepared.commands, "cells": list(cells.values())})

@@ -42,7 +42,14 @@ class View(Protocol):
     """Hears of everything that happens to a launch's cells."""
 
     def tell(self, event: str, cell: Standing, numbers: dict[str, float]) -> None:
-        """`event` is started, epoch, finished, failed or pruned; `numbers` are what the cell reported with it."""
+        """`event` is started, epoch, lost, finished, failed or pruned; `numbers` are what the cell reported with it.
+
+        A cell that is lost waits to go on: a process of its trial has died.
+        """
+        ...
+
+    def note(self, words: str) -> None:
+        """A line about the launch as a whole."""
         ...
 
     def beat(self) -> None:
@@ -55,7 +62,7 @@ class View(Protocol):
 
 
 class Screen:
-    """A live display, and a line above it for each cell that ends."""
+    """A live display, and a line above it for each cell that ends or is lost."""
 
     def __init__(self, board: Board, console: Console):
         self._board, self._console = board, console
@@ -68,6 +75,9 @@ class Screen:
         if event not in UNDER_WAY:
             self._console.print(ended_line(cell, self._board.objective), highlight=False, soft_wrap=True)
 
+    def note(self, words: str) -> None:
+        self._console.print(escape(words), highlight=False, soft_wrap=True)
+
     def beat(self) -> None:
         """The display refreshes itself."""
 
@@ -76,7 +86,7 @@ class Screen:
 
 
 class Lines:
-    """A line per cell that ends, and now and then one about all of them."""
+    """A line per cell that ends or is lost, and now and then one about all of them."""
 
     def __init__(self, board: Board, console: Console, clock: Callable[[], float] = time.time):
         self._board, self._console, self._clock = board, console, clock
@@ -85,6 +95,9 @@ class Lines:
     def tell(self, event: str, cell: Standing, numbers: dict[str, float]) -> None:
         if event not in UNDER_WAY:
             self._print(ended_line(cell, self._board.objective))
+
+    def note(self, words: str) -> None:
+        self._print(escape(words))
 
     def beat(self) -> None:
         if self._clock() - self._told >= HEARTBEAT_S:
@@ -121,6 +134,9 @@ class JsonLines:
             eta_seconds=board.eta_seconds(time.time()),
             device_hours=board.device_hours,
         )
+
+    def note(self, words: str) -> None:
+        print_event("note", words=words)
 
     def beat(self) -> None:
         """A log tells what happened."""

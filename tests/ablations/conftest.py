@@ -72,16 +72,15 @@ class Driver:
         """`inside` goes before the command, such as one that enters another namespace."""
         # In the background of a shell, tests ignore Ctrl-C, and what they start would, too.
         command = ["env", "--default-signal=INT", *inside, sys.executable, "-m", "tiekd", *map(str, words)]
-        self._process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        self._told = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed at the exit of this context
+        self._process = subprocess.Popen(command, start_new_session=True, stdout=self._told, stderr=subprocess.STDOUT)
 
     def __enter__(self) -> "Driver":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.kill()
-        self._process.stdout.close()
+        self._told.close()
 
     @property
     def pid(self) -> int:
@@ -91,6 +90,11 @@ class Driver:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def out(self) -> str:
+        """What it has printed so far."""
+        return Path(self._told.name).read_text()
+
     def until(self, condition: Callable[[], Any]) -> None:
         """Wait until a condition holds, which needs this command at work."""
         wait_until(lambda: condition() or not self.running, timeout=240)
@@ -98,8 +102,7 @@ class Driver:
 
     def wait(self, timeout: float) -> tuple[int, str]:
         """Exit code and output."""
-        out, _ = self._process.communicate(timeout=timeout)
-        return self._process.returncode, out
+        return self._process.wait(timeout), self.out
 
     def signal(self, signum: int) -> None:
         """Send a signal to the command and to its Ray, as a terminal does."""

@@ -72,6 +72,7 @@ def copy(launched, tmp_path, monkeypatch) -> Launched:
 def test_a_failed_cell_spares_the_others_and_ends_in_code_1(launched):
     assert launched.code == 1
     assert launched.states() == {"truth": "done", "teacher": "done", "broken": "failed"}
+    assert launched.store.read_study("demo")["commands"] == [["tiekd", "ablate", "study.yaml"]]
     for source in ("truth", "teacher"):
         metrics = launched.store.run(launched.run_of(source)).read_json("summary.json")["metrics"]
         assert metrics["abs_rel"] > 0
@@ -202,12 +203,16 @@ def test_a_launch_ends_when_too_many_cells_fail_of_one_cause(copy, tiekd, tiny, 
     base = tiny | {"teacher": {"name": "broken", "maps": "broken"}, "execution": {"cpus_per_worker": os.cpu_count()}}
     losses = ["mse", "ssim", "ssim_si", "ssim_mse"]
     as_yaml(copy.folder / "study.yaml", {"name": "many", "base": base, "factors": {"loss.name": losses}})
-    outcome = tiekd("ablate", "study.yaml", "--max-failures", 2)
+    outcome = tiekd("ablate", "study.yaml", "--max-failures", 2, "--json")
     assert outcome.code == 1
+    *events, summary = map(json.loads, outcome.out.splitlines())
+    failed = [e["cell"] for e in events if e["event"] == "failed"]
+    for cell in failed:
+        assert [e["event"] for e in events if e["cell"] == cell] == ["started", "failed"]  # and it was not tried again
+    assert (len(failed), summary["event"], summary["computed"]) == (2, "summary", 4)
     states = {c["factors"]["loss.name"]: c["state"] for c in copy.store.read_study("many")["cells"]}
     assert states == {"mse": "failed", "ssim": "failed", "ssim_si": "missing", "ssim_mse": "missing"}
-    (stopped,) = [line for line in outcome.out.splitlines() if line.startswith("stopped: ")]
+    (stopped,) = [line for line in outcome.err.splitlines() if line.startswith("stopped: ")]
     first = copy.store.read_study("many")["cells"][0]["run_id"]
     assert stopped.startswith("stopped: 2 cells failed of one cause: UserError: teacher map ")
     assert f"; log {copy.store.uri}/runs/{first}/error.txt; " in stopped
-    assert outcome.out.splitlines()[-1].startswith("4 cells: 2 failed, 2 missing; computed ")

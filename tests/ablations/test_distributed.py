@@ -1,23 +1,18 @@
 """Trials of two workers on a real Ray that they fill: what they compute, and what they lose when their processes are killed."""
 
+import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from ray import tune
-from ray.tune.schedulers import FIFOScheduler
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
-from ablations.launch import Sweep, cluster, run_sweep
-from ablations.progress import FailureLimit
-from ablations.resources import check_devices, check_room, trial_resources
-from ablations.trial import compute_cell
+from ablations.resources import check_devices, trial_resources
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.data import open_frames
 from tiekd.data.dataset import EpochSampler
@@ -26,7 +21,7 @@ from tiekd.errors import UserError
 from tiekd.parallel import ParallelRuntime
 from tiekd.run import begin, carry_out, run_id_of, work
 from tiekd.runtime import LocalRuntime
-from tiekd.store import RunStore
+from tiekd.store import RunRecord, RunStore
 
 EPOCHS = 24
 WORKERS = 2
@@ -57,15 +52,14 @@ def broken_maps(maps, base, tmp_path_factory) -> SimpleNamespace:
 # -- undisturbed -----------------------------------------------------------------------------------------------------------
 
 
-def compute_as_rank(rank: int, folder: str, configs: list[RunConfig]) -> None:
+def compute_as_rank(rank: int, folder: str, config: RunConfig) -> None:
     """One of two processes without Ray."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS)
-    for config in configs:
-        record = RunStore(f"{folder}/store").run(run_id_of(config))
-        if rank == 0:
-            begin(config, record)
-        dist.barrier()
-        work(config, record, ParallelRuntime(torch.device("cpu"), THREADS, record))
+    record = RunStore(f"{folder}/store").run(run_id_of(config))
+    if rank == 0:
+        begin(config, record)
+    dist.barrier()
+    work(config, record, ParallelRuntime(torch.device("cpu"), THREADS, record))
     dist.destroy_process_group()
 
 
@@ -77,10 +71,9 @@ def metrics_in(folder: Path) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def undisturbed(base, tmp_path_factory) -> dict[str, dict]:
-    """Metrics of two runs on two processes that nothing disturbed, by run id."""
+    """Metrics of the run on two processes that nothing disturbed, by run id."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    configs = [build(with_values(base, {"loss.name": loss})) for loss in ("si", "mse")]
-    mp.spawn(compute_as_rank, (str(folder), configs), nprocs=WORKERS)
+    mp.spawn(compute_as_rank, (str(folder), build(base)), nprocs=WORKERS)
     return metrics_in(folder / "store")
 
 
@@ -92,131 +85,120 @@ def test_one_worker_ends_where_two_do(base, undisturbed, tmp_path):
     assert undisturbed[run_id] == pytest.approx(alone, rel=1e-2)
 
 
-# -- a study whose processes are killed one after the other -----------------------------------------------------------------
+# -- a study launched three times --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def command(base, broken_maps, as_yaml, tmp_path_factory) -> tuple:
-    """A study of two cells, the second with a damaged map."""
+    """A study of three cells: the second has a damaged map, and what the store cannot write is of the third."""
     folder = tmp_path_factory.mktemp("study")
-    broken = {"teacher.name": "broken", "teacher.maps": str(broken_maps.folder)}
-    study = {"name": "demo", "base": base, "factors": {"maps": {"whole": {"teacher.name": "perfect"}, "broken": broken}}}
-    return "ablate", as_yaml(folder / "study.yaml", study), "--store", folder / "store"
+    maps = {
+        "whole": {"teacher.name": "perfect"},
+        "broken": {"teacher.name": "broken", "teacher.maps": str(broken_maps.folder)},
+        "unwritten": {"teacher.name": "unwritten"},
+    }
+    unwritten = run_id_of(build(with_values(base, maps["unwritten"])))
+    (folder / "store" / "runs" / unwritten / "provenance.json").mkdir(parents=True)  # the first that a worker writes
+    study = as_yaml(folder / "study.yaml", {"name": "demo", "base": base, "factors": {"maps": maps}})
+    return "ablate", study, "--store", folder / "store"
+
+
+def of_cell(command: tuple, base: dict, **changes: str) -> RunRecord:
+    return RunStore(command[-1]).run(run_id_of(build(with_values(base, changes))))
 
 
 @pytest.fixture(scope="module")
-def killed(driver, command, base, until) -> SimpleNamespace:
-    """The study, killed as a whole, launched again, and then robbed of a worker and of the Train controller."""
-    store = RunStore(command[-1])
-    record = store.run(run_id_of(build(base)))
+def superseded(driver, command, base) -> SimpleNamespace:
+    """The first launch: this process begins its first run anew, as another launch would, and leaves it there."""
+    record, config = of_cell(command, base), build(base)
+    broken, unwritten = (of_cell(command, base, **{"teacher.name": name}) for name in ("broken", "unwritten"))
+
+    def next_has_begun() -> bool:
+        if record.status().attempt != record.attempt:  # or a worker was just writing, and has overwritten it
+            begin(config, record)
+        return broken.status().state != "missing"
+
+    with driver(*command, "--json") as study:
+        study.until(lambda: record.status().epoch >= 3)
+        study.until(next_has_begun)
+        code, out = study.wait(timeout=240)
+    *lines, last = out.splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    return SimpleNamespace(record=record, broken=broken, unwritten=unwritten, code=code, events=events, last=last)
+
+
+@pytest.fixture(scope="module")
+def killed(superseded, driver, command) -> SimpleNamespace:
+    """The second launch, of the first cell alone, robbed of a worker and of the Train controller."""
+    record, first = superseded.record, superseded.record.status()
 
     def further(epochs: int) -> None:
         """Wait until the run has come so many epochs further, in processes that have begun since."""
         last = record.status()
-        until(lambda: record.status().epoch >= last.epoch + epochs and record.status().attempt != last.attempt, timeout=180)
+        study.until(lambda: record.status().epoch >= last.epoch + epochs and record.status().attempt != last.attempt)
 
-    with driver(*command) as study:
-        further(3)
-        study.kill()
-    first = record.status()
-    with driver(*command) as study:
+    with driver(*command, "--only", "maps=whole") as study:
         further(3)
         os.kill(study.processes("ray::RayTrainWorker")[0], signal.SIGKILL)
         further(3)
         os.kill(study.processes("ray::TrainController")[0], signal.SIGKILL)
         code, out = study.wait(timeout=240)
-    return SimpleNamespace(store=store, record=record, first=first, code=code, out=out)
+    return SimpleNamespace(record=record, first=first, code=code, out=out)
+
+
+def events_of(events: list[dict], cell: str) -> list[str]:
+    """Its events but for epochs, in order."""
+    return [e["event"] for e in events if e.get("cell", "").startswith(f"maps={cell}") and e["event"] != "epoch"]
+
+
+def test_workers_whose_run_is_begun_elsewhere_leave_it_alone(superseded):
+    """As it stood when the first launch had ended; its other cells were computed meanwhile."""
+    assert events_of(superseded.events, "whole") == ["started", "finished"]
+    (end,) = [e for e in superseded.events if e["event"] == "finished"]
+    assert end["state"] == "running"
+    assert end["cause"].startswith(f"run {superseded.record.run_id}: taken over by process {os.getpid()} on ")
+
+
+def test_a_failure_of_one_worker_is_the_runs_with_its_cause_and_is_not_tried_again(superseded, broken_maps):
+    status = superseded.broken.status()
+    assert (status.state, status.epoch) == ("failed", 0)
+    assert f"{broken_maps.key}.png" in status.cause
+    traceback = superseded.broken.read_file("error.txt").decode()
+    assert traceback.startswith("Traceback")
+    assert broken_maps.key in traceback
+    assert events_of(superseded.events, "broken") == ["started", "failed"]
+
+
+def test_a_worker_that_cannot_write_to_the_store_ends_the_launch_in_one_line(superseded):
+    assert superseded.code == 1
+    assert superseded.last.startswith(f"tiekd: cannot write runs/{superseded.unwritten.run_id}/provenance.json in store ")
+    assert superseded.unwritten.status().state == "running"
+    assert superseded.unwritten.read_file("error.txt") is None
+    assert events_of(superseded.events, "unwritten") == ["started"]
+    assert superseded.events[-1]["event"] != "summary"
 
 
 def test_a_run_goes_on_whatever_process_dies_and_ends_as_if_none_had(killed, undisturbed):
     assert killed.first.state == "running"
-    assert killed.record.status().state == "done", killed.out
+    assert (killed.code, killed.record.status().state) == (0, "done"), killed.out
     assert killed.record.read_json("summary.json")["metrics"] == undisturbed[killed.record.run_id]
     epochs = killed.record.read_table("epochs.parquet")
     assert list(epochs["epoch"]) == list(range(1, EPOCHS + 1))
     done = killed.first.epoch
     assert killed.first.device_seconds == pytest.approx(WORKERS * epochs["seconds"][:done].sum())  # not computed again
-
-
-def test_a_failure_of_one_worker_is_the_runs_with_its_cause(killed, broken_maps):
-    (failed,) = (r for r in killed.store.runs() if r.run_id != killed.record.run_id)
-    status = failed.status()
-    assert (killed.code, status.state, status.epoch) == (1, "failed", 0)
-    assert f"{broken_maps.key}.png" in status.cause
-    traceback = failed.read_file("error.txt").decode()
-    assert traceback.startswith("Traceback")
-    assert broken_maps.key in traceback
-    assert "2 cells: 1 done, 1 failed; computed 2" in killed.out
+    told = [line for line in killed.out.splitlines() if line.startswith("waiting ")]
+    assert [line.endswith("; it goes on from its last epoch") for line in told] == [True, True]
 
 
 def test_where_a_run_was_computed_is_no_part_of_it(killed, command, tiekd):
-    before = {record.run_id for record in killed.store.runs()}
+    before = {record.run_id for record in killed.record.store.runs()}
     outcome = tiekd(*command, "--set", "execution.workers=1", "--only", "maps=whole")
     assert outcome.code == 0, outcome.err
     assert "nothing to compute" in outcome.out
-    assert {record.run_id for record in killed.store.runs()} == before
-
-
-# -- a trial that a scheduler ends ------------------------------------------------------------------------------------------
-
-
-class StopsOne(FIFOScheduler):
-    """Stops one run at its first epoch."""
-
-    def __init__(self, run_id: str):
-        super().__init__()
-        self.run_id = run_id
-
-    def on_trial_result(self, controller, trial, result):
-        return FIFOScheduler.STOP if result["run_id"] == self.run_id else FIFOScheduler.CONTINUE
-
-
-@pytest.fixture(scope="module")
-def own_cluster(base, ray_folder) -> Iterator[None]:
-    with cluster(None, build(base).execution):
-        yield
-
-
-def test_a_pruned_trial_ends_its_workers_and_leaves_the_machine_to_the_next(base, undisturbed, own_cluster, tmp_path):
-    store = RunStore(tmp_path)
-    changes = {"execution.store": str(tmp_path)}
-    configs = {run_id_of(c): c for c in (build(with_values(base, {"loss.name": loss, **changes})) for loss in ("si", "mse"))}
-    pruned, last = configs
-    sweep = Sweep(
-        name="demo",
-        trainable=tune.with_parameters(compute_cell, configs={run_id: c.document() for run_id, c in configs.items()}),
-        execution=configs[last].execution,
-        callback=tune.Callback(),
-        stopper=FailureLimit(0),
-        run_id=lambda params: params["run_id"],
-        points=list(configs),
-        scheduler=StopsOne(pruned),
-    )
-    store.write_study(sweep.name, {"cells": []})  # as a launch does: its trials find a store that has begun
-    run_sweep(sweep, store)
-    status = store.run(pruned).status()
-    assert status.state == "missing"
-    assert status.cause.startswith("pruned by the scheduler after epoch ")
-    assert 1 <= status.epoch < EPOCHS
-    assert metrics_in(tmp_path) == {last: undisturbed[last]}
+    assert {record.run_id for record in killed.record.store.runs()} == before
 
 
 # -- room ------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_cluster_has_room_for_a_trial_or_says_what_it_lacks(base, own_cluster):
-    fits = build(base).execution
-    check_room(fits)
-    with pytest.raises(
-        UserError, match=r"execution.workers: a trial asks for 3 workers of \d+ CPUs, the cluster has room for 2$"
-    ):
-        check_room(fits.model_copy(update={"workers": 3}))
-    with pytest.raises(
-        UserError, match=r"execution.cpus_per_worker: a trial asks for 4096 CPUs, .* has \d+ on its largest node"
-    ):
-        check_room(fits.model_copy(update={"cpus_per_worker": 4096}))
-    with pytest.raises(UserError, match=r"execution.gpus_per_worker: a trial asks for 512 GPUs"):
-        check_room(fits.model_copy(update={"gpus_per_worker": 512.0}))
 
 
 def test_workers_reserve_a_bundle_each_and_their_trial_nothing():

@@ -80,6 +80,23 @@ def test_what_is_printed(study, capsys):
     assert lines[-1] == "best trial: abs_rel 0.1500 ± 0.0707 over 2 seeds with temperature=2.5"
 
 
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        (1.0, "; the base: 0.3500 ± 0.0707"),
+        (2.5, ", the base itself"),
+        (9.0, ""),  # its trial was pruned
+        (None, ""),  # the base lies outside of the space
+    ],
+)
+def test_the_best_stands_beside_the_base(study, capsys, origin, told):
+    search = search_of("abs_rel", seeds=[0, 1])
+    point = None if origin is None else {"loss.temperature": origin}
+    show(find(study(search, (1.0, [0.3, 0.4]), (2.5, [0.1, 0.2])), search, point), search, Console(width=200))
+    best = "best trial: abs_rel 0.1500 ± 0.0707 over 2 seeds with temperature=2.5"
+    assert capsys.readouterr().out.splitlines()[-1] == best + told
+
+
 def test_a_search_without_a_finished_trial_has_no_best(study, capsys):
     search = search_of("abs_rel")
     show(find(study(search), search), search, Console(width=200))

@@ -35,12 +35,15 @@ The actor died because its node has died. Node Id: c7945075
 SOCKET = (
     "The actor is unavailable: The actor is temporarily unavailable: RpcError: RPC error: Socket closed rpc_code: 14. The task"
 )
+GLOO = """RuntimeError: the workers ended without an outcome: [/__w/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] \
+Connection closed by peer [192.0.2.3]:16537. This is typically caused by a remote worker crashing."""
 EXIT = "The actor is dead. Worker exit detail: Worker exits with an exit code 3. The worker may have"
 WORDS = {
     "killed without a word (SIGKILL: by hand, or by the system when memory ran out)": KILLED,
     "Ray's memory monitor killed it: 3.37GB of 23.54GB were in use on 192.0.2.2": MEMORY,
     "its node was lost: health check failed due to missing too many heartbeats": NODE,
     "its node was lost: Socket closed": SOCKET,
+    "the connection between its workers was lost: Connection closed by peer": GLOO,
     "it ended with exit code 3": EXIT,
 }
 
@@ -62,7 +65,7 @@ def end(record, status=Trial.TERMINATED, **result):
     return record.status()
 
 
-@pytest.mark.parametrize(("cause", "words"), WORDS.items(), ids=["killed", "memory", "node", "socket", "exit"])
+@pytest.mark.parametrize(("cause", "words"), WORDS.items(), ids=["killed", "memory", "node", "socket", "gloo", "exit"])
 def test_a_run_whose_process_died_too_often_is_failed(record, cause, words):
     record_death(record, words)
     status = record.status()

@@ -140,7 +140,7 @@ def test_nothing_to_compute_costs_nothing(four, store):
 
 
 def test_the_record_of_a_study_tells_each_cell(study, four, store):
-    record = json.loads(json.dumps(study_record(study(factors=LOSSES), make_plan(four, store))))
+    record = json.loads(json.dumps(study_record(study(factors=LOSSES), make_plan(four, store), [])))
     assert record["study"]["factors"] == LOSSES
     assert [cell["factors"] for cell in record["cells"]] == [{"loss.name": name} for name in LOSSES["loss.name"]]
     assert record["cells"][1]["config"]["loss"]["name"] == "mse"
@@ -192,6 +192,6 @@ def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_fil
 
 def test_a_protocol_that_is_not_defined_on_the_frames_is_a_missing_input(study, store):
     cells = expand(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]}))
-    plan = Prepared(study(), store, make_plan(cells, store), cells).checked(mistakes).plan
+    plan = Prepared(study(), store, make_plan(cells, store), cells, []).checked(mistakes).plan
     assert plan.missing_inputs == ["protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"]
     assert len(plan.to_compute) == 1

@@ -12,6 +12,7 @@ from rich.console import Console
 from ablations.board import Board, Standing
 from ablations.launch import Sweep, cluster, run_sweep
 from ablations.progress import FailureLimit, StudyProgress, followed
+from ablations.resources import Room
 from ablations.views import Screen, Telling
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
@@ -25,7 +26,7 @@ def test_what_follows_a_launch_can_be_pickled(tmp_path):
     screen = Screen(board, Console(file=io.StringIO(), force_terminal=True))
     limit = FailureLimit(1)
     limit.count(FAILED)
-    progress = StudyProgress(board, [screen], lambda params: FAILED, limit, RunStore(tmp_path))
+    progress = StudyProgress(board, [screen], lambda params: FAILED, limit, RunStore(tmp_path), Room(ExecutionConfig()))
     assert type(pickle.loads(pickle.dumps(progress))) is tune.Callback
     assert pickle.loads(pickle.dumps(limit)).stop_all()
     screen.close()
@@ -78,7 +79,7 @@ def test_at_the_limit_what_runs_is_stopped_and_what_waits_is_not_begun(tmp_path,
     execution = ExecutionConfig(cpus_per_worker=max(os.cpu_count() // 2, 1))  # two trials at a time
     with (
         cluster(None, execution),
-        followed(board, lambda params: cells[params["run_id"]], store, telling) as (progress, limit),
+        followed(board, lambda params: cells[params["run_id"]], store, telling, execution) as (progress, limit),
     ):
         sweep = Sweep("demo", report, execution, progress, limit, lambda params: params["run_id"], names)
         run_sweep(sweep, store)

@@ -13,6 +13,8 @@ from ablations.views import HEARTBEAT_S, JsonLines, Lines, Screen
 NOW = 1_000_000.0
 FAILED = Standing("loss=mse, seed=0", "c1", "failed", 3, 9, cause="OSError: [/disk] is full", log="/store/runs/c1/error.txt")
 
+LOST = Standing("loss=mse, seed=1", "e1", "waiting", 3, 9, metrics={"abs_rel": 0.4}, cause="its node was lost")
+
 
 @pytest.fixture
 def board():
@@ -85,12 +87,16 @@ def test_without_a_terminal_a_line_is_written_for_what_ended_and_another_when_no
     lines.tell("epoch", board.cells[1], {"abs_rel": 0.3})
     lines.tell("finished", board.cells[0], {"abs_rel": 0.25})
     lines.tell("failed", FAILED, {})
+    lines.tell("lost", LOST, {})
+    lines.note("waiting for nodes [2]")
     for passed in (1.0, HEARTBEAT_S, 1.0, HEARTBEAT_S - 2.0):
         clock[0] += passed
         lines.beat()
-    done, failed, beat = console.file.getvalue().splitlines()
+    done, failed, lost, note, beat = console.file.getvalue().splitlines()
     assert done == "done      loss=si, seed=0  abs_rel 0.2500"
     assert failed == "failed    loss=mse, seed=0  OSError: [/disk] is full  log /store/runs/c1/error.txt"
+    assert lost == "waiting   loss=mse, seed=1  its node was lost"
+    assert note == "waiting for nodes [2]"
     assert beat == one_line(board, NOW + 1.0 + HEARTBEAT_S)
     assert beat.startswith("1 done, 1 running, 1 waiting, 1 failed; 16/30 epochs  left ")
 
@@ -99,7 +105,8 @@ def test_events_are_json_lines(board, capsys):
     lines = JsonLines(board)
     lines.tell("epoch", board.cells[1], {"abs_rel": 0.3, "loss": float("nan")})
     lines.tell("failed", FAILED, {})
-    epoch, failed = map(json.loads, capsys.readouterr().out.splitlines())
+    lines.note("waiting for nodes")
+    epoch, failed, note = map(json.loads, capsys.readouterr().out.splitlines())
     assert (epoch["event"], epoch["run_id"], epoch["cell"], epoch["state"]) == ("epoch", "b1", "loss=si, seed=1", "running")
     assert (epoch["epoch"], epoch["epochs"], epoch["metrics"]) == (4, 9, {"abs_rel": 0.3})  # NaN is no JSON
     assert (epoch["done"], epoch["total"]) == (1, 4)
@@ -107,6 +114,7 @@ def test_events_are_json_lines(board, capsys):
     assert failed["cause"] == "OSError: [/disk] is full"
     assert failed["log"] == "/store/runs/c1/error.txt"
     assert failed["eta_seconds"] > 0
+    assert (note["event"], note["words"]) == ("note", "waiting for nodes")
 
 
 def test_a_live_display_leaves_the_lines_and_the_cursor(board):
@@ -114,11 +122,13 @@ def test_a_live_display_leaves_the_lines_and_the_cursor(board):
     screen = Screen(board, console)
     screen.tell("epoch", board.cells[1], {})
     screen.tell("finished", board.cells[0], {})
+    screen.note("waiting for nodes [2]")
     screen.close()
     written = console.file.getvalue()
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert written.index(hide) < written.index(show)
     assert written.count("loss=si, seed=0  abs_rel 0.2500\n") == 1
+    assert written.count("waiting for nodes [2]\n") == 1
 
 
 def test_a_narrow_terminal_breaks_the_counts_between_them(board):

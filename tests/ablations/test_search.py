@@ -21,7 +21,7 @@ SPACE = {
 def folder(tmp_path_factory, tiny, as_yaml) -> Path:
     """A search whose first points are enqueued."""
     folder = tmp_path_factory.mktemp("search")
-    as_yaml(folder / "study.yaml", {"name": "demo", "base": tiny | {"optim": {"epochs": EPOCHS}}, "search": SEARCH})
+    as_yaml(folder / "study.yaml", {"name": "demo", "base": tiny | {"optim": {"epochs": EPOCHS, "lr": 2e-3}}, "search": SEARCH})
     as_yaml(folder / "rates.yaml", {"parameters": SPACE})
     (folder / "store/studies/demo-search").mkdir(parents=True)
     study = optuna.create_study(study_name="demo-search", storage=storage(folder))
@@ -44,11 +44,11 @@ def command(folder) -> tuple:
 
 
 @pytest.fixture(scope="module")
-def searched(folder, command, driver, tiekd, until):
+def searched(folder, command, driver, tiekd):
     """What the launch printed that ended the search, after one that was killed with its processes."""
     store = RunStore(folder / "store")
     with driver(*command) as search:
-        until(lambda: any(record.status().epoch >= 2 for record in store.runs()))
+        search.until(lambda: any(record.status().epoch >= 2 for record in store.runs()))
         search.kill()
     assert any(trial.state == TrialState.RUNNING for trial in trials_in(folder))
     return tiekd(*command)

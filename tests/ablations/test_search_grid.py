@@ -124,3 +124,8 @@ def test_the_same_command_runs_nothing_and_loads_neither_ray_nor_torch(found, fo
     assert lines[0] == "search demo-search: 0 points of the store are trials from the start"
     assert lines[1] == "search demo-search: 0 of 3 trials to run, objectives abs_rel, milliseconds, mean over seeds 0, 1"
     assert files(folder / "store" / "runs") == before
+
+
+def test_what_was_found_is_kept_in_the_store(found, store):
+    told = {name: value for name, value in found.items() if name not in ("event", "time")}
+    assert store.read_json("studies/demo-search/findings.json") == told

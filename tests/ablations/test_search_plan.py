@@ -2,9 +2,10 @@
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 from rich.console import Console
 
-from ablations.search_plan import Options, begin, cells_of, opened, prepare
+from ablations.search_plan import Options, ask_for_base, begin, cells_of, opened, prepare
 from tiekd.errors import UserError
 from tiekd.identity import run_id_of
 from tiekd.store import RunStore, Status
@@ -15,8 +16,9 @@ POINT = {"bins.n_bins": 32, "bins.spacing": "log"}
 
 @pytest.fixture
 def prepared(study_file, tiny, tmp_path):
-    def make(options=Options(), **search):
-        path = study_file(base=tiny | {"loss": {"name": "tie_kd"}}, search=SEARCH | search)
+    def make(options=Options(), bins=None, **search):
+        base = tiny | {"loss": {"name": "tie_kd"}} | ({"bins": bins} if bins else {})
+        path = study_file(base=base, search=SEARCH | search)
         return prepare(path, str(tmp_path / "store"), [], None, options)
 
     return make
@@ -37,6 +39,26 @@ def test_the_run_at_work_is_the_first_that_has_not_ended(prepared, tmp_path):
     for run_id in run_ids[1:]:
         store.run(run_id).write_status(Status("done"))
     assert search.run_at_work(POINT) == run_ids[2]
+
+
+def queued(prepared):
+    with opened(prepared) as study:
+        ask_for_base(prepared, study)
+        return [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
+
+
+BASE_WITHIN = {"space": "dpm.yaml", "seeds": [0]}  # its n_bins begin at 32
+
+
+def test_the_base_is_asked_for_first_and_once(prepared):
+    search = prepared(bins={"n_bins": 32}, **BASE_WITHIN)
+    assert (queued(search), queued(search)) == ([search.origin], [search.origin])
+    assert search.origin.items() >= {"loss.temperature": 1.0, "loss.alpha": 0.1, "bins.n_bins": 32}.items()
+
+
+@pytest.mark.parametrize(("n_bins", "sampler"), [(16, "tpe"), (32, "grid")])
+def test_a_base_outside_of_the_space_or_of_a_grid_is_not_asked_for(prepared, n_bins, sampler):
+    assert queued(prepared(bins={"n_bins": n_bins}, sampler=sampler, **BASE_WITHIN)) == []
 
 
 def test_a_point_is_a_cell_for_each_seed_and_none_where_it_contradicts_itself(prepared):

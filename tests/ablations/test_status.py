@@ -42,7 +42,7 @@ def run_ids(study, store, tiny, tmp_path) -> list[str | None]:
     blocks = [LOSSES, {"source": {"away": {"teacher.maps": str(tmp_path / "away")}}}]
     made = study(base=base, factors=blocks)
     plan = make_plan(expand(made), store)
-    store.write_study("demo", study_record(made, plan))
+    store.write_study("demo", study_record(made, plan, []))
     return [c.run_id for c in plan.cells]
 
 

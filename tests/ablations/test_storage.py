@@ -63,15 +63,15 @@ def under_way(store: RunStore) -> bool:
 
 
 @pytest.fixture
-def killed(driver, study_file, until, bucket, gate, monkeypatch) -> RunStore:
+def killed(driver, study_file, bucket, gate, monkeypatch) -> RunStore:
     """A bucket whose launch was killed, Ray and all, in the middle of a checkpoint's upload."""
     store = RunStore(f"s3://{bucket}/some/prefix")
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", gate.url)
         with driver("ablate", study_file, "--store", store.uri) as study:
-            until(lambda: under_way(store))
+            study.until(lambda: under_way(store))
             gate.cut_off(f"{CHECKPOINT} HTTP".encode())
-            until(gate.caught.is_set)
+            study.until(gate.caught.is_set)
             study.kill()
     return store
 
@@ -180,14 +180,12 @@ class SmallDisk:
         return [str(path.relative_to(self.seen)) for path in self.seen.rglob("*") if path.is_file()]
 
 
-def test_a_full_disk_and_one_that_disappears_end_a_study_that_goes_on_afterwards(
-    driver, disk, study_file, expected, until, tmp_path
-):
+def test_a_full_disk_and_one_that_disappears_end_a_study_that_goes_on_afterwards(driver, disk, study_file, expected, tmp_path):
     store = RunStore(disk.seen / "store")
     command = ("ablate", study_file, "--store", disk.folder / "store")
 
     with driver(*command, inside=disk.inside) as study:
-        until(lambda: under_way(store))
+        study.until(lambda: under_way(store))
         disk.fill()
         code, out = study.wait(timeout=60)
     where = rf"tiekd: cannot write runs/\S+ in store {re.escape(str(disk.folder))}/store: No space left on device"
@@ -200,7 +198,7 @@ def test_a_full_disk_and_one_that_disappears_end_a_study_that_goes_on_afterwards
     (disk.seen / "ballast").unlink()
 
     with driver(*command, inside=disk.inside) as study:
-        until(lambda: all(record.status().epoch > len(reached[record.run_id]) for record in store.runs()))
+        study.until(lambda: all(record.status().epoch > len(reached[record.run_id]) for record in store.runs()))
         (disk.seen / "store").rename(disk.seen / "elsewhere")
         code, out = study.wait(timeout=60)
     assert code == 1, out
