@@ -64,6 +64,11 @@ class DataConfig(Section):
     train_crop: Size = Field((352, 704), description="size of a random training crop, px")
 
     @property
+    def evaluation_size(self) -> Size:
+        """Height and width in pixels of the frames on which a network is evaluated: KITTI's kb-crop, NYU's whole frame."""
+        return self.frame_size or presets.EVALUATION_SIZES[self.dataset]
+
+    @property
     def synthetic(self) -> bool:
         return self.dataset.startswith("synthetic")
 

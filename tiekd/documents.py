@@ -37,13 +37,11 @@ def read_document(path: str | Path, what: str = "config") -> dict:
 
 
 def beneath(document: Mapping, preset: Mapping) -> dict:
-    """`document` laid over `preset`, section by section."""
-    merged = copy.deepcopy(dict(preset))
+    """`document` laid over `preset`, section by section. Sections that only one of them has are shared with it, not copied."""
+    merged = dict(preset)
     for key, value in document.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            merged[key] = beneath(value, merged[key])
-        else:
-            merged[key] = copy.deepcopy(value)
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = beneath(value, merged[key]) if both else value
     return merged
 
 

@@ -6,6 +6,8 @@ the document states wins. A key here must have its builder in the package of the
 
 from dataclasses import dataclass
 
+EVALUATION_SIZES = {"kitti": (352, 1216), "nyu": (480, 640)}  # px, of the data sets that have no frame_size
+
 DATASETS: dict[str, dict] = {
     "kitti": {
         "data": {

@@ -8,15 +8,18 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = ("tiekd", "torch", "torchvision", "timm", "ray", "optuna", "numpy", "pandas", "pyarrow")
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
+def provenance(device: "torch.device") -> dict[str, Any]:
     """Commit and uncommitted changes of the code, library versions, and the machine."""
+    import torch  # here: a report names its commit without it
+
     return {
         **code_state(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},

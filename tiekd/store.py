@@ -1,8 +1,9 @@
 """The run store: what was computed, on any filesystem that pyarrow knows; the only truth about runs.
 
     STORE/runs/<run_id>/   config.yaml  status.json  epochs.parquet  images.parquet  summary.json  provenance.json
-                           student.safetensors  checkpoint/state.pt  error.txt
-    STORE/studies/<name>/  study.json
+                           efficiency.json  student.safetensors  checkpoint/state.pt  error.txt
+    STORE/studies/<name>/  study.json  findings.json
+    STORE/efficiency/<device>/<network>.json
 
 Every write is atomic: a reader finds the whole old file, the whole new file, or none. A run is done exactly when its status
 says so, and the status is written last.
@@ -13,8 +14,9 @@ import json
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -34,7 +36,8 @@ _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader i
 State = Literal["done", "failed", "diverged", "constant", "running", "missing"]
 STATES: tuple[str, ...] = get_args(State)
 Found = TypeVar("Found")
-READERS = 32  # runs that are read at the same time
+READERS = 32  # runs of an object store that are read at the same time
+FOLDER_READERS = 8  # of a folder; more would only get in each other's way
 FINISHED = ("done", "diverged", "constant")  # computing again would give the same; "failed" may not
 
 
@@ -115,13 +118,20 @@ class RunStore:
             raise StoreError(f"{name} in store {self.uri} is damaged: {error}") from None
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), buffer, compression="zstd")
+        """Write a Parquet file that is quick to read: numbers that are all different gain nothing by a dictionary."""
+        rows, buffer = pa.Table.from_pandas(table, preserve_index=False), io.BytesIO()
+        words = [field.name for field in rows.schema if not pa.types.is_primitive(field.type)]
+        pq.write_table(rows, buffer, compression="snappy", use_dictionary=words)
         self.write_bytes(name, buffer.getvalue())
 
-    def read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
+    def read_arrow(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        """A table, of `columns` those that it has. Read on one thread: who reads many tables does so on several."""
         content = self.read_bytes(name)
-        return None if content is None else pq.read_table(pa.BufferReader(content), columns=columns).to_pandas()
+        return None if content is None else pq.ParquetFile(pa.BufferReader(content)).read(columns, use_threads=False)
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
+        found = self.read_arrow(name, columns)
+        return None if found is None else found.to_pandas()
 
     # -- runs and studies -------------------------------------------------------------------------------------------------
 
@@ -133,14 +143,31 @@ class RunStore:
 
     def read_each(self, read: Callable[["RunRecord"], Found], records: Iterable["RunRecord"]) -> list[Found]:
         """What `read` finds of each run, in their order, many at a time: an object store takes its time to answer."""
-        with ThreadPoolExecutor(READERS) as readers:
-            return list(readers.map(read, records))
+        return list(self.stream_each(read, records))
+
+    def stream_each(self, read: Callable[["RunRecord"], Found], records: Iterable["RunRecord"]) -> Iterator[Found]:
+        """The same one after the other: no more than a few that nobody has taken yet are held."""
+        readers_at_once = FOLDER_READERS if self.local else READERS
+        with ThreadPoolExecutor(readers_at_once) as readers:
+            ahead: deque[Future[Found]] = deque()
+            for record in records:
+                ahead.append(readers.submit(read, record))
+                if len(ahead) > 2 * readers_at_once:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def folders(self, name: str) -> list[str]:
+        """The names of the folders in a folder, sorted; none where there is no such folder."""
+        return self._place.folders(name)
 
     def studies(self) -> list[str]:
-        return self._place.folders("studies")
+        return self.folders("studies")
 
     def write_study(self, name: str, study: dict) -> None:
-        """A study as launched: its document under "study", its cells under "cells" (run_id, config document, factors)."""
+        """A study as launched: its document under "study", its cells under "cells" (run_id, config document, factors), the
+        words of each command that launched it under "commands".
+        """
         self.write_json(f"studies/{name}/study.json", study)
 
     def read_study(self, name: str) -> dict | None:
@@ -176,8 +203,13 @@ class RunRecord:
         return status
 
     def config(self) -> RunConfig | None:
+        document = self.document()
+        return None if document is None else build(document, source=f"{self.folder}/config.yaml")
+
+    def document(self) -> dict | None:
+        """The config as it was written, unchecked."""
         content = self.store.read_bytes(f"{self.folder}/config.yaml")
-        return None if content is None else build(yaml.load(content, _SafeLoader), source=f"{self.folder}/config.yaml")
+        return None if content is None else yaml.load(content, _SafeLoader)
 
     def write_config(self, config: RunConfig) -> None:
         self.write_file("config.yaml", yaml.safe_dump(config.document(), sort_keys=False).encode())
@@ -199,6 +231,9 @@ class RunRecord:
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         self.store.write_table(f"{self.folder}/{name}", table)
+
+    def read_arrow(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        return self.store.read_arrow(f"{self.folder}/{name}", columns)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
         return self.store.read_table(f"{self.folder}/{name}", columns)

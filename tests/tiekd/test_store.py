@@ -10,7 +10,7 @@ import pytest
 from tiekd import objects
 from tiekd.config import build
 from tiekd.errors import StoreError, UserError
-from tiekd.store import STATES, RunRecord, RunStore, Status
+from tiekd.store import READERS, STATES, RunRecord, RunStore, Status
 
 
 @pytest.fixture(params=["folder", "uri", "s3"])
@@ -106,6 +106,23 @@ def test_the_first_error_of_many_reads_is_told(store):
     store.run("b").write_file("status.json", b"{")
     with pytest.raises(StoreError, match=r"runs/b/status.json in store .* is damaged"):
         store.read_each(RunRecord.status, [store.run(name) for name in "abc"])
+
+
+def test_of_many_runs_few_are_read_before_they_are_taken(store):
+    for number in range(4 * READERS):
+        store.run(f"{number:03}").write_status(Status("done"))
+    read = []
+    found = store.stream_each(lambda record: read.append(record) or record.run_id, store.runs())
+    assert next(found) == "000"
+    assert len(read) <= 2 * READERS + 1
+    assert list(found) == [f"{number:03}" for number in range(1, 4 * READERS)]
+
+
+def test_a_table_is_read_as_arrow_by_the_columns_that_it_has(store):
+    store.write_table("a.parquet", pd.DataFrame({"image": ["x", "y"], "rmse": [0.5, float("nan")]}))
+    found = store.read_arrow("a.parquet", ["rmse", "silog"])
+    assert found.to_pydict() == {"rmse": [0.5, None]}
+    assert store.read_arrow("b.parquet") is None
 
 
 # -- atomic writes --------------------------------------------------------------------------------------------------------
