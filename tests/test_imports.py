@@ -56,6 +56,14 @@ def test_a_forbidden_import_inside_a_function_is_seen(tmp_path):
     }
 
 
+def test_a_launch_does_without_pytorch():
+    """Its trials import PyTorch in their own processes: seconds that the launching one need not spend before them."""
+    modules = ", ".join(f"ablations.{name}" for name in ("launch", "nodes", "prepared", "progress", "ready", "trial"))
+    script = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
+
+
 HELP = """
 import sys
 from tiekd.__main__ import build_app
@@ -71,7 +79,10 @@ VERBS = [
     ["run"],
     ["diff"],
     ["evaluate"],
+    ["predict"],
+    ["export"],
     ["convert"],
+    ["measure"],
     ["teacher", "export"],
     ["teacher", "import"],
     ["data", "check"],
@@ -80,6 +91,7 @@ VERBS = [
     ["search"],
     ["status"],
     ["report"],
+    ["view"],
 ]
 
 

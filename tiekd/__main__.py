@@ -6,8 +6,8 @@ from importlib.metadata import entry_points
 
 import typer
 
-from tiekd.commands import convert, data, evaluate, run, teacher
-from tiekd.errors import ClusterError, StoreError, SupersededError, UserError
+from tiekd.commands import convert, data, evaluate, export, measure, predict, run, teacher
+from tiekd.errors import ClusterError, ExportError, StoreError, SupersededError, UserError
 
 USER_MISTAKE, FAILURE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 
@@ -24,7 +24,10 @@ def build_app() -> typer.Typer:
     app.command()(run.run)
     app.command()(run.diff)
     app.command()(evaluate.evaluate)
+    app.command()(predict.predict)
+    app.command()(export.export)
     app.command()(convert.convert)
+    app.command()(measure.measure)
     app.add_typer(teacher.app, name="teacher")
     app.add_typer(data.app, name="data")
     for entry in sorted(entry_points(group="tiekd.commands"), key=lambda entry: entry.name):
@@ -47,7 +50,7 @@ def main() -> None:
         build_app()()
     except UserError as error:
         sys.exit(_say(error, USER_MISTAKE))
-    except (StoreError, ClusterError, SupersededError) as error:
+    except (StoreError, ClusterError, ExportError, SupersededError) as error:
         sys.exit(_say(error, FAILURE))
     except SystemExit as end:
         if end.code != INTERRUPTED:  # which Typer makes of KeyboardInterrupt

@@ -30,6 +30,10 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
+class ExportError(RuntimeError):
+    """A network could not be written for use elsewhere, or what was written computes something else."""
+
+
 def unknown(what: str, received: object, choices: Iterable[str]) -> str:
     """One line for a name that is not among `choices`, with the nearest ones first."""
     choices = sorted(choices)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from tiekd import presets
@@ -16,6 +16,7 @@ from tiekd.data import Frame, FrameSource, open_frames
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
 from tiekd.metrics import agreement_metrics, depth_metrics
+from tiekd.predict import predict
 from tiekd.teachers.foreign import ForeignMaps
 from tiekd.teachers.maps import TeacherMaps
 
@@ -86,20 +87,6 @@ def check_protocol(config: RunConfig) -> None:
     PROTOCOLS[config.evaluation.protocol].crop(open_frames(config.data, "test").size(0))
 
 
-@torch.inference_mode()
-def predict_depth(student: nn.Module, image: Tensor, data: DataConfig, flip_tta: bool) -> Tensor:
-    """Depth of a batch, clamped to the data's range; with `flip_tta` the mean with the mirrored image's, flipped back.
-
-    image [B, 3, H, W], normalised. Returns [B, 1, H, W] m.
-    """
-    batch = torch.cat([image, image.flip(-1)]) if flip_tta else image
-    depth = student(batch).depth.clamp(data.min_depth, data.max_depth)
-    if not flip_tta:
-        return depth
-    straight, mirrored = depth.chunk(2)
-    return (straight + mirrored.flip(-1)) / 2
-
-
 def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol: str) -> dict[str, Any]:
     """One row of images.parquet: valid pixels, metrics, and the range of the prediction. depth_pred [H, W] m."""
     valid = PROTOCOLS[protocol].valid_mask(frame, data)
@@ -157,9 +144,8 @@ def _predicted(
     student.eval()
     for batch in _batches(source, indices, config):
         images = torch.stack([normalise(frame.image) for _, frame in batch]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
-            depths = predict_depth(student, images, config.data, config.evaluation.flip_tta)
-        for (index, frame), depth in zip(batch, depths[:, 0].float().cpu().numpy(), strict=True):
+        depths = predict(student, images, config).depth
+        for (index, frame), depth in zip(batch, depths[:, 0].cpu().numpy(), strict=True):
             yield index, frame, depth
 
 

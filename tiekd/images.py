@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tiekd.errors import UserError
 
@@ -31,6 +31,14 @@ def read_rgb(path: Path) -> np.ndarray:
     """uint8 [H, W, 3]."""
     with _opened(path, "image") as image:
         return np.array(image.convert("RGB"))
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3] of any image, upright as its camera noted; of a 16-bit one the upper eight bits."""
+    with _opened(path, "image") as image:
+        if image.mode in SIXTEEN_BIT:
+            image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def read_uint16(path: Path, what: str) -> np.ndarray:
@@ -92,7 +100,7 @@ def _opened(path: Path, what: str) -> Iterator[Image.Image]:
         raise MissingFile(f"{what} {path}: no such file") from None
     except UnidentifiedImageError:
         raise UserError(f"{what} {path}: not an image file") from None
-    except (OSError, SyntaxError) as error:  # Pillow reports a broken PNG as a SyntaxError
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow reports a broken PNG as a SyntaxError
         raise UserError(f"{what} {path}: cannot be read: {error}") from None
 
 

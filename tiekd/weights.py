@@ -6,24 +6,40 @@ import tempfile
 from pathlib import Path
 
 from tiekd.errors import UserError
-from tiekd.store import RunStore, run_at
+from tiekd.store import RunRecord, RunStore, run_at
 
 FILE = "student.safetensors"
+HUB_FILE = "model.safetensors"
 
 
 def find_weights(name: str, store: str | None = None) -> Path:
-    """What a person names: a file or a run's folder or URI; with a store, one of its runs by its id or the beginning of it."""
+    """What a person names: a run (see `find_run`), a file, or the folder of a model as the Hugging Face hub holds it."""
+    if record := find_run(name, store):
+        return stored_weights(record.store, record.run_id)
+    path = Path(name)
+    if not path.is_dir():
+        return path
+    return path / HUB_FILE if (path / HUB_FILE).is_file() else path / FILE
+
+
+def find_run(name: str, store: str | None = None) -> RunRecord | None:
+    """The run that a person names by its folder, URI or weights; with a store by its id or the beginning of it.
+
+    None where weights are named that lie in no store.
+    """
     if store is None:
-        if record := run_at(name):
-            return stored_weights(record.store, record.run_id)
         path = Path(name)
-        return path / FILE if path.is_dir() else path
+        folder = path.parent if path.name == FILE else path
+        if (folder / "status.json").is_file() and folder.resolve().parent.name == "runs":
+            return RunStore(folder.resolve().parents[1]).run(folder.resolve().name)
+        return run_at(name)
     runs = RunStore(store)
-    found = [record.run_id for record in runs.runs() if record.run_id.startswith(name)]
+    found = [record for record in runs.runs() if record.run_id.startswith(name)]
     if len(found) != 1:
-        which = f"{len(found)} runs begin with {name!r}, first {', '.join(found[:3])}" if found else f"has no run {name!r}"
+        first = ", ".join(record.run_id for record in found[:3])
+        which = f"{len(found)} runs begin with {name!r}, first {first}" if found else f"has no run {name!r}"
         raise UserError(f"store {store}: {which}; needed a run id or an unambiguous beginning of one")
-    return stored_weights(runs, found[0])
+    return found[0]
 
 
 def stored_weights(store: RunStore, run_id: str) -> Path:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from tiekd.checkpoint import load_student
 from tiekd.config import DataConfig, override
@@ -19,11 +18,10 @@ from tiekd.evaluate import (
     evaluate,
     garg_crop,
     is_constant,
-    predict_depth,
     score_image,
 )
 from tiekd.metrics import AGREEMENT, METRICS, agreement_metrics
-from tiekd.students import Prediction, build_student
+from tiekd.students import build_student
 from tiekd.teachers.export import trained_weights
 
 KITTI = DataConfig(dataset="kitti", max_depth=80.0)
@@ -127,33 +125,6 @@ def test_made_images_score_as_released(oracle, parity, image, protocol, data, vi
     expected |= {f"{name}_teacher": page["metrics"][f"{names.get(name, name)}_T"] for name in AGREEMENT}
     for name, value in expected.items():
         parity(f"metrics: {name}", abs((row | agreement)[name] - value) / value, 1e-6)
-
-
-# -- prediction -----------------------------------------------------------------------------------------------------------
-
-
-class Lopsided(nn.Module):
-    """Depth of a pixel: its red value plus a tenth of its column."""
-
-    def forward(self, image: torch.Tensor) -> Prediction:
-        return Prediction(image[:, :1] + torch.arange(image.shape[-1]) / 10)
-
-
-def test_flip_tta_is_the_mean_with_the_flipped_back_prediction_of_the_mirrored_image():
-    image = torch.tensor([2.0, 4.0, 8.0]).expand(1, 3, 1, 3)
-    straight = predict_depth(Lopsided(), image, KITTI, flip_tta=False)
-    torch.testing.assert_close(straight, torch.tensor([[[[2.0, 4.1, 8.2]]]]))
-    both = predict_depth(Lopsided(), image, KITTI, flip_tta=True)
-    mirrored_back = torch.tensor([2.0 + 0.2, 4.0 + 0.1, 8.0 + 0.0])
-    torch.testing.assert_close(both, (straight + mirrored_back) / 2)
-
-
-@pytest.mark.parametrize("flip_tta", [False, True])
-def test_a_prediction_is_kept_within_the_range_of_the_data(flip_tta):
-    image = torch.tensor([-5.0, 4.0, 500.0]).expand(1, 3, 2, 3)
-    depth = predict_depth(Lopsided(), image, NYU, flip_tta)
-    assert depth.min() == pytest.approx(1e-3)
-    assert depth.max() == 10.0
 
 
 # -- a pass over a data set -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tiekd.config import RunConfig
 from tiekd.losses.chamfer import ChamferPart
 from tiekd.losses.combine import DistillLoss, Part, Weighted
 from tiekd.losses.depth import MSEPart, SIPart, SSIMPart
-from tiekd.losses.dpm import DPMPart, kl_divergence
+from tiekd.losses.dpm import DPMPart, TeacherDPM, kl_divergence
 from tiekd.losses.released import (
     SIGMA,
     DPMFromRow110,
@@ -77,15 +77,8 @@ def _ssim_part(config: RunConfig) -> Part:
 
 def _dpm_part(config: RunConfig) -> Part:
     """L_DPM under the quirks of a run."""
-    quirks = config.quirks
-    part = DPMPart(
-        DepthBins.of(config),
-        SIGMA if "fixed_sigma" in quirks else config.loss.sigma,
-        config.loss.temperature,
-        teacher_dpm=uniform_outside_dpm if "uniform_outside" in quirks else target_dpm,
-        divergence=kl_with_epsilon if "kl_epsilon" in quirks else kl_divergence,
-    )
-    return DPMFromRow110(part) if "rows_from_110" in quirks else part
+    part = DPMPart(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
+    return DPMFromRow110(part) if "rows_from_110" in config.quirks else part
 
 
 LOSSES: dict[str, Factory] = {
@@ -99,6 +92,18 @@ LOSSES: dict[str, Factory] = {
     "l_depth": _l_depth,
     "tie_kd": _tie_kd,
 }
+
+
+def dpm_sigma(config: RunConfig) -> float:
+    """m; the spread of the teacher's density under the quirks of a run."""
+    return SIGMA if "fixed_sigma" in config.quirks else config.loss.sigma
+
+
+def dpm_target(config: RunConfig) -> TeacherDPM:
+    """The teacher's DPM as L_DPM sees it under the quirks of a run, whether or not its loss has that part."""
+    bins, sigma, temperature = DepthBins.of(config), dpm_sigma(config), config.loss.temperature
+    compute = uniform_outside_dpm if "uniform_outside" in config.quirks else target_dpm
+    return lambda depth_teacher: compute(depth_teacher, bins, sigma, temperature)
 
 
 def build_loss(config: RunConfig) -> DistillLoss:

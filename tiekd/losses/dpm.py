@@ -5,11 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tiekd.bins import DepthBins, target_dpm
 from tiekd.losses.combine import AllSum, masked_mean
 from tiekd.students.student import Prediction
 
-TeacherDPM = Callable[[Tensor, DepthBins, float, float], Tensor]  # as target_dpm
+TeacherDPM = Callable[[Tensor], Tensor]  # depth_teacher [B, 1, H, W] m -> q [B, K, H, W]
 Divergence = Callable[[Tensor, Tensor], Tensor]  # as kl_divergence
 
 
@@ -24,17 +23,8 @@ def kl_divergence(q: Tensor, logits: Tensor) -> Tensor:
 class DPMPart:
     """L_DPM (TIE-KD): mean over pixels of KL(q || p), q the teacher's DPM, p the student's."""
 
-    def __init__(
-        self,
-        bins: DepthBins,
-        sigma: float,
-        temperature: float,
-        teacher_dpm: TeacherDPM = target_dpm,
-        divergence: Divergence = kl_divergence,
-    ):
-        self.bins, self.sigma, self.temperature = bins, sigma, temperature
+    def __init__(self, teacher_dpm: TeacherDPM, divergence: Divergence = kl_divergence):
         self.teacher_dpm, self.divergence = teacher_dpm, divergence
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
-        q = self.teacher_dpm(target, self.bins, self.sigma, self.temperature)
-        return masked_mean(self.divergence(q, prediction.dpm_logits), valid, all_sum)
+        return masked_mean(self.divergence(self.teacher_dpm(target), prediction.dpm_logits), valid, all_sum)

@@ -18,7 +18,10 @@ class DoubleConv(nn.Sequential):
 
 def resize(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Bilinear, corners aligned as in the published decoder; the same tensor when the size already fits."""
-    return maps if maps.shape[-2:] == tuple(size) else F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+    # An exported graph serves all sizes, so that the example's size decides nothing.
+    if not torch.compiler.is_exporting() and maps.shape[-2:] == tuple(size):
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
 class DenseDepthDecoder(nn.Module):

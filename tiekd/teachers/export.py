@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from tiekd.checkpoint import load_student
-from tiekd.config import RunConfig
+from tiekd.config import RunConfig, override
 from tiekd.data import Frame, FrameSource, open_frames
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError, unknown
-from tiekd.evaluate import predict_depth
 from tiekd.files import check_folder
+from tiekd.predict import predict
 from tiekd.run import run_id_of
 from tiekd.store import RunStore
 from tiekd.teachers.foreign import ForeignMaps
@@ -42,14 +42,16 @@ class NetworkTeacher:
 
     def __init__(self, weights: Path, flip_tta: bool, device: torch.device):
         network, self.config = load_student(weights)
-        self.device, self.flip_tta, self._network = device, flip_tta, network.to(device).eval()
+        self.device, self._network = device, network.to(device).eval()
+        # Maps are made once, so in full precision, whatever the training had.
+        self._used = override(self.config, {"evaluation.flip_tta": flip_tta, "optim.precision": "fp32"})
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.made_by = {"config": self.config.document(), "weights": digest, "flip_tta": flip_tta}
 
     def depth(self, image: np.ndarray) -> np.ndarray:
         batch = normalise(image).unsqueeze(0).to(self.device)
-        return predict_depth(self._network, batch, self.config.data, self.flip_tta)[0, 0].float().cpu().numpy()
+        return predict(self._network, batch, self._used).depth[0, 0].cpu().numpy()
 
 
 def trained_weights(config: RunConfig) -> Path:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from tiekd.checkpoint import load_student
-from tiekd.config import build
-from tiekd.evaluate import predict_depth
+from tiekd.config import build, override
+from tiekd.predict import predict
 from tiekd.students import DepthStudent, build_student
 from tiekd.students.published import published_keys
 
@@ -134,7 +134,7 @@ def test_depth_and_dpm_are_the_released_ones(page, released, converted, oracle_i
         parity(f"students: {page}, DPM", difference(dpm.flatten()[::31], arrays["tamed_prob_s31"]), BOUND)
     if "tamed_head_depth" in arrays:
         parity(f"students: {page}, depth", float(np.abs(depth.numpy() / arrays["tamed_head_depth"] - 1).max()), BOUND)
-        decoded = predict_depth(tamed, image, config.data, flip_tta=False).numpy()
+        decoded = predict(tamed, image, override(config, {"evaluation.flip_tta": False})).depth.numpy()
         parity(f"students: {page}, depth", float(np.abs(decoded / arrays["tamed_encode_decode"] - 1).max()), BOUND)
 
 

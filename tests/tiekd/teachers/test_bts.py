@@ -13,8 +13,8 @@ from tiekd.data import open_frames
 from tiekd.data.transforms import normalise
 from tiekd.documents import with_values
 from tiekd.errors import UserError
-from tiekd.evaluate import predict_depth
 from tiekd.networks import build_network, count_parameters
+from tiekd.predict import predict
 from tiekd.teachers.bts import STRIDES, LocalPlanarGuidance, published_keys
 from tiekd.teachers.maps import TeacherMaps
 
@@ -237,7 +237,7 @@ def test_it_learns_from_ground_truth_and_leaves_its_maps(tiekd, as_yaml, learnin
     network, _ = load_student(tmp_path / "store/runs" / record.run_id / "student.safetensors")
     source = open_frames(config.data, "test")
     frame = source.load(0)
-    depth = predict_depth(network.eval(), normalise(frame.image)[None], config.data, config.evaluation.flip_tta)[0, 0]
+    depth = predict(network.eval(), normalise(frame.image)[None], config).depth[0, 0]
     stored = TeacherMaps(maps).load(source.keys[0], frame.size)
     assert len(TeacherMaps(maps).keys) == 12
     assert np.abs(stored - depth.numpy()).max() <= 10.0 / 65535 / 2 + 1e-6  # half a unit, and float32's own rounding

@@ -11,7 +11,7 @@ from tiekd.config import override
 from tiekd.data import open_frames
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
-from tiekd.evaluate import predict_depth
+from tiekd.predict import predict
 from tiekd.teachers.export import NetworkTeacher, export_maps, trained_weights
 from tiekd.teachers.maps import TeacherMaps
 
@@ -34,7 +34,7 @@ def test_the_map_of_a_frame_is_the_teachers_depth_of_its_view(teacher, tmp_path,
     network, _ = load_student(weights)
     maps, half_a_unit = TeacherMaps(tmp_path / "maps"), 10.0 / 65535 / 2
     for key, frame in frames(config):
-        depth = predict_depth(network.eval(), normalise(frame.image)[None], config.data, flip_tta)[0, 0]
+        depth = predict(network.eval(), normalise(frame.image)[None], config).depth[0, 0]
         stored = maps.load(key, frame.size)
         assert np.abs(stored - depth.numpy()).max() <= half_a_unit + 1e-6  # and float32's own rounding
 

@@ -1,0 +1,78 @@
+"""`tiekd export`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tiekd.commands.predict import StoreOfRun, Weights
+from tiekd.commands.run import JsonOption
+from tiekd.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from tiekd.hub import DepthStudent
+    from tiekd.store import RunRecord
+
+FORMATS = ("onnx", "hub")
+
+
+def export(
+    weights: Weights,
+    out: Annotated[Path, typer.Option(help="the .onnx file, or with --format hub the folder to write")],
+    format_: Annotated[str, typer.Option("--format", help="onnx, or hub: a folder for the Hugging Face hub")] = "onnx",
+    dpm: Annotated[bool, typer.Option("--dpm", help="onnx: put out the distributions over depth bins, too")] = False,
+    store: StoreOfRun = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a trained network for use elsewhere: as ONNX, or as a model folder with its card.
+
+    ONNX takes RGB in 0 to 1 of any batch and size and gives metres; it is kept only if onnxruntime agrees with PyTorch. The
+    model folder loads with tiekd.hub.DepthStudent.from_pretrained; its card tells the run's own numbers. Nothing is uploaded.
+
+    Example: tiekd export demo/store/runs/1f0e9a4c7b2d3856 --out student.onnx
+    """
+    if format_ not in FORMATS:
+        raise UserError(unknown("--format", format_, FORMATS))
+    if format_ == "hub" and dpm:
+        raise UserError("--dpm: belongs to --format onnx; a model folder's network gives its distributions anyway")
+    made = _hub(weights, store, out) if format_ == "hub" else _onnx(weights, store, out, dpm)
+    if as_json:
+        print(json.dumps(made))
+        return
+    for line in made.get("checks", ()):
+        print(line)
+    print(made["told"])
+
+
+def _load(weights: str, store: str | None) -> tuple["DepthStudent", "RunRecord | None"]:
+    from tiekd.hub import DepthStudent
+    from tiekd.weights import find_run, find_weights
+
+    return DepthStudent.load(find_weights(weights, store)), find_run(weights, store)
+
+
+def _onnx(weights: str, store: str | None, out: Path, dpm: bool) -> dict[str, Any]:
+    from tiekd.export import check_onnx, export_onnx
+
+    check_onnx(out)
+    student, record = _load(weights, store)
+    differences = export_onnx(student, out, record.run_id if record else "", dpm)
+    megabytes = out.stat().st_size / 1e6
+    return {
+        "out": str(out),
+        "checks": [str(difference) for difference in differences],
+        "largest_relative": max(difference.relative for difference in differences),
+        "told": f"{out}: {megabytes:.1f} MB, checked in onnxruntime against PyTorch",
+    }
+
+
+def _hub(weights: str, store: str | None, out: Path) -> dict[str, Any]:
+    from tiekd.card import describe
+    from tiekd.hub import check_model_folder, write_model_folder
+
+    check_model_folder(out)
+    student, record = _load(weights, store)
+    student.card = describe(student.config, record)
+    write_model_folder(student, out)
+    return {"out": str(out), "pushed": False, "told": f"{out}: model.safetensors, config.json, README.md; not pushed"}
