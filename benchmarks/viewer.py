@@ -1,0 +1,204 @@
+"""What the viewer costs with 700 frames and 10 results: its size on disk, and milliseconds per key in Chromium.
+
+    python benchmarks/viewer.py STORE [--frames 700] [--distinct 4]
+
+STORE is the store of `make demo`: ten cells, whose students are given the 257 bins of KITTI, by interpolation between their
+own. Their predictions of so many distinct frames of KITTI's size (352 x 1216) are made and packed by the viewer itself, then
+copied under the names of the other frames, with metrics of made numbers. The files lie in the page cache. Needs playwright
+and Chromium.
+
+    first    from opening the file to all pictures drawn
+    step     an arrow key to all pictures drawn, with 0.3 s between keys, as a person looks; the neighbours are prefetched
+    held     the same with the next key as soon as the pictures are drawn
+    jump     a click on a distant image in the list: nothing is prefetched
+"""
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from playwright.sync_api import Page, sync_playwright
+from torch import nn
+from torch.nn import functional as F
+
+from reports.viewer.build import build_site
+from reports.viewer.choose import Method, Shown, choose
+from reports.viewer.site import Site
+from tiekd.checkpoint import load_student, pack_student
+from tiekd.config import RunConfig, override
+from tiekd.data import open_frames
+from tiekd.networks import build_network
+from tiekd.presets import METRICS
+from tiekd.store import RunStore, Status
+from tiekd.teachers.maps import MapWriter
+from tiekd.weights import stored_weights
+
+LARGE = {
+    "data.frame_size": [352, 1216],
+    "data.train_crop": [352, 704],
+    "data.train_frames": 1,
+    "bins.n_bins": 257,
+    "student.pretrained": False,
+}
+
+
+def enlarge(methods: list[Method], small: RunStore, large: RunStore, folder: Path, n_frames: int, distinct: int) -> None:
+    """The same students as runs on frames of KITTI's size, with a teacher's maps of the frames that are predicted."""
+    source = open_frames(override(methods[0].config, LARGE | {"data.test_frames": n_frames}).data, "test")
+    with MapWriter(folder, 80.0, {"teacher": "exact"}) as writer:
+        for index in spread_of(n_frames, distinct):
+            depth = source.rendering(index).depth_exact
+            writer.write(source.keys[index], np.where(depth > 0, depth, 80.0).astype(np.float32))
+    rng = np.random.default_rng(0)
+    for method in methods:
+        maps = {"teacher.maps": str(folder)} if method.config.teacher else {}
+        config = override(method.config, LARGE | maps | {"data.test_frames": n_frames})
+        record = large.run(config.fingerprint())
+        rows = pd.DataFrame({"image": source.keys, "group": "scene", "n_valid": 20_000})
+        record.write_table("images.parquet", rows.assign(**{metric: rng.random(n_frames) for metric in METRICS}))
+        record.write_config(config)
+        record.write_file("student.safetensors", pack_student(widened(method, config, small), config))
+        record.write_json("summary.json", {"protocol": "none", "n_images": n_frames, "metrics": dict.fromkeys(METRICS, 0.5)})
+        record.write_status(Status("done"))
+
+
+def widened(method: Method, config: RunConfig, store: RunStore) -> nn.Module:
+    """A run's student with the bins of another config."""
+    trained, _ = load_student(stored_weights(store, method.run_id))
+    network, weights = build_network(config), trained.state_dict()
+    for name in [name for name in weights if name.startswith("head.logits")]:
+        rows = weights[name].reshape(len(weights[name]), -1).T[None]  # [1, channels, bins]
+        wide = F.interpolate(rows, config.bins.n_bins, mode="linear", align_corners=True)[0].T
+        weights[name] = wide.reshape(config.bins.n_bins, *weights[name].shape[1:])
+    network.load_state_dict(weights)
+    return network
+
+
+def spread_of(n_frames: int, distinct: int) -> list[int]:
+    return [round(i * (n_frames - 1) / (distinct - 1)) for i in range(distinct)]
+
+
+def multiply(site: Site, shown: Shown, n_frames: int, store: RunStore) -> None:
+    """Every frame a copy of one that was predicted."""
+    folder = site.folder / "data/v1" / shown.id
+    originals = list(shown.indices)
+    for result in filter(Path.is_dir, folder.iterdir()):
+        for index in set(range(n_frames)) - set(originals):
+            original = originals[index % len(originals)]
+            for path in result.glob(f"{original:05d}.*"):
+                name = path.name.replace(f"{original:05d}", f"{index:05d}")
+                content = path.read_bytes().replace(f"/{original:05d}".encode(), f"/{index:05d}".encode(), 1)
+                (result / name).write_bytes(content)
+    shown.indices[:] = range(n_frames)
+    for path in folder.glob("teacher-*/none.json"):
+        known = list(json.loads(path.read_text()).values())
+        path.write_text(json.dumps({str(i): known[i % len(known)] for i in range(n_frames)}))
+    build_site(site, [shown], store, quiet=True)
+
+
+def sizes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Files and bytes of each kind."""
+    found: dict[str, tuple[int, int]] = {}
+    for path in filter(Path.is_file, folder.rglob("*")):
+        place = path.parent.name
+        kind = "indices" if path.name == "index.js" else "page" if path.parent == folder else "other"
+        if re.fullmatch(r"\d+(\.dpm)?\.\w+", path.name):
+            kind = re.sub(r"-.*", "", place) if re.match(r"image|truth|teacher|target", place) else "student"
+            kind += " distributions" if ".dpm." in path.name and kind == "student" else ""
+        n, size = found.get(kind, (0, 0))
+        found[kind] = n + 1, size + path.stat().st_size
+    return dict(sorted(found.items()))
+
+
+TIMED = """
+act => new Promise(resolve => {
+  const begun = performance.now();
+  const watch = new MutationObserver(() => {
+    if (document.body.dataset.ready !== "true") return;
+    watch.disconnect();
+    requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now() - begun)));
+  });
+  watch.observe(document.body, {attributes: true, attributeFilter: ["data-ready"]});
+  act.key ? document.body.dispatchEvent(new KeyboardEvent("keydown", {key: act.key, bubbles: true}))
+          : document.querySelector(`#frames li:nth-child(${act.place})`).click();
+})
+"""
+
+
+def times(page: Page, acts: list[dict], pause: float) -> list[float]:
+    """Milliseconds from each act to the frame after which its pictures are on the screen."""
+    found = []
+    for act in acts:
+        found.append(page.evaluate(TIMED, act))
+        page.wait_for_timeout(pause)
+    return found
+
+
+def told(name: str, found: list[float]) -> None:
+    ordered = sorted(found)
+    median, late = statistics.median(ordered), ordered[int(0.95 * len(ordered))]
+    print(f"{name:6} median {median:6.0f} ms  95 % {late:6.0f} ms  n {len(ordered)}")
+
+
+def measure(folder: Path, n_frames: int) -> None:
+    rng = np.random.default_rng(1)
+    right = [{"key": "ArrowRight"}]
+    jumps = [{"place": int(place) + 1} for place in rng.permutation(n_frames)[:40]]
+    runs: dict[str, Callable[[Page], list[float]]] = {
+        "step": lambda page: times(page, right * 60, 300),
+        "held": lambda page: times(page, right * 100, 0),
+        "jump": lambda page: times(page, jumps, 300),
+    }
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        print(f"Chromium {browser.version}, 1366 x 768")
+        first = []
+        for _ in range(5):
+            page = browser.new_page(viewport={"width": 1366, "height": 768})
+            page.goto((folder / "index.html").as_uri())
+            page.wait_for_selector("body[data-ready=true]")
+            first.append(page.evaluate("performance.now()"))
+            page.close()
+        told("first", first)
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        page.goto((folder / "index.html").as_uri())
+        page.wait_for_selector("body[data-ready=true]")
+        for name, run in runs.items():
+            told(name, run(page))
+        print(f"heap {page.evaluate('performance.memory.usedJSHeapSize') / 1e6:.0f} MB")
+        browser.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", help="the store of `make demo`")
+    parser.add_argument("--frames", type=int, default=700)
+    parser.add_argument("--distinct", type=int, default=4)
+    parser.add_argument("--out", type=Path, help="keep the viewer here [default: a temporary folder]")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        folder = options.out or work / "viewer"
+        small, large = RunStore(options.store), RunStore(work / "large")
+        methods = choose(small, None, (), 1)[0][0].methods[:10]
+        enlarge(methods, small, large, work / "maps", options.frames, options.distinct)
+        (shown,), left_out = choose(large, None, (), options.distinct)
+        assert not left_out, left_out
+        assert len(shown.methods) == len(methods)
+        build_site(Site(folder), [shown], large, quiet=False)
+        multiply(Site(folder), shown, options.frames, large)
+        for kind, (n, size) in (found := sizes(folder)).items():
+            print(f"{kind:22} {n:6} files {size / 1e6:8.1f} MB {size / n / 1e3:7.1f} kB each")
+        print(f"{'all':22} {sum(n for n, _ in found.values()):6} files {sum(s for _, s in found.values()) / 1e6:8.1f} MB")
+        measure(folder, options.frames)
+
+
+if __name__ == "__main__":
+    main()

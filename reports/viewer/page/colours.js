@@ -1,0 +1,91 @@
+// Depth and differences as colours, and their legends in metres.
+"use strict";
+
+const Colours = (() => {
+  const GREY = 0xff6e6e6e; // no depth; ABGR as in a canvas's memory
+  const LITTLE = 256;
+  let tables, depths;
+  let depthColours; // of each code
+  let range = null;
+
+  const packed = (rgb) =>
+    Uint32Array.from({ length: LITTLE }, (_, i) => 0xff000000 | (rgb[3 * i + 2] << 16) | (rgb[3 * i + 1] << 8) | rgb[3 * i]);
+  const level = (share) => Math.max(0, Math.min(LITTLE - 1, Math.round(share * (LITTLE - 1))));
+  const shareOf = (depth) => Math.log(depth / range.near) / Math.log(range.far / range.near);
+
+  function begin(index) {
+    tables = {
+      depth: packed(Numbers.bytesOf(index.colours.depth)),
+      difference: packed(Numbers.bytesOf(index.colours.difference)),
+    };
+    depths = Numbers.depthTable(index.format);
+  }
+
+  function setRange(near, far) {
+    range = { near, far };
+    depthColours = Uint32Array.from(depths, (depth, code) => (code ? tables.depth[level(shareOf(depth))] : GREY));
+  }
+
+  function paint(canvas, map, colourAt) {
+    if (canvas.width !== map.w || canvas.height !== map.h) [canvas.width, canvas.height] = [map.w, map.h];
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(map.w, map.h);
+    const pixels = new Uint32Array(image.data.buffer);
+    for (let i = 0; i < pixels.length; i++) pixels[i] = colourAt(i);
+    context.putImageData(image, 0, 0);
+  }
+
+  const paintDepth = (canvas, map) => paint(canvas, map, (i) => depthColours[map.codes[i]]);
+
+  // shown - other in m, white at 0 and full colour from `span` on.
+  function paintDifference(canvas, shown, other, span) {
+    const factor = (LITTLE - 1) / (2 * span);
+    paint(canvas, shown, (i) => {
+      const difference = depths[shown.codes[i]] - depths[other.codes[i]];
+      if (difference !== difference) return GREY; // NaN: one of them has no depth
+      return tables.difference[Math.max(0, Math.min(LITTLE - 1, Math.round((difference + span) * factor)))];
+    });
+  }
+
+  const css = (colour) => `rgb(${colour & 255} ${(colour >> 8) & 255} ${(colour >> 16) & 255})`;
+
+  // A bar with ticks: [{share, text}]
+  function legend(element, table, ticks) {
+    const stops = Array.from({ length: 33 }, (_, i) => css(table[level(i / 32)]));
+    element.querySelector(".bar").style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
+    element.querySelector(".ticks").replaceChildren(
+      ...ticks.map(({ share, text }) => {
+        const tick = document.createElement("span");
+        tick.style.left = `${100 * share}%`;
+        tick.textContent = text;
+        return tick;
+      }),
+    );
+  }
+
+  const neat = (number) => String(Number(number.toPrecision(3)));
+
+  function depthLegend(element) {
+    const inside = [];
+    for (let ten = 1e-3; ten < 1e3; ten *= 10) for (const digit of [1, 2, 5]) inside.push(digit * ten);
+    const between = inside.filter((depth) => shareOf(depth) > 0.12 && shareOf(depth) < 0.82);
+    const ends = [
+      { share: 0, text: `≤ ${neat(range.near)}` },
+      { share: 1, text: `≥ ${neat(range.far)} m` },
+    ];
+    legend(element, tables.depth, [...ends, ...between.map((depth) => ({ share: shareOf(depth), text: neat(depth) }))]);
+  }
+
+  function differenceLegend(element, span) {
+    const ticks = [-1, -0.5, 0, 0.5, 1].map((share) => ({
+      share: (share + 1) / 2,
+      text: `${share > 0 ? "+" : share < 0 ? "−" : ""}${neat(Math.abs(share * span))}${share === 1 ? " m" : ""}`,
+    }));
+    legend(element, tables.difference, ticks);
+  }
+
+  return {
+    begin, setRange, paintDepth, paintDifference, depthLegend, differenceLegend, neat,
+    depthOf: (code) => depths[code],
+  };
+})();

@@ -1,0 +1,51 @@
+// One table of keys: what they do, and what the help says of them.
+"use strict";
+
+const Keys = (() => {
+  const TABLE = [
+    ["←  →", "image before, after", { ArrowLeft: (act) => act.step(-1), ArrowRight: (act) => act.step(1) }],
+    ["Home  End", "first, last image", { Home: (act) => act.step(-Infinity), End: (act) => act.step(Infinity) }],
+    ["↑  ↓", "select the result above, below", { ArrowUp: (act) => act.select(-1), ArrowDown: (act) => act.select(1) }],
+    ["1 … 9", "difference of every result from that one; the same key again: depth", digits()],
+    ["0", "difference of every result from ground truth", { 0: (act) => act.differ(0) }],
+    ["[  ]", "narrower, wider scale of differences", { "[": (act) => act.widen(0.5), "]": (act) => act.widen(2) }],
+    ["w", "sort by worst of the selected result; again: in order", { w: (act) => act.sortByWorst() }],
+    ["m  M", "next, previous metric", { m: (act) => act.nextMetric(1), M: (act) => act.nextMetric(-1) }],
+    ["p", "pixel in the middle: its distribution; again: none", { p: (act) => act.togglePixel() }],
+    ["Shift + arrows", "move the pixel", shifted()],
+    ["h  a", "hide the selected result; show all", { h: (act) => act.hide(), a: (act) => act.showAll() }],
+    ["d", "next data set", { d: (act) => act.nextDataset() }],
+    ["?", "this help", { "?": (act) => act.help() }],
+    ["Esc", "close the help, else leave the pixel and the difference", { Escape: (act) => act.leave() }],
+  ];
+  const ACTIONS = Object.assign({}, ...TABLE.map(([, , actions]) => actions));
+
+  function digits() {
+    return Object.fromEntries(Array.from({ length: 9 }, (_, i) => [String(i + 1), (act) => act.differ(i + 1)]));
+  }
+
+  function shifted() {
+    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    return Object.fromEntries(Object.entries(ways).map(([key, way]) => [`Shift+${key}`, (act) => act.movePixel(way)]));
+  }
+
+  function listen(act) {
+    document.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
+      const action = ACTIONS[event.shiftKey && event.key.startsWith("Arrow") ? `Shift+${event.key}` : event.key];
+      if (!action) return;
+      event.preventDefault();
+      action(act);
+    });
+  }
+
+  function fillHelp(table) {
+    for (const [keys, text] of TABLE) {
+      const line = document.createElement("tr");
+      line.append(Panels.make("th", "", keys), Panels.make("td", "", text));
+      table.append(line);
+    }
+  }
+
+  return { listen, fillHelp };
+})();

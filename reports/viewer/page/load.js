@@ -1,0 +1,50 @@
+// Data by script tags, since a page opened as a file may fetch nothing. Each file calls `arrived` or `arrivedIndex`.
+"use strict";
+
+const Load = (() => {
+  const ROOT = "data/v1/";
+  const KEPT = 320; // decoded files; about 13 results of 20 frames
+  const cache = new Map(); // name -> promise, the oldest use first
+  const contents = new Map(); // name -> what a script has just handed over
+
+  window.arrived = (name, about, text) => contents.set(name, { about, text });
+  window.arrivedIndex = (name, index) => contents.set(`${name}#index`, index);
+
+  function run(file, name) {
+    return new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = ROOT + file;
+      script.onload = () => {
+        script.remove();
+        const content = contents.get(name);
+        contents.delete(name);
+        content ? resolve(content) : reject(new Error(`${file} does not hold ${name}`));
+      };
+      script.onerror = () => {
+        script.remove();
+        reject(new Error(`${ROOT}${file} cannot be read`));
+      };
+      document.head.append(script);
+    });
+  }
+
+  function cached(name, make) {
+    const known = cache.get(name) ?? make();
+    cache.delete(name);
+    cache.set(name, known);
+    known.catch(() => cache.delete(name));
+    if (cache.size > KEPT) cache.delete(cache.keys().next().value);
+    return known;
+  }
+
+  const stem = (frame) => String(frame).padStart(5, "0");
+  const read = (name, decode) =>
+    cached(name, () => run(`${name}.js`, name).then(({ about, text }) => decode(about, text)));
+
+  return {
+    index: (name) => run(`${name ? `${name}/` : ""}index.js`, `${name}#index`),
+    imageAddress: (dataset, frame) => `${ROOT}${dataset}/image/${stem(frame)}.webp`,
+    map: (dataset, result, frame) => read(`${dataset}/${result}/${stem(frame)}`, Numbers.map),
+    dpm: (dataset, result, frame) => read(`${dataset}/${result}/${stem(frame)}.dpm`, Numbers.dpm),
+  };
+})();
