@@ -1,0 +1,174 @@
+"""How often the report's intervals hold the truth and its tests raise a false alarm, on made data whose truth is known.
+
+    python benchmarks/uncertainty.py [--draws 10000]
+
+Prints Markdown tables, the page beside this script among other things, and writes nothing.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from reports.resampling import cluster_interval, over_images
+from reports.schema import METRICS
+from reports.statistics import ALPHA, best, holm, resamples, sign_flip_p, spread
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+# Of mean 0 and variance 1; skewed is exponential. A difference of two such values has heavy tails, but is not skewed.
+SHAPES: dict[str, Draw] = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "skewed": lambda rng, shape: rng.standard_exponential(shape) - 1,
+    "heavy-tailed": lambda rng, shape: (rng.standard_exponential((2, *shape)) * [[[1]], [[-1]]]).sum(0) / 2**0.5,
+}
+MOST_IMAGES = 40  # of a group
+ROWS = 9  # of a table: one loss per row
+
+
+def held(low: np.ndarray, high: np.ndarray) -> float:
+    """The share of intervals that hold 0, the truth of all data here."""
+    return float(((low <= 0) & (high >= 0)).mean())
+
+
+def over_seeds(rng: np.random.Generator, draws: int) -> pd.DataFrame:
+    rows = []
+    for n in range(2, 21):
+        row = {"seeds": n}
+        for shape, draw in SHAPES.items():
+            found = spread(draw(rng, (draws, n)))
+            row[f"t, {shape}"] = held(found.ci_low, found.ci_high)
+            row[f"BCa, {shape}"] = held(found.bca_low, found.bca_high) if n > 2 else np.nan
+            if shape == "normal":
+                row["width of BCa / t"] = np.median(found.bca_high - found.bca_low) / np.median(found.ci_high - found.ci_low)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def images_of_groups(rng: np.random.Generator, draw: Draw, draws: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images per group [groups], and values [draws, images]: half their variance is their group's, half their own."""
+    counts = rng.integers(MOST_IMAGES // 4, MOST_IMAGES + 1, n_groups)
+    of_group = np.repeat(draw(rng, (draws, n_groups)), counts, axis=1)
+    return counts, (of_group + draw(rng, of_group.shape)) / 2**0.5
+
+
+def percentile_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bootstrap of groups without widened levels."""
+    draws = resamples(len(counts))
+    low, high = np.quantile(sums @ draws.T / (draws @ counts), [ALPHA / 2, 1 - ALPHA / 2], axis=-1)
+    return low, high
+
+
+def over_groups(rng: np.random.Generator, draws: int) -> pd.DataFrame:
+    rows = []
+    for shape in ("normal", "skewed"):
+        for n_groups in (5, 10, 30):
+            hits = []
+            for part in np.array_split(np.arange(draws), max(1, draws // 200)):  # each with other sizes of its groups
+                counts, values = images_of_groups(rng, SHAPES[shape], len(part), n_groups)
+                sums = np.add.reduceat(values, np.cumsum(counts) - counts, axis=1)
+                ends = [cluster_interval(sums, counts), percentile_interval(sums, counts)]
+                ends.append(cluster_interval(values, np.ones(values.shape[1], dtype=int)))
+                hits.append([held(*end) for end in ends])
+            ours, plain, naive = np.mean(hits, axis=0)
+            told = {"groups drawn, widened (ours)": ours, "groups drawn, plain percentile": plain, "images drawn": naive}
+            rows.append({"effect of a group": shape, "groups": n_groups} | told)
+    return pd.DataFrame(rows)
+
+
+def paired_over_groups(rng: np.random.Generator, draws: int) -> pd.DataFrame:
+    """Cells and baselines of equal truth on the same images: hard images are hard for both."""
+    rows = []
+    for n_groups in (5, 10, 30):
+        counts = rng.integers(MOST_IMAGES // 4, MOST_IMAGES + 1, n_groups)
+        hard = rng.standard_normal((draws, 1, n_groups)) * counts
+        sums = hard + 0.3 * rng.standard_normal((draws, 2, n_groups)) * counts
+        runs = [f"{kind}{number}" for number in range(draws) for kind in ("cell", "base")]
+        groups = pd.DataFrame({"run_id": np.repeat(runs, n_groups), "group": np.tile(np.arange(n_groups), len(runs))})
+        groups = groups.assign(n=np.tile(counts, len(runs)), **dict.fromkeys(METRICS, sums.ravel()))
+        pairs = [([cell], [base]) for cell, base in zip(runs[::2], runs[1::2], strict=True)]
+        found = over_images(groups, [cell for cell, _ in pairs], pairs)
+        own, paired = found.high - found.low, found.baseline_high - found.baseline_low
+        rows.append(
+            {
+                "groups": n_groups,
+                "of a cell's mean": held(found.low, found.high),
+                "of the difference": held(found.baseline_low, found.baseline_high),
+                "width of the difference's / the mean's": np.median(paired) / np.median(own),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def sign_flips(rng: np.random.Generator, draws: int) -> pd.DataFrame:
+    rows = []
+    for shape, draw in SHAPES.items():
+        for n in (5, 6, 8, 10, 20):
+            alarms = (sign_flip_p(draw(rng, (draws, n))) < ALPHA).mean()
+            rows.append({"differences": shape, "seeds": n, "p < 0.05": alarms})
+    return pd.DataFrame(rows)
+
+
+def families(rng: np.random.Generator, draws: int) -> pd.DataFrame:
+    """Tables of ROWS rows of equal truth: in which share of them anything at all is called different."""
+    rows = []
+    for shape in ("normal", "skewed"):
+        for n in (8, 10, 12):
+            values = SHAPES[shape](rng, (draws, ROWS + 1, n))
+            p_values = sign_flip_p(values[:, 1:] - values[:, :1])
+            chosen = values[:, 1:]
+            first = np.take_along_axis(chosen, chosen.mean(-1).argmin(-1)[:, None, None], axis=1)
+            against_best = sign_flip_p(chosen - first).min(-1) * (ROWS - 1)
+            rows.append(
+                {
+                    "values": shape,
+                    "seeds": n,
+                    "against a baseline, uncorrected": (p_values < ALPHA).any(-1).mean(),
+                    "Holm": np.mean([(holm(p) < ALPHA).any() for p in p_values]),
+                    "against the best, Holm over those tests": (against_best < ALPHA).mean(),
+                    "Holm over all pairs (bold)": np.mean([best(block, higher=False).any() for block in chosen]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def bold(rng: np.random.Generator, draws: int) -> pd.DataFrame:
+    """Blocks in which one row is truly better by so many standard deviations of a seed."""
+    rows = []
+    for gap in (0.5, 1.0, 2.0, 4.0):
+        for n in (10, 11, 13):
+            values = rng.standard_normal((draws, ROWS, n)) - np.where(np.arange(ROWS) == 0, gap, 0)[:, None]
+            marked = np.array([best(block, higher=False) for block in values])
+            some = marked.any(-1)
+            shares = {"any is bold": some.mean(), "the better row is": marked[:, 0].mean()}
+            rows.append({"gap": f"{gap:g}", "seeds": n} | shares | {"it alone": (marked[:, 0] & (marked.sum(-1) == 1)).mean()})
+    return pd.DataFrame(rows)
+
+
+TABLES = {
+    "Intervals of the mean over seeds": over_seeds,
+    "Intervals of the mean over images of correlated groups": over_groups,
+    "Intervals over the same images of a cell and its baseline": paired_over_groups,
+    "Sign-flip test, no true difference": sign_flips,
+    f"Tables of {ROWS} rows, no true difference": families,
+    f"Blocks of {ROWS} rows, one truly better": bold,
+}
+
+
+def _text(value: object) -> str:
+    return str(value) if not isinstance(value, float) else "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=10_000, help="made data sets per row")
+    options = parser.parse_args()
+    for number, (title, table) in enumerate(TABLES.items()):
+        found = table(np.random.default_rng(number), options.draws)
+        shares = found.map(_text)
+        print(f"\n### {title}\n\n{shares.to_markdown(index=False, disable_numparse=True)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
