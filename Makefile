@@ -12,12 +12,14 @@ install: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-# The main job on the embedded data: a teacher, its maps, the nine methods with two seeds, a short search, the report.
+# The main job on the embedded data: a teacher, its maps, the nine methods with two seeds, a short search, report and viewer.
 demo: install
 	$(BIN)/tiekd run ablations/runs/teacher.yaml --store $(DEMO)/store
 	$(BIN)/tiekd teacher export ablations/runs/teacher.yaml --store $(DEMO)/store --out $(DEMO)/maps
 	$(BIN)/tiekd ablate ablations/studies/debug.yaml --store $(DEMO)/store --set teacher.maps=$(DEMO)/maps
 	$(BIN)/tiekd search ablations/studies/dpm.yaml --store $(DEMO)/store --set teacher.maps=$(DEMO)/maps
+	$(BIN)/tiekd measure $(DEMO)/store --study debug
+	$(BIN)/tiekd view $(DEMO)/store --out $(DEMO)/viewer --study debug
 	$(BIN)/tiekd report $(DEMO)/store --out $(DEMO)/report
 
 # Two files at a time, in order: tests of clusters wait more than they work.

@@ -2,8 +2,6 @@
 
 import json
 import shlex
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +12,8 @@ from tiekd.errors import UserError
 if TYPE_CHECKING:
     from reports.collect import Collected
     from reports.tables import Table
+
+_SHOWN = 40  # rows of a table that are printed
 
 
 def report(
@@ -27,61 +27,33 @@ def report(
 
     Example: tiekd report store --out report --study kitti
     """
+    from reports.folder import filled
+    from reports.write import write_published, write_report
+
     if store is None and not published:
         raise UserError("STORE is needed: a folder or URI of a run store; or --published for the published tables alone")
     if store is None and study is not None:
         raise UserError("--study needs STORE: a folder or URI of a run store")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
-    collected, tables = _read(store, study) if store is not None else (None, [])
-    files = _write_whole(out, collected, tables, published, _command(store, out, study, published))
+    collected, tables, files = None, [], []
+    if store is not None:
+        with filled(out, "report", files) as folder:
+            collected, tables = _read(store, study, folder / "images.parquet")
+            write_report(folder, collected, tables, store, _command(store, out, study, published))
+    if published:
+        with filled(out, "published", files) as folder:
+            write_published(folder, tables)
     _tell(collected, tables, files, as_json)
 
 
-def _read(store: str, study: str | None) -> "tuple[Collected, list[Table]]":
+def _read(store: str, study: str | None, images_to: Path) -> "tuple[Collected, list[Table]]":
     from reports.collect import collect
     from reports.tables import tables_of
     from tiekd.store import RunStore
 
-    collected = collect(RunStore(store), study)
+    collected = collect(RunStore(store), study, images_to)
     return collected, tables_of(collected)
-
-
-def _write_whole(out: Path, collected: "Collected | None", tables: "list[Table]", published: bool, command: str) -> list[Path]:
-    """Write everything into a folder of its own, then move file by file: a reader of `out` never meets half a file."""
-    from reports.write import write_published, write_report
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from None
-    try:
-        if collected is not None:
-            write_report(partial, collected, tables, command)
-        if published:
-            write_published(partial, tables)
-        files = [_move(file, partial, out) for file in sorted(partial.rglob("*")) if file.is_file()]
-        if collected is not None:
-            _forget_old_figures(out, {file.name for file in files if file.parent.name == "figures"})
-        return files
-    finally:
-        shutil.rmtree(partial)
-
-
-def _move(file: Path, partial: Path, out: Path) -> Path:
-    target = out / file.relative_to(partial)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return file.replace(target)
-
-
-def _forget_old_figures(out: Path, drawn: set[str]) -> None:
-    """Delete the figures that an earlier report drew into this folder and this one did not; what others put there stays."""
-    record = out / ".figures"
-    gone = set(record.read_text().splitlines() if record.is_file() else ()) - drawn
-    for old in [file for file in (out / "figures").glob("*") if file.name in gone]:
-        old.unlink()
-    record.write_text("".join(f"{name}\n" for name in sorted(drawn)))
 
 
 def _command(store: str | None, out: Path, study: str | None, published: bool) -> str:
@@ -90,9 +62,6 @@ def _command(store: str | None, out: Path, study: str | None, published: bool) -
 
 
 def _tell(collected: "Collected | None", tables: "list[Table]", files: list[Path], as_json: bool) -> None:
-    from tabulate import tabulate
-
-    from reports.layout import brief, laid_out
     from reports.page import heading
 
     if as_json:
@@ -101,11 +70,22 @@ def _tell(collected: "Collected | None", tables: "list[Table]", files: list[Path
         typer.echo(json.dumps(content, indent=2))
         return
     for table in tables:
-        frame = laid_out(table, brief)
-        typer.echo(f"{heading(table)}\n{tabulate(frame, headers='keys', showindex=False, disable_numparse=True)}\n")
+        typer.echo(f"{heading(table)}\n{_text(table)}\n")
     figures = [file for file in files if file.parent.name == "figures"]
     for file in files:
         if file not in figures:
             typer.echo(file)
     if figures:
         typer.echo(f"{figures[0].parent}: {len(figures)} files, each figure as PNG and SVG with its data")
+
+
+def _text(table: "Table") -> str:
+    """A table's first rows, as much as a terminal shows."""
+    from tabulate import tabulate
+
+    from reports.layout import brief, laid_out
+
+    sheet = laid_out(table, brief)
+    text = tabulate(sheet.head(_SHOWN).text(), headers="keys", showindex=False, disable_numparse=True)
+    more = len(sheet.rows) - _SHOWN
+    return f"{text}\n... and {more} more rows: tables.md" if more > 0 else text

@@ -1,71 +1,72 @@
-"""Tables as a reader sees them: data frames of text, before they become Markdown or LaTeX."""
+"""Tables as a reader sees them: rows of text and of numbers that lead to their runs."""
 
 from collections.abc import Callable, Iterable
 
 import pandas as pd
 
+from reports.entries import ROW_LABELS, difference_entries, digits, fate, led, mean_entries, mean_entry, names, value_text
 from reports.paper import PUBLISHED_METRICS, published, published_value, row_labels
-from reports.schema import DIGITS, HIGHER_IS_BETTER, MAIN_METRIC, METRIC_LABELS, METRICS
-from reports.tables import Cell, Table
+from reports.schema import HIGHER_IS_BETTER, MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.sheet import ABSENT, Entry, Sheet
+from reports.tables import Table
 from tiekd.labels import CORRECTED, RELEASED
 
-ABSENT = "–"
 COMPACT_METRICS = (*PUBLISHED_METRICS, "delta1")
-_ROW_LABELS = {"teacher": "Teacher", "method": "Method", "loss": "Loss", "backbone": "Backbone"}
-_CAUSE_LENGTH = 120
-_SHORT_ID = 8
+# Columns that are left out of a table in which they say nothing.
+_TEST = ("− Baseline", "− base", "95 % over seeds", "95 % over images", "p (Holm)")
+_OPTIONAL = ("published", "diff.", *_TEST)
 
 
-def laid_out(table: Table, form: Callable[[Table], pd.DataFrame]) -> pd.DataFrame:
+def laid_out(table: Table, form: Callable[[Table], Sheet]) -> Sheet:
     """A search as its trials, any other study in the form `full`, `compact` or `brief`."""
     return trials(table) if table.study.is_search else form(table)
 
 
-def full(table: Table) -> pd.DataFrame:
-    """Every metric, the published values, the test against the baseline, and the runs: a row per cell."""
+def full(table: Table) -> Sheet:
+    """Every metric, the published values, and the test against the baseline: a row per cell."""
+    return _published_layout(table, METRICS)
+
+
+def compact(table: Table) -> Sheet:
+    """What fits a page: the published metrics and δ1, without the test."""
+    return _published_layout(table, COMPACT_METRICS).without(lambda title, _: title.endswith(_TEST))
+
+
+def tested(table: Table) -> Sheet:
+    """The cells that have a baseline: the difference to it, its intervals and its test."""
     rows = [
-        _names(table, cell) | _metric_texts(table, number, METRICS) | _test_texts(table, number) | _fate(cell) | _runs(cell)
-        for number, cell in enumerate(table.cells)
+        names(table, number)
+        | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
+        | {"Pairs": led(table, number, str(len(table.cells[number].done_ids.keys() & table.cells[baseline].done_ids.keys())))}
+        for number, baseline in enumerate(table.baselines)
+        if baseline is not None
     ]
-    return _without_blank(rows)
+    return without_blank(Sheet.of(rows))
 
 
-def compact(table: Table) -> pd.DataFrame:
-    """What fits a page: the published metrics and δ1; the state only where something is not done."""
-    rows = [
-        _names(table, cell) | _metric_texts(table, number, COMPACT_METRICS) | _test_texts(table, number) | _fate(cell)
-        for number, cell in enumerate(table.cells)
-    ]
-    frame = _without_blank(rows)
-    return frame.drop(columns="State") if all(cell.state == "done" for cell in table.cells) else frame
+def unshared(table: Table, sheet: Sheet) -> Sheet:
+    """Without the labels that all cells share: `common_name` tells them."""
+    return sheet.without(lambda title, _: title in {ROW_LABELS.get(name) for name in table.common})
 
 
-def brief(table: Table) -> pd.DataFrame:
+def brief(table: Table) -> Sheet:
     """What fits a terminal: the published metrics and what became of the seeds."""
-    rows = [
-        _names(table, cell)
-        | {METRIC_LABELS[m]: _mean_text(table.results.loc[(number, m)]) for m in PUBLISHED_METRICS}
-        | _fate(cell)
-        for number, cell in enumerate(table.cells)
-    ]
-    return pd.DataFrame(rows)
-
-
-def trials(table: Table) -> pd.DataFrame:
-    """A search's trials, the best objective first; those that have none stand last, as what they are."""
-    metric = objective(table)
-    ranked = sorted(
-        ((cell, run) for cell in table.cells for run in cell.runs.to_dict("records")),
-        key=lambda pair: _badness(pair[1], metric),
+    return Sheet.of(
+        names(table, number) | mean_entries(table, number, PUBLISHED_METRICS) | fate(table, number)
+        for number in range(len(table.cells))
     )
-    metrics = [metric, *(m for m in COMPACT_METRICS if m != metric)]
-    rows = [
-        {path: value_text(cell.factors.get(path)) for path in table.factor_paths}
-        | {METRIC_LABELS[m]: _number(run[m]) for m in metrics}
-        | {"Seed": str(run["seed"]), "State": _trial_state(run), "Run": _short(run["run_id"])}
-        for cell, run in ranked
-    ]
-    return pd.DataFrame(rows)
+
+
+def trials(table: Table) -> Sheet:
+    """A search's trials, the best objective first; those that have none stand last, as what they are."""
+    goal = objective(table)
+    metrics = [goal, *(m for m in COMPACT_METRICS if m != goal)]
+    return Sheet.of(
+        {path: value_text(table.cells[number].factors.get(path)) for path in table.factor_paths}
+        | mean_entries(table, number, metrics)
+        | fate(table, number)
+        for number in sorted(range(len(table.cells)), key=lambda number: _badness(table.result(number, goal)["mean"], goal))
+    )
 
 
 def objective(table: Table) -> str:
@@ -74,93 +75,57 @@ def objective(table: Table) -> str:
     return next((name for name in objectives if name in METRICS), MAIN_METRIC)
 
 
-def published_rows(role: str, dataset: str, tables: list[Table]) -> pd.DataFrame:
+def published_rows(role: str, dataset: str, tables: list[Table]) -> Sheet:
     """A published table with its own digits, and our numbers beside them where `tables` hold some, each fidelity its own."""
-    part = published().query("dataset == @dataset and role == @role")
-    names = {"teacher": "Model", "backbone": "Backbone"} if role == "teacher" else _ROW_LABELS
-    frame = part[list(names)].rename(columns=names).replace("", "-")
-    frame["Train Epoch"] = part["epochs"]
-    for metric in PUBLISHED_METRICS:
-        frame[METRIC_LABELS[metric]] = part[metric]
+    titles = {"teacher": "Model", "backbone": "Backbone"} if role == "teacher" else ROW_LABELS
+    part = published().query("dataset == @dataset and role == @role").to_dict("records")
+    rows = []
+    for row in part:
+        named = {title: row[name] or "-" for name, title in titles.items()} | {"Train Epoch": row["epochs"]}
+        rows.append(named | {METRIC_LABELS[metric]: row[metric] for metric in PUBLISHED_METRICS})
     for fidelity, ending in ((CORRECTED, ""), (RELEASED, ", released")):
-        ours = pd.DataFrame([_ours(row, tables, fidelity) for row in part.to_dict("records")], index=frame.index)
-        frame = frame.join(ours.fillna(ABSENT).add_suffix(ending))
-    return frame
+        ours = [_ours(row, tables, fidelity) for row in part]
+        found = dict.fromkeys(title for entries in ours for title in entries)
+        for row, entries in zip(rows, ours, strict=True):
+            row |= {f"{title}{ending}": entries.get(title, ABSENT) for title in found}
+    return without_blank(Sheet.of(rows))
 
 
-def common_name(table: Table) -> str:
-    """The labels that all cells of a table share."""
-    return " · ".join(table.cells[0].labels[name] for name in _common(table))
+def _published_layout(table: Table, metrics: Iterable[str]) -> Sheet:
+    """Teacher, method, loss, backbone; metrics, the published ones first; the test. What says nothing is left out."""
+    ordered = sorted(metrics, key=lambda m: m not in PUBLISHED_METRICS)
+    rows = [
+        names(table, number)
+        | {title: entry for metric in ordered for title, entry in _metric_entries(table, number, metric).items()}
+        | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
+        | fate(table, number)
+        for number in range(len(table.cells))
+    ]
+    return without_blank(Sheet.of(rows))
 
 
-def cell_name(table: Table, cell: Cell, without: tuple[str, ...] = ()) -> str:
-    """What tells a cell from the others of its table, or from those that agree with it but for `without`, on one line."""
-    common = _common(table)
-    names = [cell.labels[name] for name in _ROW_LABELS if cell.labels[name] and name not in (*without, *common)]
-    values = {path: table.value(cell, path) for path in table.varying if path not in without}
-    levels = [f"{path.rpartition('.')[2]}={value_text(value)}" for path, value in values.items() if value is not None]
-    return ", ".join([*([" · ".join(names)] if names else []), *levels]) or common_name(table)
+def without_blank(sheet: Sheet) -> Sheet:
+    """Without columns that say nothing in any row: no value was published, there is no baseline, every state is done."""
+
+    def says_nothing(title: str, entries: list[Entry]) -> bool:
+        if title.startswith("State"):
+            return set(entries) <= {"done", ABSENT}
+        return title.endswith(_OPTIONAL) and set(entries) <= {"", ABSENT}
+
+    return sheet.without(says_nothing)
 
 
-def value_text(value: object) -> str:
-    """A setting in a table."""
-    if value is None or value is pd.NA:
-        return ABSENT
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _metric_entries(table: Table, number: int, metric: str) -> dict[str, Entry]:
+    """The metric; of a published one the published value and the difference to it, too."""
+    label = METRIC_LABELS[metric]
+    entries = mean_entries(table, number, [metric])
+    if metric in PUBLISHED_METRICS:
+        entries[f"{label} published"] = published_value(table.cells[number].labels, table.protocol, metric) or ABSENT
+        entries[f"{label} diff."] = led(table, number, digits(table.result(number, metric)["difference"], sign=True))
+    return entries
 
 
-def _common(table: Table) -> list[str]:
-    first = table.cells[0].labels
-    return [name for name in _ROW_LABELS if first[name] and all(cell.labels[name] == first[name] for cell in table.cells)]
-
-
-def _names(table: Table, cell: Cell) -> dict[str, str]:
-    names = {title: cell.labels[name] or "-" for name, title in _ROW_LABELS.items()}
-    return names | {path: value_text(table.value(cell, path)) for path in table.varying}
-
-
-def _metric_texts(table: Table, number: int, metrics: Iterable[str]) -> dict[str, str]:
-    """The published metrics first, each with the published value and the difference to it."""
-    texts = {}
-    for metric in sorted(metrics, key=lambda m: m not in PUBLISHED_METRICS):
-        result, label = table.results.loc[(number, metric)], METRIC_LABELS[metric]
-        texts[label] = _mean_text(result)
-        if metric in PUBLISHED_METRICS:
-            texts[f"{label} published"] = published_value(table.cells[number].labels, table.protocol, metric) or ABSENT
-            texts[f"{label} diff."] = _number(result["difference"], sign=True)
-    return texts
-
-
-def _mean_text(result: pd.Series) -> str:
-    if not result["n_seeds"]:
-        return ABSENT
-    return f"{_number(result['mean'])} ± {_number(result['std'])}"
-
-
-def _test_texts(table: Table, number: int) -> dict[str, str]:
-    result, label = table.results.loc[(number, MAIN_METRIC)], METRIC_LABELS[MAIN_METRIC]
-    return {
-        f"{label} − Baseline": _number(result["baseline_difference"], sign=True),
-        "p (Holm)": ABSENT if pd.isna(result["p_holm"]) else f"{result['p_holm']:.3f}",
-    }
-
-
-def _fate(cell: Cell) -> dict[str, str]:
-    return {"Seeds": f"{len(cell.done)}/{len(cell.runs)}", "State": _clip(cell.detail) or "done"}
-
-
-def _runs(cell: Cell) -> dict[str, str]:
-    return {"Runs": " ".join(map(_short, cell.run_ids)) or ABSENT}
-
-
-def _without_blank(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """Columns that say nothing in any row (no value was published, there is no baseline) are left out."""
-    frame = pd.DataFrame(rows)
-    optional = [c for c in frame.columns if c.endswith(("published", "diff.", "Baseline")) or c == "p (Holm)"]
-    return frame.drop(columns=[c for c in optional if (frame[c] == ABSENT).all()])
-
-
-def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, str]:
+def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, Entry]:
     """Our cell of a published row's labels and protocol; where studies hold several, tables.md tells them apart."""
     labels = row_labels(row)
     found = [
@@ -175,31 +140,12 @@ def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, 
         return {}
     if len(found) > 1:
         return {f"Our {METRIC_LABELS[m]}": f"{len(found)} cells" for m in PUBLISHED_METRICS}
-    table, number = found[0]
-    ours = {f"Our {METRIC_LABELS[m]}": _mean_text(table.results.loc[(number, m)]) for m in PUBLISHED_METRICS}
-    return ours | _fate(table.cells[number])
+    ((table, number),) = found
+    ours = {f"Our {METRIC_LABELS[m]}": mean_entry(table, number, m, best=()) for m in PUBLISHED_METRICS}
+    return ours | fate(table, number)
 
 
-def _badness(run: dict, metric: str) -> tuple[bool, float]:
-    if pd.isna(run[metric]):
+def _badness(mean: float, metric: str) -> tuple[bool, float]:
+    if pd.isna(mean):
         return True, 0.0
-    return False, -run[metric] if metric in HIGHER_IS_BETTER else run[metric]
-
-
-def _trial_state(run: dict) -> str:
-    cause = run["cause"]
-    if run["state"] == "missing" and cause.startswith("pruned"):
-        return _clip(cause)
-    return _clip(f"{run['state']}: {cause}" if cause else run["state"])
-
-
-def _number(value: float, sign: bool = False) -> str:
-    return ABSENT if pd.isna(value) else f"{value:{'+' if sign else ''}.{DIGITS}f}"
-
-
-def _short(run_id: str) -> str:
-    return ABSENT if pd.isna(run_id) else run_id[:_SHORT_ID]
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= _CAUSE_LENGTH else f"{text[: _CAUSE_LENGTH - 1]}…"
+    return False, -mean if metric in HIGHER_IS_BETTER else mean

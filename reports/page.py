@@ -1,30 +1,40 @@
-"""`tables.md`, `tables.tex`, `published.*` and `report.md`, from tables and collected frames."""
+"""The pages of a report, from tables and collected frames."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
+from reports.blocks import Block, Bullets, Figure, Heading, Links, Paragraph
 from reports.collect import Collected
-from reports.layout import compact, full, laid_out, published_rows
-from reports.notes import notes
+from reports.html import html
+from reports.latex import latex_document, latex_tables
+from reports.layout import published_rows
+from reports.listing import listed
+from reports.markdown import markdown
+from reports.origin import hours
 from reports.paper import published
-from reports.render import latex_document, latex_table, markdown_table, markdown_text
+from reports.sheet import Sheet
 from reports.tables import Table
+from reports.views import View, compact_views, full_views, other_views
 from tiekd.labels import CORRECTED
 from tiekd.store import STATES
+
+RUNS_PAGE = "runs.md"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A table's place in the report: its heading, its stem in names of files, and the figures as (file, caption)."""
+    """A study's place in the report: its table, the views of it that fit a page, and its figures."""
 
     table: Table
-    heading: str
-    stem: str
-    figures: tuple[tuple[Path, str], ...] = ()
+    main: list[View]
+    others: list[View]
+    figures: list[Figure]
+
+
+def show(table: Table, figures: Iterable[Figure]) -> Shown:
+    return Shown(table, compact_views(table), other_views(table), list(figures))
 
 
 def heading(table: Table) -> str:
@@ -35,120 +45,111 @@ def heading(table: Table) -> str:
 
 
 def stem(table: Table) -> str:
+    """The table's name in names of files and labels."""
     return f"{table.study.name or 'no-study'}-{table.dataset}-{table.protocol}"
 
 
-def tables_markdown(shown: Iterable[Shown], images: pd.DataFrame) -> str:
+def report_markdown(collected: Collected, shown: list[Shown], origin: list[Block]) -> str:
+    """The page that is read first: what was run, what came out, what failed, and where it came from."""
+    files = [("All metrics of every table", "tables.md"), ("The runs behind every number", RUNS_PAGE)]
+    files += [("This page as one file, with figures and runs", "report.html")]
+    return markdown([Heading(1, "Report"), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
+
+
+def report_html(collected: Collected, shown: list[Shown], origin: list[Block]) -> str:
+    """The same page as one file, with the runs behind every number."""
+    parts = [(heading(item.table), f"#{stem(item.table)}") for item in shown]
+    blocks = [*_report(collected, shown), *_runs(shown), *origin]
+    return html("Report", [Heading(1, "Report"), Links(parts), *blocks])
+
+
+def tables_markdown(shown: list[Shown]) -> str:
     """Every table with all its metrics and notes."""
-    parts = ["# Tables"]
+    tables = (block for item in shown for block in _tables(item, full_views(item.table)))
+    return markdown([Heading(1, "Tables"), *tables], RUNS_PAGE)
+
+
+def runs_markdown(shown: list[Shown]) -> str:
+    return markdown([Heading(1, "Runs"), *_runs(shown)], "")
+
+
+def tables_latex(shown: list[Shown]) -> str:
+    """Tables that fit a page, as a document that compiles and can be cut up."""
+    tables = []
     for item in shown:
-        frame, lines = laid_out(item.table, full), _bullets(notes(item.table, images))
-        parts += [f"## {markdown_text(item.heading)}", markdown_table(frame), lines]
-    return "\n\n".join([*parts, "Runs are folders `runs/ID...` of the store; tables.parquet holds their full ids.\n"])
+        for number, view in enumerate([*item.main, *item.others]):
+            caption = f"{heading(item.table)}{'; ' if view.title else ''}{view.title}"
+            label = f"tab:{stem(item.table)}{f'-{number}' if number else ''}"
+            tables += latex_tables(view.sheet, caption, label, view.notes)
+    return latex_document(tables)
 
 
-def tables_latex(shown: Iterable[Shown], images: pd.DataFrame) -> str:
-    """The compact tables, as a document that compiles and can be cut up."""
-    return latex_document(
-        [
-            latex_table(
-                laid_out(item.table, compact),
-                item.heading,
-                f"tab:{item.stem}",
-                notes(item.table, images),
-            )
-            for item in shown
-        ]
-    )
-
-
-def published_tables(tables: list[Table]) -> list[tuple[str, pd.DataFrame]]:
+def published_tables(tables: list[Table]) -> list[tuple[str, Sheet]]:
     """(heading, table) of each published table, our numbers beside the published ones where `tables` hold them."""
     datasets = published()["dataset"].unique()
-    return [
-        (f"{dataset}: {role}s", published_rows(role, dataset, tables))
-        for dataset in datasets
-        for role in ("teacher", "student")
-    ]
+    return [(f"{data}: {role}s", published_rows(role, data, tables)) for data in datasets for role in ("teacher", "student")]
 
 
 def published_markdown(tables: list[Table]) -> str:
-    parts = ["# Published tables"]
-    for title, frame in published_tables(tables):
-        parts += [f"## {title}", markdown_table(frame)]
-    return "\n\n".join([*parts, ""])
+    blocks = (block for title, sheet in published_tables(tables) for block in (Heading(2, title), sheet))
+    return markdown([Heading(1, "Published tables"), *blocks], RUNS_PAGE)
 
 
 def published_latex(tables: list[Table]) -> str:
     found = published_tables(tables)
     return latex_document(
-        [latex_table(frame, f"Published, {title}", f"tab:{title.replace(': ', '-')}", []) for title, frame in found]
+        [
+            part
+            for title, sheet in found
+            for part in latex_tables(sheet, f"Published, {title}", f"tab:{title.replace(': ', '-')}", [])
+        ]
     )
 
 
-def report_markdown(collected: Collected, shown: list[Shown], command: str) -> str:
-    """The page that is read first: what was run, what came out, what failed, and where it came from."""
-    parts = ["# Report", "## What was run", _what_was_run(collected)]
+def _report(collected: Collected, shown: list[Shown]) -> Iterator[Block]:
+    yield Heading(2, "What was run")
+    yield from _what_was_run(collected.runs)
     for item in shown:
-        frame, lines = laid_out(item.table, compact), _bullets(notes(item.table, collected.images))
-        parts += [f"## {markdown_text(item.heading)}", markdown_table(frame), lines]
-        parts += [f"![{caption}](figures/{file.name})\n\n*{caption}*" for file, caption in item.figures]
-    parts += [
-        "All metrics and the runs of each row: [tables.md](tables.md).",
-        "## Runs without a number",
-        _failures(collected.runs),
-    ]
-    return "\n\n".join([*parts, "## Provenance", _provenance(collected), f"Made by:\n\n```\n{command}\n```\n"])
+        yield from _tables(item, item.main)
+        yield from item.figures
+    yield Heading(2, "Runs without a number")
+    yield _failures(collected.runs)
 
 
-def _what_was_run(collected: Collected) -> str:
-    runs = collected.runs
-    counts = pd.crosstab(runs["study"].replace("", "(no study)"), runs["state"])
-    counts = counts.reindex(columns=[state for state in STATES if state in counts.columns])
-    once = runs.dropna(subset="run_id").drop_duplicates("run_id")  # a run of two studies is computed once
-    hours = once["device_seconds"].sum() / 3600
-    text = counts.reset_index().astype(str)
-    return f"{markdown_table(text)}\n\n{len(once)} distinct runs, {hours:.2f} device-hours recorded."
+def _tables(item: Shown, main: list[View]) -> Iterator[Block]:
+    for view in (*main, *item.others):
+        yield Heading(3, view.title) if view.title else Heading(2, heading(item.table), stem(item.table))
+        yield view.sheet
+        yield Bullets(view.notes)
 
 
-def _failures(runs: pd.DataFrame) -> str:
+def _runs(shown: list[Shown]) -> Iterator[Block]:
+    for item in shown:
+        yield Heading(2, f"Runs of {heading(item.table)}")
+        yield from listed(item.table)
+
+
+def _what_was_run(runs: pd.DataFrame) -> Iterator[Block]:
+    """Runs by state and device-hours of each study; a run of two studies is computed once."""
+    rows = []
+    for name, part in runs.groupby("study", sort=False):
+        states = part["state"].value_counts()
+        counts = {state: str(states[state]) if state in states else "" for state in STATES if (runs["state"] == state).any()}
+        rows.append({"Study": name or "(no study)", **counts, "Device-hours": hours(part)})
+    yield Sheet.of(rows)
+    distinct = runs["run_id"].dropna().nunique()
+    yield Paragraph(f"{distinct} distinct runs, {hours(runs)} device-hours recorded.")
+
+
+def _failures(runs: pd.DataFrame) -> Block:
+    """Every cause with the runs that it stopped; cells that wait to be run are no failures."""
     lost = runs.loc[~runs["state"].isin(["done", "running"])]
     lost = lost.loc[(lost["state"] != "missing") | (lost["cause"] != "")]
     lost = lost.loc[lost["run_id"].isna() | ~lost.duplicated("run_id")]
     if lost.empty:
-        return "None."
-    causes = lost.groupby(["state", "cause"], sort=False)["run_id"].agg(
-        Runs="size", Ids=lambda ids: " ".join(i[:8] for i in ids.dropna()) or "–"
+        return Paragraph("None.")
+    causes = lost.groupby(["state", "cause"], sort=False)["run_id"]
+    return Sheet.of(
+        {"State": state, "Cause": cause, "Runs": str(len(ids)), "Ids": " ".join(ids.dropna().str[:8]) or "–"}
+        for (state, cause), ids in causes
     )
-    return markdown_table(causes.reset_index().rename(columns=str.capitalize).astype(str))
-
-
-def _provenance(collected: Collected) -> str:
-    found = collected.provenance.values()
-    seeds = ", ".join(map(str, sorted(collected.runs["seed"].dropna().unique())))
-    facts = {
-        "Commits": {f"{p.get('git_commit') or 'no git'}{' + uncommitted changes' if p.get('dirty') else ''}" for p in found},
-        "Versions": {_pairs(p.get("versions")) for p in found},
-        "Hardware": {_pairs(p.get("hardware")) for p in found},
-        "Inputs": {f"{name} {digest}" for p in found for name, digest in (p.get("inputs") or {}).items()},
-        "Seeds": {seeds},
-    }
-    return "\n".join(_fact(name, values) for name, values in facts.items())
-
-
-def _fact(name: str, values: set[str]) -> str:
-    known = sorted(value for value in values if value) or ["not recorded"]
-    return "\n".join([f"- {name}:", *(f"  - {markdown_text(value)}" for value in known)])
-
-
-def _pairs(values: object) -> str:
-    """A mapping on one line; other shapes as JSON, since provenance is written by whatever version ran."""
-    if not values:
-        return ""
-    if isinstance(values, dict):
-        return ", ".join(f"{name} {value}" for name, value in values.items() if value != "")
-    return values if isinstance(values, str) else json.dumps(values)
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)

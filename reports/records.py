@@ -7,11 +7,11 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import pandas as pd
+import pyarrow as pa
 import yaml
 
+from reports.images import ImageRows
 from reports.schema import METRICS
-from tiekd.config import RunConfig
 from tiekd.errors import StoreError, UserError, unknown
 from tiekd.store import STATES, RunRecord, RunStore, Status
 
@@ -25,14 +25,14 @@ class StoredRun:
 
     run_id: str | None
     status: Status
-    config: RunConfig | None = None
+    document: dict | None = None  # its config, unchecked
     metrics: dict[str, float] = field(default_factory=dict)
     protocol: str = ""
     n_images: int | None = None
     device_seconds: float | None = None
     provenance: dict = field(default_factory=dict)
-    epochs: pd.DataFrame | None = None
-    images: pd.DataFrame | None = None
+    epochs: pa.Table | None = None
+    images: pa.Table | None = None
 
 
 class PlannedRun(NamedTuple):
@@ -49,12 +49,17 @@ class PlannedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """A study as it was launched; its document keeps the settings of a search."""
+    """A study as it was launched; its document keeps the settings of a search, `importance` the share of each parameter.
+
+    `commands` are the launches, each as words.
+    """
 
     name: str
     title: str = ""
     document: dict = field(default_factory=dict)
     planned: tuple[PlannedRun, ...] = ()
+    importance: dict[str, float] = field(default_factory=dict)
+    commands: tuple[list[str], ...] = ()
 
     @property
     def is_search(self) -> bool:
@@ -71,8 +76,7 @@ def read_studies(store: RunStore, only: str | None = None) -> dict[str, Study]:
         try:
             content = store.read_study(name)
             if content is not None:
-                document = content["study"]
-                found[name] = Study(name, document.get("title") or "", document, tuple(map(_planned, content["cells"])))
+                found[name] = _study(name, content, store.read_json(f"studies/{name}/findings.json") or {})
         except UNREADABLE as error:
             raise UserError(f"store {store.uri}: studies/{name}/study.json is unreadable: {_reason(error)}") from None
     if only is not None and only not in found:
@@ -80,34 +84,45 @@ def read_studies(store: RunStore, only: str | None = None) -> dict[str, Study]:
     return found
 
 
+def _study(name: str, content: dict, findings: dict) -> Study:
+    document = content["study"]
+    planned = tuple(map(_planned, content["cells"]))
+    commands = tuple(content.get("commands", ()))
+    return Study(name, document.get("title") or "", document, planned, findings.get("importance", {}), commands)
+
+
 def _planned(cell: dict) -> PlannedRun:
     return PlannedRun(cell["run_id"], cell["config"], cell.get("factors") or {}, cell.get("missing") or "")
 
 
-def read_run(record: RunRecord, with_config: bool = True) -> StoredRun:
-    """One run's folder; one that cannot be read is failed, with the reason as its cause. A study holds its runs' configs."""
-    config = None
+def read_run(record: RunRecord, images: ImageRows, with_document: bool = True) -> StoredRun:
+    """One run's folder; one that cannot be read is failed, with the reason as its cause. A study holds its runs' configs.
+
+    Of its images the columns that `images` needs.
+    """
+    document = None
     try:
-        config = record.config() if with_config else None
+        document = record.document() if with_document else None
         status = record.status()
         if status.state not in STATES:
             raise ValueError(unknown("status.json: state", status.state, STATES))
         done = status.state == "done"
         summary, provenance = (dict(record.read_json(f"{name}.json") or {}) for name in ("summary", "provenance"))
+        rows = record.read_arrow("images.parquet", images.columns) if done else None
         return StoredRun(
             record.run_id,
             status,
-            config,
+            document,
             metrics=_metrics(summary) if done else {},
             protocol=str(summary.get("protocol", "")),
             n_images=int(summary["n_images"]) if "n_images" in summary else None,
             device_seconds=status.device_seconds,
             provenance=provenance,
-            epochs=record.read_table("epochs.parquet"),
-            images=record.read_table("images.parquet") if done else None,
+            epochs=record.read_arrow("epochs.parquet"),
+            images=images.checked(record.run_id, rows) if rows is not None else None,
         )
     except UNREADABLE as error:
-        return StoredRun(record.run_id, Status("failed", f"unreadable: {_reason(error)}"), config)
+        return StoredRun(record.run_id, Status("failed", f"unreadable: {_reason(error)}"), document)
 
 
 def _metrics(summary: dict) -> dict[str, float]:

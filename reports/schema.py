@@ -62,12 +62,16 @@ def _pandas_type(annotation: Any) -> str:
 
 
 SETTING_TYPES = setting_types()
-RUN_TYPES = {**_HEAD, **{p: t for p, t in SETTING_TYPES.items() if p not in _HEAD}, "device_seconds": "float64"}
+_TAIL = {"network": "string", "device_seconds": "float64"}
+RUN_TYPES = {**_HEAD, **{p: t for p, t in SETTING_TYPES.items() if p not in _HEAD}, **_TAIL}
 
 # tables.parquet: these, the study's factors, then the others.
 TABLE_KEYS = ("table", *LABELS)
+_INTERVALS = [f"{of}{kind}_{end}" for of in ("", "baseline_") for kind in ("bca", "images_ci") for end in ("low", "high")]
+COSTS = ("parameters", "macs", "milliseconds", "peak_bytes", "device")
 TABLE_VALUES = (
     *("metric", "mean", "std", "n_seeds", "ci_low", "ci_high", "p_value", "published", "difference", "protocol", "state"),
-    *("run_ids", "p_holm", "baseline_difference", "n_planned", "detail"),
+    *("run_ids", "p_holm", "baseline_difference", "baseline_n_seeds", "baseline_ci_low", "baseline_ci_high", *_INTERVALS),
+    *("n_groups", "n_planned", "detail", *COSTS),
 )
 TABLE_COLUMNS = frozenset({*TABLE_KEYS, *TABLE_VALUES})

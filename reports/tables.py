@@ -1,79 +1,46 @@
-"""Runs into cells, cells into `tables.parquet`.
+"""Cells into tables, tables into `tables.parquet`.
 
-A cell is the runs that differ in their seed only. Cells of one study, data set and evaluation protocol make one table: numbers
-of different protocols are never laid side by side.
+Cells of one study, data set and evaluation protocol make one table: numbers of different protocols are never laid side by side.
 """
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from reports.cells import Baselines, Cell, cells_of
 from reports.collect import Collected
+from reports.costs import of_one_device
 from reports.paper import published_value
 from reports.records import Study
-from reports.schema import METRICS, TABLE_KEYS, TABLE_VALUES
-from reports.statistics import holm, paired_differences, sign_flip_p, spread
-from tiekd.labels import BASELINE, LABELS, TEACHER
-from tiekd.store import STATES
-
-# Settings that belong to the method compared: a row and its baseline need not agree on them. Quirks act on the one that cannot
-# act on the other, so of fidelity they must agree on what was asked for.
-METHOD_SETTINGS = ("loss.", "teacher", "bins", "student.head", "fidelity")
-FIRST = (TEACHER, BASELINE)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row of a table. `runs` are rows of runs.parquet, one per seed; settings and factors are by dotted path."""
-
-    labels: dict[str, str]
-    settings: dict
-    factors: dict
-    runs: pd.DataFrame
-
-    @cached_property
-    def done(self) -> pd.DataFrame:
-        """Metrics by seed of the runs that are done."""
-        return self.runs.loc[self.runs["state"] == "done"].set_index("seed")[list(METRICS)]
-
-    @property
-    def run_ids(self) -> list[str]:
-        """The runs that have an id: one whose inputs are missing has none."""
-        return self.runs["run_id"].dropna().tolist()
-
-    @property
-    def fidelity(self) -> str:
-        """As its config states it: `settings` hold the quirks that act."""
-        return self.runs["fidelity"].iloc[0]
-
-    @property
-    def state(self) -> str:
-        """done when every seed is; else the first other state, in the store's order."""
-        present = set(self.runs["state"])
-        return next((s for s in STATES if s in present and s != "done"), "done")
-
-    @property
-    def detail(self) -> str:
-        """What became of the seeds that are not done, with their causes; "" when all are."""
-        rest = self.runs.loc[self.runs["state"] != "done"]
-        counts = Counter(zip(rest["state"], rest["cause"].fillna(""), strict=True))
-        lost = [f"{n} {state}: {cause}" if cause else f"{n} {state}" for (state, cause), n in counts.items()]
-        return f"{len(self.done)} of {len(self.runs)} seeds: {'; '.join(lost)}" if lost else ""
+from reports.results import Numbers, Others, at, by_seed, of_cells, of_differences, of_images
+from reports.schema import HIGHER_IS_BETTER, METRICS, TABLE_KEYS, TABLE_VALUES
+from reports.statistics import best
+from tiekd.labels import LABELS, TEACHER
 
 
 @dataclass(frozen=True)
 class Table:
-    """The cells of one study, data set and protocol, in the study's order, teachers and baselines first."""
+    """The cells of one study, data set and protocol, in the study's order, teachers and baselines first.
+
+    `first` is the number of the report's cells before this table's. `groups` are the rows of Collected.groups of its runs, and
+    `costs` what networks cost on one device, by network.
+    """
 
     study: Study
     dataset: str
     protocol: str
     cells: tuple[Cell, ...]
+    first: int
+    groups: pd.DataFrame
+    costs: pd.DataFrame
+
+    def anchor(self, number: int) -> str:
+        """Where a page lists the runs of a cell, by its position."""
+        return f"cell-{self.first + number + 1}"
 
     @cached_property
     def varying(self) -> list[str]:
@@ -86,6 +53,12 @@ class Table:
         factors = [path for path in self.factor_paths if path in found]
         settings = sorted(found.difference(factors))
         return [*factors, *(path for path in settings if not any(_tells(factor, path, groups) for factor in factors))]
+
+    @cached_property
+    def common(self) -> list[str]:
+        """The labels that all cells share."""
+        first = self.cells[0].labels
+        return [name for name in LABELS if first[name] and all(cell.labels[name] == first[name] for cell in self.cells)]
 
     @cached_property
     def factor_paths(self) -> list[str]:
@@ -101,53 +74,88 @@ class Table:
         """A cell's setting or factor; None where it does not read it."""
         return cell.settings.get(path, cell.factors.get(path))
 
-    def baseline(self, cell: Cell) -> Cell | None:
-        """The one Baseline cell of the same backbone that differs in the method only; None for itself or in doubt.
+    @cached_property
+    def baselines(self) -> list[int | None]:
+        """Of each cell, the position of its baseline."""
+        found = Baselines(self.cells)
+        return [found.of(number) for number in range(len(self.cells))]
 
-        A teacher is no student to be compared: it has none.
-        """
-        if cell.labels["method"] == TEACHER:
-            return None
-        found = [c for c in self.cells if c.labels["method"] == BASELINE and _comparable(c, cell)]
-        found = [c for c in found if c.labels["loss"] == "SI"] or found  # the published Baseline
-        return found[0] if len(found) == 1 and found[0] is not cell else None
+    @cached_property
+    def by_seed(self) -> np.ndarray:
+        """[cells, metrics, seeds]: the numbers of the runs that are done, NaN elsewhere."""
+        return by_seed(self.cells)
+
+    def compared(self, others: Others) -> Numbers:
+        """Each cell less another one, as over seeds so over images; None: not compared."""
+        return of_differences(self.by_seed, others) | of_images(self.cells, others, self.groups)
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """Statistics over seeds, indexed by (position of the cell, metric); see `aggregate` for the columns."""
-        frame = pd.DataFrame([row for cell in self.cells for row in _rows(self, cell)])
-        frame["p_holm"] = frame.groupby("metric")["p_value"].transform(lambda p: holm(p.to_numpy()))
-        frame.index = pd.MultiIndex.from_product([range(len(self.cells)), METRICS], names=["cell", "metric"])
-        # Object columns keep None, numbers and text of different tables apart until all are known.
-        return frame.astype(dict.fromkeys(self.paths, object))
+        """The rows of tables.parquet, indexed by (position of the cell, metric); see `aggregate` for the columns."""
+        index = pd.MultiIndex.from_product([range(len(self.cells)), METRICS], names=["cell", "metric"])
+        shared = pd.DataFrame([self._shared(cell) for cell in self.cells], dtype=object)
+        shared = shared.assign(**self.costs.reindex([cell.network for cell in self.cells]).reset_index(drop=True))
+        frame = shared.loc[shared.index.repeat(len(METRICS))].set_index(index)
+        numbers = {name: array.ravel() for name, array in self.numbers.items()}
+        return frame.assign(metric=index.get_level_values("metric"), **numbers)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """Of each cell and metric, by column of tables.parquet."""
+        published = [[published_value(cell.labels, self.protocol, m) or np.nan for m in METRICS] for cell in self.cells]
+        numbers = of_cells(self.by_seed) | {"published": np.array(published, dtype=float)}
+        return numbers | {"difference": numbers["mean"] - numbers["published"]} | self.compared(self.baselines)
+
+    def result(self, number: int, metric: str) -> dict[str, float]:
+        """The numbers of a cell's metric, by column of tables.parquet."""
+        return at(self.numbers, number, metric)
+
+    @cached_property
+    def blocks(self) -> list[list[int]]:
+        """The students of each backbone: they compete. Trials of a search do not."""
+        found: dict[str, list[int]] = {}
+        for number, cell in enumerate(self.cells):
+            if cell.labels["method"] != TEACHER and not self.study.is_search:
+                found.setdefault(cell.labels["backbone"], []).append(number)
+        return list(found.values())
+
+    @cached_property
+    def best(self) -> dict[str, frozenset[int]]:
+        """By metric, the cells that are best in their block, where the seeds can tell."""
+        return {metric: frozenset(n for block in self.blocks for n in self.best_of(block, metric)) for metric in METRICS}
+
+    def best_of(self, block: Sequence[int], metric: str) -> list[int]:
+        """Of the cells of a block, those that its seeds allow to set in bold; none where they cannot tell."""
+        values = self.by_seed[list(block), METRICS.index(metric)]
+        return [number for number, bold in zip(block, best(values, metric in HIGHER_IS_BETTER), strict=True) if bold]
+
+    def _shared(self, cell: Cell) -> dict:
+        """What the rows of a cell have in common; object columns keep None, numbers and text apart until all are known."""
+        return {
+            "table": self.study.name,
+            **cell.labels,
+            **{path: self.value(cell, path) for path in self.paths},
+            "protocol": self.protocol,
+            "state": cell.state,
+            "run_ids": cell.run_ids,
+            "n_planned": len(cell.runs),
+            "detail": cell.detail,
+        }
 
 
 def tables_of(collected: Collected) -> list[Table]:
     """Every table of the store; runs whose config cannot be read have no place in one."""
     runs = collected.runs.join(collected.identities)
     runs = runs.loc[runs["settings"].notna()]
-    tables = []
-    for (study, dataset, protocol), part in runs.groupby(["study", "dataset", "protocol"], sort=False):
-        cells = sorted(_cells(part), key=_rank)
-        tables.append(Table(collected.studies.get(study, Study(study)), dataset, protocol, tuple(cells)))
+    costs = of_one_device(collected.costs)
+    tables, first = [], 0
+    for (name, dataset, protocol), part in runs.groupby(["study", "dataset", "protocol"], sort=False):
+        cells = tuple(cells_of(part))
+        groups = collected.groups.loc[collected.groups["run_id"].isin(part["run_id"])]
+        study = collected.studies.get(name, Study(name))
+        tables.append(Table(study, dataset, protocol, cells, first, groups, costs))
+        first += len(cells)
     return tables
-
-
-def _cells(runs: pd.DataFrame) -> Iterable[Cell]:
-    """Runs of equal settings; a run that the study names twice counts once, under its first name."""
-    runs = runs.assign(key=[json.dumps(settings, sort_keys=True) for settings in runs["settings"]])
-    runs = runs.drop_duplicates(["key", "seed", "run_id"])
-    # Runs alike in all but the contents of their inputs would share a seed: each is a cell of its own, never an average.
-    repeat = runs.groupby(["key", "seed"], sort=False).cumcount()
-    for _, part in runs.groupby(["key", repeat], sort=False):
-        first = part.iloc[0]
-        plain = part.drop(columns=["key", "settings", "factors"]).reset_index(drop=True)
-        yield Cell({name: first[name] for name in LABELS}, first["settings"], first["factors"], plain)
-
-
-def _rank(cell: Cell) -> int:
-    method = cell.labels["method"]
-    return FIRST.index(method) if method in FIRST else len(FIRST)
 
 
 def _tells(factor: str, path: str, groups: Collection[list[dict]]) -> bool:
@@ -164,56 +172,23 @@ def _differing(cells: list[dict]) -> set[str]:
     return {path for path in paths if len({json.dumps(cell.get(path)) for cell in cells}) > 1}
 
 
-def _comparable(baseline: Cell, cell: Cell) -> bool:
-    if (baseline.labels["backbone"], baseline.fidelity) != (cell.labels["backbone"], cell.fidelity):
-        return False
-    shared = baseline.settings.keys() & cell.settings.keys()
-    return all(baseline.settings[p] == cell.settings[p] for p in shared if not p.startswith(METHOD_SETTINGS))
-
-
 def aggregate(tables: Iterable[Table]) -> pd.DataFrame:
     """`tables.parquet`: one row per cell and metric.
 
     state is "done" only where every seed is; mean and std are over the n_seeds that are done of n_planned, and `detail` says
     what became of the others. difference is mean - published, baseline_difference the mean over seeds of cell - baseline,
     p_value its sign-flip test and p_holm that corrected over the table's rows.
+
+    Intervals are of 95 %: ci_ over seeds (Student's t), bca_ over seeds (bootstrap), images_ over test images (bootstrap of
+    n_groups drives or scenes); with baseline_ before them, of the difference to the baseline. Costs are of the cell's network:
+    parameters and macs (multiply-accumulates of one image) as counts, milliseconds per image and peak_bytes on `device`.
     """
     tables = list(tables)
     paths = list(dict.fromkeys(path for t in tables for path in t.paths))
     columns = [*TABLE_KEYS, *paths, *TABLE_VALUES]
     parts = [table.results.reindex(columns=columns) for table in tables]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-    return frame.assign(**{path: _one_type(frame[path]) for path in paths})
-
-
-def _rows(table: Table, cell: Cell) -> Iterable[dict]:
-    baseline = table.baseline(cell)
-    shared = {
-        "table": table.study.name,
-        **cell.labels,
-        **{path: table.value(cell, path) for path in table.paths},
-        "protocol": table.protocol,
-        "state": cell.state,
-        "run_ids": cell.run_ids,
-        "n_planned": len(cell.runs),
-        "detail": cell.detail,
-    }
-    for metric in METRICS:
-        over_seeds = spread(cell.done[metric].dropna())
-        published = published_value(cell.labels, table.protocol, metric)
-        pairs = paired_differences(cell.done[metric], baseline.done[metric]) if baseline else np.array([])
-        yield shared | {
-            "metric": metric,
-            "mean": over_seeds.mean,
-            "std": over_seeds.std,
-            "n_seeds": over_seeds.n,
-            "ci_low": over_seeds.ci_low,
-            "ci_high": over_seeds.ci_high,
-            "published": float(published) if published else np.nan,
-            "difference": over_seeds.mean - float(published) if published else np.nan,
-            "baseline_difference": pairs.mean() if pairs.size else np.nan,
-            "p_value": sign_flip_p(pairs),
-        }
+    return frame.assign(**{path: _one_type(frame[path]) for path in paths}).infer_objects()
 
 
 def _one_type(values: pd.Series) -> pd.Series:

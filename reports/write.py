@@ -1,14 +1,19 @@
 """The report's files, written into one folder."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from reports.blocks import Figure
 from reports.collect import Collected
+from reports.origin import origin
 from reports.page import (
-    Shown,
-    heading,
+    RUNS_PAGE,
     published_latex,
     published_markdown,
+    report_html,
     report_markdown,
+    runs_markdown,
+    show,
     stem,
     tables_latex,
     tables_markdown,
@@ -18,16 +23,22 @@ from reports.plots import pictures, save
 from reports.tables import Table, aggregate
 
 
-def write_report(folder: Path, collected: Collected, tables: list[Table], command: str) -> None:
-    """Parquet, Markdown, LaTeX and figures of a store; `command` is what made them."""
+def write_report(folder: Path, collected: Collected, tables: list[Table], store: str, command: str) -> None:
+    """Parquet, Markdown, HTML, LaTeX and figures of a store, but for images.parquet; `command` is what made them."""
     collected.runs.to_parquet(folder / "runs.parquet", index=False)
     collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
-    collected.images.to_parquet(folder / "images.parquet", index=False)
     aggregate(tables).to_parquet(folder / "tables.parquet", index=False)
-    shown = [_show(folder, table, collected) for table in tables]
-    (folder / "tables.md").write_text(tables_markdown(shown, collected.images), encoding="utf-8")
-    (folder / "tables.tex").write_text(tables_latex(shown, collected.images), encoding="utf-8")
-    (folder / "report.md").write_text(report_markdown(collected, shown, command), encoding="utf-8")
+    shown = [show(table, _figures(folder, table, collected)) for table in tables]
+    made_by = origin(collected, store, command)
+    pages = {
+        "tables.md": tables_markdown(shown),
+        "tables.tex": tables_latex(shown),
+        RUNS_PAGE: runs_markdown(shown),
+        "report.md": report_markdown(collected, shown, made_by),
+        "report.html": report_html(collected, shown, made_by),
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def write_published(folder: Path, tables: list[Table]) -> None:
@@ -37,6 +48,7 @@ def write_published(folder: Path, tables: list[Table]) -> None:
     (folder / "published.tex").write_text(published_latex(tables), encoding="utf-8")
 
 
-def _show(folder: Path, table: Table, collected: Collected) -> Shown:
-    figures = [(save(picture, folder / "figures")[0], picture.caption) for picture in pictures(table, collected, stem(table))]
-    return Shown(table, heading(table), stem(table), tuple(figures))
+def _figures(folder: Path, table: Table, collected: Collected) -> Iterator[Figure]:
+    for picture in pictures(table, collected, stem(table)):
+        _, svg, _ = save(picture, folder / "figures")
+        yield Figure(svg, picture.caption)

@@ -1,11 +1,16 @@
 """The store as data frames: every run in its place, no failure as a number, no broken file hiding the rest."""
 
+import math
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from made_store import BASE, CELLS, fill, metrics_of, write_run
+from made_store import BASE, CELLS, epochs_of, fill, images_of, metrics_of, write_run
 
 from reports.collect import collect
+from reports.images import GROUPS, IMAGES, RUNS_AT_ONCE, ImageRows, group_sums
 from reports.schema import METRICS, RUN_TYPES, SETTING_TYPES
 from tiekd.config import build
 from tiekd.documents import flatten, with_values
@@ -50,7 +55,7 @@ def test_every_state_is_there_and_only_done_runs_have_numbers(collected):
     numbers = runs[list(METRICS)].notna().all(axis=1)
     assert (numbers == (runs["state"] == "done")).all()
     assert runs.loc[~numbers, list(METRICS)].isna().all(axis=None)
-    assert set(collected.images["run_id"]) == set(runs.loc[numbers, "run_id"])
+    assert set(collected.groups["run_id"]) == set(runs.loc[numbers, "run_id"])
 
 
 def test_a_row_holds_its_runs_numbers(collected):
@@ -99,6 +104,100 @@ def test_an_unreadable_study_is_named(demo, content):
     with pytest.raises(UserError, match=r"studies/bad/study\.json is unreadable"):
         collect(demo)
     assert len(collect(demo, "demo").runs) == 18
+
+
+def test_images_are_summed_by_group_and_written_as_they_are(made, collected, tmp_path):
+    written = collect(made, images_to=tmp_path / "images.parquet")
+    pd.testing.assert_frame_equal(written.groups, collected.groups)
+    images = pd.read_parquet(tmp_path / "images.parquet")
+    assert list(images.columns) == IMAGES.names
+    own = [made.run(run_id).read_table("images.parquet").assign(run_id=run_id) for run_id in images["run_id"].unique()]
+    pd.testing.assert_frame_equal(images, pd.concat(own, ignore_index=True)[IMAGES.names])
+    sums = images[images["n_valid"] > 0].groupby(["run_id", "group"])[list(METRICS)].agg(["sum", "count"])
+    groups = written.groups.set_index(["run_id", "group"])
+    assert groups["n_blank"].eq(1).all()
+    for name in METRICS:
+        assert groups[name].to_dict() == pytest.approx(sums[name]["sum"].to_dict())
+        assert groups["n"].to_dict() == sums[name]["count"].to_dict()
+
+
+def test_a_run_s_mean_over_its_groups_is_its_number(collected):
+    runs = collected.runs.query("state == 'done'").set_index("run_id")
+    sums = collected.groups.groupby("run_id")[["n", *METRICS]].sum()
+    means = sums[list(METRICS)].div(sums["n"], axis=0)
+    pd.testing.assert_frame_equal(
+        means.sort_index(), runs[list(METRICS)].sort_index(), check_names=False, check_index_type=False
+    )
+
+
+def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
+    rows = pa.Table.from_pandas(images_of(0, 0))
+    with ImageRows(tmp_path / "images.parquet") as images:
+        for number in range(RUNS_AT_ONCE + 3):
+            images.add(images.checked(f"{number:04}", rows))
+        assert len(images.groups()) == RUNS_AT_ONCE + 3
+    file = pq.ParquetFile(tmp_path / "images.parquet").metadata
+    groups = [file.row_group(number) for number in range(file.num_row_groups)]
+    assert [group.num_rows for group in groups] == [3 * RUNS_AT_ONCE, 9]
+    first, last = (group.column(0).statistics for group in groups)
+    assert (first.min, first.max, last.min, last.max) == ("0000", "0063", "0064", "0066")
+
+
+def test_a_metric_that_is_missing_although_pixels_are_valid_is_no_zero():
+    rows = {"run_id": ["a"] * 3, "image": list("xyz"), "group": ["g", "g", "h"], "n_valid": [1, 2, 0]}
+    rows |= {name: [0.5, None, None] for name in IMAGES.names[4:]}
+    groups = group_sums(pa.table(rows, IMAGES)).to_pandas().set_index("group")
+    assert groups["n"].to_dict() == {"g": 2, "h": 0}
+    assert groups["n_blank"].to_dict() == {"g": 0, "h": 1}
+    assert math.isnan(groups.loc["g", "rmse"])
+    assert groups.loc["h", "rmse"] == 0
+
+
+def test_a_store_without_images_has_the_columns_all_the_same(store, tmp_path):
+    write_run(store, config_of(), Status("running"), 0)
+    found = collect(store, images_to=tmp_path / "images.parquet")
+    assert (list(found.groups.columns), len(found.groups)) == (list(GROUPS), 0)
+    assert list(pd.read_parquet(tmp_path / "images.parquet").columns) == IMAGES.names
+    assert {"run_id", "epoch", "abs_rel"} <= set(found.epochs.columns)
+
+
+@pytest.mark.parametrize("images", [images_of(0, 0).drop(columns="group"), images_of(0, 0).assign(group=["a", None, "b"])])
+def test_images_without_their_group_are_unreadable_and_not_written(demo, tmp_path, images):
+    run_id = config_of(**CELLS[0], seed=0).fingerprint()
+    demo.run(run_id).write_table("images.parquet", images)
+    runs = collect(demo, images_to=tmp_path / "images.parquet").runs.set_index("run_id")
+    assert runs.loc[run_id, "cause"].startswith("unreadable: ")
+    assert run_id not in set(pd.read_parquet(tmp_path / "images.parquet", columns=["run_id"])["run_id"])
+
+
+def test_losses_have_parts_of_their_own_in_the_epochs(store):
+    ids = [write_run(store, config_of(seed=seed), Status("done"), 0) for seed in range(2)]
+    store.run(ids[1]).write_table("epochs.parquet", epochs_of(0, 1).rename(columns={"part_si": "part_mse"}))
+    epochs = collect(store).epochs.set_index("run_id")
+    assert epochs.loc[ids[0], "part_si"].notna().all()
+    assert epochs.loc[ids[0], "part_mse"].isna().all()
+    assert epochs.loc[ids[1], "part_si"].isna().all()
+
+
+@pytest.mark.parametrize("wrong", [-1, "first", None])
+def test_a_cell_whose_seed_is_wrong_hides_no_other(demo, wrong):
+    content = demo.read_study("demo")
+    content["cells"][1]["config"]["seed"] = wrong
+    demo.write_study("demo", content)
+    runs = collect(demo).runs
+    assert runs["state"].iloc[1] == "failed"
+    assert "seed: " in runs["cause"].iloc[1]
+    assert runs["seed"].iloc[0] == 0
+    assert (runs["state"] == "done").sum() == 13
+
+
+def test_an_object_store_gives_the_same_frames(made, collected, bucket, tmp_path):
+    there = RunStore(f"s3://{bucket}/report")
+    for path in (path for path in Path(made.uri).rglob("*") if path.is_file()):
+        there.write_bytes(str(path.relative_to(made.uri)), path.read_bytes())
+    found = collect(there, images_to=tmp_path / "images.parquet")
+    for name in ("runs", "epochs", "groups"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(collected, name))
 
 
 def test_user_mistakes(demo, tmp_path: Path):

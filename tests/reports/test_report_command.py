@@ -14,7 +14,7 @@ from reports.commands import report
 from reports.paper import published
 from tiekd.config import build
 from tiekd.errors import UserError
-from tiekd.store import Status
+from tiekd.store import RunStore, Status
 
 FILES = {
     "runs.parquet",
@@ -24,9 +24,12 @@ FILES = {
     "tables.md",
     "tables.tex",
     "report.md",
+    "report.html",
+    "runs.md",
     "figures",
-    ".figures",
+    ".report.json",
 }
+LOST = Status("failed", "no memory")
 runner = CliRunner()
 
 
@@ -66,55 +69,70 @@ def test_the_page_shows_figures_failures_and_provenance(out):
     text = (out / "report.md").read_text()
     tokens = [child for token in MarkdownIt("commonmark").parse(text) for child in token.children or []]
     figures = [token.attrs["src"] for token in tokens if token.type == "image"]
-    assert len(figures) == 3
+    assert len(figures) == 4
     assert all((out / figure).is_file() for figure in figures)
-    for expected in ("loss is inf at step 7", "abc123", "torch 2.9", "test d1", "tiekd report", "0.28 device-hours"):
+    for expected in ("loss is inf at step 7", "abc123", "torch 2.9", "test d1", "tiekd report", "0.28 demo"):
         assert expected in text
 
 
 def test_the_same_store_gives_the_same_files(out, made, tmp_path):
     report(made.uri, tmp_path / "again")
-    names = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.name != "report.md"]
+    names = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.suffix not in (".md", ".html")]
     assert [name for name in names if (out / name).read_bytes() != (tmp_path / "again" / name).read_bytes()] == []
 
 
-def test_figures_of_what_is_gone_are_deleted_and_files_of_others_kept(demo, tmp_path):
-    fill(demo, [{"loss.name": "mse"}], 1, {"name": "other"})
-    report(demo.uri, tmp_path / "out")
+@pytest.fixture
+def small(store) -> RunStore:
+    """Two studies of one run each."""
+    fill(store, [{"loss.name": "ssim"}], 1, {"name": "demo"})
+    fill(store, [{"loss.name": "mse"}], 1, {"name": "other"})
+    return store
+
+
+def test_figures_of_what_is_gone_are_deleted_and_files_of_others_kept(small, tmp_path):
+    report(small.uri, tmp_path / "out")
     figures = tmp_path / "out" / "figures"
     whole = {path.name for path in figures.iterdir()}
     assert "other-kitti-adabins-kb-garg-seeds.png" in whole
     (figures / "other-mine.png").write_text("kept")
-    report(demo.uri, tmp_path / "out", study="demo")
+    report(small.uri, tmp_path / "out", study="demo")
     left = {path.name for path in figures.iterdir()}
     assert left == {name for name in whole if name.startswith("demo-")} | {"other-mine.png"}
 
 
-def test_published_alone_leaves_the_figures(demo, tmp_path):
-    report(demo.uri, tmp_path / "out")
-    before = sorted((tmp_path / "out" / "figures").iterdir())
+def test_published_alone_leaves_the_report(small, tmp_path):
+    report(small.uri, tmp_path / "out", published=True)
+    assert "Our Abs Rel" in (tmp_path / "out" / "published.md").read_text()
+    before = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert tmp_path / "out" / "tables.md" in before
     report(out=tmp_path / "out", published=True)
-    assert sorted((tmp_path / "out" / "figures").iterdir()) == before != []
+    assert {path for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert "Our Abs Rel" not in (tmp_path / "out" / "published.md").read_text()
 
 
-def test_json_is_one_object(app, made, tmp_path):
-    result = runner.invoke(app, [made.uri, "--out", str(tmp_path / "out"), "--json"], catch_exceptions=False)
+def test_json_is_one_object(app, small, tmp_path):
+    result = runner.invoke(app, [small.uri, "--out", str(tmp_path / "out"), "--json"], catch_exceptions=False)
     content = json.loads(result.stdout)
-    assert content["states"]["done"] == 14
+    assert content["states"] == {"done": 2}
     assert str(tmp_path / "out" / "tables.md") in content["files"]
+
+
+def test_a_long_table_is_printed_in_part(app, store, tmp_path):
+    fill(store, [{"loss.sigma": 0.01 * (n + 1)} for n in range(45)], 1, {"name": "long"}, {(n, 0): LOST for n in range(45)})
+    result = runner.invoke(app, [store.uri, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert "... and 5 more rows: tables.md" in result.output
 
 
 def test_published_needs_no_store(tmp_path):
     report(out=tmp_path / "out", published=True)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"published.csv", "published.md", "published.tex"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "published.csv",
+        "published.md",
+        "published.tex",
+        ".report.json",
+    }
     assert pd.read_csv(tmp_path / "out" / "published.csv", dtype=str, keep_default_na=False).equals(published())
-    assert "| 0.1445    | 0.4810 |" in (tmp_path / "out" / "published.md").read_text()
-
-
-def test_published_beside_ours(made, tmp_path):
-    report(made.uri, tmp_path / "out", published=True)
-    assert "Our Abs Rel" in (tmp_path / "out" / "published.md").read_text()
-    assert (tmp_path / "out" / "tables.md").is_file()
+    assert "| 0.1445  | 0.4810 |" in (tmp_path / "out" / "published.md").read_text()
 
 
 def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
@@ -125,7 +143,7 @@ def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
         0,
     )
     report(store.uri, tmp_path / "out")
-    assert "1 running" in (tmp_path / "out" / "tables.md").read_text()
+    assert "| running |" in (tmp_path / "out" / "tables.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_every_published_cell_is_there_with_its_digits():
 @pytest.mark.parametrize("dataset", ["kitti", "nyu"])
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_rendered_rows_keep_digits_and_order(dataset, role):
-    frame = published_rows(role, dataset, [])
+    frame = published_rows(role, dataset, []).text()
     part = published().query("dataset == @dataset and role == @role")
     assert frame["Abs Rel"].tolist() == part["abs_rel"].tolist()
     assert frame["RMSE"].tolist() == part["rmse"].tolist()
@@ -65,18 +65,18 @@ def tables(store):
 
 
 def test_each_fidelity_stands_in_its_own_columns(tables):
-    teachers = published_rows("teacher", "kitti", tables).set_index("Model")
+    teachers = published_rows("teacher", "kitti", tables).text().set_index("Model")
     assert teachers.loc["bts", ["Abs Rel", "Our Abs Rel", "Our Abs Rel, released"]].tolist() == [
         "0.0586",
         mean_text(0),
         mean_text(2),
     ]
     assert teachers.loc["adabins", "Our Abs Rel"] == "–"
-    students = published_rows("student", "kitti", tables).set_index(["Method", "Loss", "Backbone", "Teacher"])
+    students = published_rows("student", "kitti", tables).text().set_index(["Method", "Loss", "Backbone", "Teacher"])
     baseline = students.loc[("Baseline", "SI", "MobileNetV2", "-")]
     assert baseline[["Our Abs Rel", "Our Abs Rel, released"]].tolist() == [mean_text(1), mean_text(0)]
     assert baseline[["Seeds", "Seeds, released"]].tolist() == ["2/2", "2/2"]
-    assert not [column for column in published_rows("student", "nyu", tables) if column.startswith("Our")]
+    assert not [column for column in published_rows("student", "nyu", tables).columns if column.startswith("Our")]
 
 
 def mean_text(cell):
@@ -85,7 +85,7 @@ def mean_text(cell):
 
 
 def test_ours_stands_beside_where_one_cell_answers(table):
-    frame = published_rows("student", "kitti", [table]).set_index(["Method", "Loss", "Backbone", "Teacher"])
+    frame = published_rows("student", "kitti", [table]).text().set_index(["Method", "Loss", "Backbone", "Teacher"])
     assert frame.loc[("Res-KD", "SSIM, SI", "MobileNetV2", "adabins"), "Our Abs Rel"] == "0.0663 ± 0.0004"
     assert frame.loc[("TIE-KD", "L_DPM, L_DEPTH", "MobileNetV2", "adabins"), "Our Abs Rel"] == "3 cells"
     assert frame.loc[("Baseline", "SI", "ResNet50", "-"), "Our Abs Rel"] == "–"

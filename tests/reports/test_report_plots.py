@@ -9,7 +9,8 @@ from made_store import EPOCHS, fill, metrics_of
 
 from reports.collect import collect
 from reports.panels import PER_PANEL
-from reports.plots import MOST_CELLS, pictures, save
+from reports.plots import MOST_CELLS, MOST_CURVES, pictures, save
+from reports.sensitivity import seeds_by_factor
 from reports.tables import tables_of
 
 
@@ -21,7 +22,7 @@ def drawn(table, collected, tmp_path_factory):
 
 
 def test_every_figure_is_there_and_not_blank(drawn):
-    assert set(drawn) == {"demo-curves", "demo-seeds", "demo-loss-temperature"}
+    assert set(drawn) == {"demo-curves", "demo-seeds", "demo-effects", "demo-loss-temperature"}
     for png, svg, _ in drawn.values():
         image = matplotlib.image.imread(png)
         assert min(image.shape[:2]) > 300
@@ -67,15 +68,44 @@ def test_series_beyond_a_panel_go_on_in_the_next(store, tmp_path):
 
 def test_of_very_many_cells_the_best_are_drawn_and_the_caption_says_so(table, collected):
     many = replace(table, cells=table.cells * (MOST_CELLS // len(table.cells) + 2))
-    curves, seeds = pictures(many, collected, "many")
+    by_name = {picture.name: picture for picture in pictures(many, collected, "many")}
+    curves, seeds = by_name["many-curves"], by_name["many-seeds"]
     assert len(seeds.data["cell"].unique()) < len(table.cells)  # the worst cells are left out
-    assert f"The best {MOST_CELLS} of {len(many.cells)} cells" in curves.caption
+    assert f"The best {MOST_CURVES} of {len(many.cells)} cells" in curves.caption
 
 
 def test_a_search_is_drawn_along_its_factors_as_points(store):
-    fill(store, [{"loss.temperature": t} for t in (0.5, 1.5, 2.0)], 1, {"name": "hunt", "kind": "search"})
+    drawn = ((0.5, 0.1, "log"), (1.5, 0.4, "uniform"), (2.0, 0.2, "log"))
+    points = [{"loss.temperature": t, "loss.sigma": s, "bins.spacing": b} for t, s, b in drawn]
+    fill(store, points, 1, {"name": "hunt", "kind": "search"})
     collected = collect(store)
     (table,) = tables_of(collected)
     (picture,) = pictures(table, collected, "hunt")
-    assert picture.data["series"].unique().tolist() == ["trials"]
-    assert len(picture.draw(picture.data).axes) == 1
+    assert picture.name == "hunt-trials"
+    assert picture.data.groupby("factor")["value"].apply(list).to_dict() == {
+        "loss.temperature": [0.5, 1.5, 2.0],
+        "loss.sigma": [0.1, 0.4, 0.2],
+        "bins.spacing": ["log", "uniform", "log"],
+    }
+    panels = picture.draw(picture.data).axes
+    assert [axes.get_title("left") for axes in panels] == ["loss.temperature", "loss.sigma (m)", "bins.spacing"]
+    assert [label.get_text() for label in panels[2].get_xticklabels()] == ["log", "uniform"]
+
+
+def test_a_searchs_importance_is_what_it_found(store, tmp_path):
+    fill(store, [{"loss.temperature": t} for t in (0.5, 1.5)], 1, {"name": "hunt", "kind": "search"})
+    store.write_json("studies/hunt/findings.json", {"importance": {"loss.sigma": 0.2, "loss.temperature": 0.8}})
+    collected = collect(store)
+    (table,) = tables_of(collected)
+    importance = next(iter(pictures(table, collected, "hunt")))
+    _, _, csv = save(importance, tmp_path)
+    assert csv.read_text().splitlines() == ["parameter,share", "loss.temperature,0.8", "loss.sigma,0.2"]
+
+
+def test_more_series_than_can_be_read_are_left_to_the_other_figures(store, monkeypatch):
+    monkeypatch.setattr("reports.sensitivity.MOST_SERIES", 2)
+    grid = [{"loss.temperature": t, "loss.sigma": s} for t in (1.0, 2.0) for s in (0.1, 0.2, 0.3)]
+    fill(store, grid, 1, {"name": "grid"})
+    (table,) = tables_of(collect(store))
+    assert seeds_by_factor(table, "loss.temperature").empty
+    assert seeds_by_factor(table, "loss.sigma")["series"].nunique() == 2

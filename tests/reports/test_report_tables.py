@@ -10,7 +10,7 @@ from reports.collect import collect
 from reports.layout import compact, full, trials
 from reports.notes import notes
 from reports.page import heading
-from reports.schema import METRICS
+from reports.schema import COSTS, METRICS
 from reports.tables import aggregate, tables_of
 from tiekd.config import build
 from tiekd.documents import with_values
@@ -30,6 +30,8 @@ def test_one_row_per_cell_and_metric_with_the_promised_columns(table):
     assert columns.startswith("table,dataset,teacher,method,loss,backbone,")
     assert ",metric,mean,std,n_seeds,ci_low,ci_high,p_value,published,difference,protocol,state,run_ids," in columns
     assert set(frame.columns[6:9]) == {"loss.name", "student.name", "loss.temperature"}
+    told = {f"{of}{kind}_{end}" for of in ("", "baseline_") for kind in ("ci", "bca", "images_ci") for end in ("low", "high")}
+    assert told | {"n_groups", *COSTS} <= set(frame.columns)
     assert set(frame["protocol"]) == {"adabins-kb-garg"}
 
 
@@ -56,8 +58,8 @@ def test_pairs_with_the_baseline_of_the_same_backbone(table):
     assert row["baseline_difference"] == pytest.approx(0.006)
     assert row["p_value"] == 0.5
     assert row["p_holm"] == 1.0
-    for baseline in (cell for cell in table.cells if cell.labels["method"] == "Baseline"):
-        assert table.baseline(baseline) is None
+    for cell, baseline in zip(table.cells, table.baselines, strict=True):
+        assert (baseline is None) == (cell.labels["method"] == "Baseline" or cell.labels["backbone"] == "ResNet18")
 
 
 def test_a_baseline_of_other_settings_is_none(store):
@@ -70,13 +72,13 @@ def test_a_teacher_comes_first_with_its_published_value_and_is_no_student_to_be_
     fill(store, [*CELLS[:2], {"student.name": "adabins"}], 6, {"name": "teachers"})
     (table,) = tables_of(collect(store))
     assert [cell.labels["method"] for cell in table.cells] == ["Teacher", "Baseline", "Res-KD"]
-    assert table.baseline(table.cells[0]) is None
+    assert table.baselines == [None, None, 1]
     frame = aggregate([table])
     teacher = rows_of(frame, "SI, Chamfer").iloc[0]
     assert (teacher["teacher"], teacher["published"]) == ("adabins", 0.0593)
     assert teacher["difference"] == pytest.approx(teacher["mean"] - 0.0593)
     assert math.isnan(teacher["p_value"])
-    assert "over the 1 tests of the table" in " ".join(notes(table, collect(store).images))
+    assert "over the 1 tests of the table" in " ".join(notes(table))
 
 
 def test_fidelities_of_one_study_are_cells_of_their_own(store):
@@ -193,7 +195,7 @@ def test_a_factor_named_like_a_column_takes_another_name(store):
 
 
 def test_full_table_reads_like_the_published_one(table):
-    frame = full(table)
+    frame = full(table).text()
     assert list(frame.columns)[:6] == ["Teacher", "Method", "Loss", "Backbone", "loss.temperature", "Abs Rel"]
     assert list(frame["Method"])[:2] == ["Baseline", "Baseline"]
     row = frame.iloc[4]
@@ -206,34 +208,41 @@ def test_a_cell_without_any_number_shows_none(store):
     lost = {(0, 0): Status("failed", "no memory"), (0, 1): Status("failed", "no memory")}
     fill(store, [{}], 2, {"name": "lost"}, lost)
     (table,) = tables_of(collect(store))
-    row = full(table).iloc[0]
+    row = full(table).text().iloc[0]
     assert (row["Abs Rel"], row["State"]) == ("–", "0 of 2 seeds: 2 failed: no memory")
     assert aggregate([table])[["mean", "std", "difference"]].isna().all(axis=None)
-    assert "no run is done" in notes(table, collect(store).images)[0]
+    assert "no run is done" in notes(table)[0]
 
 
 def test_compact_table_names_states_only_where_needed(store):
     fill(store, CELLS[:2], 1, {"name": "whole"})
     (table,) = tables_of(collect(store))
-    assert "State" not in compact(table)
+    assert "State" not in compact(table).columns
 
 
 def test_notes_say_when_significance_is_out_of_reach(store):
     fill(store, CELLS[:2], 5, {"name": "five"})
     fill(store, CELLS[:2], 6, {"name": "six"})
-    collected = collect(store)
-    five, six = (" ".join(notes(table, collected.images)) for table in tables_of(collected))
+    five, six = (" ".join(notes(table)) for table in tables_of(collect(store)))
     assert "p < 0.05 cannot be reached with 5 seeds" in five
     assert "2/2^5 = 0.0625" in five
     assert "cannot be reached" not in six
-    assert "mean over 3 test images; images left out for want of valid ground truth: 1" in six
+    assert "mean over 2 test images; images left out for want of valid ground truth: 1" in six
+
+
+def test_seeds_without_a_partner_do_not_count_towards_significance(store):
+    lost = {(0, seed): Status("failed", "RuntimeError: lost") for seed in (3, 4, 5)}
+    fill(store, CELLS[:2], 6, {"name": "six"}, lost)
+    (table,) = tables_of(collect(store))
+    assert "p < 0.05 cannot be reached with 3 seeds" in " ".join(notes(table))
+    row = rows_of(aggregate([table]), "SSIM").iloc[0]
+    assert (row["n_seeds"], row["baseline_n_seeds"]) == (6, 3)
 
 
 def test_notes_count_the_tests_that_holm_corrects_for(table, store):
     fill(store, CELLS[:3], 6, {"name": "two"})
-    collected = collect(store)
-    (two,) = tables_of(collected)
-    assert "the first of 2 takes 7 seeds" in " ".join(notes(two, collected.images))
+    (two,) = tables_of(collect(store))
+    assert "the first of 2 takes 7 seeds" in " ".join(notes(two))
     assert two.results["p_holm"].min() == pytest.approx(2 * 2 / 2**6)
 
 
@@ -242,7 +251,7 @@ def test_trials_stand_by_objective_and_pruned_ones_last(store):
     search = {"name": "hunt", "kind": "search", "search": {"objectives": ["delta1"]}}
     fill(store, [{"loss.temperature": t} for t in (0.5, 1.5, 2.0)], 1, search, lost)
     (table,) = tables_of(collect(store))
-    frame = trials(table)
+    frame = trials(table).text()
     assert list(frame["loss.temperature"]) == ["2", "0.5", "1.5"]
     assert list(frame.columns)[1] == "δ1"
     assert frame.iloc[2]["δ1"] == "–"
@@ -253,7 +262,7 @@ def test_a_trial_has_a_column_for_each_parameter_of_its_search_and_no_value_wher
     search = {"name": "hunt", "kind": "search", "search": {"objectives": ["abs_rel"]}}
     fill(store, [{"loss.name": "ssim"}, {"loss.name": "tie_kd", "loss.temperature": 0.5}], 1, search)
     (table,) = tables_of(collect(store))
-    frame = trials(table).set_index("loss.name")
+    frame = trials(table).text().set_index("loss.name")
     assert dict(frame["loss.temperature"]) == {"ssim": "–", "tie_kd": "0.5"}
 
 

@@ -1,0 +1,234 @@
+"""What a report of many runs costs: seconds and memory of `tiekd report`, by phase, as a store grows.
+
+    python benchmarks/report.py [--runs 1250 2500 5000 10000] [--store FOLDER]
+
+The store is made by the store's own writers: three studies whose runs have 24 epochs and 700 test images in 28 groups, of made
+numbers. It grows from one size to the next, and each size is reported by a process of its own. Its files have just been written
+or read, and so lie in the page cache. Needs a Unix.
+
+    tables   everything but the figures: reading, statistics, pages, and the Parquet files with every image's row
+    reading  of these: the store's files, up to the frames of `reports.collect`, and images.parquet
+    figures  what remains
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from tiekd.config import RunConfig, build
+from tiekd.documents import with_values
+from tiekd.presets import METRICS
+from tiekd.store import RunStore, Status
+
+EPOCHS, IMAGES, GROUPS = 24, 700, 28
+PHASES = ("tables", "reading", "figures", "whole")
+BASE = {"data": {"dataset": "kitti", "root": "kitti"}, "teacher": {"name": "adabins", "maps": "maps/adabins"}}
+BASELINE = {"loss.name": "si", "loss.target": "ground_truth"}
+LOST = {7: Status("failed", "RuntimeError: out of memory"), 57: Status("diverged", "loss is nan at step 7")}  # of each 100 runs
+
+
+# -- the store -------------------------------------------------------------------------------------------------------------
+
+
+def methods(n_cells: int) -> list[dict]:
+    """Losses, teachers, backbones and learning rates, each with the Baseline that it is compared with."""
+    losses = (BASELINE, *({"loss.name": name} for name in ("si", "mse", "ssim", "ssim_si", "l_dpm", "l_depth", "tie_kd")))
+    teachers, backbones = ("adabins", "bts", "depthformer"), ("mobilenetv2", "resnet18", "resnet50")
+    rates = (round(1e-3 * (1 + number / 10), 6) for number in range(n_cells))
+    cells = (
+        loss | {"optim.lr": rate, "student.name": backbone} | ({} if loss is BASELINE else {"teacher.name": teacher})
+        for rate, backbone, teacher, loss in product(rates, backbones, teachers, losses)
+        if loss is not BASELINE or teacher == teachers[0]
+    )
+    return [cell for cell, _ in zip(cells, range(n_cells), strict=False)]
+
+
+def grid(n_cells: int) -> list[dict]:
+    """Bins, temperature and sigma, and a Baseline."""
+    temperatures = [0.25, 0.5, 1.0, 2.0, 4.0]
+    cells = (
+        {"loss.sigma": round(0.1 * (number + 1), 3), "loss.temperature": temperature, "bins.n_bins": bins}
+        for number, temperature, bins in product(range(n_cells), temperatures, (65, 129, 257, 513))
+    )
+    return [BASELINE, *(cell for cell, _ in zip(cells, range(n_cells - 1), strict=False))]
+
+
+def trials(n_trials: int) -> list[dict]:
+    """What a search drew: of fewer trials the first ones."""
+    drawn = np.random.default_rng(0).random((n_trials, 3))
+    return [
+        {"loss.temperature": float(10 ** (2 * t - 1)), "loss.alpha": float(a), "loss.sigma": float(0.1 + 2 * s)}
+        for t, a, s in drawn
+    ]
+
+
+def studies(n_runs: int) -> Iterator[tuple[dict, list[dict], int]]:
+    """Document, cells and seeds: a fifth of the runs have ten seeds, a fifth are a search's, the others have three seeds."""
+    yield {"name": "methods", "title": "Methods"}, methods(n_runs // 50), 10
+    yield {"name": "dpm", "title": "Bins, temperature and sigma"}, grid(n_runs // 5), 3
+    yield {"name": "hunt", "kind": "search", "search": {"objectives": ["abs_rel"]}}, trials(n_runs // 5), 1
+
+
+def grow(store: RunStore, n_runs: int) -> int:
+    """Write the studies of about n_runs runs, and those runs that are not there yet; returns how many there are."""
+    known, new = {record.run_id for record in store.runs()}, []
+    for document, cells, seeds in studies(n_runs):
+        rows = []
+        for changes, seed in product(cells, range(seeds)):
+            config = build(with_values(BASE, {**changes, "seed": seed}))
+            factors = {path: level for path, level in changes.items() if path != "loss.target"}
+            rows.append({"run_id": config.fingerprint(), "config": config.document(), "factors": factors, "seed": seed})
+            if rows[-1]["run_id"] not in known:
+                known.add(rows[-1]["run_id"])
+                new.append(config)
+        store.write_study(document["name"], {"study": document, "cells": rows})
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as writers:
+        list(writers.map(write_runs, [str(store.uri)] * cores, [new[core::cores] for core in range(cores)]))
+    return len(known)
+
+
+def write_runs(uri: str, configs: list[RunConfig]) -> None:
+    os.fsync = lambda descriptor: None  # a made store need not outlive a power cut
+    for config in configs:
+        write_run(RunStore(uri), config)
+
+
+def write_run(store: RunStore, config: RunConfig) -> None:
+    """One run's folder as training leaves it."""
+    run_id = config.fingerprint()
+    rng, record = np.random.default_rng(int(run_id, 16)), store.run(run_id)
+    status = LOST.get(int(run_id, 16) % 100, Status("done"))
+    record.write_config(config)
+    inputs = {name: f"{name:0<64}" for name in ("train", "test", "maps")}
+    origin = {"git_commit": "0" * 40, "dirty": "", "versions": {"torch": "2.15.0", "timm": "1.0.31"}, "inputs": inputs}
+    record.write_json("provenance.json", origin | {"hardware": {"machine": "x86_64", "cpus": 2, "device": "cpu"}})
+    record.write_table("epochs.parquet", made_epochs(rng))
+    if status.state == "done":
+        images = made_images(rng)
+        record.write_table("images.parquet", images)
+        blank = int((images["n_valid"] == 0).sum())
+        summary = {"run_id": run_id, "protocol": config.evaluation.protocol, "n_images": IMAGES - blank}
+        metrics = {name: float(images[name].mean()) for name in METRICS}
+        record.write_json("summary.json", summary | {"n_images_without_ground_truth": blank, "metrics": metrics})
+    record.write_status(replace(status, epoch=EPOCHS, epochs=EPOCHS, device_seconds=3600.0))
+
+
+def made_epochs(rng: np.random.Generator) -> pd.DataFrame:
+    epoch = np.arange(1, EPOCHS + 1)
+    columns = {"epoch": epoch, "step": 1448 * epoch, "lr": rng.random(EPOCHS), "loss": 1 / epoch, "part_l_dpm": 0.5 / epoch}
+    return pd.DataFrame(columns | {"seconds": rng.random(EPOCHS)} | {name: rng.random(EPOCHS) for name in METRICS})
+
+
+def made_images(rng: np.random.Generator) -> pd.DataFrame:
+    """Images of a drive have something in common; every hundredth has no ground truth."""
+    drive = np.arange(IMAGES) * GROUPS // IMAGES
+    names = [f"2011_09_26/2011_09_26_drive_{d:04d}_sync" for d in range(GROUPS)]
+    blank = np.arange(IMAGES) % 100 == 99
+    columns = {
+        "image": [f"{names[d]}/image_02/data/{number:010d}.png" for number, d in enumerate(drive)],
+        "group": [names[d] for d in drive],
+        "n_valid": np.where(blank, 0, rng.integers(9000, 30000, IMAGES)),
+    }
+    common = 0.06 + 0.01 * rng.random() + 0.01 * rng.random(GROUPS)[drive]
+    columns |= {name: np.where(blank, np.nan, common + 0.02 * rng.random(IMAGES)) for name in METRICS}
+    return pd.DataFrame(columns | {"depth_min": rng.uniform(2, 4, IMAGES), "depth_max": rng.uniform(60, 80, IMAGES)})
+
+
+# -- the measurement -------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Wall and CPU seconds (of all threads) inside functions, by the name of a phase."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, list[float]] = {}
+
+    def of(self, phase: str, function: Callable) -> Callable:
+        spent = self.spent.setdefault(phase, [0.0, 0.0])
+
+        def clocked(*args: Any, **options: Any) -> Any:
+            started = time.perf_counter(), time.process_time()
+            try:
+                return function(*args, **options)
+            finally:
+                ended = time.perf_counter(), time.process_time()
+                spent[:] = [s + end - start for s, start, end in zip(spent, started, ended, strict=True)]
+
+        return clocked
+
+
+def report_clocked(store: str, out: str) -> None:
+    """Run the command in this process; prints the seconds of its phases as JSON, last."""
+    import reports.collect
+    import reports.write
+    from reports.commands import report
+
+    clock = Clock()
+    reports.collect.collect = clock.of("reading", reports.collect.collect)
+    pictures = reports.write.pictures
+    reports.write.pictures = clock.of("figures", lambda *words: list(pictures(*words)))  # a generator works when it is asked
+    reports.write.save = clock.of("figures", reports.write.save)
+    clock.of("command", report)(store, Path(out), as_json=True)
+    print(json.dumps(clock.spent))
+
+
+def measure(store: Path, out: Path) -> dict[str, Any]:
+    """The command's phases in a process of its own, (wall, CPU) s, and its peak memory in bytes."""
+    started = time.perf_counter()
+    words = [sys.executable, __file__, "--clocked", str(store), str(out)]
+    with tempfile.TemporaryFile("w+") as told:
+        child = subprocess.Popen(words, stdout=told)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - started
+        if child.returncode:
+            raise SystemExit(f"the report of {store} ended with {child.returncode}")
+        told.seek(0)
+        phases = json.loads(told.read().splitlines()[-1])
+    whole = [wall, usage.ru_utime + usage.ru_stime]
+    tables = [w - f for w, f in zip(whole, phases["figures"], strict=True)]
+    return phases | {"whole": whole, "tables": tables, "peak": usage.ru_maxrss * 1024}
+
+
+def row(n_runs: int, store: Path, out: Path) -> str:
+    found, load = measure(store, out), os.getloadavg()[0]
+    images = pq.ParquetFile(out / "images.parquet").metadata
+    cells = len(pd.read_parquet(out / "tables.parquet", columns=["metric"])) // len(METRICS)
+    seconds = (f"{wall:.1f} ({cpu:.1f})" for wall, cpu in (found[name] for name in PHASES))
+    return f"| {n_runs} | {cells} | {images.num_rows} | {' | '.join(seconds)} | {found['peak'] / 1e6:.0f} | {load:.1f} |"
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--clocked"]:
+        return report_clocked(*sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1250, 2500, 5000, 10000])
+    parser.add_argument("--store", type=Path, help="where the store is made, and kept; else it is deleted at the end")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tkr") as place:
+        store = options.store or Path(place) / "store"
+        phases = " | ".join(f"{name}, s (CPU)" for name in PHASES)
+        print(f"| runs | cells | images | {phases} | peak MB | load |\n|---{'|---' * (len(PHASES) + 4)}|")
+        for n_runs in sorted(options.runs):
+            n_made = grow(RunStore(store), n_runs)
+            print(row(n_made, store, Path(place) / f"report-{n_runs}"), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Blocks as one HTML file that needs nothing beside it."""
+
+import base64
+from collections.abc import Iterable
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, Template
+from markupsafe import Markup, escape
+
+from reports.blocks import Block, Figure, one_line, spans
+from reports.sheet import Entry, Number
+
+_LONG = 40  # characters: longer texts go on over lines
+_SPAN = {"plain": Markup("{}"), "code": Markup("<code>{}</code>"), "strong": Markup("<strong>{}</strong>")}
+
+
+def html(title: str, blocks: Iterable[Block]) -> str:
+    """A page; its numbers lead to anchors of its own, and its figures are inside it."""
+    return _template().render(title=title, blocks=blocks)
+
+
+def prose(text: str) -> Markup:
+    return Markup("").join(_SPAN[kind].format(piece) for kind, piece in spans(one_line(text)))
+
+
+def _row(entries: list[Entry]) -> Markup:
+    """A table's row; in Python, since a report may have a hundred thousand entries."""
+    return Markup("<tr>" + "".join(map(_entry, entries)) + "</tr>")
+
+
+def _entry(entry: Entry) -> str:
+    line = one_line(str(entry))
+    text = escape(line)
+    if isinstance(entry, Number):
+        text = f'<a href="#{escape(entry.anchor)}">{text}</a>'
+        text = f"<strong>{text}</strong>" if entry.best else text
+    return f'<td class="long">{text}</td>' if len(line) > _LONG else f"<td>{text}</td>"
+
+
+def _picture(figure: Figure) -> str:
+    """The figure's SVG as an address of its own: no script in it could run, and its names meet no others."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(figure.file.read_bytes()).decode()}"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(loader=PackageLoader("reports", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"prose": prose, "row": _row, "picture": _picture, "one_line": one_line}
+    environment.tests["kind"] = lambda block, name: type(block).__name__ == name
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,45 @@
+"""The runs behind every number: a listing of each cell's runs, to which the numbers of all pages lead."""
+
+from collections.abc import Iterator
+
+from reports.blocks import Block, Heading, Paragraph
+from reports.entries import cell_name, clip, common_name, value_text
+from reports.schema import DIGITS, METRIC_LABELS
+from reports.sheet import ABSENT, Sheet
+from reports.tables import Table
+
+_SETTINGS = 12  # of a cell's differences to its baseline that are named
+
+
+def listed(table: Table) -> Iterator[Block]:
+    """Each cell of a table with its runs, done or not."""
+    if common := common_name(table):
+        yield Paragraph(f"All of {common}.")
+    for number, cell in enumerate(table.cells):
+        yield Heading(4, cell_name(table, cell), table.anchor(number))
+        if (baseline := table.baselines[number]) is not None:
+            yield Paragraph(_difference(table, number, baseline))
+        yield Sheet.of(map(_row, cell.runs))
+
+
+def _difference(table: Table, number: int, baseline: int) -> str:
+    """Which settings differ from the baseline's, or are read by this cell alone; the baseline's own value in parentheses."""
+    ours, theirs = table.cells[number].settings, table.cells[baseline].settings
+    changed = [path for path in ours if path in theirs and ours[path] != theirs[path]]
+    added = [path for path in ours if path not in theirs and ours[path] is not None]
+    texts = [f"`{path}` {value_text(ours[path])} ({value_text(theirs[path])})" for path in changed]
+    texts += [f"`{path}` {value_text(ours[path])}" for path in added]
+    more = f" and {len(texts) - _SETTINGS} more" if len(texts) > _SETTINGS else ""
+    return f"Unlike its baseline ({cell_name(table, table.cells[baseline])}): {'; '.join(texts[:_SETTINGS])}{more}."
+
+
+def _row(run: dict) -> dict[str, str]:
+    state = f"{run['state']}: {run['cause']}" if run["cause"] else run["state"]
+    seconds = run["device_seconds"]
+    return {
+        "Seed": str(run["seed"]),
+        "State": clip(state),
+        **{label: ABSENT if run[m] != run[m] else f"{run[m]:.{DIGITS + 1}f}" for m, label in METRIC_LABELS.items()},
+        "Device-seconds": ABSENT if seconds != seconds else f"{seconds:.0f}",
+        "Folder in the store": f"runs/{run['run_id']}" if run["run_id"] else ABSENT,
+    }

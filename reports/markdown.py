@@ -1,0 +1,72 @@
+"""Blocks as Markdown."""
+
+import re
+from collections.abc import Iterable
+
+from reports.blocks import Block, Bullets, Commands, Figure, Heading, Links, Paragraph, one_line, spans
+from reports.sheet import Entry, Number, Sheet
+
+# Characters that would start markup. An underscore inside a word, as in L_DPM, starts none.
+_SPECIAL = re.compile(r"([\\`*<\[\]|])")
+
+
+def markdown(blocks: Iterable[Block], runs_page: str) -> str:
+    """A page; numbers lead to anchors of `runs_page`, a file beside it ("" for the page itself)."""
+    return "\n\n".join([*(_block(block, runs_page) for block in blocks), ""])
+
+
+def markdown_table(sheet: Sheet, runs_page: str = "") -> str:
+    """A pipe table; numbers stay the text they are."""
+    titles, rows = sheet.map(lambda entry: _entry(entry, runs_page))
+    widths = [max(3, *map(len, column)) for column in zip(titles, *rows, strict=True)]
+    lines = [titles, ["-" * width for width in widths], *rows]
+    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """`text` as one line of plain Markdown."""
+    return _escaped(one_line(text))
+
+
+def prose(text: str) -> str:
+    return "".join(_SPAN[kind](piece) for kind, piece in spans(one_line(text)))
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", text)
+
+
+_SPAN = {"plain": _escaped, "code": lambda text: f"`{text}`", "strong": lambda text: f"**{_escaped(text)}**"}
+
+
+def _block(block: Block, runs_page: str) -> str:
+    match block:
+        case Sheet():
+            return markdown_table(block, runs_page)
+        case Heading():
+            anchor = f'<a id="{block.anchor}"></a>\n\n' if block.anchor else ""
+            return f"{anchor}{'#' * block.level} {plain(block.text)}"
+        case Paragraph():
+            return prose(block.text)
+        case Bullets():
+            return "\n".join(_item(item) for item in block.items)
+        case Figure():
+            text = prose(block.caption)
+            return f"![{text}](figures/{block.file.with_suffix('.png').name})\n\n*{text}*"
+        case Commands():
+            return "\n".join(["```bash", *map(one_line, block.lines), "```"])
+        case Links():
+            return "\n".join(f"- [{plain(text)}]({target})" for text, target in block.items)
+
+
+def _item(item: str | tuple[str, list[str]]) -> str:
+    if isinstance(item, str):
+        return f"- {prose(item)}"
+    return "\n".join([f"- {prose(item[0])}", *(f"  - {prose(part)}" for part in item[1])])
+
+
+def _entry(entry: Entry, runs_page: str) -> str:
+    text = plain(str(entry))
+    if not isinstance(entry, Number):
+        return text
+    return f"[{f'**{text}**' if entry.best else text}]({runs_page}#{entry.anchor})"
