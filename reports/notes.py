@@ -62,8 +62,8 @@ def cost_notes() -> list[str]:
     """The lines beneath the networks' costs."""
     return [
         "Measured by `tiekd measure` on one device: one image of the evaluation size at a time, without flip averaging;"
-        " multiply-accumulates and parameters of the whole network, the median time, and the peak memory of weights and one"
-        " forward pass."
+        " multiply-accumulates and parameters of the whole network, the median time with its quartiles, and the peak memory of"
+        " weights and one forward pass."
     ]
 
 

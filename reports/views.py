@@ -115,13 +115,13 @@ def _place(table: Table, numbers: tuple[int, ...], best: Collection[int]) -> Ent
 
 def _costs(table: Table) -> Sheet:
     """A row for each network of the table that was measured."""
-    named = {cell.network: cell for cell in reversed(table.cells) if cell.network in table.costs.index}
-    varying = [path for path in table.varying if path.startswith(("bins.", "student."))]
+    first = {cell.network: cell for cell in reversed(table.cells) if cell.network in table.costs.index}
+    varying = [path for path in table.varying if path.startswith("student.")]  # the name tells of the head and its bins
     rows = []
-    for network, cell in reversed(named.items()):
+    for network, cell in reversed(first.items()):
         cost = table.costs.loc[network]
         settings = {path: value_text(table.value(cell, path)) for path in varying}
-        rows.append({"Backbone": cell.labels["backbone"]} | settings | _cost_texts(cost))
+        rows.append({"Network": cost["name"]} | settings | _cost_texts(cost))
     return Sheet.of(rows)
 
 
@@ -129,7 +129,7 @@ def _cost_texts(cost: pd.Series) -> dict[str, str]:
     return {
         "Params [M]": f"{cost['parameters'] / 1e6:.2f}",
         "MACs [G]": f"{cost['macs'] / 1e9:.2f}",
-        "ms/image": f"{cost['milliseconds']:.1f}",
+        "ms/image": f"{cost['milliseconds']:.1f} [{cost['milliseconds_low']:.1f}, {cost['milliseconds_high']:.1f}]",
         "Memory [MB]": ABSENT if pd.isna(cost["peak_bytes"]) else f"{cost['peak_bytes'] / 1e6:.0f}",
         "Device": cost["device"],
     }

@@ -37,7 +37,7 @@ State = Literal["done", "failed", "diverged", "constant", "running", "missing"]
 STATES: tuple[str, ...] = get_args(State)
 Found = TypeVar("Found")
 READERS = 32  # runs of an object store that are read at the same time
-FOLDER_READERS = 8  # of a folder; more would only get in each other's way
+FOLDER_READERS = 4  # of a folder; more would only get in each other's way
 FINISHED = ("done", "diverged", "constant")  # computing again would give the same; "failed" may not
 
 

@@ -141,11 +141,13 @@ def test_a_search_has_its_trials_alone(store):
 def test_each_network_that_was_measured_is_a_row_and_its_costs_are_in_the_parquet(store):
     (cell, *_) = fill(store, [{"loss.name": "si"}, {"loss.name": "mse"}, {"student.name": "resnet18"}], 1, {"name": "costs"})
     network = network_id(build(cell["config"]))
-    write_cost(store, Cost(network, "n", [4, 8], "fp32", "a CPU", 2_500_000, 3_200_000_000, 41.26, 40.0, 43.0, 30, None))
+    name = "MobileNetV2, regression"
+    cost = Cost(network, name, [4, 8], "fp32", "a CPU", 2_500_000, 3_200_000_000, 41.26, 40.0, 43.0, 30, None)
+    write_cost(store, cost)
     table = table_of(store)
     view = titled(other_views(table), "Networks")
-    assert view.sheet.columns == ["Backbone", "Params [M]", "MACs [G]", "ms/image", "Memory [MB]", "Device"]
-    assert view.sheet.rows == [["MobileNetV2", "2.50", "3.20", "41.3", "–", "a CPU"]]
+    assert view.sheet.columns == ["Network", "Params [M]", "MACs [G]", "ms/image", "Memory [MB]", "Device"]
+    assert view.sheet.rows == [[name, "2.50", "3.20", "41.3 [40.0, 43.0]", "–", "a CPU"]]
     frame = aggregate([table]).query("metric == 'rmse'")
     assert frame["parameters"].tolist()[:2] == [2_500_000] * 2
     assert frame["milliseconds"].isna().tolist() == [False, False, True]
