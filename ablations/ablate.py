@@ -7,7 +7,6 @@ import os
 import shlex
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -136,7 +135,7 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepar
     from ablations.trial import compute_cell
 
     with cluster(address, prepared.execution), contextlib.ExitStack() as stack:
-        prepared = prepared.checked(partial(mistakes_there, prepared.execution))
+        prepared = prepared.checked(mistakes_there)
         prepared.check_any_can_run()
         todo = prepared.plan.to_compute
         check_nodes(prepared.store, [c.cell.config for c in todo])
