@@ -138,6 +138,8 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepar
         prepared = prepared.checked(mistakes_there)
         prepared.check_any_can_run()
         todo = prepared.plan.to_compute
+        if not todo:
+            return prepared
         check_nodes(prepared.store, [c.cell.config for c in todo])
         configs = {c.run_id: c.cell.config.document() for c in todo}
         board = prepared.board()

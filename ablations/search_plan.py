@@ -156,7 +156,7 @@ def begin(prepared: Prepared, console: Console) -> int | None:
 
 
 def ask_for_base(prepared: Prepared, study: optuna.Study) -> None:
-    """Have the first trial of a search be its base itself: what is found is then never worse, and by how much it is better."""
+    """Have the first trial of a search be its base itself: what is found can then be told beside it."""
     had = trials_of(study)
     begun = any(not trial.user_attrs.get("warm") for trial in had)
     known = any(trial.params == prepared.origin for trial in had)
