@@ -7,6 +7,7 @@ import os
 import shlex
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -126,8 +127,6 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepar
 
     Ray is imported here: a study that is already done does not wait for it.
     """
-    from ray import tune
-
     from ablations.launch import Sweep, cluster, run_sweep
     from ablations.nodes import check_nodes
     from ablations.progress import followed
@@ -152,10 +151,9 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepar
         for c in todo:
             if c.status.state == "failed":
                 prepared.store.run(c.run_id).write_status(replace(c.status, state="missing", cause="to be retried"))
-        trainable = tune.with_parameters(compute_cell, configs=configs)
         sweep = Sweep(
             name=prepared.study.name,
-            trainable=trainable,
+            trainable=partial(compute_cell, configs=configs),
             execution=prepared.execution,
             callback=progress,
             stopper=limit,

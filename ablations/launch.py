@@ -30,6 +30,8 @@ class Sweep:
     """Trials to run together."""
 
     name: str  # the study's
+    # With all it needs inside, which `tune.with_parameters` would put into Ray's object store: when SIGTERM ends that together
+    # with the launch, Ray ends a driver that holds an object there before it has said a word.
     trainable: Callable[[dict], None]
     execution: ExecutionConfig
     callback: tune.Callback

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,6 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, telling: 
 
     Ray is imported here: a search that is already done does not wait for it.
     """
-    from ray import tune
-
     from ablations.launch import Sweep, cluster, run_sweep
     from ablations.nodes import check_nodes
     from ablations.progress import followed
@@ -85,7 +84,7 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, telling: 
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
             name=prepared.name,
-            trainable=tune.with_parameters(compute_point, repeats=prepared.repeats),
+            trainable=partial(compute_point, repeats=prepared.repeats),
             execution=prepared.base.execution,
             callback=progress,
             stopper=limit,

@@ -1,9 +1,13 @@
 """What a launch records of runs that did not end by themselves, and the clusters it refuses; starts none."""
 
+import re
+from pathlib import Path
+
 import pytest
 from ray import tune
 from ray.tune.experiment import Trial
 
+import ablations
 from ablations.deaths import record_death
 from ablations.launch import Sweep, cluster, settle
 from ablations.progress import FailureLimit
@@ -98,3 +102,9 @@ def test_a_run_that_was_done_before_its_process_died_stays_done(record):
 def test_workers_that_would_find_no_gpu_are_refused():
     with pytest.raises(UserError, match="2 workers compute on"), cluster(None, ExecutionConfig(workers=2, device="cuda")):
         pass
+
+
+def test_a_launch_puts_nothing_into_rays_object_store():
+    """A driver that holds an object there does not outlive its raylet, and SIGTERM to a whole job ends both."""
+    for file in Path(ablations.__file__).parent.glob("*.py"):
+        assert not re.search(r"\bray\.put\(|\bwith_parameters\(", file.read_text()), file.name

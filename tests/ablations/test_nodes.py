@@ -163,7 +163,8 @@ def test_pruned_trials_of_two_workers_are_pruned_in_optuna_and_leave_the_nodes_t
     assert [trial.state for trial in others] == [TrialState.PRUNED] * 2
     for trial in others:
         status = searched.store.run(trial.user_attrs["run_id"]).status()
-        assert (status.state, status.epoch) == ("missing", trial.user_attrs["epoch"])
+        assert status.state == "missing"
+        assert trial.user_attrs["epoch"] <= status.epoch < EPOCHS  # the workers go on until the scheduler's word reaches them
         assert status.cause == f"pruned by the scheduler after epoch {status.epoch} of {EPOCHS}"
 
 
