@@ -1,6 +1,5 @@
 """A study from its file to finished cells."""
 
-import contextlib
 import itertools
 import json
 import os
@@ -48,8 +47,8 @@ def dry_run(prepared: Prepared, address: str | None, as_json: bool) -> None:
 def _slots(execution: ExecutionConfig, address: str | None) -> int:
     """Workers that can compute at the same time; 0 where that is not known: this machine's GPUs are not counted."""
     if address:
-        from ablations.launch import cluster
         from ablations.resources import slots
+        from ablations.session import cluster
 
         with cluster(address, execution):
             return slots(execution) * execution.workers
@@ -127,26 +126,35 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepar
 
     Ray is imported here: a study that is already done does not wait for it.
     """
-    from ablations.launch import Sweep, cluster, run_sweep
-    from ablations.nodes import check_nodes
-    from ablations.progress import followed
     from ablations.ready import mistakes_there
-    from ablations.trial import compute_cell
+    from ablations.session import cluster
 
-    with cluster(address, prepared.execution), contextlib.ExitStack() as stack:
+    with cluster(address, prepared.execution):
         prepared = prepared.checked(mistakes_there)
         prepared.check_any_can_run()
-        todo = prepared.plan.to_compute
-        if not todo:
-            return prepared
-        check_nodes(prepared.store, [c.cell.config for c in todo])
-        configs = {c.run_id: c.cell.config.document() for c in todo}
-        board = prepared.board()
-        cells = {c.run_id: c for c in board.cells if c.run_id in configs}
-        for cell in cells.values():
-            cell.state = "waiting"
-        following = followed(board, lambda params: cells[params["run_id"]], prepared.store, telling, prepared.execution)
-        progress, limit = stack.enter_context(following)
+        if prepared.plan.to_compute:
+            _compute(prepared, telling)
+    return prepared
+
+
+def _compute(prepared: Prepared, telling: Telling) -> None:
+    """Compute the cells that can begin, on the cluster that is there."""
+    from ablations.launch import Sweep, run_sweep
+    from ablations.nodes import check_nodes
+    from ablations.progress import followed
+    from ablations.trial import compute_cell
+
+    todo = prepared.plan.to_compute
+    check_nodes(prepared.store, [c.cell.config for c in todo])
+    configs = {c.run_id: c.cell.config.document() for c in todo}
+    board = prepared.board()
+    cells = {c.run_id: c for c in board.cells if c.run_id in configs}
+    for cell in cells.values():
+        cell.state = "waiting"
+    with followed(board, lambda params: cells[params["run_id"]], prepared.store, telling, prepared.execution) as (
+        progress,
+        limit,
+    ):
         _record(prepared)
         for c in todo:
             if c.status.state == "failed":
@@ -161,7 +169,6 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepar
             points=list(configs),
         )
         run_sweep(sweep, prepared.store)
-    return prepared
 
 
 def _show_results(prepared: Prepared, board: Board, console: Console) -> None:

@@ -1,25 +1,19 @@
-"""Trials on Ray: start or join a cluster, run them through Tune, and settle what they left in the store."""
+"""Trials on Ray: run them through Tune, and settle what they left in the store."""
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
 from ray import tune
-from ray._private import worker as ray_worker
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ablations.board import PRUNED
 from ablations.deaths import RETRIES, Retries, last_words, record_death
-from ablations.joining import join
 from ablations.progress import FailureLimit
-from ablations.resources import check_devices, check_room, trial_resources
+from ablations.resources import worker_resources
 from ablations.storage import ray_storage, tune_log
-from ablations.watch import starting, undisturbed, watch
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
 from tiekd.store import RunStore
@@ -41,27 +35,6 @@ class Sweep:
     searcher: Searcher | None = None
     scheduler: TrialScheduler | None = None
     trials: int = 1
-
-
-@contextlib.contextmanager
-def cluster(address: str | None, execution: ExecutionConfig) -> Iterator[None]:
-    """A running Ray: the cluster at `address`, or one of this machine's own that ends with the block."""
-    check_devices(execution)
-    # A thread of Ray's prints a paragraph for each process that dies. `log_to_driver` has no say in it.
-    ray_worker._worker_logs_enabled = False
-    try:
-        with starting():
-            if address:
-                join(address)
-            else:
-                # "local", or Ray would join any cluster that it finds on the machine.
-                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-        check_room(execution)
-        with watch(address):
-            yield
-    finally:
-        with undisturbed():
-            ray.shutdown()
 
 
 def run_sweep(sweep: Sweep, store: RunStore) -> None:
@@ -127,6 +100,12 @@ class _Settling(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         settle(trial, self._sweep, self._store)
+
+
+def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
+    """What a trial reserves, all or nothing. Its own process is its one worker, or waits for several and costs nothing."""
+    waiting: list[dict[str, float]] = [{}] if execution.workers > 1 else []
+    return tune.PlacementGroupFactory(waiting + [worker_resources(execution)] * execution.workers)
 
 
 def settle(trial: Trial, sweep: Sweep, store: RunStore) -> None:

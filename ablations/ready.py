@@ -1,5 +1,7 @@
 """Whether runs can begin, asked in a process of the cluster's: the launching one does without PyTorch."""
 
+import importlib
+
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -10,7 +12,9 @@ from tiekd.config import RunConfig
 def mistakes_there(configs: list[RunConfig]) -> list[str]:
     """`mistakes` of a process of the cluster's on this machine."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.get(_mistakes.options(scheduling_strategy=here).remote(configs))
+    told = _mistakes.options(scheduling_strategy=here).remote(configs)
+    importlib.import_module("ray.tune")  # which the launch needs next, and which takes about as long as PyTorch there
+    return ray.get(told)
 
 
 _mistakes = ray.remote(num_cpus=0, max_retries=0)(mistakes)

@@ -4,7 +4,6 @@ import math
 import time
 
 import ray
-from ray import tune
 
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
@@ -16,12 +15,6 @@ def worker_resources(execution: ExecutionConfig) -> dict[str, float]:
     """What one worker reserves."""
     resources = {"CPU": execution.cpus_per_worker, "GPU": execution.gpus_per_worker}
     return {name: amount for name, amount in resources.items() if amount}
-
-
-def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
-    """What a trial reserves, all or nothing. Its own process is its one worker, or waits for several and costs nothing."""
-    waiting: list[dict[str, float]] = [{}] if execution.workers > 1 else []
-    return tune.PlacementGroupFactory(waiting + [worker_resources(execution)] * execution.workers)
 
 
 def check_devices(execution: ExecutionConfig) -> None:

@@ -54,11 +54,12 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, telling: 
 
     Ray is imported here: a search that is already done does not wait for it.
     """
-    from ablations.launch import Sweep, cluster, run_sweep
+    from ablations.launch import Sweep, run_sweep
     from ablations.nodes import check_nodes
     from ablations.progress import followed
     from ablations.schedulers import build_scheduler
     from ablations.searchers import Budget, OptunaSearcher
+    from ablations.session import cluster
     from ablations.trial import compute_point
 
     search, epochs = prepared.search, prepared.base.optim.epochs

@@ -64,7 +64,7 @@ def test_whatever_ends_a_study_the_same_command_goes_on(driver, command, store, 
         study.until(lambda: store.run(undisturbed.run_ids["short"]).status().state == "done")
         finished = files(tmp_path / "store/runs" / undisturbed.run_ids["short"])
         study.signal(signal.SIGINT)
-        code, out = study.wait(timeout=60)
+        code, out = study.wait(timeout=240)
         assert (code, last_line(out)) == (130, f"tiekd: interrupted; {GO_ON}")
         assert "Traceback" not in out
         until(lambda: not study.processes())
@@ -79,7 +79,7 @@ def test_whatever_ends_a_study_the_same_command_goes_on(driver, command, store, 
 
         study = launch()
         os.kill(study.processes(raylet(study))[0], signal.SIGKILL)
-        code, out = study.wait(timeout=60)
+        code, out = study.wait(timeout=240)
         assert code == 1
         assert last_line(out).startswith("tiekd: Ray has ended: its node here does not answer (")
         assert last_line(out).endswith(f"; {GO_ON}")
@@ -150,7 +150,7 @@ def test_a_search_goes_on_after_sigterm_and_after_kill(driver, tiny, as_yaml, st
     with driver(*command) as first:
         first.until(lambda: record.status().epoch >= 2)
         first.signal(signal.SIGTERM)
-        code, out = first.wait(timeout=60)
+        code, out = first.wait(timeout=240)
         assert (code, last_line(out)) == (143, f"tiekd: terminated; {GO_ON}")
         until(lambda: not first.processes())
     reached = record.status().epoch
@@ -173,7 +173,7 @@ def test_ctrl_c_while_ray_starts_leaves_nothing(driver, command, store, until):
     with driver(*command) as study:
         study.until(lambda: len(study.processes()) > 1)
         study.signal(signal.SIGINT)
-        code, out = study.wait(timeout=60)
+        code, out = study.wait(timeout=240)
         assert (code, last_line(out)) == (130, f"tiekd: interrupted; {GO_ON}")
         assert "Traceback" not in out
         until(lambda: not study.processes(), timeout=30)  # what Ctrl-C missed would stay for a minute
@@ -188,7 +188,7 @@ def test_sigterm_ends_a_run_without_ray_and_the_same_command_goes_on(
     with driver(*command) as run:
         run.until(lambda: any(record.status().epoch >= 2 for record in store.runs()))
         run.signal(signal.SIGTERM)
-        code, out = run.wait(timeout=60)
+        code, out = run.wait(timeout=240)
     assert (code, last_line(out)) == (143, f"tiekd: terminated; {GO_ON}")
     (record,) = store.runs()
     kept = kept_epochs(record)

@@ -12,7 +12,8 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
-from ablations.resources import check_devices, trial_resources
+from ablations.launch import trial_resources
+from ablations.resources import check_devices
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.data import open_frames
 from tiekd.data.dataset import EpochSampler

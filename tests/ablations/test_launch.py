@@ -9,8 +9,9 @@ from ray.tune.experiment import Trial
 
 import ablations
 from ablations.deaths import record_death
-from ablations.launch import Sweep, cluster, settle
+from ablations.launch import Sweep, settle
 from ablations.progress import FailureLimit
+from ablations.session import cluster
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
 from tiekd.store import RunStore, Status

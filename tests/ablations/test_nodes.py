@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from ablations.launch import cluster as joined
 from ablations.resources import check_room, slots
+from ablations.session import cluster as joined
 from tiekd.config import ExecutionConfig, build
 from tiekd.documents import with_values
 from tiekd.errors import UserError

@@ -10,9 +10,10 @@ from ray import tune
 from rich.console import Console
 
 from ablations.board import Board, Standing
-from ablations.launch import Sweep, cluster, run_sweep
+from ablations.launch import Sweep, run_sweep
 from ablations.progress import FailureLimit, StudyProgress, followed
 from ablations.resources import Room
+from ablations.session import cluster
 from ablations.views import Screen, Telling
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError

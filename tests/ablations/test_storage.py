@@ -187,7 +187,7 @@ def test_a_full_disk_and_one_that_disappears_end_a_study_that_goes_on_afterwards
     with driver(*command, inside=disk.inside) as study:
         study.until(lambda: under_way(store))
         disk.fill()
-        code, out = study.wait(timeout=60)
+        code, out = study.wait(timeout=240)
     where = rf"tiekd: cannot write runs/\S+ in store {re.escape(str(disk.folder))}/store: No space left on device"
     assert code == 1, out
     assert re.fullmatch(where, out.splitlines()[-1]), out
@@ -200,7 +200,7 @@ def test_a_full_disk_and_one_that_disappears_end_a_study_that_goes_on_afterwards
     with driver(*command, inside=disk.inside) as study:
         study.until(lambda: all(record.status().epoch > len(reached[record.run_id]) for record in store.runs()))
         (disk.seen / "store").rename(disk.seen / "elsewhere")
-        code, out = study.wait(timeout=60)
+        code, out = study.wait(timeout=240)
     assert code == 1, out
     assert out.splitlines()[-1] == f"tiekd: store {disk.folder}/store has disappeared: its folder is gone; is its disk mounted?"
     assert (out.count("tiekd: "), out.count("Traceback"), out.count("failed")) == (1, 0, 0), out
@@ -208,7 +208,7 @@ def test_a_full_disk_and_one_that_disappears_end_a_study_that_goes_on_afterwards
     (disk.seen / "elsewhere").rename(disk.seen / "store")
 
     with driver(*command, inside=disk.inside) as study:
-        code, out = study.wait(timeout=60)
+        code, out = study.wait(timeout=240)
     assert code == 0, out
     assert metrics_in(store) == expected
     for record in store.runs():
