@@ -42,9 +42,10 @@ class DepthBins:
     def edges(self) -> Tensor:
         """[K + 1] m, ascending."""
         to_scale, from_scale = _SPACINGS[self.spacing]
-        ends = torch.tensor([self.min_depth, self.max_depth], dtype=torch.float64)
+        # On the CPU also where networks are built without memory, on PyTorch's meta device.
+        ends = torch.tensor([self.min_depth, self.max_depth], dtype=torch.float64, device="cpu")
         low, high = to_scale(ends).tolist()
-        edges = from_scale(torch.linspace(low, high, self.n_bins + 1, dtype=torch.float64))
+        edges = from_scale(torch.linspace(low, high, self.n_bins + 1, dtype=torch.float64, device="cpu"))
         edges[0], edges[-1] = self.min_depth, self.max_depth
         return edges.float()
 
@@ -72,17 +73,33 @@ def target_dpm(depth_teacher: Tensor, bins: DepthBins, sigma: float, temperature
 
     depth_teacher [B, 1, H, W] m, sigma m. Returns [B, K, H, W], sums to 1 over K, without gradient.
     """
+    return target_scores(bins.centers.to(depth_teacher).view(1, -1, 1, 1), depth_teacher, sigma, temperature).softmax(dim=1)
+
+
+def target_scores(centers: Tensor, depth: Tensor, sigma: float, temperature: float) -> Tensor:
+    """Density over temperature of the bins that take part in the teacher's DPM, minus infinity for the others.
+
+    centers [*, K, *] m and depth [*, 1, *] m, the bins in the second dimension; returns their common shape.
+    """
     log_floor = math.log(DENSITY_FLOOR)
     # In place, since a map over all bins is the largest tensor of a training.
-    log_density = (bins.centers.to(depth_teacher).view(1, -1, 1, 1) - depth_teacher).square_()
+    log_density = (centers - depth).square_()
     nearest = log_density.argmin(dim=1, keepdim=True)
     log_density.div_(-2 * sigma**2).sub_(math.log(sigma * math.sqrt(2 * math.pi)))
     far = (log_density < log_floor).scatter_(1, nearest, False)
     # Clamped before the exponential: numbers below float32's normal range are slow, and masked below anyway.
     density = log_density.clamp_min_(log_floor).exp_()
-    return density.div_(temperature).masked_fill_(far, -math.inf).softmax(dim=1)
+    return density.div_(temperature).masked_fill_(far, -math.inf)
 
 
 def expected_depth(dpm: Tensor, bins: DepthBins) -> Tensor:
     """sum_k p_k c_k: [B, K, H, W] to [B, 1, H, W] m."""
     return torch.einsum("bkhw,k->bhw", dpm, bins.centers.to(dpm)).unsqueeze(1)
+
+
+def kl_divergence(q: Tensor, logits: Tensor) -> Tensor:
+    """KL(q || softmax(logits)) of each pixel: [B, K, H, W] twice to [B, 1, H, W]."""
+    log_p = torch.log_softmax(logits, dim=1)
+    entropy = torch.special.entr(q).sum(dim=1, keepdim=True)
+    cross_entropy = -(q * log_p).sum(dim=1, keepdim=True)
+    return cross_entropy - entropy

@@ -96,10 +96,21 @@ def measure(document: dict[str, Any], device: str, threads: int) -> Cost:
 @contextmanager
 def _ready(config: RunConfig, device: torch.device) -> Iterator[tuple[nn.Module, Tensor]]:
     """The network of a config, ready to predict, and an image [1, 3, H, W] of the evaluation size, both on the device."""
-    network = build_network(override(config, {"student.pretrained": False})).to(device).eval()
+    network = _Depth(build_network(override(config, {"student.pretrained": False}))).to(device).eval()
     image = torch.zeros(1, 3, *config.data.evaluation_size, device=device)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
         yield network, image
+
+
+class _Depth(nn.Module):
+    """A network's depth [B, 1, H, W] m: some heads leave their work until it is asked for."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image).depth
 
 
 def count_macs(network: nn.Module, image: Tensor) -> int:

@@ -24,7 +24,7 @@ from tiekd.files import check_folder, holds_anything, write_atomically
 from tiekd.networks import build_network
 from tiekd.photos import Photo
 from tiekd.predict import predict_photos
-from tiekd.students import Prediction
+from tiekd.students import DPMPrediction, Prediction
 from tiekd.weights import HUB_FILE
 
 PAPER = "https://arxiv.org/abs/2402.14340"
@@ -59,11 +59,11 @@ class DepthStudent(
         model.network = network
         return model.eval()
 
-    def forward(self, image: Tensor) -> Prediction:
+    def forward(self, image: Tensor) -> Prediction | DPMPrediction:
         """image [B, 3, H, W], RGB, 0 to 1; depth is m, within the range of the data."""
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
         found = self.network((image * 255 - mean) / std)
-        return found._replace(depth=found.depth.clamp(self.config.data.min_depth, self.config.data.max_depth))
+        return found.within(self.config.data.min_depth, self.config.data.max_depth)
 
     @property
     def bin_edges(self) -> list[float]:

@@ -14,9 +14,11 @@ from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
 from tiekd.images import Size, pixels
 from tiekd.photos import Photo
+from tiekd.students import DPMPrediction, Prediction
 
 AS_IT_IS = 1.1  # times more or fewer pixels than the view: KITTI's frames before they are cut to it have up to 1.09
 SHORTEST = 32  # px; the stride of the deepest features
+ROWS = 16  # px; of which the distributions are made at a time
 
 
 @dataclass(frozen=True)
@@ -24,20 +26,41 @@ class Predicted:
     """What a network tells of a batch [B, 3, H, W], on the network's device."""
 
     depth: Tensor  # [B, 1, H, W] m, float32, within the data's range
-    _logits: Tensor | None  # [B, K, H, W]; with flip averaging [2B, K, H, W], the mirrored images' last
+    _found: Prediction | DPMPrediction  # with flip averaging of 2B images, the mirrored ones last
     _mirrored: bool
 
     @property
+    def has_dpm(self) -> bool:
+        """Whether there are distributions over the run's bins."""
+        return isinstance(self._found, DPMPrediction)
+
     @torch.inference_mode()
-    def dpm(self) -> Tensor | None:
-        """[B, K, H, W], sums to 1 over the run's bins; None where the head has none. Computed whenever it is asked for.
+    def dpm_at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The distributions at the crossings of some rows [R] and columns [S]: [B, K, R, S], sums to 1 over the run's bins.
 
         With flip averaging the mean of both distributions, so that its expectation is the depth, to the run's precision.
         """
-        if self._logits is None:
-            return None
-        dpm = torch.softmax(self._logits, dim=1)
-        return _average(dpm) if self._mirrored else dpm
+        n_images, width = len(self.depth), self.depth.shape[-1]
+        straight = _dpm(self._found.at(slice(n_images), rows, columns))
+        if not self._mirrored:
+            return straight
+        return (straight + _dpm(self._found.at(slice(n_images, None), rows, width - 1 - columns))) / 2
+
+    @property
+    def dpm(self) -> Tensor | None:
+        """The distributions of all pixels, [B, K, H, W]; None where the head has none. Computed whenever it is asked for."""
+        return self.dpm_at(*self._places()) if self.has_dpm else None
+
+    @torch.inference_mode()
+    def entropy(self) -> Tensor:
+        """How undecided each distribution is: [B, 1, H, W], from 0 (one bin) to 1 (all bins alike)."""
+        rows, columns = self._places()
+        # A few rows at a time: of all pixels, the distributions may need gigabytes.
+        return torch.cat([_entropy(self.dpm_at(part, columns)) for part in rows.split(ROWS)], dim=2)
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """All rows and all columns."""
+        return tuple(torch.arange(length, device=self.depth.device) for length in self.depth.shape[-2:])
 
 
 @torch.inference_mode()
@@ -52,13 +75,19 @@ def predict(network: nn.Module, images: Tensor, config: RunConfig) -> Predicted:
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
         found = network(batch)
     depth = found.depth.clamp(config.data.min_depth, config.data.max_depth)
-    return Predicted((_average(depth) if mirrored else depth).float(), found.dpm_logits, mirrored)
+    if mirrored:
+        straight, other = depth.chunk(2)
+        depth = (straight + other.flip(-1)) / 2
+    return Predicted(depth.float(), found, mirrored)
 
 
-def _average(maps: Tensor) -> Tensor:
-    """The mean of the straight maps and the mirrored images', flipped back: [2B, ...] to [B, ...]."""
-    straight, mirrored = maps.chunk(2)
-    return (straight + mirrored.flip(-1)) / 2
+def _dpm(found: DPMPrediction) -> Tensor:
+    return torch.softmax(found.dpm_logits, dim=1)
+
+
+def _entropy(dpm: Tensor) -> Tensor:
+    """[B, K, H, W] to [B, 1, H, W], over the entropy of all bins alike."""
+    return torch.special.entr(dpm).sum(dim=1, keepdim=True) / math.log(dpm.shape[1])
 
 
 # -- images of any size -------------------------------------------------------------------------------------------------------
@@ -72,7 +101,8 @@ class PhotoPrediction:
     seen: Size
     depth: np.ndarray  # float32 [H, W] m
     entropy: np.ndarray | None  # float32 [H, W], from 0 (one bin) to 1 (all bins alike); None without distributions
-    _dpm: Tensor | None  # [K, *seen]
+    _found: Predicted  # of the images that were seen together, this one as `_row`
+    _row: int
 
     def distribution(self, pixel: tuple[int, int]) -> np.ndarray:
         """The distribution [K] at the pixel (x, y) of the image; its expectation is the depth there.
@@ -80,15 +110,18 @@ class PhotoPrediction:
         Raises UserError for a pixel outside, or where the network has no distributions.
         """
         size = self.depth.shape
-        if self._dpm is None:
+        if not self._found.has_dpm:
             raise UserError("the network's head has no distributions over depth bins")
         if not (0 <= pixel[0] < size[1] and 0 <= pixel[1] < size[0]):
             raise UserError(f"pixel {pixel[0]},{pixel[1]} lies outside the image of {size[1]} x {size[0]} px (width x height)")
         # Where `F.interpolate` looks, so that distribution and depth come from the same neighbours.
-        place = torch.tensor([(2 * at + 1) / length - 1 for at, length in zip(pixel, size[::-1], strict=True)])
-        place = place.to(self._dpm).view(1, 1, 1, 2)
-        found = F.grid_sample(self._dpm[None], place, padding_mode="border", align_corners=False)
-        return found.flatten().cpu().numpy()
+        (rows, down), (columns, across) = (
+            _neighbours(at, length, seen) for at, length, seen in zip(pixel[::-1], size, self.seen, strict=True)
+        )
+        device = self._found.depth.device
+        around = self._found.dpm_at(torch.tensor(rows, device=device), torch.tensor(columns, device=device))[self._row]
+        between = around[:, 0].lerp(around[:, 1], down)
+        return between[:, 0].lerp(between[:, 1], across).cpu().numpy()
 
 
 def predict_photos(
@@ -138,8 +171,7 @@ def _predicted(
         for photo in photos:
             failed(f"{photo.name}: {error}")
         return
-    dpm = found.dpm
-    entropy = None if dpm is None else _entropy(dpm)
+    entropy = found.entropy() if found.has_dpm else None
     for row, photo in enumerate(photos):
         whole = photo.image.shape[:2]
         yield PhotoPrediction(
@@ -147,7 +179,8 @@ def _predicted(
             size,
             _enlarged(found.depth[row], whole),
             None if entropy is None else _enlarged(entropy[row], whole),
-            None if dpm is None else dpm[row],
+            found,
+            row,
         )
 
 
@@ -182,6 +215,8 @@ def _enlarged(map_: Tensor, size: Size) -> np.ndarray:
     return map_[0].cpu().numpy()
 
 
-def _entropy(dpm: Tensor) -> Tensor:
-    """How undecided each distribution is: [B, K, H, W] to [B, 1, H, W], over that of all bins alike."""
-    return torch.special.entr(dpm).sum(dim=1, keepdim=True) / math.log(dpm.shape[1])
+def _neighbours(pixel: int, length: int, seen: int) -> tuple[tuple[int, int], float]:
+    """The two rows or columns, of `seen`, between which a pixel of `length` lies, and how far it is from the first."""
+    place = min(max((pixel + 0.5) * seen / length - 0.5, 0), seen - 1)
+    first = int(place)
+    return (first, min(first + 1, seen - 1)), place - first

@@ -36,7 +36,7 @@ def write_student(
         found = predict(network, normalise(frame.image)[None].to(device), config)
         if has_dpm(method):
             rows, columns = (torch.from_numpy(places).to(device) for places in lattice(frame.size))
-            kept = [maps[:, :, rows][..., columns] for maps in (found.depth, found.dpm)]
-            write_dpm(site, shown, method.run_id, index, *kept)
+            depth = found.depth[:, :, rows][..., columns]
+            write_dpm(site, shown, method.run_id, index, depth, found.dpm_at(rows, columns))
         write_depth(site, shown, method.run_id, index, found.depth[0, 0].cpu().numpy(), frame)
         advance()

@@ -82,6 +82,16 @@ def test_the_expectation_of_the_distributions_is_the_depth(flip_tta):
     torch.testing.assert_close(expected, found.depth[:, 0])
 
 
+@pytest.mark.parametrize("flip_tta", [False, True])
+def test_distributions_and_entropy_are_made_where_they_are_asked_for(flip_tta):
+    config = flips(CONFIG, flip_tta)
+    found = predict(random_network(config), torch.rand(2, 3, 64, 96), config)
+    rows, columns = torch.tensor([0, 17, 63]), torch.tensor([95, 4])
+    torch.testing.assert_close(found.dpm_at(rows, columns), found.dpm[:, :, rows][..., columns])
+    entropy = -torch.xlogy(found.dpm, found.dpm).sum(dim=1, keepdim=True) / np.log(16)
+    torch.testing.assert_close(found.entropy(), entropy)
+
+
 def test_a_head_without_distributions_gives_none():
     assert predict(Lopsided(), torch.zeros(1, 3, 2, 3), REGRESSION).dpm is None
 

@@ -6,22 +6,26 @@ To add a loss: write its part, add a factory here and its traits to `tiekd.prese
 
 from collections.abc import Callable
 
-from tiekd.bins import DepthBins, target_dpm
+from tiekd.bins import DepthBins, kl_divergence, target_dpm
 from tiekd.config import RunConfig
 from tiekd.losses.chamfer import ChamferPart
 from tiekd.losses.combine import DistillLoss, Part, Weighted
 from tiekd.losses.depth import MSEPart, SIPart, SSIMPart
-from tiekd.losses.dpm import DPMPart, TeacherDPM, kl_divergence
+from tiekd.losses.dpm import DPMPart
 from tiekd.losses.released import (
     SIGMA,
     DPMFromRow110,
     PaddedSSIMPart,
     SSIMFromRow110,
+    TeacherDPM,
+    WholeDPMPart,
     kl_with_epsilon,
     uniform_outside_dpm,
 )
 
 Factory = Callable[[RunConfig], dict[str, Weighted]]
+
+OTHER_DPM = {"kl_epsilon", "rows_from_110", "uniform_outside"}  # quirks whose arithmetic needs the whole DPM
 
 
 def _si(config: RunConfig) -> dict[str, Weighted]:
@@ -77,7 +81,9 @@ def _ssim_part(config: RunConfig) -> Part:
 
 def _dpm_part(config: RunConfig) -> Part:
     """L_DPM under the quirks of a run."""
-    part = DPMPart(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
+    if not config.quirks & OTHER_DPM:
+        return DPMPart(DepthBins.of(config), dpm_sigma(config), config.loss.temperature)
+    part = WholeDPMPart(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
     return DPMFromRow110(part) if "rows_from_110" in config.quirks else part
 
 

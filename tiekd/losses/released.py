@@ -7,6 +7,7 @@ B: batch; K: bins; H, W: pixels. Depths are metres.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -71,6 +72,20 @@ def _released_window() -> Tensor:
     steps = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     line = torch.exp(-(steps**2) / (2 * 1.5**2)).float()
     return torch.outer(line / line.sum(), line / line.sum())
+
+
+TeacherDPM = Callable[[Tensor], Tensor]  # depth_teacher [B, 1, H, W] m -> q [B, K, H, W]
+Divergence = Callable[[Tensor, Tensor], Tensor]  # as `tiekd.bins.kl_divergence`
+
+
+class WholeDPMPart:
+    """`DPMPart` by its own formulas, from maps over all bins at full size."""
+
+    def __init__(self, teacher_dpm: TeacherDPM, divergence: Divergence):
+        self.teacher_dpm, self.divergence = teacher_dpm, divergence
+
+    def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
+        return masked_mean(self.divergence(self.teacher_dpm(target), prediction.dpm_logits), valid, all_sum)
 
 
 class PaddedSSIMPart:

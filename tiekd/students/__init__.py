@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tiekd.config import RunConfig
 from tiekd.presets import STUDENTS as PRESETS
-from tiekd.students.student import DepthStudent, Prediction, build_depth_student
+from tiekd.students.student import DepthStudent, DPMPrediction, Prediction, build_depth_student
 
 STUDENTS: dict[str, Callable[[RunConfig], DepthStudent]] = dict.fromkeys(PRESETS, build_depth_student)
 
@@ -17,4 +17,4 @@ def build_student(config: RunConfig) -> DepthStudent:
     return STUDENTS[config.student.name](config)
 
 
-__all__ = ["STUDENTS", "DepthStudent", "Prediction", "build_student"]
+__all__ = ["STUDENTS", "DPMPrediction", "DepthStudent", "Prediction", "build_student"]

@@ -14,8 +14,7 @@ BINS = DepthBins(16, 1e-3, 10.0)
 
 def divergence(prediction: Prediction, target, valid=None, sigma=0.5, temperature=1.0) -> torch.Tensor:
     valid = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
-    part = DPMPart(lambda depth_teacher: target_dpm(depth_teacher, BINS, sigma, temperature))
-    return part(prediction, target, valid, alone)
+    return DPMPart(BINS, sigma, temperature)(prediction, target, valid, alone)
 
 
 @pytest.mark.parametrize("sigma", [0.15, 0.5, 2.0])

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from tiekd.bins import DepthBins, target_dpm
+from tiekd.bins import DepthBins, kl_divergence, target_dpm
 from tiekd.config import override
 from tiekd.losses import build_loss
 from tiekd.losses.depth import ssim_map
-from tiekd.losses.dpm import kl_divergence
 from tiekd.losses.released import kl_with_epsilon, padded_ssim_map, uniform_outside_dpm
 from tiekd.quirks import QUIRKS
 from tiekd.students import Prediction

@@ -1,0 +1,184 @@
+"""What L_DPM and the expected depth cost, from a head's features and back to them: seconds and memory, on the CPU.
+
+    python benchmarks/dpm.py [--rounds 3] [--threads 2]
+
+    plain     the published loss written out: every map over all bins is whole, PyTorch's autograd does the rest
+    compiled  torch.compile of it (needs a C++ compiler)
+    ours      tiekd/fused.py
+    floor     the four matrix products and one softmax each way, in chunks, and nothing else
+
+Each works on 128 channels and hands back gradients of features, weight and bias. They take turns in one process, after a turn
+that does not count; a ratio is the median of the rounds' ratios. Memory is that of one forward and backward pass in a fresh
+process, after one that does not count: by how much the resident set grows at its peak (Linux), outputs and gradients included.
+"""
+
+import argparse
+import re
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tiekd.bins import DepthBins
+from tiekd.fused import CHUNK, Teacher, depth_and_divergence
+
+CHANNELS, SIGMA, EPSILON = 128, 0.5, 1e-7
+
+
+class Case(NamedTuple):
+    """A batch of crops, and the bins."""
+
+    n_bins: int
+    batch: int
+    height: int
+    width: int
+    max_depth: float  # m
+
+    def __str__(self) -> str:
+        return f"{self.n_bins} bins to {self.max_depth:g} m, {self.batch} x {self.height}x{self.width}"
+
+
+CASES = [
+    Case(257, 2, 176, 352, 80.0),
+    Case(80, 2, 176, 352, 80.0),
+    Case(512, 2, 176, 352, 80.0),
+    Case(257, 2, 176, 352, 10.0),
+    Case(257, 1, 352, 704, 80.0),
+]
+WITH_MEMORY = [CASES[0], CASES[-1]]
+
+
+class Work(NamedTuple):
+    """What every contestant is given."""
+
+    features: Tensor  # [B, C, H, W]
+    weight: Tensor  # [K, C, 1, 1]
+    bias: Tensor  # [K]
+    target: Tensor  # [B, 1, H, W] m
+    bins: DepthBins
+
+    @classmethod
+    def of(cls, case: Case) -> "Work":
+        torch.manual_seed(0)
+        size = case.height, case.width
+        features = torch.randn(case.batch, CHANNELS, *size, requires_grad=True)
+        weight = (0.1 * torch.randn(case.n_bins, CHANNELS, 1, 1)).requires_grad_()
+        bias, target = torch.zeros(case.n_bins, requires_grad=True), case.max_depth * torch.rand(case.batch, 1, *size)
+        return cls(features, weight, bias, target, DepthBins(case.n_bins, 1e-3, case.max_depth))
+
+
+def plain(work: Work) -> tuple[Tensor, Tensor]:
+    """Expected depth and divergence."""
+    centers = work.bins.centers.view(1, -1, 1, 1)
+    density = torch.exp(-((centers - work.target) ** 2) / (2 * SIGMA**2)) / (2 * torch.pi * SIGMA**2) ** 0.5
+    q = torch.softmax(torch.where(density < 1e-16, -1000.0, density), dim=1)
+    p = torch.softmax(F.conv2d(work.features, work.weight, work.bias), dim=1)
+    divergence = (q * torch.log(q / (p + EPSILON) + EPSILON)).sum(dim=1, keepdim=True)
+    return (p * centers).sum(dim=1, keepdim=True), divergence
+
+
+def ours(work: Work) -> tuple[Tensor, Tensor]:
+    teacher = Teacher.of(work.target, work.bins, SIGMA, temperature=1.0)
+    return depth_and_divergence(work.features, work.weight, work.bias, work.bins.centers, teacher)
+
+
+def there_and_back(contestant: Callable[[Work], tuple[Tensor, Tensor]], work: Work) -> None:
+    """A step's part: forwards, and backwards from a loss that reads both."""
+    depth, divergence = contestant(work)
+    torch.autograd.grad((depth - work.target).abs().mean() + divergence.mean(), work[:3])
+
+
+@torch.no_grad()
+def floor(work: Work) -> None:
+    weight, pixels = work.weight.flatten(1), work.features.flatten(2).transpose(1, 2)
+    logits, dpm = (torch.empty(CHUNK, len(weight)) for _ in range(2))
+    gradient, d_weight = torch.empty_like(pixels), torch.zeros_like(weight)
+    for image in pixels:
+        for x in image.split(CHUNK):
+            torch.softmax(torch.mm(x, weight.t(), out=logits[: len(x)]), dim=1, out=dpm[: len(x)])
+    for image, d_image in zip(pixels, gradient, strict=True):
+        for x, d_x in zip(image.split(CHUNK), d_image.split(CHUNK), strict=True):
+            p = torch.softmax(torch.mm(x, weight.t(), out=logits[: len(x)]), dim=1, out=dpm[: len(x)])
+            torch.mm(p, weight, out=d_x)
+            d_weight.addmm_(p.t(), x)
+
+
+def contestants() -> dict[str, Callable[[Work], None]]:
+    compiled = torch.compile(plain, dynamic=False)
+    return {
+        "plain": lambda work: there_and_back(plain, work),
+        "compiled": lambda work: there_and_back(compiled, work),
+        "ours": lambda work: there_and_back(ours, work),
+        "floor": floor,
+    }
+
+
+def seconds(case: Case, rounds: int) -> dict[str, list[float]]:
+    """Of each contestant, by round."""
+    work, players = Work.of(case), contestants()
+    found: dict[str, list[float]] = {name: [] for name in players}
+    for round_ in range(rounds + 1):
+        for name, play in players.items():
+            started = time.perf_counter()
+            play(work)
+            if round_:
+                found[name].append(time.perf_counter() - started)
+    torch.compiler.reset()
+    return found
+
+
+def peak_bytes(case: Case, name: str, threads: int) -> int:
+    """Of one contestant, in this process."""
+    torch.set_num_threads(threads)
+    work, play = Work.of(case), contestants()[name]
+    play(work)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    play(work)
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> int:
+    return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+def apart(case: Case, name: str, threads: int) -> int:
+    """`peak_bytes` in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(peak_bytes, case, name, threads).result()
+
+
+def ratio(ones: list[float], others: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ones, others, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    print("| | plain | compiled | ours | floor | plain / ours | compiled / ours | ours / floor |\n|---|" + "---|" * 7)
+    for case in CASES:
+        found = seconds(case, options.rounds)
+        medians = " | ".join(f"{statistics.median(times):.2f} s" for times in found.values())
+        ratios = (ratio(found[a], found[b]) for a, b in (("plain", "ours"), ("compiled", "ours"), ("ours", "floor")))
+        print(f"| {case} | {medians} | " + " | ".join(f"{value:.1f}" for value in ratios) + " |", flush=True)
+
+    print("\n| | plain | compiled | ours | plain / ours | compiled / ours |\n|---|" + "---|" * 5)
+    for case in WITH_MEMORY:
+        peaks = [apart(case, name, options.threads) for name in ("plain", "compiled", "ours")]
+        sizes = " | ".join(f"{peak / 1e6:,.0f} MB" for peak in peaks)
+        print(f"| {case} | {sizes} | {peaks[0] / peaks[2]:.1f} | {peaks[1] / peaks[2]:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
