@@ -20,6 +20,7 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Adam
         [{"params": members, "lr_factor": factor, "weight_decay": decay} for (factor, decay), members in groups.items()],
         lr=config.lr,
         betas=config.betas,
+        fused=True,  # needs a parameter, its gradient and its moments in one memory layout: weights stay contiguous
     )
 
 

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -150,3 +152,44 @@ def test_what_is_frozen_is_not_optimised():
     assert {id(p) for group in optimizer.param_groups for p in group["params"]}.isdisjoint(
         map(id, network.encoder.parameters())
     )
+
+
+# -- a fused optimizer ---------------------------------------------------------------------------------------------------
+
+
+def moved(make, states: list[dict], steps: int = 3) -> dict:
+    """The state of a convolution and its optimizer some steps after the last of `states`; its images lie channels last."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(5, 4, 3)
+    optimizer = make(layer)
+    for state in states[-1:]:
+        layer.load_state_dict(state["layer"])
+        optimizer.load_state_dict(state["optimizer"])
+    torch.manual_seed(1 + len(states))
+    for _ in range(steps):
+        image = torch.randn(2, 5, 6, 7).to(memory_format=torch.channels_last)
+        optimizer.zero_grad()
+        layer(image).square().mean().backward()
+        optimizer.step()
+    return {"layer": copy.deepcopy(layer.state_dict()), "optimizer": copy.deepcopy(optimizer.state_dict())}
+
+
+def plain(layer: nn.Module) -> torch.optim.AdamW:
+    config = OptimConfig()
+    settings = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
+    return torch.optim.AdamW([{"params": list(layer.parameters()), "lr_factor": 1.0}], **settings, foreach=False)
+
+
+def ours(layer: nn.Module) -> torch.optim.AdamW:
+    return build_optimizer(layer, OptimConfig())
+
+
+@pytest.mark.parametrize("makers", [(ours, ours), (plain, ours), (ours, plain)], ids=["ours", "from plain", "to plain"])
+def test_it_updates_as_the_plain_loop_and_either_goes_on_from_the_others_state(makers):
+    expected, found = [], []
+    for make in makers:
+        expected.append(moved(plain, expected))
+        found.append(moved(make, found))
+    torch.testing.assert_close(found[-1]["layer"], expected[-1]["layer"], rtol=1e-6, atol=1e-7)
+    for index, state in expected[-1]["optimizer"]["state"].items():
+        torch.testing.assert_close(found[-1]["optimizer"]["state"][index], state, rtol=1e-5, atol=1e-9)

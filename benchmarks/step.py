@@ -1,0 +1,198 @@
+"""What a training step of the published student costs: seconds and memory, against the same step written plainly.
+
+    python benchmarks/step.py [--threads 2] [--batch 2] [--size 176 352] [--bins 257] [--rounds 2]
+
+The student is resnet18, its loss TIE-KD, in float32 on the CPU. Each line of the table is measured in a process of its own, in
+turns (A B ... A B ...): a first step that counts for memory only, then the timed ones. Needs Linux.
+
+    plain     encoder, decoder and projection in PyTorch's usual order of memory, the loss as the released code writes it, with
+              every map over all bins whole, its gradient by autograd, AdamW as a loop over the parameters
+    tiekd     `tiekd.distill.train_step`
+    without   tiekd, but one thing as in plain
+    kept      tiekd in a process whose C library is told by its environment to keep what it has freed
+    extra     peak memory beyond that of the process with its network, before its first step: gradients and the
+              optimizer's moments are in it
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tiekd.config import RunConfig, build
+from tiekd.distill import train_step
+from tiekd.losses import build_loss
+from tiekd.optim import build_optimizer
+from tiekd.runtime import LocalRuntime
+from tiekd.store import RunStore
+from tiekd.students import DepthStudent, build_student
+
+TIMED = 2  # steps of each process
+VARIANTS = (
+    "plain",
+    "tiekd",
+    "without channels_last",
+    "without the fused head and loss",
+    "without the fused optimizer",
+    "tiekd, freed memory kept",
+)
+# By default the C library returns each large tensor to the kernel, and gets the next one zeroed page by page.
+KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}  # of glibc
+Step = Callable[[], Tensor]  # returns its loss
+
+
+def made_batch(options: argparse.Namespace) -> dict[str, Tensor]:
+    """Noise, and smooth depths of 2 to 78 m."""
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.meshgrid(*(torch.linspace(0, 1, n) for n in options.size), indexing="ij")
+    depth = (2 + 60 * rows + 16 * columns).expand(options.batch, 1, *options.size).clone()
+    return {"image": torch.randn(options.batch, 3, *options.size, generator=generator), "depth_teacher": depth}
+
+
+# -- the plain step ------------------------------------------------------------------------------------------------------
+
+
+def plain_step(config: RunConfig, student: DepthStudent, batch: dict[str, Tensor]) -> Step:
+    centers = student.head.bins.centers.view(1, -1, 1, 1)
+    optimizer = torch.optim.AdamW(
+        student.parameters(), config.optim.lr, config.optim.betas, weight_decay=0.01, foreach=False, fused=False
+    )
+    image, target = batch["image"], batch["depth_teacher"]
+
+    def step() -> Tensor:
+        logits = student.head.logits(student.decoder(student.encoder(image), image.shape[-2:]))
+        loss = published_loss(logits, target, centers, config)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), config.optim.clip_grad_norm, foreach=False)
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def published_loss(logits: Tensor, target: Tensor, centers: Tensor, config: RunConfig) -> Tensor:
+    """TIE-KD in the operations of the released code; SSIM over whole windows, and in the range of depth."""
+    loss, epsilon = config.loss, 1e-7
+    p = torch.softmax(logits, dim=1)
+    depth = (p * centers).sum(dim=1, keepdim=True)
+    density = torch.exp(-((centers - target) ** 2) / (2 * loss.sigma**2)) / math.sqrt(2 * math.pi * loss.sigma**2)
+    q = torch.softmax(torch.where(density < 1e-16, -1000.0, density), dim=1)
+    divergence = q * torch.log(q / (p + epsilon) + epsilon)
+    l_dpm = torch.where(p == 0, 0.0, divergence).sum(dim=1).mean()
+    l_depth = 1 - published_ssim(depth, target, config.data.max_depth)
+    return loss.scale * (loss.alpha * l_dpm + (1 - loss.alpha) * l_depth)
+
+
+def published_ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    line = torch.exp(-((torch.arange(11.0) - 5) ** 2) / (2 * 1.5**2))
+    window = torch.outer(line / line.sum(), line / line.sum()).view(1, 1, 11, 11)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_a, mean_b = F.conv2d(a, window), F.conv2d(b, window)
+    variance_a = F.conv2d(a * a, window) - mean_a**2
+    variance_b = F.conv2d(b * b, window) - mean_b**2
+    covariance = F.conv2d(a * b, window) - mean_a * mean_b
+    numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return (numerator / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))).mean()
+
+
+# -- tiekd's step --------------------------------------------------------------------------------------------------------
+
+
+class Contiguous(nn.Module):
+    """The student without its order of memory."""
+
+    def __init__(self, student: DepthStudent):
+        super().__init__()
+        self.student = student
+
+    def forward(self, image: Tensor):
+        return self.student.head(self.student.decoder(self.student.encoder(image), image.shape[-2:]))
+
+
+class WholeMaps(Contiguous):
+    """The student with maps over all bins at full size, by the formulas of `tiekd/bins.py`."""
+
+    def forward(self, image: Tensor):
+        return self.student(image).plain()
+
+
+def our_step(variant: str, config: RunConfig, student: DepthStudent, batch: dict[str, Tensor], store: str) -> Step:
+    runtime = LocalRuntime(config.execution, RunStore(store).run("none"))
+    models = {"without channels_last": Contiguous, "without the fused head and loss": WholeMaps}
+    model = models[variant](student) if variant in models else student
+    loss, optimizer = build_loss(config), build_optimizer(student, config.optim)
+    for group in optimizer.param_groups:
+        group["fused"] = variant != "without the fused optimizer"
+    return lambda: train_step(model, loss, batch, optimizer, config, runtime)["loss"]
+
+
+# -- the measurement -----------------------------------------------------------------------------------------------------
+
+
+def memory(line: str) -> int:
+    """A line of this process's status, in bytes: VmRSS is held, VmHWM the peak of that."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"{line}:")[1].split()[0])
+
+
+def measure_here(variant: str, options: argparse.Namespace) -> None:
+    """Print the seconds of steps (wall, CPU), the extra memory and the first loss as JSON."""
+    document = {"data": {"dataset": "kitti", "root": "none"}, "teacher": {"name": "made", "maps": "none"}}
+    document |= {"student": {"name": "resnet18"}, "loss": {"name": "tie_kd"}, "bins": {"n_bins": options.bins}}
+    config = build(document | {"execution": {"device": "cpu", "cpus_per_worker": options.threads}})
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    student, batch = build_student(config).train(), made_batch(options)
+    with tempfile.TemporaryDirectory() as store:
+        step = plain_step(config, student, batch) if variant == "plain" else our_step(variant, config, student, batch, store)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+        before, loss, seconds = memory("VmRSS"), step().item(), []
+        for _ in range(TIMED):
+            started = time.perf_counter(), time.process_time()
+            step()
+            seconds.append((time.perf_counter() - started[0], time.process_time() - started[1]))
+    print(json.dumps({"seconds": seconds, "extra": memory("VmHWM") - before, "loss": loss}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--size", type=int, nargs=2, default=[176, 352])
+    parser.add_argument("--bins", type=int, default=257)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        return measure_here(options.measure, options)
+    found: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
+    for _ in range(options.rounds):
+        for variant in VARIANTS:
+            words = [sys.executable, __file__, *sys.argv[1:], "--measure", variant]
+            environment = os.environ | (KEEPING if "kept" in variant else {})
+            told = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True, env=environment).stdout
+            found[variant].append(json.loads(told.splitlines()[-1]))
+    print("| step | s (CPU) | of plain | extra memory, MB | of plain | first loss |\n|---|---|---|---|---|---|")
+    plain: tuple[float, float] | None = None
+    for variant, runs in found.items():
+        seconds, cpu = (median(values) for values in zip(*(pair for run in runs for pair in run["seconds"]), strict=True))
+        extra = max(run["extra"] for run in runs)
+        plain = plain or (seconds, extra)
+        shares = f"{seconds:.2f} ({cpu:.2f}) | {seconds / plain[0]:.2f} | {extra / 1e6:.0f} | {extra / plain[1]:.2f}"
+        print(f"| {variant} | {shares} | {runs[0]['loss']:.4f} |")
+
+
+if __name__ == "__main__":
+    main()
