@@ -101,7 +101,7 @@ def _without_run(cell: Cell, missing: str) -> PlannedCell:
 
 def _missing_input(config: RunConfig, told: Told) -> str:
     """What is missing of a config's inputs, or ""; looked for once for all configs of the same inputs."""
-    reads = (config.data, config.teacher if config.reads_teacher else None)
+    reads = (config.data, config.teacher if config.reads_teacher else None, config.execution.packed)
     if reads not in told:
         told[reads] = _mistake(check_inputs, config)
     return told[reads]

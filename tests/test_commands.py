@@ -434,6 +434,29 @@ def test_data_check_lists_problems_and_ends_in_code_2(tiekd, kitti, in_folder):
     assert test["problems"] == []
 
 
+def test_data_pack_is_written_checked_and_read(tiekd, tiny, as_yaml, in_folder):
+    config = as_yaml(in_folder / "run.yaml", {**tiny, "optim": {"epochs": 1, "batch_size": 4}})
+    outcome = tiekd("data", "pack", config, "--out", "packed")
+    assert outcome.code == 0, outcome.err
+    assert re.fullmatch(
+        r"(frames-\w{16}: [48] items, 0\.\d MB\n){2}maps-\w{16}: 12 items, 0\.\d MB\nread with --set execution.packed=packed\n",
+        outcome.out,
+    )
+    assert tiekd("data", "pack", config, "--out", "packed").out.count("there already") == 3
+    refused = tiekd("data", "pack", config, "--out", "nowhere", "--check")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert refused.err.startswith("tiekd: packed data nowhere: no such folder; `tiekd data pack CONFIG.yaml --out nowhere`")
+    checked = json.loads(tiekd("data", "pack", config, "--out", "packed", "--check", "--json").out)
+    assert sorted(part["items"] for part in checked["parts"].values()) == [4, 8, 12]
+    results = [
+        json.loads(tiekd("run", config, "--store", store, "--json", *options).out)
+        for store, options in (("files", []), ("from-pack", ["--set", "execution.packed=packed"]))
+    ]
+    assert results[0]["state"] == "done"
+    assert results[0]["run_id"] == results[1]["run_id"]
+    assert results[0]["summary"]["metrics"] == results[1]["summary"]["metrics"]
+
+
 def test_data_check_tells_the_layout_of_real_frames(tiekd):
     if not REAL.is_dir():
         pytest.skip(f"the real frames are not beside this checkout ({REAL})")

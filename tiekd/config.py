@@ -214,7 +214,7 @@ class EvaluationConfig(Section):
 
 
 class ExecutionConfig(Section):
-    """Where and how fast; nothing here changes the numbers, so nothing here identifies a run."""
+    """Where and how fast; nothing here changes the numbers beyond rounding, so nothing here identifies a run."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(1, ge=1, description="processes that train one run together")
@@ -224,6 +224,7 @@ class ExecutionConfig(Section):
     cache_gb: float = Field(
         1.0, ge=0, description="GB of decoded frames that a process may keep for later epochs and runs; all of the data or none"
     )
+    packed: str | None = Field(None, description="folder of `tiekd data pack`; frames and maps are read from there")
     store: str = Field("store", description="folder or URI of the run store")
 
 
@@ -345,6 +346,8 @@ class RunConfig(Section):
             paths["data.root"] = self.data.root
         if self.teacher:
             paths["teacher.maps"] = self.teacher.maps
+        if self.execution.packed:
+            paths["execution.packed"] = self.execution.packed
         return override(self, {setting: _absolute(path) for setting, path in paths.items()})
 
     def identity(self) -> dict:

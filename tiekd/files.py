@@ -36,10 +36,15 @@ def holds_anything(folder: Path) -> bool:
         return False
 
 
+def nearest_folder(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    place = folder.absolute()
+    return next(parent for parent in (place, *place.parents) if parent.exists())
+
+
 def check_folder(folder: Path, what: str) -> None:
     """Raise a `UserError` unless files can be written to a folder, which need not be there yet. `what` it is, for messages."""
-    place = folder.absolute()
-    nearest = next(parent for parent in (place, *place.parents) if parent.exists())
+    nearest = nearest_folder(folder)
     if not nearest.is_dir():
         raise UserError(f"{what} {folder}: {nearest} is a file; needed a folder")
     if not os.access(nearest, os.W_OK):

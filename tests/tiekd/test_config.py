@@ -340,6 +340,7 @@ NOT_READ = {
     "execution.gpus_per_worker": 1.0,
     "execution.data_workers": 4,
     "execution.cache_gb": 0.5,
+    "execution.packed": "elsewhere",
     "execution.store": "s3://bucket/store",
 }
 
@@ -463,11 +464,12 @@ def test_a_baseline_on_the_teacher_is_trained_as_its_student_is(tiny, carried_ou
 
 def test_absolute_paths_are_readable_from_any_folder_and_leave_the_run_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    relative = config({"data.root": "data", "execution.store": "store"})
+    relative = config({"data.root": "data", "execution.store": "store", "execution.packed": "packed"})
     absolute = relative.with_absolute_paths()
     assert absolute.data.root == str(tmp_path / "data")
     assert absolute.teacher.maps == str(tmp_path / "maps")
     assert absolute.execution.store == str(tmp_path / "store")
+    assert absolute.execution.packed == str(tmp_path / "packed")
     assert absolute.fingerprint() == relative.fingerprint()
 
 

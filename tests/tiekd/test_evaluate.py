@@ -20,6 +20,7 @@ from tiekd.evaluate import (
     is_constant,
     score_image,
 )
+from tiekd.images import StoredDepth
 from tiekd.metrics import AGREEMENT, METRICS, agreement_metrics
 from tiekd.students import build_student
 from tiekd.teachers.export import trained_weights
@@ -31,7 +32,7 @@ CPU = torch.device("cpu")
 
 def frame_of(depth: np.ndarray, frame_size=None, origin=(0, 0)) -> Frame:
     image = np.zeros((*depth.shape, 3), np.uint8)
-    return Frame(image, depth.astype(np.float32), frame_size or depth.shape, origin)
+    return Frame(image, StoredDepth(depth.astype(np.float32)), frame_size or depth.shape, origin)
 
 
 # -- protocols ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,35 @@ def test_colours_survive_and_grey_becomes_rgb(tmp_path):
     assert rgb_size(tmp_path / "grey.png") == (2, 4)
 
 
+def test_plain_pngs_do_not_need_pillow(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    colours, values = rng.integers(0, 2**8, (5, 7, 3), np.uint8), rng.integers(0, 2**16, (5, 7), np.uint16)
+    (tmp_path / "image.png").write_bytes(encode_png(colours))
+    (tmp_path / "depth.png").write_bytes(encode_png(values))
+    monkeypatch.delattr(Image, "open")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "image.png"), colours)
+    np.testing.assert_array_equal(read_uint16(tmp_path / "depth.png", "depth map"), values)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "uint16"])
+def test_damaged_pngs_are_refused_or_read_as_pillow_reads_them(tmp_path, kind):
+    rng = np.random.default_rng(1)
+    array = rng.integers(0, 2**8, (9, 11, 3), np.uint8) if kind == "rgb" else rng.integers(0, 2**16, (9, 11), np.uint16)
+    whole, path, read = encode_png(array), tmp_path / "x.png", 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            found = read_rgb(path) if kind == "rgb" else read_uint16(path, "depth map")
+        except UserError:
+            continue
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(found, np.array(image.convert("RGB") if kind == "rgb" else image))
+        read += 1
+    assert 0 < read < len(whole) / 2
+
+
 @pytest.mark.parametrize(
     ("mode", "found"), [("L", "8-bit grayscale"), ("P", "8-bit palette"), ("RGBA", "RGBA"), ("1", "1-bit")]
 )

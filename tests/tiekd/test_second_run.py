@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from tiekd.data.packing import pack
 from tiekd.networks import NETWORKS
 from tiekd.provenance import code_state
 from tiekd.teachers.maps import MapWriter
@@ -69,6 +70,17 @@ def test_frames_kept_in_memory_change_no_number(plain, tiny, carried_out, worker
         rows, expected = (r.read_table("epochs.parquet").drop(columns="seconds") for r in (record, plain))
         assert rows.equals(expected)
         assert record.read_table("images.parquet").equals(plain.read_table("images.parquet"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_packed_frames_change_no_number(plain, tiny, carried_out, tmp_path, workers):
+    config = tiny({"optim.epochs": 3, "execution.data_workers": workers, "execution.packed": str(tmp_path / "packed")})
+    pack(config, tmp_path / "packed")
+    record, _ = carried_out(config)
+    assert record.run_id == plain.run_id
+    rows, expected = (r.read_table("epochs.parquet").drop(columns="seconds") for r in (record, plain))
+    assert rows.equals(expected)
+    assert record.read_table("images.parquet").equals(plain.read_table("images.parquet"))
 
 
 def test_maps_that_change_between_two_runs_make_another_run_with_other_numbers(tiny, carried_out, tmp_path):

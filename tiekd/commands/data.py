@@ -1,4 +1,4 @@
-"""`tiekd data check` and `tiekd data synthesize`."""
+"""`tiekd data check`, `tiekd data pack` and `tiekd data synthesize`."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tiekd.commands.run import JsonOption, SetOption
+from tiekd.commands.run import ConfigFile, JsonOption, SetOption
 
-app = typer.Typer(help="Look at a data set, or write the embedded one.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Look at a data set, pack it, or write the embedded one.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -29,6 +29,40 @@ def check(
     print(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
     if not report.ok:
         raise typer.Exit(2)
+
+
+@app.command()
+def pack(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option(help="a folder for the packed data; may hold those of other runs")],
+    verify: Annotated[
+        bool, typer.Option("--check", help="read all that is packed there, and compare with its sources")
+    ] = False,
+    overrides: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Decode a run's frames and teacher maps once, into files that all processes of a machine share.
+
+    A run reads them with `--set execution.packed=OUT`: same run id, same numbers. Packing for another teacher adds its maps.
+
+    Example: tiekd data pack ablations/runs/debug.yaml --out demo/packed
+    """
+    from tiekd.config import load_config
+    from tiekd.data.packing import check_pack
+    from tiekd.data.packing import pack as write
+    from tiekd.documents import parse_overrides
+
+    summary = (check_pack if verify else write)(load_config(config, parse_overrides(overrides)), out, quiet=as_json)
+    if as_json:
+        print(json.dumps(summary))
+        return
+    for name, part in summary["parts"].items():
+        if verify:
+            print(f"{name}: {part['items']} items as packed, {part['files']} files as they were")
+        else:
+            print(f"{name}: {part['items']} items, {part['bytes'] / 1e6:,.1f} MB{'' if part['new'] else ', there already'}")
+    if not verify:
+        print(f"read with --set execution.packed={out}")
 
 
 @app.command()

@@ -6,11 +6,13 @@ synthetic.py   rendered data sets                   ->  rendered.py  streets.py 
 transforms.py  augmentation of image, ground truth and teacher map together
 dataset.py     DepthDataset and its samplers, for PyTorch
 memory.py      decoded frames that stay for the next epochs and runs
+packing.py     decoded frames in files that all processes share  ->  pack.py (a file)  packed.py (its frames)
 check.py       the dataset doctor
 """
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from tiekd import presets
@@ -18,6 +20,7 @@ from tiekd.config import DataConfig, RunConfig
 from tiekd.data.frames import Frame, FrameSource, Split, check_train_crop, spread
 from tiekd.data.kitti import kitti_frames
 from tiekd.data.nyu import nyu_frames
+from tiekd.data.packed import packed_frames, packed_maps
 from tiekd.data.synthetic import synthetic_frames
 from tiekd.errors import UserError
 from tiekd.images import Size
@@ -61,9 +64,13 @@ def open_frames(config: DataConfig, split: Split) -> FrameSource:
 
 
 def open_inputs(config: RunConfig) -> Inputs:
-    """The run's frames and maps as they are on disk."""
+    """The run's frames and maps as they are on disk: in their files, or packed."""
+    train, test = open_frames(config.data, "train"), open_frames(config.data, "test")
     maps = open_maps(config.teacher.maps) if config.reads_teacher else None
-    return Inputs(open_frames(config.data, "train"), open_frames(config.data, "test"), maps)
+    if not config.execution.packed:
+        return Inputs(train, test, maps)
+    folder = Path(config.execution.packed)
+    return Inputs(packed_frames(train, folder), packed_frames(test, folder), packed_maps(maps, folder) if maps else None)
 
 
 def check_inputs(config: RunConfig) -> None:

@@ -5,7 +5,6 @@ the training was interrupted.
 """
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from tiekd.config import AugmentConfig
 from tiekd.data.frames import Frame, FrameSource, check_train_crop
 from tiekd.data.transforms import TrainTransform, normalise
-from tiekd.images import Size
+from tiekd.images import Size, StoredDepth
 from tiekd.seeds import derive_seed
 from tiekd.teachers.maps import TeacherMaps
 
@@ -50,36 +49,31 @@ class DepthDataset(Dataset):
         """image [3, h, w], normalised; depth_gt and, with maps, depth_teacher [1, h, w] m; index, int64."""
         epoch, index = draw if isinstance(draw, tuple) else (0, draw)
         frame = self.source.load(index)
-        depths = {"depth_gt": frame.depth_gt}
+        depths = {"depth_gt": frame.depth}
         if self.maps is not None:
-            depths["depth_teacher"] = self.maps.load(self.source.keys[index], frame.size)
+            depths["depth_teacher"] = self.maps.stored(self.source.keys[index], frame.size)
         if self._transform is None:
-            image, tensors = normalise(frame.image), {name: torch.tensor(depth)[None] for name, depth in depths.items()}
+            image, tensors = normalise(frame.image), {name: _tensor(depth) for name, depth in depths.items()}
         else:
             image, tensors = self._augmented(frame, depths, epoch, index)
         return {"image": image, **tensors, "index": torch.tensor(index)}
 
     def _augmented(
-        self, frame: Frame, depths: dict[str, np.ndarray], epoch: int, index: int
+        self, frame: Frame, depths: dict[str, StoredDepth], epoch: int, index: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         border = self.source.train_border
         check_train_crop(self.train_crop, frame.size, border, self.source.keys[index])
         image = frame.image
         if border is not None:
-            image, depths = border.of(image), {name: border.of(depth) for name, depth in depths.items()}
-        with _seeded(self.seed, epoch, index):
-            return self._transform(image, depths)
+            image = border.of(image)
+            depths = {name: StoredDepth(border.of(values), unit) for name, (values, unit) in depths.items()}
+        generator = torch.Generator()  # its own, so that no other draw changes
+        generator.manual_seed(derive_seed(self.seed, epoch, index))
+        return self._transform(image, depths, generator)
 
 
-@contextmanager
-def _seeded(*entropy: int) -> Iterator[None]:
-    """Torch's CPU generator seeded for one block, and put back after it.
-
-    `torch.manual_seed` would reseed the GPUs too, from within the training process.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(derive_seed(*entropy))
-        yield
+def _tensor(depth: StoredDepth) -> Tensor:
+    return torch.from_numpy(depth.metres())[None]
 
 
 class EpochSampler(Sampler[list[Draw]]):

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from tiekd.errors import UserError
-from tiekd.images import Size, pixels
+from tiekd.images import Size, StoredDepth, pixels
 
 Split = Literal["train", "test"]
 
@@ -29,14 +31,19 @@ class Box(NamedTuple):
 class Frame:
     """One frame in its data set's canonical view (KITTI: kb-crop; others: the whole frame)."""
 
-    image: np.ndarray  # uint8 [H, W, 3], RGB
-    depth_gt: np.ndarray  # float32 [H, W], m; 0 where nothing was measured
+    image: np.ndarray  # uint8 [H, W, 3], RGB; may be a read-only view
+    depth: StoredDepth  # ground truth; 0 where nothing was measured
     frame_size: Size  # of the frame before it was cut to this view
     origin: tuple[int, int]  # top, left of this view in that frame
 
     @property
     def size(self) -> Size:
-        return self.depth_gt.shape
+        return self.depth.values.shape
+
+    @cached_property
+    def depth_gt(self) -> np.ndarray:
+        """float32 [H, W] m; 0 where nothing was measured."""
+        return self.depth.metres()
 
 
 class FrameSource(Protocol):
@@ -61,6 +68,9 @@ class FrameSource(Protocol):
 
     def size(self, index: int) -> Size:
         """Of the frame's view, without decoding it; what `load` would refuse in the files' headers is refused."""
+
+    def files(self, index: int) -> list[Path]:
+        """What the frame is read from: image, then ground truth where there is one; none where it is rendered."""
 
     def stamp(self, index: int) -> int:
         """A number that differs once the frame's files do; never 0. A file that is not there is a `UserError`."""

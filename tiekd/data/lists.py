@@ -12,7 +12,7 @@ from tiekd.config import DataConfig
 from tiekd.data.frames import Box, Frame, Split, spread
 from tiekd.errors import UserError
 from tiekd.files import stamp
-from tiekd.images import MissingFile, Size, missing_files, pixels, read_rgb, read_uint16, rgb_size, uint16_size
+from tiekd.images import MissingFile, Size, StoredDepth, missing_files, pixels, read_rgb, read_uint16, rgb_size, uint16_size
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ class ListedFrames:
         image = read_rgb(self._image_path(row))
         depth = np.zeros(image.shape[:2], np.uint16) if row.depth is None else read_uint16(self._depth_path(row), "depth map")
         view = self._checked_view(row, image.shape[:2], depth.shape)
-        depth_gt = (view.of(depth) / self._layout.depth_scale).astype(np.float32)
-        return Frame(np.ascontiguousarray(view.of(image)), depth_gt, image.shape[:2], (view.top, view.left))
+        stored = StoredDepth(view.of(depth), 1 / self._layout.depth_scale)
+        return Frame(view.of(image), stored, image.shape[:2], (view.top, view.left))
 
     def size(self, index: int) -> Size:
         view = self._survey(index)[1]
@@ -144,13 +144,15 @@ class ListedFrames:
         size = rgb_size(self._image_path(row))
         return size, self._checked_view(row, size, uint16_size(self._depth_path(row), "depth map") if row.depth else size)
 
-    def stamp(self, index: int) -> int:
+    def files(self, index: int) -> list[Path]:
         row = self._rows[index]
-        paths = [self._image_path(row), *([self._depth_path(row)] if row.depth else [])]
+        return [self._image_path(row), *([self._depth_path(row)] if row.depth else [])]
+
+    def stamp(self, index: int) -> int:
         try:
-            return stamp(*paths)
+            return stamp(*self.files(index))
         except FileNotFoundError as error:
-            raise MissingFile(f"frame {row.key}: {error.filename}: no such file") from None
+            raise MissingFile(f"frame {self.keys[index]}: {error.filename}: no such file") from None
 
     def digest(self) -> str:
         return self._digest

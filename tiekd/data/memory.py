@@ -1,7 +1,7 @@
 """Decoded frames and teacher maps that stay in memory for the next epochs and the next runs of this process.
 
-Loader processes are forked and share it: a frame is decoded once for all of them, and again for processes started otherwise.
-benchmarks/ holds what decoding costs, and why Ray's object store is not used for this.
+Loader processes are forked and share it: a frame is decoded once for all of them, and again for processes started otherwise,
+each with a memory of its own. Packed data (packing.py) are shared by all. benchmarks/ holds what each costs.
 """
 
 import mmap
@@ -14,7 +14,7 @@ import numpy as np
 from tiekd.config import RunConfig
 from tiekd.data import Inputs, open_inputs
 from tiekd.data.frames import Frame, FrameSource
-from tiekd.images import Size
+from tiekd.images import Size, StoredDepth
 from tiekd.teachers.maps import TeacherMaps
 
 GB = 10**9
@@ -25,15 +25,17 @@ Columns = tuple[tuple[tuple[int, ...], type], ...]  # shape and type of each arr
 
 def remembered(config: RunConfig) -> Inputs:
     """The run's inputs, each file decoded once and again when it has changed; as they are on disk unless all of them fit into
-    `execution.cache_gb`.
+    `execution.cache_gb`. Packed data are in memory as they are, in that of all processes.
     """
-    train, test, maps = open_inputs(config)
+    train, test, maps = inputs = open_inputs(config)
+    if config.execution.packed:
+        return inputs
     wanted: dict[Hashable, tuple[int, Columns]] = {source: (len(source), _of_frame(_view(source))) for source in (train, test)}
     if maps:
         wanted[maps, train] = len(train), _of_map(_view(train))
     shelves = MEMORY.shelves(wanted, config.execution.cache_gb * GB)
     if not shelves:
-        return Inputs(train, test, maps)
+        return inputs
     kept_maps = KeptMaps(maps, train, shelves[maps, train]) if maps else None
     return Inputs(KeptFrames(train, shelves[train]), KeptFrames(test, shelves[test]), kept_maps)
 
@@ -66,10 +68,10 @@ class Shelf:
             offset += _column_bytes(n_items, shape, kind)
 
     def get(self, index: int, stamp: int) -> tuple[np.ndarray, ...] | None:
-        """Copies of an item's arrays; None where it is not kept, or was made from other files."""
+        """An item's arrays, not to be written to; None where it is not kept, or was made from other files."""
         if self._stamps[index] != stamp:
             return None
-        return tuple(column[index].copy() for column in self._columns)
+        return tuple(_read_only(column[index]) for column in self._columns)
 
     def put(self, index: int, stamp: int, arrays: tuple[np.ndarray, ...]) -> None:
         """Keep an item, unless its shapes are not those of the shelf. `stamp` is not 0."""
@@ -78,6 +80,11 @@ class Shelf:
         for column, array in zip(self._columns, arrays, strict=True):
             column[index] = array
         self._stamps[index] = stamp  # last: another process may look meanwhile, and would write the same
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 def shelf_bytes(n_items: int, columns: Columns) -> int:
@@ -131,7 +138,7 @@ class KeptFrames:
         stamp = self._source.stamp(index)
         if arrays := self._shelf.get(index, stamp):
             image, depth_gt, (height, width, top, left) = arrays[0], arrays[1], arrays[2].tolist()
-            return Frame(image, depth_gt, (height, width), (top, left))
+            return Frame(image, StoredDepth(depth_gt), (height, width), (top, left))
         frame = self._source.load(index)
         self._shelf.put(index, stamp, (frame.image, frame.depth_gt, np.array([*frame.frame_size, *frame.origin])))
         return frame
@@ -147,15 +154,15 @@ class KeptMaps:
     def __reduce__(self) -> tuple:
         return _itself, (self._maps,)
 
-    def load(self, key: str, size: Size) -> np.ndarray:
-        """As `TeacherMaps.load`."""
+    def stored(self, key: str, size: Size) -> StoredDepth:
+        """As `TeacherMaps.stored`, but in m."""
         index, stamp = self._position[key], self._maps.stamp(key)
         arrays = self._shelf.get(index, stamp)
         if arrays and arrays[0].shape == size:
-            return arrays[0]
+            return StoredDepth(arrays[0])
         depth = self._maps.load(key, size)
         self._shelf.put(index, stamp, (depth,))
-        return depth
+        return StoredDepth(depth)
 
 
 def _itself(value: Any) -> Any:

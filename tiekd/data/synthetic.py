@@ -22,7 +22,7 @@ from tiekd.data.lists import Layout
 from tiekd.data.nyu import NYU
 from tiekd.data.rendered import FLAVOURS, FRAMES_PER_SCENE, RENDERER_VERSION, Rendering, Spec
 from tiekd.errors import UserError, unknown
-from tiekd.images import Size, encode_jpeg, encode_png
+from tiekd.images import Size, StoredDepth, encode_jpeg, encode_png
 from tiekd.presets import DATASETS
 
 
@@ -47,7 +47,7 @@ class RenderedFrames:
 
     def load(self, index: int) -> Frame:
         rendering = self.rendering(index)
-        return Frame(rendering.image, rendering.depth_gt, self.spec.frame_size, (0, 0))
+        return Frame(rendering.image, StoredDepth(rendering.depth_gt), self.spec.frame_size, (0, 0))
 
     def frame_size(self, index: int) -> Size:
         return self.spec.frame_size
@@ -60,6 +60,9 @@ class RenderedFrames:
         if not 0 <= index < self._n_frames:
             raise IndexError(f"frame {index} of {self._n_frames}")
         return self.spec.render(index)
+
+    def files(self, index: int) -> list[Path]:
+        return []
 
     def stamp(self, index: int) -> int:
         return 1  # a rendered frame never changes

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiekd.errors import UserError
 from tiekd.files import stamp, write_atomically
-from tiekd.images import MissingFile, Size, encode_png, missing_files, pixels, read_uint16, uint16_size
+from tiekd.images import MissingFile, Size, StoredDepth, encode_png, missing_files, pixels, read_uint16, uint16_size
 
 FORMAT = 1
 LARGEST = 2**16 - 1
@@ -102,6 +102,9 @@ class TeacherMaps:
     def keys(self) -> list[str]:
         return list(self.manifest.frames)
 
+    def path(self, key: str) -> Path:
+        return _map_path(self.folder, key)
+
     def digest(self) -> str:
         """64 hex digits that identify the maps: equal for equal maps, wherever, whenever and by whatever they were made."""
         return self._digest
@@ -125,12 +128,12 @@ class TeacherMaps:
 
     def check_size(self, key: str, size: Size) -> None:
         """Raise a `UserError` unless the map of a listed frame has 16 bits and `size`, by its header."""
-        path = _map_path(self.folder, key)
+        path = self.path(key)
         _refuse_other_size(path, uint16_size(path, "teacher map"), size)
 
     def stamp(self, key: str) -> int:
         """A number that differs once the map's file does; never 0."""
-        path = _map_path(self.folder, key)
+        path = self.path(key)
         try:
             return stamp(path)
         except FileNotFoundError:
@@ -138,12 +141,16 @@ class TeacherMaps:
 
     def load(self, key: str, size: Size) -> np.ndarray:
         """The map of one frame, float32 [H, W] m, which must have `size`."""
+        return self.stored(key, size).metres()
+
+    def stored(self, key: str, size: Size) -> StoredDepth:
+        """The same as it is stored."""
         if key not in self.manifest.frames:
             raise UserError(f"teacher maps {self.folder}: no map for frame {key}")
-        path = _map_path(self.folder, key)
+        path = self.path(key)
         value = read_uint16(path, "teacher map")
         _refuse_other_size(path, value.shape, size)
-        return (value * self.manifest.depth_per_unit).astype(np.float32)
+        return StoredDepth(value, self.manifest.depth_per_unit)
 
 
 def open_maps(folder: str | Path) -> TeacherMaps:

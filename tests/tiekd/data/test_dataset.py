@@ -11,6 +11,7 @@ from tiekd.data.dataset import DepthDataset, EpochSampler, shard
 from tiekd.data.frames import Box, Frame
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
+from tiekd.images import StoredDepth
 from tiekd.teachers.maps import MapWriter, TeacherMaps
 
 SIZE = (32, 48)
@@ -31,7 +32,8 @@ class MadeFrames:
     def load(self, index: int) -> Frame:
         rows, columns = np.indices(SIZE)
         image = np.stack([rows, columns, np.full(SIZE, index)], axis=-1).astype(np.uint8)
-        return Frame(image, (index + rows / 100 + columns / 10000 + 1).astype(np.float32), SIZE, (0, 0))
+        depth = (index + rows / 100 + columns / 10000 + 1).astype(np.float32)
+        return Frame(image, StoredDepth(depth), SIZE, (0, 0))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import os
 import pickle
-from dataclasses import astuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,9 +50,9 @@ def export(config, depth):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """The image files that Pillow opens from now on."""
-    names, really = [], Image.open
-    monkeypatch.setattr(Image, "open", lambda path, *rest: names.append(str(path)) or really(path, *rest))
+    """The PNG files that are read from now on."""
+    names, really = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: names.extend([path] * (path.suffix == ".png")) or really(path))
     return names
 
 
@@ -60,12 +60,14 @@ def all_of(inputs):
     """Everything that a training reads, as arrays."""
     train, test, maps = inputs
     frames = [source.load(index) for source in (train, test) for index in range(len(source))]
-    teacher = [maps.load(key, VIEW) for key in train.keys]
-    return [np.asarray(value) for frame in frames for value in astuple(frame)] + teacher
+    teacher = [maps.stored(key, VIEW).metres() for key in train.keys]
+    parts = [part for f in frames for part in (f.image, f.depth_gt, f.frame_size, f.origin)]
+    return [np.asarray(part) for part in parts] + teacher
 
 
 def test_frames_and_maps_are_decoded_once_and_are_what_the_files_hold(config, opened):
     plain, first = all_of(open_inputs(config)), all_of(remembered(config))
+    assert len(opened) == 2 * (3 * 2 + 2)  # images and depth maps of three frames, two teacher maps
     opened.clear()
     again = all_of(remembered(build(config.document() | {"seed": 1})))
     assert opened == []
@@ -87,7 +89,7 @@ def test_a_file_that_has_changed_is_decoded_again(config):
     before = all_of(remembered(config))
     export(config, depth=9.0)
     train, _, maps = remembered(config)
-    assert maps.load(train.keys[1], VIEW).max() == pytest.approx(9.0, abs=1e-3)
+    assert maps.stored(train.keys[1], VIEW).metres().max() == pytest.approx(9.0, abs=1e-3)
     image = train._image_path(train._rows[0])
     Image.fromarray(np.zeros((375, 1242, 3), np.uint8)).save(image)
     assert before[0].max() > 0 == train.load(0).image.max()
@@ -100,10 +102,11 @@ def test_what_a_caller_does_to_a_kept_frame_stays_with_it(config):
     train, _, maps = remembered(config)
     for _ in range(2):  # decoded, then kept
         train.load(0).depth_gt[:] = -1
-        train.load(0).image[:] = 0
-        maps.load(train.keys[0], VIEW)[:] = -1
-    assert train.load(0).depth_gt.max() > 0 < train.load(0).image.max()
-    assert maps.load(train.keys[0], VIEW).min() > 0
+        maps.stored(train.keys[0], VIEW).metres()[:] = -1
+    assert train.load(0).depth_gt.max() > 0 < maps.stored(train.keys[0], VIEW).metres().min()
+    for kept in (train.load(0).image, train.load(0).depth.values, maps.stored(train.keys[0], VIEW).values):
+        with pytest.raises(ValueError, match=r"read-only"):
+            kept[:] = 0
 
 
 def test_data_that_do_not_fit_are_not_kept(config):

@@ -1,16 +1,19 @@
 import numpy as np
 import pytest
 import torch
+from torchvision_chain import TorchvisionChain
 
 from tiekd.config import AugmentConfig
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, TrainTransform, normalise
+from tiekd.images import StoredDepth
 
 STILL = {"rotate_p": 0.0, "flip_p": 0.0, "colour_p": 0.0}
 
 
 def augmented(image: np.ndarray, depths: dict, crop: tuple, seed: int = 0, quirks: tuple = (), **settings):
     torch.manual_seed(seed)
-    return TrainTransform(AugmentConfig(**STILL | settings), crop, quirks)(image, depths)
+    stored = {name: StoredDepth(depth) for name, depth in depths.items()}
+    return TrainTransform(AugmentConfig(**STILL | settings), crop, quirks)(image, stored)
 
 
 def raw(image: torch.Tensor) -> torch.Tensor:
@@ -119,6 +122,31 @@ def test_probabilities_are_kept(name):
     still, _ = augmented(image, depths, (60, 90))
     changed = [not torch.equal(augmented(image, depths, (60, 90), seed, **{name: 0.3})[0], still) for seed in range(200)]
     assert 0.2 < np.mean(changed) < 0.4
+
+
+@pytest.mark.parametrize("quirks", [(), ("teacher_not_rotated",), ("gamma_on_255",)])
+@pytest.mark.parametrize(
+    ("size", "crop", "degrees"),
+    [((61, 90), (40, 64), 10.0), ((64, 95), (64, 95), 2.5), ((48, 300), (16, 16), 45.0)],  # the last may lie outside all of it
+)
+def test_torchvisions_chain_gives_the_same_bits(size, crop, degrees, quirks):
+    """On crops whose number of values is a multiple of 32: of others, PyTorch raises the last values to a power another way."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    stored = {
+        "depth_gt": StoredDepth(rng.integers(0, 2**16, size, dtype=np.uint16), 1 / 256),
+        "depth_teacher": StoredDepth(rng.integers(0, 2**16, size, dtype=np.uint16), 80 / 65535),
+    }
+    depths = {"depth_gt": stored["depth_gt"].values / np.float32(256), "depth_teacher": stored["depth_teacher"].metres()}
+    augment = AugmentConfig(rotate_degrees=degrees)
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        found, moved = TrainTransform(augment, crop, quirks)(image, stored, generator)
+        torch.manual_seed(seed)
+        expected, expected_depths = TorchvisionChain(augment, crop, quirks)(image, depths)
+        assert torch.equal(found, expected)
+        assert all(torch.equal(moved[name], depth) for name, depth in expected_depths.items())
+        assert torch.equal(generator.get_state(), torch.get_rng_state())
 
 
 # -- quirks ---------------------------------------------------------------------------------------------------------------

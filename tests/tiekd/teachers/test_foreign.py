@@ -4,6 +4,7 @@ from PIL import Image
 
 from tiekd.data import Frame
 from tiekd.errors import UserError
+from tiekd.images import StoredDepth
 from tiekd.teachers.foreign import ForeignMaps
 from tiekd.teachers.maps import MapWriter
 
@@ -18,7 +19,7 @@ def depth_of(size=VIEW) -> np.ndarray:
 
 
 def frame() -> Frame:
-    return Frame(np.zeros((*VIEW, 3), np.uint8), np.zeros(VIEW, np.float32), WHOLE, ORIGIN)
+    return Frame(np.zeros((*VIEW, 3), np.uint8), StoredDepth(np.zeros(VIEW, np.float32)), WHOLE, ORIGIN)
 
 
 def save(path, depth: np.ndarray, scale=256.0) -> None:
