@@ -4,14 +4,16 @@
 
 The store is made by the store's own writers: three studies whose runs have 24 epochs and 700 test images in 28 groups, of made
 numbers. It grows from one size to the next, and each size is reported by a process of its own. Its files have just been written
-or read, and so lie in the page cache. Needs a Unix.
+or read, and so lie in the page cache. Needs Linux.
 
     tables   everything but the figures: reading, statistics, pages, and the Parquet files with every image's row
     reading  of these: the store's files, up to the frames of `reports.collect`, and images.parquet
     figures  what remains
+    peak     memory of the command's process and of the one that reads the images, together
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -154,7 +156,7 @@ def made_images(rng: np.random.Generator) -> pd.DataFrame:
 
 
 class Clock:
-    """Wall and CPU seconds (of all threads) inside functions, by the name of a phase."""
+    """Wall and CPU seconds (of all threads, and of processes that have ended) inside functions, by the name of a phase."""
 
     def __init__(self) -> None:
         self.spent: dict[str, list[float]] = {}
@@ -163,11 +165,11 @@ class Clock:
         spent = self.spent.setdefault(phase, [0.0, 0.0])
 
         def clocked(*args: Any, **options: Any) -> Any:
-            started = time.perf_counter(), time.process_time()
+            started = time.perf_counter(), sum(os.times()[:4])
             try:
                 return function(*args, **options)
             finally:
-                ended = time.perf_counter(), time.process_time()
+                ended = time.perf_counter(), sum(os.times()[:4])
                 spent[:] = [s + end - start for s, start, end in zip(spent, started, ended, strict=True)]
 
         return clocked
@@ -189,12 +191,16 @@ def report_clocked(store: str, out: str) -> None:
 
 
 def measure(store: Path, out: Path) -> dict[str, Any]:
-    """The command's phases in a process of its own, (wall, CPU) s, and its peak memory in bytes."""
+    """The command's phases in a process of its own, (wall, CPU) s, and the peak of its memory in bytes."""
     started = time.perf_counter()
     words = [sys.executable, __file__, "--clocked", str(store), str(out)]
     with tempfile.TemporaryFile("w+") as told:
         child = subprocess.Popen(words, stdout=told)
-        _, status, usage = os.wait4(child.pid, 0)
+        peak = 0
+        while not (ended := os.wait4(child.pid, os.WNOHANG))[0]:
+            peak = max(peak, resident(child.pid))
+            time.sleep(0.02)
+        _, status, usage = ended
         child.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - started
         if child.returncode:
@@ -203,7 +209,16 @@ def measure(store: Path, out: Path) -> dict[str, Any]:
         phases = json.loads(told.read().splitlines()[-1])
     whole = [wall, usage.ru_utime + usage.ru_stime]
     tables = [w - f for w, f in zip(whole, phases["figures"], strict=True)]
-    return phases | {"whole": whole, "tables": tables, "peak": usage.ru_maxrss * 1024}
+    return phases | {"whole": whole, "tables": tables, "peak": peak}
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process and its children hold now."""
+    total = 0
+    for each in (pid, *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        with contextlib.suppress(OSError):  # it has ended
+            total += int(Path(f"/proc/{each}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return total
 
 
 def row(n_runs: int, store: Path, out: Path) -> str:

@@ -1,9 +1,9 @@
 """What the viewer costs with 700 frames and 10 results: its size on disk, and milliseconds per key in Chromium.
 
-    python benchmarks/viewer.py STORE [--frames 700] [--distinct 4]
+    python benchmarks/viewer.py STORE [--frames 700] [--distinct 2]
 
 STORE is the store of `make demo`: ten cells, whose students are given the 257 bins of KITTI, by interpolation between their
-own. Their predictions of so many distinct frames of KITTI's size (352 x 1216) are made and packed by the viewer itself, then
+own. Their predictions of a few distinct frames of KITTI's size (352 x 1216) are made and packed by the viewer itself, then
 copied under the names of the other frames, with metrics of made numbers. The files lie in the page cache. Needs playwright
 and Chromium.
 
@@ -117,6 +117,15 @@ def sizes(folder: Path) -> dict[str, tuple[int, int]]:
     return dict(sorted(found.items()))
 
 
+def tell_sizes(folder: Path) -> None:
+    found = sizes(folder)
+    print("| what | files | each, kB | all, MB |\n|---|---|---|---|")
+    for kind, (n, size) in found.items():
+        print(f"| {kind} | {n} | {size / n / 1e3:.1f} | {size / 1e6:.1f} |")
+    n, size = map(sum, zip(*found.values(), strict=True))
+    print(f"| all | {n} | | {size / 1e6:.1f} |", flush=True)
+
+
 TIMED = """
 act => new Promise(resolve => {
   const begun = performance.now();
@@ -144,7 +153,7 @@ def times(page: Page, acts: list[dict], pause: float) -> list[float]:
 def told(name: str, found: list[float]) -> None:
     ordered = sorted(found)
     median, late = statistics.median(ordered), ordered[int(0.95 * len(ordered))]
-    print(f"{name:6} median {median:6.0f} ms  95 % {late:6.0f} ms  n {len(ordered)}")
+    print(f"| {name} | {median:.0f} | {late:.0f} | {len(ordered)} |", flush=True)
 
 
 def measure(folder: Path, n_frames: int) -> None:
@@ -158,7 +167,7 @@ def measure(folder: Path, n_frames: int) -> None:
     }
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        print(f"Chromium {browser.version}, 1366 x 768")
+        print(f"\nChromium {browser.version}, 1366 x 768\n\n| what | median, ms | 95 %, ms | n |\n|---|---|---|---|")
         first = []
         for _ in range(5):
             page = browser.new_page(viewport={"width": 1366, "height": 768})
@@ -172,7 +181,7 @@ def measure(folder: Path, n_frames: int) -> None:
         page.wait_for_selector("body[data-ready=true]")
         for name, run in runs.items():
             told(name, run(page))
-        print(f"heap {page.evaluate('performance.memory.usedJSHeapSize') / 1e6:.0f} MB")
+        print(f"\nmemory of the page's scripts: {page.evaluate('performance.memory.usedJSHeapSize') / 1e6:.0f} MB")
         browser.close()
 
 
@@ -180,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", help="the store of `make demo`")
     parser.add_argument("--frames", type=int, default=700)
-    parser.add_argument("--distinct", type=int, default=4)
+    parser.add_argument("--distinct", type=int, default=2, help="frames that are predicted")
     parser.add_argument("--out", type=Path, help="keep the viewer here [default: a temporary folder]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -194,9 +203,7 @@ def main() -> None:
         assert len(shown.methods) == len(methods)
         build_site(Site(folder), [shown], large, quiet=False)
         multiply(Site(folder), shown, options.frames, large)
-        for kind, (n, size) in (found := sizes(folder)).items():
-            print(f"{kind:22} {n:6} files {size / 1e6:8.1f} MB {size / n / 1e3:7.1f} kB each")
-        print(f"{'all':22} {sum(n for n, _ in found.values()):6} files {sum(s for _, s in found.values()) / 1e6:8.1f} MB")
+        tell_sizes(folder)
         measure(folder, options.frames)
 
 

@@ -1,7 +1,8 @@
 """What was learnt: tables, figures and pages made from the run store alone.
 
 schema.py      metrics, labels, and the columns of runs.parquet and tables.parquet
-records.py     reading the run store, file by file: described.py (what a config says of its run), images.py, costs.py
+records.py     reading the run store, file by file: described.py (what a config says of its run), costs.py
+images.py      the rows of test images, summed and written;  apart.py  read by a process of their own where runs are many
 collect.py     run store -> data frames
 statistics.py  means, intervals and tests over seeds
 resampling.py  intervals over test images, by drive or scene
@@ -18,5 +19,5 @@ plots.py       figures, each with its data beside it (panels.py: widths, colours
 page.py        report.*, tables.*, runs.md, published.*
 write.py       all files into one folder;  folder.py  which stay and which go
 commands.py    the `tiekd report` command
-viewer/        the `tiekd view` command: predictions as a page to look at
+viewer/        the `tiekd view` command: predictions as a page to look at, to which reports lead (links.py)
 """

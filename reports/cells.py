@@ -97,18 +97,18 @@ def cells_of(runs: pd.DataFrame) -> list[Cell]:
 
 
 def _cells(runs: pd.DataFrame, parts: Iterable) -> Iterator[Cell]:
-    names, plain = runs[[*LABELS, "settings", "factors"]].to_dict("records"), _plain(runs[OF_RUNS])
+    labels, identities, plain = _plain(runs[[*LABELS]]), runs[["settings", "factors"]].to_numpy(), _plain(runs[OF_RUNS])
     for rows in parts:
-        first = names[rows[0]]
-        labels = {name: first[name] for name in LABELS}
-        yield Cell(labels, first["settings"], first["factors"], tuple(plain[row] for row in rows))
+        yield Cell(labels[rows[0]], *identities[rows[0]], tuple(plain[row] for row in rows))
 
 
 def _plain(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain values."""
-    rest, numbers = runs.select_dtypes(exclude="float64").astype(object), runs.select_dtypes("float64")
-    rest = rest.where(rest.notna(), None)
-    return [row | more for row, more in zip(rest.to_dict("records"), numbers.to_dict("records"), strict=True)]
+    columns = [
+        values.tolist() if values.dtype == "float64" else values.astype(object).where(values.notna(), None).tolist()
+        for _, values in runs.items()
+    ]
+    return [dict(zip(runs.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _rank(cell: Cell) -> int:

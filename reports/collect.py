@@ -1,16 +1,17 @@
 """The run store as data frames: one row per cell of each study, and one per run that no study holds."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
 from reports import costs
+from reports.apart import Apart, Here, reader_of_images
 from reports.described import Described, Descriptions
-from reports.images import ImageRows
-from reports.records import StoredRun, Study, read_run, read_studies
+from reports.records import StoredRun, Study, read_run, read_studies, unreadable
 from reports.schema import METRICS, RUN_TYPES
 from tiekd.errors import UserError
 from tiekd.labels import LABELS
@@ -51,12 +52,16 @@ def collect(store: RunStore, study: str | None = None, images_to: Path | None = 
     if store.local and not Path(store.filesystem[1]).is_dir():
         raise UserError(f"store {store.uri}: no such folder")
     studies = read_studies(store, study)
-    wanted = {plan.run_id for s in studies.values() for plan in s.planned}
-    found = [record for record in store.runs() if study is None or record.run_id in wanted]
-    stored, groups = _read_runs(store, found, wanted, images_to)
-    if not stored and not studies:
-        raise UserError(f"store {store.uri}: holds no runs and no studies")
-    rows, identities = zip(*_rows(studies, stored), strict=True)
+    planned = {plan.run_id for s in studies.values() for plan in s.planned}
+    found = [record for record in store.runs() if study is None or record.run_id in planned]
+    if not found and not planned:
+        nothing = f"store {store.uri}: holds no runs and no studies"
+        raise UserError(nothing if study is None else f"--study {study}: has no cells")
+    with reader_of_images(store, len(found), images_to) as images:
+        stored = _read_runs(store, found, planned, images)
+        places = list(_places(studies, stored))  # takes as long as reading the images, which goes on meanwhile
+        groups = _groups(images, stored)
+    rows, identities = zip(*(_row(place, stored) for place in places), strict=True)
     runs = pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES)
     return Collected(
         runs=runs,
@@ -69,41 +74,57 @@ def collect(store: RunStore, study: str | None = None, images_to: Path | None = 
     )
 
 
-def _read_runs(
-    store: RunStore, found: list[RunRecord], planned: set[str | None], images_to: Path | None
-) -> tuple[dict[str, StoredRun], pd.DataFrame]:
-    """Runs by id, without their images, and the groups of these."""
+class _Place(NamedTuple):
+    """A row of runs.parquet: a cell of a study, or a run that is in none; what its config says, None without one."""
+
+    run_id: str | None
+    study: str
+    described: Described | UserError | None
+    factors: dict
+    cause: str = ""  # why it was not run
+
+
+def _read_runs(store: RunStore, found: list[RunRecord], planned: set[str | None], images: Here | Apart) -> dict[str, StoredRun]:
+    """Runs by id; `images` takes those that are done."""
     stored = {}
-    with ImageRows(images_to) as images:
-        for run in store.stream_each(lambda r: read_run(r, images, with_document=r.run_id not in planned), found):
-            if run.images is not None:
-                images.add(run.images)
-            stored[run.run_id] = replace(run, images=None)
-        return stored, images.groups()
+    for run in store.stream_each(lambda record: read_run(record, with_document=record.run_id not in planned), found):
+        stored[run.run_id] = run
+        if run.status.state == "done":
+            images.take(run.run_id)
+    return stored
 
 
-def _rows(studies: dict[str, Study], stored: dict[str, StoredRun]) -> Iterator[tuple[dict, dict]]:
-    """Columns and identity of each cell of the studies, then of the runs that are in none."""
+def _places(studies: dict[str, Study], stored: dict[str, StoredRun]) -> Iterator[_Place]:
+    """The cells of the studies, then the runs that are in none."""
     describe, left = Descriptions(), dict(stored)
     for study in studies.values():
         for plan in study.planned:
             left.pop(plan.run_id, None)
-            run = stored.get(plan.run_id) or StoredRun(plan.run_id, Status("missing", plan.cause))
-            yield _row(run, study.name, describe.of(plan.config, f"study {study.name}"), plan.factors)
+            yield _Place(plan.run_id, study.name, describe.of(plan.config, f"study {study.name}"), plan.factors, plan.cause)
     for run in left.values():
         described = describe.of(run.document, f"runs/{run.run_id}/config.yaml") if run.document is not None else None
-        yield _row(run, NO_STUDY, described, {})
+        yield _Place(run.run_id, NO_STUDY, described, {})
 
 
-def _row(run: StoredRun, study: str, described: Described | UserError | None, factors: dict) -> tuple[dict, dict]:
+def _groups(images: Here | Apart, stored: dict[str, StoredRun]) -> pd.DataFrame:
+    """The groups of the runs' images. A run whose images cannot be read becomes a failed one."""
+    groups, lost = images.found()
+    for run_id, cause in lost.items():
+        stored[run_id] = StoredRun(run_id, unreadable(cause), stored[run_id].document)
+    return groups.to_pandas()
+
+
+def _row(place: _Place, stored: dict[str, StoredRun]) -> tuple[dict, dict]:
     """One row of runs.parquet, and its identity. A run whose config is wrong is failed; one without a config has no labels."""
+    run, described = stored.get(place.run_id) or StoredRun(place.run_id, Status("missing", place.cause)), place.described
     if isinstance(described, UserError):
-        run, described = StoredRun(run.run_id, Status("failed", f"unreadable: {described}")), None
+        run, described = StoredRun(run.run_id, unreadable(str(described))), None
     row = described.columns if described else dict.fromkeys(LABELS, "")
-    row = row | {"run_id": run.run_id, "study": study, "state": run.status.state, "cause": run.status.cause}
+    row = row | {"run_id": run.run_id, "study": place.study, "state": run.status.state, "cause": run.status.cause}
     row["protocol"] = run.protocol or row.get("evaluation.protocol", "")
     row |= {"n_images": run.n_images, "device_seconds": run.device_seconds} | run.metrics
-    return row, {"settings": described and described.settings, "factors": described and described.factors(factors)}
+    factors = described and described.factors(place.factors)
+    return row, {"settings": described and described.settings, "factors": factors}
 
 
 def _epochs(runs: Iterable[StoredRun]) -> pd.DataFrame:

@@ -20,6 +20,7 @@ def report(
     store: Annotated[str | None, typer.Argument(help="folder or URI of the run store")] = None,
     out: Annotated[Path, typer.Option("--out", help="folder for the report; made when it is not there")] = Path("report"),
     study: Annotated[str | None, typer.Option("--study", help="only this study")] = None,
+    viewer: Annotated[Path | None, typer.Option("--viewer", help="folder of a viewer, to which runs lead")] = None,
     published: Annotated[bool, typer.Option("--published", help="the published tables too; needs no store")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
@@ -28,19 +29,23 @@ def report(
     Example: tiekd report store --out report --study kitti
     """
     from reports.folder import filled
+    from reports.viewer.links import viewer_of
     from reports.write import write_published, write_report
 
     if store is None and not published:
         raise UserError("STORE is needed: a folder or URI of a run store; or --published for the published tables alone")
-    if store is None and study is not None:
-        raise UserError("--study needs STORE: a folder or URI of a run store")
+    for option, value in (("--study", study), ("--viewer", viewer)):
+        if store is None and value is not None:
+            raise UserError(f"{option} needs STORE: a folder or URI of a run store")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
+    pictures = viewer_of(viewer, beside=out) if viewer else None
     collected, tables, files = None, [], []
     if store is not None:
         with filled(out, "report", files) as folder:
             collected, tables = _read(store, study, folder / "images.parquet")
-            write_report(folder, collected, tables, store, _command(store, out, study, published))
+            command = _command(store, out, study, viewer, published)
+            write_report(folder, collected, tables, store, command, pictures)
     if published:
         with filled(out, "published", files) as folder:
             write_published(folder, tables)
@@ -56,8 +61,9 @@ def _read(store: str, study: str | None, images_to: Path) -> "tuple[Collected, l
     return collected, tables_of(collected)
 
 
-def _command(store: str | None, out: Path, study: str | None, published: bool) -> str:
-    words = ["tiekd", "report", *([store] if store else []), "--out", str(out), *(["--study", study] if study else [])]
+def _command(store: str, out: Path, study: str | None, viewer: Path | None, published: bool) -> str:
+    words = ["tiekd", "report", store, "--out", str(out), *(["--study", study] if study else [])]
+    words += ["--viewer", str(viewer)] if viewer else []
     return shlex.join([*words, *(["--published"] if published else [])])
 
 

@@ -41,10 +41,8 @@ def value_text(value: object) -> str:
 
 def mean_entry(table: Table, number: int, metric: str, best: Collection[int]) -> Entry:
     """Mean ± standard deviation, in bold for the cells of `best`; what is absent is no number."""
-    result = table.result(number, metric)
-    if not result["n_seeds"]:
-        return ABSENT
-    return Number(f"{digits(result['mean'])} ± {digits(result['std'])}", table.anchor(number), number in best)
+    n_seeds, mean, std = (table.number_of(number, metric, column) for column in ("n_seeds", "mean", "std"))
+    return Number(f"{digits(mean)} ± {digits(std)}", table.anchor(number), number in best) if n_seeds else ABSENT
 
 
 def mean_entries(table: Table, number: int, metrics: Iterable[str]) -> dict[str, Entry]:

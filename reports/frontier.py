@@ -43,9 +43,9 @@ def cells_by_cost(table: Table) -> pd.DataFrame:
     frame = frame.join(table.costs[["name", *_COSTS]], on="network").sort_values("mean", ignore_index=True)
     frame["best"] = ~frame["network"].duplicated()
     for cost in PANELS:
-        cheapest_so_far = frame.loc[frame["best"], cost].astype(float).cummin()
-        on_front = frame[cost] < cheapest_so_far.shift(fill_value=np.inf).reindex(frame.index, fill_value=-np.inf)
-        frame[f"front_{cost}"] = on_front
+        costs = frame[frame["best"]].sort_values(["mean", cost])[cost].astype(float)  # of equal means the cheapest first
+        on_front = costs < costs.cummin().shift(fill_value=np.inf)
+        frame[f"front_{cost}"] = on_front.reindex(frame.index, fill_value=False)
     return frame
 
 

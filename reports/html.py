@@ -3,15 +3,16 @@
 import base64
 from collections.abc import Iterable
 from functools import cache
+from html import escape
 
 from jinja2 import Environment, PackageLoader, Template
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from reports.blocks import Block, Figure, one_line, spans
-from reports.sheet import Entry, Number
+from reports.sheet import Entry, Link, Number, Sheet
 
 _LONG = 40  # characters: longer texts go on over lines
-_SPAN = {"plain": Markup("{}"), "code": Markup("<code>{}</code>"), "strong": Markup("<strong>{}</strong>")}
+_SPAN = {"plain": "{}", "code": "<code>{}</code>", "strong": "<strong>{}</strong>"}
 
 
 def html(title: str, blocks: Iterable[Block]) -> str:
@@ -20,12 +21,14 @@ def html(title: str, blocks: Iterable[Block]) -> str:
 
 
 def prose(text: str) -> Markup:
-    return Markup("").join(_SPAN[kind].format(piece) for kind, piece in spans(one_line(text)))
+    return Markup("".join(_SPAN[kind].format(escape(piece)) for kind, piece in spans(one_line(text))))
 
 
-def _row(entries: list[Entry]) -> Markup:
-    """A table's row; in Python, since a report may have a hundred thousand entries."""
-    return Markup("<tr>" + "".join(map(_entry, entries)) + "</tr>")
+def _body(sheet: Sheet) -> Markup:
+    """A table's rows; in Python, since a report may have a hundred thousand entries."""
+    rows = (f"<tr>{''.join(map(_entry, row))}</tr>\n" for row in sheet.rows)
+    ruled = (f"</tbody><tbody>\n{row}" if number in sheet.rules else row for number, row in enumerate(rows))
+    return Markup(f"<tbody>\n{''.join(ruled)}</tbody>")
 
 
 def _entry(entry: Entry) -> str:
@@ -34,6 +37,8 @@ def _entry(entry: Entry) -> str:
     if isinstance(entry, Number):
         text = f'<a href="#{escape(entry.anchor)}">{text}</a>'
         text = f"<strong>{text}</strong>" if entry.best else text
+    elif isinstance(entry, Link):
+        text = f'<a href="{escape(entry.address)}">{text}</a>'
     return f'<td class="long">{text}</td>' if len(line) > _LONG else f"<td>{text}</td>"
 
 
@@ -45,6 +50,6 @@ def _picture(figure: Figure) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(loader=PackageLoader("reports", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"prose": prose, "row": _row, "picture": _picture, "one_line": one_line}
+    environment.filters |= {"prose": prose, "body": _body, "picture": _picture, "one_line": one_line}
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     return environment.get_template("report.html.j2")

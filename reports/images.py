@@ -1,14 +1,16 @@
 """Per-image rows of many runs, a few runs in memory at a time: their sums over groups, and images.parquet."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from reports.records import UNREADABLE, reason
 from reports.schema import METRICS
+from tiekd.store import RunRecord, RunStore
 
 _TEXT = pa.large_string()  # as pandas writes it: columns of this type need no cast
 _NUMBERS = dict.fromkeys((*METRICS, "depth_min", "depth_max"), pa.float64())
@@ -16,6 +18,29 @@ IMAGES = pa.schema({**dict.fromkeys(("run_id", "image", "group"), _TEXT), "n_val
 GROUPS = ("run_id", "group", "n", "n_blank", *METRICS)
 _SUMMED = ("run_id", "group", "n_valid", *METRICS)
 RUNS_AT_ONCE = 64  # they make one row group of images.parquet, so that a reader of one run finds it without reading all
+
+
+def read_images(store: RunStore, run_ids: Iterable[str], path: Path | None = None) -> tuple[pa.Table, dict[str, str]]:
+    """Reads images.parquet of runs, and writes all their rows to the Parquet file `path` if one is named.
+
+    Returns a row of GROUPS for each run and group, see `group_sums`, and the runs that cannot be read, with the reason.
+    """
+    unreadable = {}
+    with ImageRows(path) as images:
+
+        def read(record: RunRecord) -> tuple[str, pa.Table | str | None]:
+            try:
+                rows = record.read_arrow("images.parquet", images.columns)
+                return record.run_id, None if rows is None else images.checked(record.run_id, rows)
+            except UNREADABLE as error:
+                return record.run_id, reason(error)
+
+        for run_id, rows in store.stream_each(read, map(store.run, run_ids)):
+            if isinstance(rows, str):
+                unreadable[run_id] = rows
+            elif rows is not None:
+                images.add(rows)
+        return images.groups(), unreadable
 
 
 def group_sums(rows: pa.Table) -> pa.Table:
@@ -74,10 +99,10 @@ class ImageRows:
         if len(self._waiting) == RUNS_AT_ONCE:
             self._flush()
 
-    def groups(self) -> pd.DataFrame:
+    def groups(self) -> pa.Table:
         """The columns of GROUPS for all rows taken; see `group_sums`."""
         self._flush()
-        return pa.concat_tables(self._groups).to_pandas()
+        return pa.concat_tables(self._groups)
 
     def _flush(self) -> None:
         if self._waiting:

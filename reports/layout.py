@@ -65,7 +65,7 @@ def trials(table: Table) -> Sheet:
         {path: value_text(table.cells[number].factors.get(path)) for path in table.factor_paths}
         | mean_entries(table, number, metrics)
         | fate(table, number)
-        for number in sorted(range(len(table.cells)), key=lambda number: _badness(table.result(number, goal)["mean"], goal))
+        for number in sorted(range(len(table.cells)), key=lambda number: _badness(table.number_of(number, goal, "mean"), goal))
     )
 
 
@@ -121,7 +121,7 @@ def _metric_entries(table: Table, number: int, metric: str) -> dict[str, Entry]:
     entries = mean_entries(table, number, [metric])
     if metric in PUBLISHED_METRICS:
         entries[f"{label} published"] = published_value(table.cells[number].labels, table.protocol, metric) or ABSENT
-        entries[f"{label} diff."] = led(table, number, digits(table.result(number, metric)["difference"], sign=True))
+        entries[f"{label} diff."] = led(table, number, digits(table.number_of(number, metric, "difference"), sign=True))
     return entries
 
 

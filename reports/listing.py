@@ -5,21 +5,22 @@ from collections.abc import Iterator
 from reports.blocks import Block, Heading, Paragraph
 from reports.entries import cell_name, clip, common_name, value_text
 from reports.schema import DIGITS, METRIC_LABELS
-from reports.sheet import ABSENT, Sheet
+from reports.sheet import ABSENT, Entry, Link, Sheet
 from reports.tables import Table
+from reports.viewer.links import Viewer
 
 _SETTINGS = 12  # of a cell's differences to its baseline that are named
 
 
-def listed(table: Table) -> Iterator[Block]:
-    """Each cell of a table with its runs, done or not."""
+def listed(table: Table, viewer: Viewer | None) -> Iterator[Block]:
+    """Each cell of a table with its runs, done or not; those that the viewer shows lead to their pictures."""
     if common := common_name(table):
         yield Paragraph(f"All of {common}.")
     for number, cell in enumerate(table.cells):
         yield Heading(4, cell_name(table, cell), table.anchor(number))
         if (baseline := table.baselines[number]) is not None:
             yield Paragraph(_difference(table, number, baseline))
-        yield Sheet.of(map(_row, cell.runs))
+        yield Sheet.of(_row(run) | _pictures(run, viewer) for run in cell.runs)
 
 
 def _difference(table: Table, number: int, baseline: int) -> str:
@@ -31,6 +32,12 @@ def _difference(table: Table, number: int, baseline: int) -> str:
     texts += [f"`{path}` {value_text(ours[path])}" for path in added]
     more = f" and {len(texts) - _SETTINGS} more" if len(texts) > _SETTINGS else ""
     return f"Unlike its baseline ({cell_name(table, table.cells[baseline])}): {'; '.join(texts[:_SETTINGS])}{more}."
+
+
+def _pictures(run: dict, viewer: Viewer | None) -> dict[str, Entry]:
+    if viewer is None or run["run_id"] not in viewer.run_ids:
+        return {}
+    return {"Pictures": Link("viewer", viewer.address_of(run["run_id"]))}
 
 
 def _row(run: dict) -> dict[str, str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from reports.blocks import Block, Bullets, Commands, Figure, Heading, Links, Paragraph, one_line, spans
-from reports.sheet import Entry, Number, Sheet
+from reports.sheet import Entry, Link, Number, Sheet
 
 # Characters that would start markup. An underscore inside a word, as in L_DPM, starts none.
 _SPECIAL = re.compile(r"([\\`*<\[\]|])")
@@ -67,6 +67,8 @@ def _item(item: str | tuple[str, list[str]]) -> str:
 
 def _entry(entry: Entry, runs_page: str) -> str:
     text = plain(str(entry))
+    if isinstance(entry, Link):
+        return f"[{text}]({entry.address})"
     if not isinstance(entry, Number):
         return text
     return f"[{f'**{text}**' if entry.best else text}]({runs_page}#{entry.anchor})"

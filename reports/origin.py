@@ -55,7 +55,7 @@ def _facts(collected: Collected) -> list[str | tuple[str, list[str]]]:
         _fact("Commits of the runs", (_commit(p) for p in found)),
         _fact("Versions", (_pairs(p.get("versions")) for p in found)),
         _fact("Hardware", (_pairs(p.get("hardware")) for p in found)),
-        _fact("Inputs, by their digests", (f"{name} {of}" for p in found for name, of in (p.get("inputs") or {}).items())),
+        _fact("Inputs, by their digests", (text for p in found for text in _inputs(p.get("inputs")))),
         f"Seeds: {', '.join(seeds) or 'none'}",
         f"Evaluation protocols: {', '.join(protocols) or 'none'}",
         f"Device-hours: {', '.join(spent)}",
@@ -79,6 +79,11 @@ def _fact(name: str, values: Iterable[str]) -> tuple[str, list[str]]:
 def _commit(state: dict) -> str:
     changes = f" + uncommitted changes {state['dirty']}" if state.get("dirty") else ""
     return f"commit {state['git_commit']}{changes}" if state.get("git_commit") else "no git"
+
+
+def _inputs(values: object) -> list[str]:
+    """Each on its own: runs share some of them."""
+    return [f"{name} {digest}" for name, digest in values.items()] if isinstance(values, dict) else [_pairs(values)]
 
 
 def _pairs(values: object) -> str:

@@ -16,6 +16,7 @@ from reports.origin import hours
 from reports.paper import published
 from reports.sheet import Sheet
 from reports.tables import Table
+from reports.viewer.links import Viewer
 from reports.views import View, compact_views, full_views, other_views
 from tiekd.labels import CORRECTED
 from tiekd.store import STATES
@@ -49,17 +50,17 @@ def stem(table: Table) -> str:
     return f"{table.study.name or 'no-study'}-{table.dataset}-{table.protocol}"
 
 
-def report_markdown(collected: Collected, shown: list[Shown], origin: list[Block]) -> str:
+def report_markdown(collected: Collected, shown: list[Shown], origin: list[Block], viewer: Viewer | None = None) -> str:
     """The page that is read first: what was run, what came out, what failed, and where it came from."""
     files = [("All metrics of every table", "tables.md"), ("The runs behind every number", RUNS_PAGE)]
-    files += [("This page as one file, with figures and runs", "report.html")]
+    files += [("This page as one file, with figures and runs", "report.html"), *_pictures(viewer)]
     return markdown([Heading(1, "Report"), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
 
 
-def report_html(collected: Collected, shown: list[Shown], origin: list[Block]) -> str:
+def report_html(collected: Collected, shown: list[Shown], origin: list[Block], viewer: Viewer | None = None) -> str:
     """The same page as one file, with the runs behind every number."""
-    parts = [(heading(item.table), f"#{stem(item.table)}") for item in shown]
-    blocks = [*_report(collected, shown), *_runs(shown), *origin]
+    parts = [*((heading(item.table), f"#{stem(item.table)}") for item in shown), *_pictures(viewer)]
+    blocks = [*_report(collected, shown), *_runs(shown, viewer), *origin]
     return html("Report", [Heading(1, "Report"), Links(parts), *blocks])
 
 
@@ -69,8 +70,9 @@ def tables_markdown(shown: list[Shown]) -> str:
     return markdown([Heading(1, "Tables"), *tables], RUNS_PAGE)
 
 
-def runs_markdown(shown: list[Shown]) -> str:
-    return markdown([Heading(1, "Runs"), *_runs(shown)], "")
+def runs_markdown(shown: list[Shown], viewer: Viewer | None = None) -> str:
+    """Every run, beneath the cell to which it belongs; those that `viewer` shows lead to their pictures."""
+    return markdown([Heading(1, "Runs"), *_runs(shown, viewer)], "")
 
 
 def tables_latex(shown: list[Shown]) -> str:
@@ -123,10 +125,14 @@ def _tables(item: Shown, main: list[View]) -> Iterator[Block]:
         yield Bullets(view.notes)
 
 
-def _runs(shown: list[Shown]) -> Iterator[Block]:
+def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
+    return [("Pictures of the predictions", viewer.address)] if viewer else []
+
+
+def _runs(shown: list[Shown], viewer: Viewer | None) -> Iterator[Block]:
     for item in shown:
         yield Heading(2, f"Runs of {heading(item.table)}")
-        yield from listed(item.table)
+        yield from listed(item.table, viewer)
 
 
 def _what_was_run(runs: pd.DataFrame) -> Iterator[Block]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import pyarrow as pa
 import yaml
 
-from reports.images import ImageRows
 from reports.schema import METRICS
 from tiekd.errors import StoreError, UserError, unknown
 from tiekd.store import STATES, RunRecord, RunStore, Status
@@ -32,7 +31,6 @@ class StoredRun:
     device_seconds: float | None = None
     provenance: dict = field(default_factory=dict)
     epochs: pa.Table | None = None
-    images: pa.Table | None = None
 
 
 class PlannedRun(NamedTuple):
@@ -78,7 +76,7 @@ def read_studies(store: RunStore, only: str | None = None) -> dict[str, Study]:
             if content is not None:
                 found[name] = _study(name, content, store.read_json(f"studies/{name}/findings.json") or {})
         except UNREADABLE as error:
-            raise UserError(f"store {store.uri}: studies/{name}/study.json is unreadable: {_reason(error)}") from None
+            raise UserError(f"store {store.uri}: studies/{name}/study.json is unreadable: {reason(error)}") from None
     if only is not None and only not in found:
         raise UserError(f"--study {only}: studies/{only}/study.json is missing in store {store.uri}: launch it first")
     return found
@@ -95,10 +93,10 @@ def _planned(cell: dict) -> PlannedRun:
     return PlannedRun(cell["run_id"], cell["config"], cell.get("factors") or {}, cell.get("missing") or "")
 
 
-def read_run(record: RunRecord, images: ImageRows, with_document: bool = True) -> StoredRun:
-    """One run's folder; one that cannot be read is failed, with the reason as its cause. A study holds its runs' configs.
+def read_run(record: RunRecord, with_document: bool = True) -> StoredRun:
+    """One run's folder but for its images; one that cannot be read is failed, with the reason as its cause.
 
-    Of its images the columns that `images` needs.
+    with_document: its config, too, which a study holds of its runs.
     """
     document = None
     try:
@@ -108,7 +106,6 @@ def read_run(record: RunRecord, images: ImageRows, with_document: bool = True) -
             raise ValueError(unknown("status.json: state", status.state, STATES))
         done = status.state == "done"
         summary, provenance = (dict(record.read_json(f"{name}.json") or {}) for name in ("summary", "provenance"))
-        rows = record.read_arrow("images.parquet", images.columns) if done else None
         return StoredRun(
             record.run_id,
             status,
@@ -119,10 +116,13 @@ def read_run(record: RunRecord, images: ImageRows, with_document: bool = True) -
             device_seconds=status.device_seconds,
             provenance=provenance,
             epochs=record.read_arrow("epochs.parquet"),
-            images=images.checked(record.run_id, rows) if rows is not None else None,
         )
     except UNREADABLE as error:
-        return StoredRun(record.run_id, Status("failed", f"unreadable: {_reason(error)}"), document)
+        return StoredRun(record.run_id, unreadable(reason(error)), document)
+
+
+def unreadable(cause: str) -> Status:
+    return Status("failed", f"unreadable: {cause}")
 
 
 def _metrics(summary: dict) -> dict[str, float]:
@@ -132,5 +132,6 @@ def _metrics(summary: dict) -> dict[str, float]:
     return {name: math.nan if values.get(name) is None else float(values[name]) for name in METRICS}
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """The first line of an error, or what it is."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -6,6 +6,7 @@ counts per group are all that it takes. benchmarks/uncertainty.py measures how o
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from reports.statistics import ALPHA, resamples
 FEWEST_GROUPS = 5  # with fewer, the widened level lies beyond the ends of what can be drawn
 # What 95 % intervals over so many groups hold, where groups and images differ normally (benchmarks/uncertainty.py).
 COVERAGE = {5: 0.92, 10: 0.94, 30: 0.95}
-_ROWS = 1024  # at once: bounds the memory of resampled means
+_ROWS = 256  # at once: bounds the memory of resampled means
 
 Score = tuple[np.ndarray, np.ndarray]  # metric sums [groups, metrics] and images [groups]; no images where there is no score
 Pair = tuple[Sequence[str], Sequence[str]]  # run ids of a cell and of its baseline, at the seeds that both have
@@ -65,10 +66,12 @@ def cluster_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, 
     """
     n_groups = len(counts)
     draws = resamples(n_groups)
+    images = draws @ counts
     scale = math.sqrt(n_groups / (n_groups - 1))
     tail = ndtr(scale * stdtrit(n_groups - 1, ALPHA / 2))
     parts = np.array_split(sums, math.ceil(len(sums) / _ROWS))
-    ends = [np.quantile(rows @ draws.T / (draws @ counts), [tail, 1 - tail], axis=-1) for rows in parts]
+    with ThreadPoolExecutor() as threads:  # NumPy lets go of Python's lock
+        ends = list(threads.map(lambda rows: np.quantile(rows @ draws.T / images, [tail, 1 - tail], axis=-1), parts))
     low, high = np.concatenate(ends, axis=1)
     return low, high
 

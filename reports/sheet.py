@@ -1,4 +1,4 @@
-"""A table as a reader sees it, before it becomes Markdown, LaTeX or HTML: text, and numbers that lead to their runs."""
+"""A table as a reader sees it, before it becomes Markdown, LaTeX or HTML: text, and what leads elsewhere."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -20,7 +20,18 @@ class Number:
         return self.text
 
 
-Entry = str | Number
+@dataclass(frozen=True)
+class Link:
+    """A text that leads out of the report's pages."""
+
+    text: str
+    address: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Entry = str | Number | Link
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,10 @@ class Table:
         """The numbers of a cell's metric, by column of tables.parquet."""
         return at(self.numbers, number, metric)
 
+    def number_of(self, number: int, metric: str, column: str) -> float:
+        """One number of a cell's metric, by its column of tables.parquet."""
+        return self.numbers[column][number, METRICS.index(metric)]
+
     @cached_property
     def blocks(self) -> list[list[int]]:
         """The students of each backbone: they compete. Trials of a search do not."""
@@ -169,7 +174,12 @@ def _tells(factor: str, path: str, groups: Collection[list[dict]]) -> bool:
 
 def _differing(cells: list[dict]) -> set[str]:
     paths = {path for cell in cells for path in cell}
-    return {path for path in paths if len({json.dumps(cell.get(path)) for cell in cells}) > 1}
+    return {path for path in paths if any(_other(cell.get(path), cells[0].get(path)) for cell in cells)}
+
+
+def _other(value: Any, first: Any) -> bool:
+    """Unlike Python, True is not 1 here."""
+    return value is not first and (type(value) is not type(first) or value != first)
 
 
 def aggregate(tables: Iterable[Table]) -> pd.DataFrame:

@@ -21,10 +21,16 @@ from reports.page import (
 from reports.paper import published
 from reports.plots import pictures, save
 from reports.tables import Table, aggregate
+from reports.viewer.links import Viewer
 
 
-def write_report(folder: Path, collected: Collected, tables: list[Table], store: str, command: str) -> None:
-    """Parquet, Markdown, HTML, LaTeX and figures of a store, but for images.parquet; `command` is what made them."""
+def write_report(
+    folder: Path, collected: Collected, tables: list[Table], store: str, command: str, viewer: Viewer | None
+) -> None:
+    """Parquet, Markdown, HTML, LaTeX and figures of a store, but for images.parquet; `command` is what made them.
+
+    `viewer` is where the pages find pictures of the runs.
+    """
     collected.runs.to_parquet(folder / "runs.parquet", index=False)
     collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
     aggregate(tables).to_parquet(folder / "tables.parquet", index=False)
@@ -33,9 +39,9 @@ def write_report(folder: Path, collected: Collected, tables: list[Table], store:
     pages = {
         "tables.md": tables_markdown(shown),
         "tables.tex": tables_latex(shown),
-        RUNS_PAGE: runs_markdown(shown),
-        "report.md": report_markdown(collected, shown, made_by),
-        "report.html": report_html(collected, shown, made_by),
+        RUNS_PAGE: runs_markdown(shown, viewer),
+        "report.md": report_markdown(collected, shown, made_by, viewer),
+        "report.html": report_html(collected, shown, made_by, viewer),
     }
     for name, text in pages.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -38,6 +39,7 @@ STATES: tuple[str, ...] = get_args(State)
 Found = TypeVar("Found")
 READERS = 32  # runs of an object store that are read at the same time
 FOLDER_READERS = 4  # of a folder; more would only get in each other's way
+AT_A_TIME = 4  # runs of a folder that one of them reads in a row: to hand one over takes a fifth as long as to read it
 FINISHED = ("done", "diverged", "constant")  # computing again would give the same; "failed" may not
 
 
@@ -118,10 +120,12 @@ class RunStore:
             raise StoreError(f"{name} in store {self.uri} is damaged: {error}") from None
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write a Parquet file that is quick to read: numbers that are all different gain nothing by a dictionary."""
+        """Write a Parquet file that is quick to read: numbers that are all different gain nothing by a dictionary, and one
+        row group nothing by statistics.
+        """
         rows, buffer = pa.Table.from_pandas(table, preserve_index=False), io.BytesIO()
         words = [field.name for field in rows.schema if not pa.types.is_primitive(field.type)]
-        pq.write_table(rows, buffer, compression="snappy", use_dictionary=words)
+        pq.write_table(rows, buffer, compression="snappy", use_dictionary=words, write_statistics=False)
         self.write_bytes(name, buffer.getvalue())
 
     def read_arrow(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
@@ -147,15 +151,16 @@ class RunStore:
 
     def stream_each(self, read: Callable[["RunRecord"], Found], records: Iterable["RunRecord"]) -> Iterator[Found]:
         """The same one after the other: no more than a few that nobody has taken yet are held."""
-        readers_at_once = FOLDER_READERS if self.local else READERS
+        readers_at_once, at_a_time = (FOLDER_READERS, AT_A_TIME) if self.local else (READERS, 1)
+        left = iter(records)
         with ThreadPoolExecutor(readers_at_once) as readers:
-            ahead: deque[Future[Found]] = deque()
-            for record in records:
-                ahead.append(readers.submit(read, record))
+            ahead: deque[Future[list[Found]]] = deque()
+            while some := list(islice(left, at_a_time)):
+                ahead.append(readers.submit(lambda some: [read(record) for record in some], some))
                 if len(ahead) > 2 * readers_at_once:
-                    yield ahead.popleft().result()
+                    yield from ahead.popleft().result()
             while ahead:
-                yield ahead.popleft().result()
+                yield from ahead.popleft().result()
 
     def folders(self, name: str) -> list[str]:
         """The names of the folders in a folder, sorted; none where there is no such folder."""

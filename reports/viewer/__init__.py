@@ -6,7 +6,7 @@ build.py     what is made, in order:
   students.py  predictions
   index.py     what the page reads first
 pack.py      depth maps and distributions in few bytes, with a stated error
-site.py      what lies where in the viewer's folder
+site.py      what lies where in the viewer's folder;  links.py  its address, from a page elsewhere
 serve.py     the folder over HTTP, for this machine alone
 command.py   the `tiekd view` command
 page/        the page itself: HTML, CSS and scripts as they are, without a build step

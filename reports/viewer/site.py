@@ -58,6 +58,14 @@ class Site:
         words = json.dumps(name), json.dumps(content, separators=(",", ":"), allow_nan=False)
         write_atomically(path, f"arrivedIndex({', '.join(words)});\n".encode())
 
+    def run_ids(self) -> frozenset[str] | None:
+        """The runs that the whole index names; None where there is none."""
+        path = self._data / "index.js"
+        if not path.is_file():
+            return None
+        _, content = json.loads(f"[{path.read_text().strip().removeprefix('arrivedIndex(').removesuffix(');')}]")
+        return frozenset(run_id for dataset in content["datasets"] for run_id in dataset["runs"])
+
     def write_page(self) -> None:
         for file in PAGE.iterdir():
             write_atomically(self.folder / file.name, file.read_bytes())

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from made_store import BASE, CELLS, epochs_of, fill, images_of, metrics_of, write_run
 
+from reports.apart import MANY, Apart, Here, reader_of_images
 from reports.collect import collect
 from reports.images import GROUPS, IMAGES, RUNS_AT_ONCE, ImageRows, group_sums
 from reports.schema import METRICS, RUN_TYPES, SETTING_TYPES
 from tiekd.config import build
 from tiekd.documents import flatten, with_values
-from tiekd.errors import UserError
+from tiekd.errors import StoreError, UserError
 from tiekd.store import RunStore, Status
 
 
@@ -130,12 +131,36 @@ def test_a_run_s_mean_over_its_groups_is_its_number(collected):
     )
 
 
+def test_images_read_apart_are_those_read_here(demo, tmp_path):
+    """Of the same runs, one of them unreadable and one without images."""
+    ids = [record.run_id for record in demo.runs()]
+    demo.run(ids[0]).write_file("images.parquet", b"PAR1, cut off")
+    found = {}
+    for name, kind in (("here", Here), ("apart", Apart)):
+        reader = kind(demo, tmp_path / f"{name}.parquet")
+        for run_id in ids:
+            reader.take(run_id)
+        found[name] = reader.found()
+    assert found["apart"][0].to_pydict() == found["here"][0].to_pydict()
+    assert found["apart"][1] == found["here"][1]
+    assert list(found["here"][1]) == ids[:1]
+    assert (tmp_path / "apart.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+
+
+def test_why_images_were_not_read_apart_is_told(demo, tmp_path):
+    with reader_of_images(demo, MANY, tmp_path / "nowhere" / "images.parquet") as reader:
+        for number in range(10_000):  # more than wait in a pipe
+            reader.take(f"{number:016}")
+        with pytest.raises(StoreError, match=r"the images of the runs were not read: .*nowhere"):
+            reader.found()
+
+
 def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
     rows = pa.Table.from_pandas(images_of(0, 0))
     with ImageRows(tmp_path / "images.parquet") as images:
         for number in range(RUNS_AT_ONCE + 3):
             images.add(images.checked(f"{number:04}", rows))
-        assert len(images.groups()) == RUNS_AT_ONCE + 3
+        assert images.groups().num_rows == RUNS_AT_ONCE + 3
     file = pq.ParquetFile(tmp_path / "images.parquet").metadata
     groups = [file.row_group(number) for number in range(file.num_row_groups)]
     assert [group.num_rows for group in groups] == [3 * RUNS_AT_ONCE, 9]
@@ -168,6 +193,12 @@ def test_images_without_their_group_are_unreadable_and_not_written(demo, tmp_pat
     runs = collect(demo, images_to=tmp_path / "images.parquet").runs.set_index("run_id")
     assert runs.loc[run_id, "cause"].startswith("unreadable: ")
     assert run_id not in set(pd.read_parquet(tmp_path / "images.parquet", columns=["run_id"])["run_id"])
+
+
+def test_images_of_no_rows_are_no_images(demo):
+    run_id = config_of(**CELLS[0], seed=0).fingerprint()
+    demo.run(run_id).write_table("images.parquet", images_of(0, 0)[:0])
+    assert collect(demo).runs.set_index("run_id").loc[run_id, "state"] == "done"
 
 
 def test_losses_have_parts_of_their_own_in_the_epochs(store):
@@ -208,3 +239,7 @@ def test_user_mistakes(demo, tmp_path: Path):
         collect(RunStore(tmp_path / "empty"))
     with pytest.raises(UserError, match="did you mean demo"):
         collect(demo, "dmeo")
+    demo.write_study("empty", {"study": {"name": "empty"}, "cells": []})
+    with pytest.raises(UserError, match="--study empty: has no cells"):
+        collect(demo, "empty")
+    assert len(collect(demo).runs) == 18

@@ -151,6 +151,8 @@ def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
     [
         ({}, "STORE is needed"),
         ({"study": "demo", "published": True}, "--study needs STORE"),
+        ({"viewer": "viewer", "published": True}, "--viewer needs STORE"),
+        ({"store": "store", "viewer": "store"}, "--viewer store: holds no viewer; `tiekd view STORE --out store` makes one"),
         ({"store": "nowhere"}, "no such folder"),
         ({"store": "store", "study": "dmeo"}, "did you mean demo"),
         ({"store": "store", "out": "file"}, "--out file: is a file"),
@@ -160,8 +162,9 @@ def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
 def test_mistakes_are_one_line_and_write_nothing(demo, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("kept")
+    paths = {name: Path(arguments[name]) for name in ("out", "viewer") if name in arguments}
     with pytest.raises(UserError, match=message) as error:
-        report(**{"out": Path(arguments.pop("out", "out")), **arguments})
+        report(**{"out": Path("out"), **arguments, **paths})
     assert "\n" not in str(error.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "store"]
     assert Path("file").read_text() == "kept"

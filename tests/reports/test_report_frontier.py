@@ -61,6 +61,15 @@ def test_the_front_is_what_no_network_surpasses_in_both(measured):
         assert data[f"front_{cost}"].tolist() == [True, True, False, False]  # MobileNetV2: dearer and worse than ResNet18
 
 
+def test_of_networks_that_are_equally_good_the_cheapest_is_on_the_front(measured):
+    for seed in range(2):
+        record = measured.run(build(with_values(BASE, CELLS[1] | {"seed": seed})).fingerprint())
+        record.write_json("summary.json", record.read_json("summary.json") | {"metrics": metrics_of(0, seed)})
+    data = cells_by_cost(only_table(measured)).set_index("parameters")
+    assert data["mean"].loc[400] == data["mean"].loc[200].min()
+    assert data.loc[data["front_macs"]].index.tolist() == [200]
+
+
 def test_a_network_that_was_not_measured_takes_no_part(store):
     fill(store, CELLS, 2, {"name": "study"})
     write_costs(store, CELLS[:2])

@@ -23,7 +23,8 @@ def blocks(store):
     for sigma in (0.1, 0.2, 0.3, 0.4, 0.6, 0.7):
         write_run(store, build(with_values(BASE, {"loss.sigma": sigma})), Status("done"), 0)
     record = store.run(store.read_study("demo")["cells"][0]["run_id"])
-    record.write_json("provenance.json", {"git_commit": "def456", "dirty": "77", "versions": ["odd"], "hardware": {"cpus": 2}})
+    odd = {"git_commit": "def456", "dirty": "77", "versions": ["odd"], "hardware": {"cpus": 2}, "inputs": ["odd"]}
+    record.write_json("provenance.json", odd)
     return origin(collect(store), store.uri, "tiekd report s --out r")
 
 
@@ -58,7 +59,7 @@ def test_the_facts_tell_what_the_runs_were_made_with_and_how_many(blocks):
     assert "Commits of the runs: commit abc123 (9 runs); commit def456 + uncommitted changes 77 (1 run)" in text
     assert 'Versions: torch 2.9 (9 runs); ["odd"] (1 run)' in text
     assert "Hardware: cpus 2 (1 run)" in text
-    assert "Inputs, by their digests: test d1 (9 runs)" in text
+    assert 'Inputs, by their digests: test d1 (9 runs); ["odd"] (1 run)' in text
     assert "Seeds: 0, 1\n" in text
     assert "Evaluation protocols: adabins-kb-garg\n" in text
     assert "Device-hours: 0.07 demo, 0.02 old, 0.10 (no study)\n" in text

@@ -34,7 +34,6 @@ const Chart = (() => {
         if (below + share > TAIL) low = Math.min(low, edges[bin]);
         if (below < 1 - TAIL) high = Math.max(high, edges[bin + 1]);
         below += share;
-        if (below > 1 - TAIL) below = 1;
       });
     }
     const known = depths.filter((depth) => depth === depth);

@@ -11,7 +11,7 @@ const Panels = (() => {
   };
   let panels = new Map(); // id -> {figure, canvas, value, ...}
   let wanted = ""; // of the panels that exist
-  let frame = null; // what is drawn: {maps: id -> map, truth}
+  let drawn = null; // {maps: id -> map, metricText, state}
 
   function build(area, results, actions) {
     const ids = ["image", "truth", ...results.map((result) => result.id)];
@@ -67,7 +67,7 @@ const Panels = (() => {
 
   // keys: id -> digit; state: focus, diff, span
   function draw(content, state, keys) {
-    frame = content;
+    drawn = { ...content, state };
     const other = state.diff && content.maps[state.diff];
     for (const { id, figure, picture, key, cross } of panels.values()) {
       const map = content.maps[id];
@@ -85,22 +85,21 @@ const Panels = (() => {
         cross.style.top = `${(100 * (state.pixel[1] / stride + 0.5)) / h}%`;
       }
     }
-    label(state.pixel, content, state);
+    label(state.pixel);
   }
 
   // What stands at the right of each caption: the depth at a pixel, else the metric of the image.
-  function label(pixel, content, state) {
-    content.labelled = { pixel, state };
+  function label(pixel) {
     for (const { id, value, figure } of panels.values()) {
       if (id === "image") continue;
-      value.textContent = pixel ? depthText(id, pixel, content, state, figure) : content.metricText(id);
+      value.textContent = pixel ? depthText(id, pixel, figure.dataset.shows) : drawn.metricText(id);
     }
   }
 
-  function depthText(id, pixel, content, state, figure) {
-    const depth = depthAt(content.maps[id], pixel);
-    if (figure.dataset.shows !== "difference") return depth === depth ? `${depth.toFixed(2)} m` : "none";
-    const difference = depth - depthAt(content.maps[state.diff], pixel);
+  function depthText(id, pixel, shows) {
+    const depth = depthAt(drawn.maps[id], pixel);
+    if (shows !== "difference") return depth === depth ? `${depth.toFixed(2)} m` : "none";
+    const difference = depth - depthAt(drawn.maps[drawn.state.diff], pixel);
     if (difference !== difference) return "none";
     return `${difference < 0 ? "−" : "+"}${Math.abs(difference).toFixed(2)} m`;
   }
@@ -110,11 +109,10 @@ const Panels = (() => {
   }
 
   function hover(place) {
-    if (!frame) return;
-    const { pixel, state } = frame.labelled, { w, h, stride } = frame.maps.truth;
+    if (!drawn) return;
+    const { w, h, stride } = drawn.maps.truth;
     const inside = place && place.every((share) => share >= 0 && share < 1);
-    label(inside ? [Math.floor(place[0] * w) * stride, Math.floor(place[1] * h) * stride] : state.pixel, frame, state);
-    frame.labelled.pixel = pixel;
+    label(inside ? [Math.floor(place[0] * w) * stride, Math.floor(place[1] * h) * stride] : drawn.state.pixel);
   }
 
   // Resolves when the image can be drawn.

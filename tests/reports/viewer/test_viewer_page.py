@@ -205,6 +205,19 @@ def test_a_click_shows_the_teachers_target_beside_the_students_distribution(page
     assert page.tab.locator(".dpm .tick").all_text_contents()[-1].endswith(" m")
 
 
+def test_the_mouse_shows_the_depths_beneath_it(page, viewed, expected):
+    captions = page.texts(".panel output")
+    box = page.tab.locator(f"{page.panel(viewed.runs['baseline'])} .view").bounding_box()
+    across, down = box["width"] / 3, box["height"] / 2
+    page.tab.mouse.move(box["x"] + across, box["y"] + down)
+    for name in (viewed.runs["tie-kd"], viewed.runs["baseline"]):
+        height, width = expected["depth"][name].shape
+        depth = expected["depth"][name][int(height * down / box["height"]), int(width * across / box["width"])]
+        assert shown_at(page, name) == pytest.approx(depth, rel=DEPTH_ERROR, abs=0.01)
+    page.tab.mouse.move(0, 0)
+    assert page.texts(".panel output") == captions
+
+
 def test_the_kept_distributions_expectation_is_the_depth_on_the_map(page):
     for key in ("p", "Shift+ArrowDown", "Shift+ArrowRight", "Shift+ArrowUp", "ArrowRight"):
         page.press(key)
