@@ -20,7 +20,7 @@ demo: install
 	$(BIN)/tiekd search ablations/studies/dpm.yaml --store $(DEMO)/store --set teacher.maps=$(DEMO)/maps
 	$(BIN)/tiekd measure $(DEMO)/store --study debug
 	$(BIN)/tiekd view $(DEMO)/store --out $(DEMO)/viewer --study debug
-	$(BIN)/tiekd report $(DEMO)/store --out $(DEMO)/report
+	$(BIN)/tiekd report $(DEMO)/store --out $(DEMO)/report --viewer $(DEMO)/viewer
 
 # Two files at a time, in order: tests of clusters wait more than they work.
 test: install
