@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from tiekd.bins import DENSITY_FLOOR, DepthBins, target_scores
 
+WHOLE = 0.75  # of all bins: as long a window costs more to look up than to do without
 CHUNK = 2048  # pixels of which a processor's cache holds the logits
 GPU_CHUNK = 2**16  # enough to keep a GPU busy; 67 MB of logits over 257 bins
 
@@ -27,7 +28,7 @@ class Window(NamedTuple):
     """Where the bins lie that may take part in the teacher's DPM of a pixel."""
 
     reach: float  # m; no bin farther from the teacher's depth takes part, save the nearest
-    length: int  # N; as many bins hold all of them, and one on either side
+    length: int  # N; as many bins hold all of them, and one on either side; or all bins
 
     @classmethod
     @lru_cache(maxsize=64)  # a step should not wait for it
@@ -38,7 +39,8 @@ class Window(NamedTuple):
         reach = 1.001 * sigma * math.sqrt(2 * max(log_ratio, 0)) + 1e-6 * bins.max_depth
         centers = bins.centers.double()
         within = torch.searchsorted(centers, centers + 2 * reach, right=True) - torch.arange(bins.n_bins)
-        return cls(reach, min(int(within.max()) + 2, bins.n_bins))
+        length = int(within.max()) + 2
+        return cls(reach, bins.n_bins if length > WHOLE * bins.n_bins else length)
 
 
 class Teacher(NamedTuple):
@@ -54,16 +56,16 @@ class Teacher(NamedTuple):
         """The arguments of `tiekd.bins.target_dpm`."""
         return cls(depth, sigma, temperature, Window.of(bins, sigma))
 
-    def log_dpm(self, depth: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-        """The bins [P, N] of the window around each depth [P], and the logarithm of the teacher's DPM there [P, N]."""
+    def scores(self, depth: Tensor, centers: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The bins [P, N] of the window around each depth [P], None for all; and there, that whose softmax is the DPM."""
         reach, length = self.window
+        if length == len(centers):
+            return None, target_scores(centers.unsqueeze(0), depth.unsqueeze(1), self.sigma, self.temperature)
         start = torch.searchsorted(centers, depth - reach).sub_(1)  # the nearest may be the bin before
         start.clamp_(0, len(centers) - length)
         bins = start.unsqueeze(1) + torch.arange(length, device=depth.device)
         near = centers.unfold(0, length, 1).index_select(0, start)  # as centers[bins], at a tenth of its time
-        scores = target_scores(near, depth.unsqueeze(1), self.sigma, self.temperature)
-        # Not minus infinity, which times a probability of 0 would not be 0.
-        return bins, scores.log_softmax(dim=1).clamp_min_(torch.finfo(scores.dtype).min)
+        return bins, target_scores(near, depth.unsqueeze(1), self.sigma, self.temperature)
 
 
 @torch.compiler.disable  # a compiler would write every chunk out
@@ -131,7 +133,7 @@ class _DepthAndDivergence(Function):
                     logits = head.logits(x)
                     dpm = head.dpm(logits)
                     torch.mv(dpm, centers, out=found)
-                    kl.copy_(_divergence(logits, dpm, *teacher.log_dpm(t, centers)))
+                    kl.copy_(_divergence(logits, dpm, *teacher.scores(t, centers)))
         ctx.teacher = teacher
         ctx.save_for_backward(features, weight, bias, centers, depth)
         ctx.set_materialize_grads(False)
@@ -159,8 +161,9 @@ class _DepthAndDivergence(Function):
                 pull = torch.sub(centers, d.unsqueeze(1), out=logits)
                 d_logits.mul_(pull.mul_(g_depth).add_(g_kl))
                 if teacher is not None:
-                    bins, log_q = teacher.log_dpm(t, centers)
-                    d_logits.scatter_add_(1, bins, log_q.exp_().mul_(-g_kl))
+                    bins, scores = teacher.scores(t, centers)
+                    push = scores.softmax(dim=1).mul_(-g_kl)
+                    d_logits.add_(push) if bins is None else d_logits.scatter_add_(1, bins, push)
                 d_bias += d_logits.sum(dim=0)
                 d_product = d_logits.to(x.dtype)
                 torch.mm(d_product, head.weight, out=d_x)
@@ -169,12 +172,17 @@ class _DepthAndDivergence(Function):
         return d_features, d_weight.view_as(weight).to(weight.dtype), d_bias.to(bias.dtype), None, None
 
 
-def _divergence(logits: Tensor, dpm: Tensor, bins: Tensor, log_q: Tensor) -> Tensor:
-    """KL(q || p) [P], q known on a window of bins [P, N] and 0 elsewhere, p = softmax(logits) [P, K]."""
+def _divergence(logits: Tensor, dpm: Tensor, bins: Tensor | None, scores: Tensor) -> Tensor:
+    """KL(q || p) [P] with q = softmax(scores) on a window of bins [P, N], 0 elsewhere, and p = softmax(logits) [P, K].
+
+    Overwrites the logits where the window is all bins.
+    """
     # log p = logits - highest + log(max p): exact also where p itself is 0 in float32.
     highest, log_highest = logits.amax(dim=1, keepdim=True), dpm.amax(dim=1).log_()
-    log_p = logits.gather(1, bins).sub_(highest)
-    return (log_q - log_p).mul_(log_q.exp()).sum(dim=1) - log_highest
+    log_p = (logits if bins is None else logits.gather(1, bins)).sub_(highest)
+    # Not minus infinity, which times a probability of 0 would not be 0.
+    log_q = scores.log_softmax(dim=1).clamp_min_(torch.finfo(scores.dtype).min)
+    return torch.sub(log_q, log_p, out=log_p).mul_(log_q.exp_()).sum(dim=1) - log_highest
 
 
 def _pixels(features: Tensor) -> Tensor:
