@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tiekd.bins import DepthBins
-from tiekd.fused import CHUNK, Teacher, depth_and_divergence
+from tiekd.fused import Teacher, chunk_of, depth_and_divergence
 
 CHANNELS, SIGMA, EPSILON = 128, 0.5, 1e-7
 
@@ -98,13 +98,14 @@ def there_and_back(contestant: Callable[[Work], tuple[Tensor, Tensor]], work: Wo
 @torch.no_grad()
 def floor(work: Work) -> None:
     weight, pixels = work.weight.flatten(1), work.features.flatten(2).transpose(1, 2)
-    logits, dpm = (torch.empty(CHUNK, len(weight)) for _ in range(2))
+    chunk = chunk_of(work.features, len(weight))
+    logits, dpm = (torch.empty(chunk, len(weight)) for _ in range(2))
     gradient, d_weight = torch.empty_like(pixels), torch.zeros_like(weight)
     for image in pixels:
-        for x in image.split(CHUNK):
+        for x in image.split(chunk):
             torch.softmax(torch.mm(x, weight.t(), out=logits[: len(x)]), dim=1, out=dpm[: len(x)])
     for image, d_image in zip(pixels, gradient, strict=True):
-        for x, d_x in zip(image.split(CHUNK), d_image.split(CHUNK), strict=True):
+        for x, d_x in zip(image.split(chunk), d_image.split(chunk), strict=True):
             p = torch.softmax(torch.mm(x, weight.t(), out=logits[: len(x)]), dim=1, out=dpm[: len(x)])
             torch.mm(p, weight, out=d_x)
             d_weight.addmm_(p.t(), x)

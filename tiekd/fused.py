@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 from tiekd.bins import DENSITY_FLOOR, DepthBins, target_scores
 
 WHOLE = 0.75  # of all bins: as long a window costs more to look up than to do without
-CHUNK = 2048  # pixels of which a processor's cache holds the logits
-GPU_CHUNK = 2**16  # enough to keep a GPU busy; 67 MB of logits over 257 bins
+LOGITS = 2**20  # of a chunk, which a processor's cache should hold
+GPU_LOGITS = 2**24  # enough to keep a GPU busy; 67 MB
 
 
 class Window(NamedTuple):
@@ -86,13 +86,17 @@ def depth_and_divergence(
     return _DepthAndDivergence.apply(features, weight, bias, centers, teacher)
 
 
+def chunk_of(features: Tensor, n_bins: int) -> int:
+    """How many pixels of an image are worked on at a time."""
+    return min(features[0, 0].numel(), max((GPU_LOGITS if features.is_cuda else LOGITS) // n_bins, 1))
+
+
 class _Head:
     """The head's projection, as chunks need it: buffers that they share, and their logits and probabilities."""
 
     def __init__(self, features: Tensor, weight: Tensor, bias: Tensor):
         exact = torch.promote_types(features.dtype, torch.float32)
-        size = features[0, 0].numel()
-        self.chunk = min(size, GPU_CHUNK if features.is_cuda else CHUNK)
+        self.chunk = chunk_of(features, len(bias))
         self.weight, self.bias = weight.flatten(1).to(features.dtype), bias.to(exact)
         shape = self.chunk, len(bias)
         self._logits, self._dpm = (torch.empty(shape, dtype=exact, device=features.device) for _ in range(2))

@@ -25,7 +25,7 @@ KITTI, NYU = DepthBins(257, 1e-3, 80.0), DepthBins(257, 1e-3, 10.0)
 @pytest.fixture
 def chunks_of_7(monkeypatch) -> None:
     """No image of the tests is a multiple of it."""
-    monkeypatch.setattr(fused, "CHUNK", 7)
+    monkeypatch.setattr(fused, "chunk_of", lambda features, n_bins: 7)
 
 
 def leaves(bins: DepthBins, size=(2, 6, 10), dtype=torch.float32) -> tuple[list[Tensor], Tensor]:
@@ -204,7 +204,7 @@ def test_a_step_makes_its_logits_once_each_way_and_never_all(monkeypatch, layout
 
     A pass writes as many numbers as there are pixels and bins. Lost would be a factor of two if a part computed its own.
     """
-    monkeypatch.setattr(fused, "CHUNK", 64)
+    monkeypatch.setattr(fused, "chunk_of", lambda features, n_bins: 64)
     bins, channels, pixels = DepthBins(256, 1e-3, 80.0), 8, 2 * 32 * 48
     student = DPMHead(channels, bins)
     features = torch.randn(2, channels, 32, 48).to(memory_format=layout).requires_grad_(loss is not None)
