@@ -13,7 +13,6 @@ processes that have all read all frames. Needs Linux.
 
 import argparse
 import json
-import shutil
 import statistics
 import struct
 import subprocess
@@ -26,11 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from frames import copy_frames, make_maps
 from PIL import Image
 from torch import Tensor
 
 from tiekd.config import AugmentConfig, RunConfig, build, override
-from tiekd.data import Inputs, open_frames, open_inputs
+from tiekd.data import Inputs, open_inputs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.lists import ListedFrames
 from tiekd.data.memory import remembered
@@ -38,7 +38,7 @@ from tiekd.data.packing import pack
 from tiekd.data.synthetic import synthesize
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, Draw, TrainTransform
 from tiekd.images import read_rgb, read_uint16
-from tiekd.teachers.maps import MapWriter, TeacherMaps
+from tiekd.teachers.maps import TeacherMaps
 
 VIEW, CROP = (352, 1216), (352, 704)
 PLAIN = AugmentConfig(rotate_p=0, colour_p=0)
@@ -47,30 +47,6 @@ AUGMENTED = AugmentConfig()
 Item = dict[str, Tensor]
 
 # -- the data --------------------------------------------------------------------------------------------------------------
-
-
-def copy_frames(source: Path, root: Path, n_frames: int) -> None:
-    """A KITTI folder of copies, its test list the first row."""
-    lists = [source / f"kitti_eigen_{split}.txt" for split in ("train", "test")]
-    rows = [row for path in lists for line in path.read_text().splitlines() if (row := line.split()) and row[1] != "None"]
-    lines = []
-    for number in range(n_frames):
-        image, depth, focal = rows[number % len(rows)]
-        copies = f"copies/drive/{number:010d}.png"
-        for folder, name in (("input", image), ("gt_depth", depth)):
-            (root / folder / copies).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / folder / name, root / folder / copies)
-        lines.append(f"{copies} {copies} {focal}\n")
-    (root / lists[0].name).write_text("".join(lines))
-    (root / lists[1].name).write_text(lines[0])
-
-
-def make_maps(config: RunConfig) -> None:
-    """Depth that grows from the bottom to the top of the view, with noise in the last digits as a network's has."""
-    frames, rng = open_frames(config.data, "train"), np.random.default_rng(0)
-    with MapWriter(config.teacher.maps, config.data.max_depth, {}) as writer:
-        for key in frames.keys:
-            writer.write(key, np.linspace(70, 4, VIEW[0])[:, None] + rng.normal(0, 0.02, VIEW))
 
 
 def make_data(root: Path | None, n_frames: int, folder: Path) -> RunConfig:
