@@ -1,6 +1,6 @@
 """What a sweep costs beyond its trials' own work, in three arrangements of the same trials on two slots, and without Ray.
 
-    python benchmarks/sweep.py [--quick] [--trials 40] [--epochs 6]
+    python benchmarks/sweep.py [--only guide ours] [--rounds 2] [--trials 40] [--epochs 6]
 
     plain    two processes that carry out one run after the other; no Ray
     ours     `tiekd ablate`: the loop in the Tune function, processes reused
@@ -25,6 +25,7 @@ from typing import Any
 
 SLOTS = 2
 ARRANGEMENTS = ("plain", "guide", "fresh", "ours")
+FEW = {"plain": 8, "guide": 4, "fresh": 6}  # trials of the others: one costs too much, or all cost the same
 MEMORY_EVERY_S = 4.0
 
 
@@ -311,7 +312,8 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="each arrangement once, with few trials")
+    parser.add_argument("--only", choices=ARRANGEMENTS, nargs="+", default=ARRANGEMENTS, help="arrangements to measure [all]")
+    parser.add_argument("--rounds", type=int, default=2, help="in which the arrangements take turns [2]")
     parser.add_argument("--trials", type=int, default=40, help="of our arrangement [40]")
     parser.add_argument("--epochs", type=int, default=6, help="of each trial [6]")
     parser.add_argument("--arrangement", choices=ARRANGEMENTS, help=argparse.SUPPRESS)
@@ -321,12 +323,10 @@ def main() -> None:
         parser.error(f"--trials: more than the {SLOTS} slots, or no trial is a later one; got {options.trials}")
     if options.folder:
         return arrange(options.arrangement, options.folder)
-    counts = {"plain": 4, "guide": 4, "fresh": 4, "ours": 10} if options.quick else {"plain": 8, "guide": 4, "fresh": 6}
-    counts.setdefault("ours", options.trials)
     results = []
-    for _ in range(1 if options.quick else 2):
-        for name in ARRANGEMENTS:
-            results.append(measure(name, counts[name], options.epochs))
+    for _ in range(options.rounds):
+        for name in options.only:
+            results.append(measure(name, FEW.get(name, options.trials), options.epochs))
             print(f"{name}: done, {results[-1]['wall']:.0f} s", file=sys.stderr)
     print(table(results))
 
