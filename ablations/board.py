@@ -69,11 +69,16 @@ def standing(cell: Mapping[str, Any], record: RunRecord, status: Status) -> Stan
         metrics=summary["metrics"] if summary else {},
         cause=status.cause,
         log=log_of(record) if state == "failed" else "",
-        host=status.host,
         heard=status.updated,
-        alive=status.alive,
         factors=cell["factors"],
+        **(place_of(record) if state == "running" else {}),
     )
+
+
+def place_of(record: RunRecord) -> dict[str, Any]:
+    """Where the process of a running run is, and whether it still is."""
+    begun = record.last_attempt()
+    return {"host": begun.host, "alive": begun.alive} if begun else {}
 
 
 def log_of(record: RunRecord) -> str:

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ablations.board import UNFIT, Board, Standing, log_of, standing
+from ablations.board import UNFIT, Board, Standing, log_of, place_of, standing
 from ablations.causes import Failure, group
 from ablations.screen import Display, failure_lines, running_lines
 from tiekd.display import make_console
@@ -105,7 +105,7 @@ def _board(name: str, study: dict[str, Any], runs: dict[str, Status], store: Run
 def _stranger(record: RunRecord, status: Status) -> Standing:
     times = {"device_seconds": status.device_seconds, "heard": status.updated}
     reached = {"epoch": status.epoch, "epochs": status.epochs, "metrics": _last_metrics(record)}
-    return Standing(record.run_id, record.run_id, state=status.state, host=status.host, alive=status.alive, **reached, **times)
+    return Standing(record.run_id, record.run_id, state=status.state, **reached, **times, **place_of(record))
 
 
 def _last_metrics(record: RunRecord) -> dict[str, float]:

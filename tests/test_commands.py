@@ -303,7 +303,7 @@ def test_a_command_line_that_is_none(tiekd, in_folder, command, message):
 def test_a_real_process_says_one_line_and_leaves_nothing(tiny, as_yaml, in_folder, command, message):
     as_yaml(in_folder / "file.yaml", tiny)
     done = subprocess.run(
-        [sys.executable, "-m", "tiekd", *command.split()], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "tiekd", *command.split()], capture_output=True, text=True, timeout=240, check=False
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(message)

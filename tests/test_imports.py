@@ -60,7 +60,7 @@ def test_a_launch_does_without_pytorch():
     """Its trials import PyTorch in their own processes: seconds that the launching one need not spend before them."""
     modules = ", ".join(f"ablations.{name}" for name in ("launch", "nodes", "prepared", "progress", "ready", "trial"))
     script = f"import sys, {modules}; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
 
 
@@ -99,7 +99,7 @@ VERBS = [
 def help_pages() -> list[str]:
     """The output of `tiekd --help`, of each verb's, and the heavy packages that were loaded."""
     script = HELP.format(commands=[[], *VERBS])
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True, cwd=ROOT)
     return done.stdout.split("<<end>>")
 
 

@@ -1,10 +1,7 @@
 """One run from its config to its place in the store, whatever happens on the way."""
 
-import os
-import socket
 import time
 import traceback
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,7 +17,7 @@ from tiekd.identity import run_id_of
 from tiekd.networks import check_network
 from tiekd.provenance import provenance
 from tiekd.runtime import Runtime
-from tiekd.store import FINISHED, RunRecord, RunStore, State, Status
+from tiekd.store import FINISHED, Attempt, RunRecord, RunStore, State, Status
 
 
 def check_ready(config: RunConfig) -> None:
@@ -52,10 +49,10 @@ def begin(config: RunConfig, record: RunRecord) -> None:
     Who works on it from an earlier beginning, in a launch that was thought dead or beside this one, stops at its epoch's end.
     """
     now = time.time()
-    record.attempt = uuid.uuid4().hex
+    record.attempt = Attempt.here()
     record.write_config(config)
-    place = {"host": socket.gethostname(), "pid": os.getpid(), "attempt": record.attempt}
-    running = replace(record.status(), state="running", cause="", epochs=config.optim.epochs, **place)
+    record.write_attempt(record.attempt)
+    running = replace(record.status(), state="running", cause="", epochs=config.optim.epochs)
     record.write_status(replace(running, started=now, updated=now))
     record.delete_file("error.txt")  # of an earlier attempt
 
@@ -67,7 +64,7 @@ def work(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:
     process is raised and the run left as running: it goes on from its checkpoint once its processes are started again. So is
     SupersededError: the run goes on in another process; and StoreError: that the store fails is no failure of the run.
     """
-    record.attempt = record.attempt or record.status().attempt
+    record.attempt = record.attempt or record.last_attempt()
     try:
         state, cause = _compute(config, record, runtime)
     except DivergedError as error:  # on every rank, for the losses are of all ranks

@@ -1,7 +1,7 @@
 """The run store: what was computed, on any filesystem that pyarrow knows; the only truth about runs.
 
-    STORE/runs/<run_id>/   config.yaml  status.json  epochs.parquet  images.parquet  summary.json  provenance.json
-                           efficiency.json  student.safetensors  checkpoint/state.pt  error.txt
+    STORE/runs/<run_id>/   config.yaml  attempt.json  status.json  epochs.parquet  images.parquet  summary.json
+                           provenance.json  efficiency.json  student.safetensors  checkpoint/state.pt  error.txt
     STORE/studies/<name>/  study.json  findings.json
     STORE/efficiency/<device>/<network>.json
 
@@ -14,10 +14,11 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -52,16 +53,29 @@ class Status:
     epoch: int = 0  # epochs finished
     epochs: int = 0  # epochs asked for
     device_seconds: float = 0.0  # spent so far, over all workers and interruptions
-    host: str = ""
-    pid: int = 0  # of the process on `host` that works on it, or waits for those that do
-    attempt: str = ""  # drawn anew whenever a process begins the run
     started: float = 0.0
     updated: float = field(default_factory=time.time)
 
+
+_STATUS = [f.name for f in fields(Status)]  # older stores hold more
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A beginning of a run: by the process `pid` on `host`, which works on it or waits for those that do."""
+
+    id: str
+    host: str
+    pid: int
+
+    @classmethod
+    def here(cls) -> "Attempt":
+        return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid())
+
     @property
     def alive(self) -> bool | None:
-        """Whether the process that began the run is there; None where only another machine could tell."""
-        if self.host != socket.gethostname() or not self.pid:
+        """Whether its process is there; None where only another machine could tell."""
+        if self.host != socket.gethostname():
             return None
         try:
             os.kill(self.pid, 0)
@@ -120,18 +134,30 @@ class RunStore:
             raise StoreError(f"{name} in store {self.uri} is damaged: {error}") from None
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write a Parquet file that is quick to read: numbers that are all different gain nothing by a dictionary, and one
-        row group nothing by statistics.
+        """Write a Parquet file that is quick to read.
+
+        What is all different gains nothing by a dictionary, numbers nothing by compression, one row group nothing by
+        statistics; and to read pandas' and Arrow's own descriptions takes as long as to read two columns.
         """
-        rows, buffer = pa.Table.from_pandas(table, preserve_index=False), io.BytesIO()
+        rows, buffer = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(), io.BytesIO()
         words = [field.name for field in rows.schema if not pa.types.is_primitive(field.type)]
-        pq.write_table(rows, buffer, compression="snappy", use_dictionary=words, write_statistics=False)
+        pq.write_table(
+            rows,
+            buffer,
+            compression={name: "snappy" if name in words else "none" for name in rows.column_names},
+            use_dictionary=[name for name in words if len(rows[name].unique()) < len(rows) / 2],
+            write_statistics=False,
+            store_schema=False,
+        )
         self.write_bytes(name, buffer.getvalue())
 
     def read_arrow(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
         """A table, of `columns` those that it has. Read on one thread: who reads many tables does so on several."""
         content = self.read_bytes(name)
-        return None if content is None else pq.ParquetFile(pa.BufferReader(content)).read(columns, use_threads=False)
+        if content is None:
+            return None
+        file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)  # all of it is in memory
+        return file.read(columns, use_threads=False)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
         found = self.read_arrow(name, columns)
@@ -191,21 +217,30 @@ class RunRecord:
     def __init__(self, store: RunStore, run_id: str):
         self.store, self.run_id = store, run_id
         self.folder = f"runs/{run_id}"
-        self.attempt = ""
+        self.attempt: Attempt | None = None
 
     def status(self) -> Status:
-        value = self.store.read_json(f"{self.folder}/status.json")
-        return Status(**value) if value else Status("missing")
+        value = self.read_json("status.json")
+        return Status(**{name: value[name] for name in _STATUS if name in value}) if value else Status("missing")
 
     def write_status(self, status: Status) -> None:
-        self.store.write_json(f"{self.folder}/status.json", asdict(status))
+        self.write_json("status.json", asdict(status))
+
+    def last_attempt(self) -> Attempt | None:
+        """The latest beginning of the run; of several processes it is the one that goes on."""
+        value = self.read_json("attempt.json")
+        return Attempt(**value) if value else None
+
+    def write_attempt(self, attempt: Attempt) -> None:
+        """In a file of its own: a status that an earlier process was just writing would take the run back for it."""
+        self.write_json("attempt.json", asdict(attempt))
 
     def own_status(self) -> Status:
         """The status, for a process that works on the run. Raises SupersededError when another has begun it since."""
-        status = self.status()
-        if status.attempt != self.attempt:
-            raise SupersededError(f"run {self.run_id}: taken over by process {status.pid} on {status.host}")
-        return status
+        last = self.last_attempt()
+        if last is not None and last != self.attempt:
+            raise SupersededError(f"run {self.run_id}: taken over by process {last.pid} on {last.host}")
+        return self.status()
 
     def config(self) -> RunConfig | None:
         document = self.document()

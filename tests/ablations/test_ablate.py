@@ -112,7 +112,7 @@ def test_the_status_groups_the_failure(launched, tiekd):
 def test_the_same_command_computes_nothing_and_starts_no_ray(copy, files, ray_folder):
     runs, sessions = files(copy.folder / "store" / "runs"), sorted((ray_folder / "ray").iterdir())
     command = [sys.executable, "-c", AGAIN, "ablate", "study.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     *_, summary, ray_was_imported = done.stdout.splitlines()
     assert summary == "3 cells: 2 done, 1 failed; nothing to compute"

@@ -186,7 +186,7 @@ def test_a_job_whose_time_is_nearly_up_is_queued_again(tmp_path):
         while not (tmp_path / "started").exists():
             assert job.poll() is None, job.stdout.read()
         job.terminate()
-        out, _ = job.communicate(timeout=60)
+        out, _ = job.communicate(timeout=240)
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     assert "the job is queued again and goes on from the store" in out
     assert job.returncode != 0  # the study has not ended

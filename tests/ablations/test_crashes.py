@@ -108,11 +108,10 @@ def test_a_trial_goes_on_when_its_process_dies_and_fails_when_it_always_does(
 
     def kill_at_work(record: RunRecord) -> bool:
         """Kill the process that works on a run; whether it is another than before."""
-        pid = record.status().pid
-        if record.status().state != "running" or pid in killed:
+        if record.status().state != "running" or (attempt := record.last_attempt()) in killed:
             return False
-        os.kill(pid, signal.SIGKILL)
-        killed.add(pid)
+        os.kill(attempt.pid, signal.SIGKILL)
+        killed.add(attempt)
         return True
 
     def killed_to_the_end() -> bool:

@@ -114,14 +114,9 @@ def superseded(driver, command, base) -> SimpleNamespace:
     record, config = of_cell(command, base), build(base)
     broken, unwritten = (of_cell(command, base, **{"teacher.name": name}) for name in ("broken", "unwritten"))
 
-    def next_has_begun() -> bool:
-        if record.status().attempt != record.attempt:  # or a worker was just writing, and has overwritten it
-            begin(config, record)
-        return broken.status().state != "missing"
-
     with driver(*command, "--json") as study:
         study.until(lambda: record.status().epoch >= 3)
-        study.until(next_has_begun)
+        begin(config, record)
         code, out = study.wait(timeout=240)
     *lines, last = out.splitlines()
     events = [json.loads(line) for line in lines if line.startswith("{")]
@@ -135,8 +130,8 @@ def killed(superseded, driver, command) -> SimpleNamespace:
 
     def further(epochs: int) -> None:
         """Wait until the run has come so many epochs further, in processes that have begun since."""
-        last = record.status()
-        study.until(lambda: record.status().epoch >= last.epoch + epochs and record.status().attempt != last.attempt)
+        attempt, epoch = record.last_attempt(), record.status().epoch
+        study.until(lambda: record.status().epoch >= epoch + epochs and record.last_attempt() != attempt)
 
     with driver(*command, "--only", "maps=whole") as study:
         further(3)

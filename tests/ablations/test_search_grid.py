@@ -118,7 +118,7 @@ def test_the_same_command_runs_nothing_and_loads_neither_ray_nor_torch(found, fo
     before = files(folder / "store" / "runs")
     heavy = "atexit.register(lambda: print(sorted({'ray', 'torch'} & set(sys.modules))))"
     code = f"import atexit, sys, tiekd.__main__ as t; {heavy}; t.main()"
-    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, timeout=240)
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr, lines[-1]) == (0, "", "[]")
     assert lines[0] == "search demo-search: 0 points of the store are trials from the start"

@@ -15,7 +15,7 @@ from ablations.board import PRUNED
 from ablations.plan import make_plan, study_record
 from ablations.variants import expand
 from tiekd.presets import METRICS
-from tiekd.store import RunStore, Status
+from tiekd.store import Attempt, RunStore, Status
 
 EPOCHS = 8
 LOSSES = {"loss.name": ["si", "mse", "ssim", "ssim_si", "ssim_mse"]}
@@ -54,8 +54,8 @@ def midway(store, run_ids) -> dict[str, str]:
     store.run(done).write_status(Status("done", epoch=EPOCHS, epochs=EPOCHS, device_seconds=80.0))
     store.run(done).write_json("summary.json", {"metrics": {"abs_rel": 0.25, "rmse": 5.0}})
     for run_id, host, heard in ((running, "here", now - 5), (silent, "elsewhere", now - 3600)):
-        status = Status("running", epoch=4, epochs=EPOCHS, device_seconds=40.0, host=host, updated=heard)
-        store.run(run_id).write_status(status)
+        store.run(run_id).write_attempt(Attempt(run_id, host, os.getpid()))
+        store.run(run_id).write_status(Status("running", epoch=4, epochs=EPOCHS, device_seconds=40.0, updated=heard))
         rows = [{"epoch": e, "loss": 1.0, **dict.fromkeys(METRICS, 0.1 * e if e < 4 else None)} for e in range(1, 5)]
         store.run(run_id).write_table("epochs.parquet", pd.DataFrame(rows))
     store.run(failed).write_status(Status("failed", cause="OSError: disk 7 is full", epoch=2, device_seconds=20.0))
@@ -114,9 +114,9 @@ def test_one_study_leaves_out_the_runs_of_others(looked, midway, store):
 
 
 def test_a_process_that_is_gone_is_told_whenever_it_was_heard_of(looked, store):
-    here = socket.gethostname()
-    store.run("gone").write_status(Status("running", epoch=1, epochs=3, host=here, pid=NO_PROCESS))
-    store.run("there").write_status(Status("running", epoch=1, epochs=3, host=here, pid=os.getpid()))
+    for name, pid in (("gone", NO_PROCESS), ("there", os.getpid())):
+        store.run(name).write_attempt(Attempt(name, socket.gethostname(), pid))
+        store.run(name).write_status(Status("running", epoch=1, epochs=3))
     assert {c["run_id"]: c["silent"] for c in looked()["running"]} == {"gone": True, "there": False}
 
 
@@ -168,7 +168,7 @@ def test_what_is_not_there_is_refused(mistake, tiekd, store, run_ids):
 def test_it_looks_at_the_store_alone(store, midway):
     """Neither PyTorch nor Ray is imported: a look costs seconds else."""
     done = subprocess.run(
-        [sys.executable, "-c", LOOK, "status", store.uri], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", LOOK, "status", store.uri], capture_output=True, text=True, timeout=240, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
 
@@ -182,6 +182,6 @@ def test_watching_looks_again_until_ctrl_c(store, midway):
         looks = map(json.loads, iter(watch.stdout.readline, ""))
         after = next(look for look in looks if look["states"] != before["states"])
         watch.send_signal(signal.SIGINT)
-        _, errors = watch.communicate(timeout=30)
+        _, errors = watch.communicate(timeout=240)
     assert after["states"] == {"done": 2, "running": 1, "failed": 1}
     assert (watch.returncode, errors) == (0, "")

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from tiekd.errors import SupersededError
 from tiekd.run import begin, carry_out, run_id_of, work
 from tiekd.runtime import LocalRuntime
-from tiekd.store import RunStore, Status
+from tiekd.store import Attempt, RunRecord, RunStore, Status
 
 EPOCHS = 6
 
@@ -66,6 +66,24 @@ def test_the_other_goes_on_from_the_last_checkpoint_to_the_same_end(config, stor
     assert other.read_json("summary.json") == alone.run(other.run_id).read_json("summary.json")
 
 
+def test_a_status_that_the_earlier_was_just_writing_does_not_take_the_run_back(config, store, monkeypatch):
+    """It passes the check, the other begins, and only then it writes."""
+    record, other = (store.run(run_id_of(config)) for _ in range(2))
+    write = RunRecord.write_status
+
+    def write_late(self, status: Status) -> None:
+        if self is not other and other.attempt is None and status.epoch == 3:
+            begin(config, other)
+        write(self, status)
+
+    monkeypatch.setattr(RunRecord, "write_status", write_late)
+    with pytest.raises(SupersededError):
+        carry_out_here(config, store)
+    assert record.last_attempt() == other.attempt
+    assert (record.status().state, record.status().epoch) == ("running", 3)
+    assert work(config, other, LocalRuntime(config.execution, other)).state == "done"
+
+
 def test_a_failure_of_a_process_whose_run_another_has_begun_is_not_recorded(config, store):
     run_id = run_id_of(config)
 
@@ -84,29 +102,36 @@ def test_of_two_commands_on_one_run_the_later_goes_on(tiny, as_yaml, tmp_path, s
     config = tiny({"optim.epochs": 5000, "evaluation.every": 5000})
     command = [sys.executable, "-m", "tiekd", "run", as_yaml(tmp_path / "run.yaml", config.document())]
     record = store.run(run_id_of(config))
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as earlier:
+    with started(command) as earlier:
         until_epoch(record, 2)
-        first = record.status()
+        first = record.last_attempt()
         assert (first.pid, first.alive) == (earlier.pid, True)
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as later:
-            _, told = earlier.communicate(timeout=60)
+        with started(command) as later:
+            _, told = earlier.communicate(timeout=240)
             until_epoch(record, record.status().epoch + 2)
-            later.kill()
     assert earlier.returncode == 1
     assert told.splitlines()[-1] == f"tiekd: run {record.run_id}: taken over by process {later.pid} on {first.host}"
-    assert (record.status().pid, record.status().alive) == (later.pid, False)
+    assert (record.last_attempt().pid, record.last_attempt().alive) == (later.pid, False)
     epochs = list(record.read_table("epochs.parquet")["epoch"])
     assert epochs == list(range(1, len(epochs) + 1))
 
 
 def test_whether_a_run_lives_on_another_machine_is_not_known():
-    here = Status("running", host="elsewhere", pid=os.getpid())
-    assert here.alive is None
-    assert replace(here, host="", pid=0).alive is None
+    assert Attempt("0", "elsewhere", os.getpid()).alive is None
+
+
+@contextmanager
+def started(command):
+    """A process that does not outlive its test."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def until_epoch(record, epoch) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while record.status().epoch < epoch:
         assert time.monotonic() < end
         time.sleep(0.05)

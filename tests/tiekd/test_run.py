@@ -44,6 +44,7 @@ def test_a_finished_run_has_all_its_files(done):
     assert files(config.execution.store) == [
         f"{record.folder}/{name}"
         for name in (
+            "attempt.json",
             "checkpoint/state.pt",
             "config.yaml",
             "epochs.parquet",

@@ -48,7 +48,7 @@ def test_an_empty_store_has_no_runs_and_makes_no_folders(store, tmp_path):
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_status_comes_back(store, state):
-    status = Status(state, "loss nan", epoch=2, epochs=5, device_seconds=1.5, host="node", started=1.0, updated=2.0)
+    status = Status(state, "loss nan", epoch=2, epochs=5, device_seconds=1.5, started=1.0, updated=2.0)
     store.run("0123").write_status(status)
     assert store.run("0123").status() == status
 

@@ -25,7 +25,7 @@ def report(viewed, tmp_path_factory):
     shown = [show(table, []) for table in tables_of(collected)]
     (folder / "report.html").write_text(report_html(collected, shown, [], viewer))
     (folder / "report.md").write_text(report_markdown(collected, shown, [], viewer))
-    (folder / "runs.md").write_text(runs_markdown(shown, viewer))
+    (folder / "runs.md").write_text(runs_markdown([item.table for item in shown], viewer))
     return folder
 
 

@@ -336,5 +336,5 @@ def test_served_on_loopback_it_is_the_same_page(chromium, viewed):
         page.tab.close()
     finally:
         server.send_signal(signal.SIGINT)
-        _, err = server.communicate(timeout=30)
+        _, err = server.communicate(timeout=240)
     assert server.returncode == 0, err

@@ -11,7 +11,7 @@ class Page:
     def __init__(self, browser: Any, address: str, size: tuple[int, int] = (1366, 768)):
         self.address, self.errors = address, []
         self.tab = browser.new_page(viewport={"width": size[0], "height": size[1]})
-        self.tab.set_default_timeout(20_000)
+        self.tab.set_default_timeout(60_000)
         self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
         self.tab.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
         self.open("")
