@@ -16,7 +16,7 @@ from reports.images import read_images
 from tiekd.errors import StoreError
 from tiekd.store import RunStore
 
-MANY = 1500  # runs whose images take as long to read as such a process takes to begin
+MANY = 750  # runs whose images take as long to read as such a process takes to begin
 
 _LOST = b"unreadable"  # metadata of the stream: runs that cannot be read, with the reason
 

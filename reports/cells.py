@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -96,19 +96,20 @@ def cells_of(runs: pd.DataFrame) -> list[Cell]:
     return sorted(_cells(runs, parts), key=_rank)
 
 
-def _cells(runs: pd.DataFrame, parts: Iterable) -> Iterator[Cell]:
-    labels, identities, plain = _plain(runs[[*LABELS]]), runs[["settings", "factors"]].to_numpy(), _plain(runs[OF_RUNS])
-    for rows in parts:
-        yield Cell(labels[rows[0]], *identities[rows[0]], tuple(plain[row] for row in rows))
+def _cells(runs: pd.DataFrame, parts: Collection) -> Iterator[Cell]:
+    plain, first = _plain(runs[OF_RUNS]), runs.iloc[[rows[0] for rows in parts]]
+    for rows, labels, *identity in zip(parts, _plain(first[[*LABELS]]), first["settings"], first["factors"], strict=True):
+        yield Cell(labels, *identity, tuple(plain[row] for row in rows))
 
 
 def _plain(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain values."""
     columns = [
-        values.tolist() if values.dtype == "float64" else values.astype(object).where(values.notna(), None).tolist()
+        values.tolist() if values.dtype == "float64" else values.to_numpy(object, na_value=None).tolist()
         for _, values in runs.items()
     ]
-    return [dict(zip(runs.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+    names = list(runs.columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _rank(cell: Cell) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -59,16 +60,16 @@ def collect(store: RunStore, study: str | None = None, images_to: Path | None = 
         raise UserError(nothing if study is None else f"--study {study}: has no cells")
     with reader_of_images(store, len(found), images_to) as images:
         stored = _read_runs(store, found, planned, images)
-        places = list(_places(studies, stored))  # takes as long as reading the images, which goes on meanwhile
-        groups = _groups(images, stored)
-    rows, identities = zip(*(_row(place, stored) for place in places), strict=True)
-    runs = pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES)
+        places = list(_places(studies, stored))
+        frames = _frames(places, stored)  # takes as long as reading the images, which goes on meanwhile
+        groups, lost = images.found()
+    if lost:  # a run whose images cannot be read is a failed one
+        stored |= {run_id: StoredRun(run_id, unreadable(cause), stored[run_id].document) for run_id, cause in lost.items()}
+        frames = _frames(places, stored)
     return Collected(
-        runs=runs,
-        identities=pd.DataFrame(identities, columns=["settings", "factors"], dtype=object),
-        epochs=_epochs(stored.values()),
-        groups=groups,
-        costs=costs.read(store, runs["network"].dropna().unique()),
+        **frames,
+        groups=groups.to_pandas(),
+        costs=costs.read(store, frames["runs"]["network"].dropna().unique()),
         provenance={r.run_id: r.provenance for r in stored.values() if r.provenance},
         studies=studies,
     )
@@ -106,12 +107,14 @@ def _places(studies: dict[str, Study], stored: dict[str, StoredRun]) -> Iterator
         yield _Place(run.run_id, NO_STUDY, described, {})
 
 
-def _groups(images: Here | Apart, stored: dict[str, StoredRun]) -> pd.DataFrame:
-    """The groups of the runs' images. A run whose images cannot be read becomes a failed one."""
-    groups, lost = images.found()
-    for run_id, cause in lost.items():
-        stored[run_id] = StoredRun(run_id, unreadable(cause), stored[run_id].document)
-    return groups.to_pandas()
+def _frames(places: list[_Place], stored: dict[str, StoredRun]) -> dict[str, pd.DataFrame]:
+    """The frames of Collected that tell nothing of images."""
+    rows, identities = zip(*(_row(place, stored) for place in places), strict=True)
+    return {
+        "runs": pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES),
+        "identities": pd.DataFrame(identities, columns=["settings", "factors"], dtype=object),
+        "epochs": _epochs(stored.values()),
+    }
 
 
 def _row(place: _Place, stored: dict[str, StoredRun]) -> tuple[dict, dict]:
@@ -129,6 +132,10 @@ def _row(place: _Place, stored: dict[str, StoredRun]) -> tuple[dict, dict]:
 
 def _epochs(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """The epochs of all runs below each other; EPOCH_HEAD comes first and is always there."""
-    found = [run.epochs.append_column("run_id", pa.repeat(run.run_id, len(run.epochs))) for run in runs if run.epochs]
-    stacked = pa.concat_tables(found, promote_options="permissive").to_pandas() if found else pd.DataFrame()
+    found = {run.run_id: run.epochs for run in runs if run.epochs}
+    stacked = pd.DataFrame()
+    if found:
+        rows = pa.concat_tables(found.values(), promote_options="permissive")
+        run = np.repeat(np.arange(len(found)), [len(epochs) for epochs in found.values()])
+        stacked = rows.append_column("run_id", pa.array(list(found)).take(run)).to_pandas()
     return stacked.reindex(columns=[*EPOCH_HEAD, *(c for c in stacked.columns if c not in EPOCH_HEAD)])

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reports.records import UNREADABLE, reason
 from reports.schema import METRICS
 from tiekd.store import RunRecord, RunStore
 
-_TEXT = pa.large_string()  # as pandas writes it: columns of this type need no cast
-_NUMBERS = dict.fromkeys((*METRICS, "depth_min", "depth_max"), pa.float64())
-IMAGES = pa.schema({**dict.fromkeys(("run_id", "image", "group"), _TEXT), "n_valid": pa.int64(), **_NUMBERS})
+_NUMBERS = {"n_valid": pa.int64(), **dict.fromkeys((*METRICS, "depth_min", "depth_max"), pa.float64())}
+_STORED = {"image": pa.string(), "group": pa.string(), **_NUMBERS}
+_REPEATED = pa.dictionary(pa.int32(), pa.string())  # each word once for many rows; the written file tells nothing of it
+IMAGES = pa.schema({"run_id": _REPEATED, **_STORED, "group": _REPEATED})
 GROUPS = ("run_id", "group", "n", "n_blank", *METRICS)
 _SUMMED = ("run_id", "group", "n_valid", *METRICS)
 RUNS_AT_ONCE = 64  # they make one row group of images.parquet, so that a reader of one run finds it without reading all
@@ -31,7 +31,7 @@ def read_images(store: RunStore, run_ids: Iterable[str], path: Path | None = Non
         def read(record: RunRecord) -> tuple[str, pa.Table | str | None]:
             try:
                 rows = record.read_arrow("images.parquet", images.columns)
-                return record.run_id, None if rows is None else images.checked(record.run_id, rows)
+                return record.run_id, None if rows is None else images.checked(rows)
             except UNREADABLE as error:
                 return record.run_id, reason(error)
 
@@ -39,25 +39,24 @@ def read_images(store: RunStore, run_ids: Iterable[str], path: Path | None = Non
             if isinstance(rows, str):
                 unreadable[run_id] = rows
             elif rows is not None:
-                images.add(rows)
+                images.add(run_id, rows)
         return images.groups(), unreadable
 
 
 def group_sums(rows: pa.Table) -> pa.Table:
-    """A row of GROUPS for each run and group of `rows`, in the order of runs, whose rows lie together.
+    """A row of GROUPS for each run and group of `rows`, in the order of the dictionaries of run_id and group.
 
     n counts the images that have valid pixels, n_blank the others; a metric is its sum over the n. A metric that is missing
     although pixels are valid makes the sum NaN.
     """
-    runs = pc.run_end_encode(rows["run_id"].combine_chunks())
-    groups = rows["group"].combine_chunks().dictionary_encode()
-    run_of = np.repeat(np.arange(len(runs.values)), np.diff(runs.run_ends, prepend=0))
-    place, size = run_of * len(groups.dictionary) + groups.indices.to_numpy(), len(runs.values) * len(groups.dictionary)
+    runs, groups = (rows[name].combine_chunks() for name in ("run_id", "group"))
+    n_groups = len(groups.dictionary)
+    place, size = runs.indices.to_numpy() * n_groups + groups.indices.to_numpy(), len(runs.dictionary) * n_groups
     valid = rows["n_valid"].to_numpy() > 0
     images, n = np.bincount(place, minlength=size), np.bincount(place[valid], minlength=size)
     found = np.flatnonzero(images)
-    run, group = np.divmod(found, len(groups.dictionary))
-    columns = {"run_id": runs.values.take(run), "group": groups.dictionary.take(group)}
+    run, group = np.divmod(found, n_groups)
+    columns = {"run_id": runs.dictionary.take(run), "group": groups.dictionary.take(group)}
     columns |= {"n": n[found], "n_blank": (images - n)[found]}
     for name in METRICS:
         sums = np.bincount(place, np.where(valid, rows[name].to_numpy(), 0.0), minlength=size)
@@ -74,9 +73,9 @@ class ImageRows:
     def __init__(self, path: Path | None = None):
         self._schema = IMAGES if path else pa.schema([IMAGES.field(name) for name in _SUMMED])
         self.columns = self._schema.names[1:]
-        strings = ["run_id", "image", "group"]
-        self._file = pq.ParquetWriter(path, IMAGES, compression="snappy", use_dictionary=strings) if path else None
-        self._waiting: list[pa.Table] = []
+        self._stored = pa.schema([(name, _STORED[name]) for name in self.columns])
+        self._file = _writer(path) if path else None
+        self._waiting: list[tuple[str, pa.Table]] = []
         self._groups = [group_sums(self._schema.empty_table())]
 
     def __enter__(self) -> "ImageRows":
@@ -86,16 +85,14 @@ class ImageRows:
         if self._file:
             self._file.close()
 
-    def checked(self, run_id: str, rows: pa.Table) -> pa.Table:
+    def checked(self, rows: pa.Table) -> pa.Table:
         """Rows of a run's images.parquet as `add` takes them. Raises KeyError or ValueError where their columns are others."""
         if rows["group"].null_count or rows["n_valid"].null_count:
             raise ValueError("images.parquet: an image without group or n_valid")
-        ids = pa.repeat(pa.scalar(run_id, _TEXT), len(rows))
-        rows = rows.select(self.columns).add_column(0, "run_id", ids)
-        return rows if rows.schema.equals(self._schema) else rows.cast(self._schema)
+        return rows if rows.schema.equals(self._stored) else rows.select(self.columns).cast(self._stored)
 
-    def add(self, rows: pa.Table) -> None:
-        self._waiting.append(rows)
+    def add(self, run_id: str, rows: pa.Table) -> None:
+        self._waiting.append((run_id, rows))
         if len(self._waiting) == RUNS_AT_ONCE:
             self._flush()
 
@@ -105,9 +102,21 @@ class ImageRows:
         return pa.concat_tables(self._groups)
 
     def _flush(self) -> None:
-        if self._waiting:
-            rows = pa.concat_tables(self._waiting)
-            self._groups.append(group_sums(rows))
-            if self._file:
-                self._file.write_table(rows, row_group_size=len(rows))
-            self._waiting = []
+        if not self._waiting:
+            return
+        run_ids, tables = zip(*self._waiting, strict=True)
+        self._waiting = []
+        rows = pa.concat_tables(tables).combine_chunks()
+        run = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
+        words = {"run_id": pa.DictionaryArray.from_arrays(run, pa.array(run_ids)), "group": rows["group"].dictionary_encode()}
+        rows = pa.table({name: words[name] if name in words else rows[name] for name in self._schema.names})
+        self._groups.append(group_sums(rows))
+        if self._file:
+            self._file.write_table(rows, row_group_size=len(rows))
+
+
+def _writer(path: Path) -> pq.ParquetWriter:
+    """Of row groups whose runs alone are told by statistics: nobody looks for one number."""
+    words = ["run_id", "image", "group"]
+    form = {"use_dictionary": words, "write_statistics": words[:1], "store_schema": False}
+    return pq.ParquetWriter(path, IMAGES, compression="snappy", **form)

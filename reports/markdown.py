@@ -7,7 +7,7 @@ from reports.blocks import Block, Bullets, Commands, Figure, Heading, Links, Par
 from reports.sheet import Entry, Link, Number, Sheet
 
 # Characters that would start markup. An underscore inside a word, as in L_DPM, starts none.
-_SPECIAL = re.compile(r"([\\`*<\[\]|])")
+_SPECIAL = re.compile(r"[\\`*<\[\]|]")
 
 
 def markdown(blocks: Iterable[Block], runs_page: str) -> str:
@@ -33,7 +33,7 @@ def prose(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", text)
+    return _SPECIAL.sub(lambda found: f"\\{found[0]}", text)  # with a template Python would parse it for each of many texts
 
 
 _SPAN = {"plain": _escaped, "code": lambda text: f"`{text}`", "strong": lambda text: f"**{_escaped(text)}**"}

@@ -60,7 +60,7 @@ def report_markdown(collected: Collected, shown: list[Shown], origin: list[Block
 def report_html(collected: Collected, shown: list[Shown], origin: list[Block], viewer: Viewer | None = None) -> str:
     """The same page as one file, with the runs behind every number."""
     parts = [*((heading(item.table), f"#{stem(item.table)}") for item in shown), *_pictures(viewer)]
-    blocks = [*_report(collected, shown), *_runs(shown, viewer), *origin]
+    blocks = [*_report(collected, shown), *_runs((item.table for item in shown), viewer), *origin]
     return html("Report", [Heading(1, "Report"), Links(parts), *blocks])
 
 
@@ -70,9 +70,9 @@ def tables_markdown(shown: list[Shown]) -> str:
     return markdown([Heading(1, "Tables"), *tables], RUNS_PAGE)
 
 
-def runs_markdown(shown: list[Shown], viewer: Viewer | None = None) -> str:
+def runs_markdown(tables: list[Table], viewer: Viewer | None = None) -> str:
     """Every run, beneath the cell to which it belongs; those that `viewer` shows lead to their pictures."""
-    return markdown([Heading(1, "Runs"), *_runs(shown, viewer)], "")
+    return markdown([Heading(1, "Runs"), *_runs(tables, viewer)], "")
 
 
 def tables_latex(shown: list[Shown]) -> str:
@@ -129,10 +129,10 @@ def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
     return [("Pictures of the predictions", viewer.address)] if viewer else []
 
 
-def _runs(shown: list[Shown], viewer: Viewer | None) -> Iterator[Block]:
-    for item in shown:
-        yield Heading(2, f"Runs of {heading(item.table)}")
-        yield from listed(item.table, viewer)
+def _runs(tables: Iterable[Table], viewer: Viewer | None) -> Iterator[Block]:
+    for table in tables:
+        yield Heading(2, f"Runs of {heading(table)}")
+        yield from listed(table, viewer)
 
 
 def _what_was_run(runs: pd.DataFrame) -> Iterator[Block]:

@@ -5,6 +5,7 @@ counts per group are all that it takes. benchmarks/uncertainty.py measures how o
 """
 
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,14 +66,19 @@ def cluster_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, 
     quantile (the expanded percentile interval, Hesterberg 2015).
     """
     n_groups = len(counts)
-    draws = resamples(n_groups)
-    images = draws @ counts
+    draws = resamples(n_groups).T.astype(float)  # [groups, RESAMPLES]
+    images = counts @ draws
     scale = math.sqrt(n_groups / (n_groups - 1))
     tail = ndtr(scale * stdtrit(n_groups - 1, ALPHA / 2))
+
+    def ends(rows: np.ndarray) -> np.ndarray:
+        means = rows @ draws
+        means /= images
+        return np.quantile(means, [tail, 1 - tail], axis=-1, overwrite_input=True)
+
     parts = np.array_split(sums, math.ceil(len(sums) / _ROWS))
-    with ThreadPoolExecutor() as threads:  # NumPy lets go of Python's lock
-        ends = list(threads.map(lambda rows: np.quantile(rows @ draws.T / images, [tail, 1 - tail], axis=-1), parts))
-    low, high = np.concatenate(ends, axis=1)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy lets go of Python's lock
+        low, high = np.concatenate(list(threads.map(ends, parts)), axis=1)
     return low, high
 
 

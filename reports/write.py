@@ -1,6 +1,7 @@
 """The report's files, written into one folder."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from reports.blocks import Figure
@@ -31,27 +32,30 @@ def write_report(
 
     `viewer` is where the pages find pictures of the runs.
     """
-    collected.runs.to_parquet(folder / "runs.parquet", index=False)
-    collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
+    with ThreadPoolExecutor(1) as thread:  # NumPy, which finds the numbers, lets go of Python's lock
+        found = thread.submit(lambda: [table.numbers for table in tables])
+        collected.runs.to_parquet(folder / "runs.parquet", index=False)
+        collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
+        _write(folder / RUNS_PAGE, runs_markdown(tables, viewer))
+        found.result()
     aggregate(tables).to_parquet(folder / "tables.parquet", index=False)
     shown = [show(table, _figures(folder, table, collected)) for table in tables]
     made_by = origin(collected, store, command)
-    pages = {
-        "tables.md": tables_markdown(shown),
-        "tables.tex": tables_latex(shown),
-        RUNS_PAGE: runs_markdown(shown, viewer),
-        "report.md": report_markdown(collected, shown, made_by, viewer),
-        "report.html": report_html(collected, shown, made_by, viewer),
-    }
-    for name, text in pages.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    _write(folder / "tables.md", tables_markdown(shown))
+    _write(folder / "tables.tex", tables_latex(shown))
+    _write(folder / "report.md", report_markdown(collected, shown, made_by, viewer))
+    _write(folder / "report.html", report_html(collected, shown, made_by, viewer))
 
 
 def write_published(folder: Path, tables: list[Table]) -> None:
     """The published tables with their own digits, our numbers beside them where `tables` hold some."""
     published().to_csv(folder / "published.csv", index=False)
-    (folder / "published.md").write_text(published_markdown(tables), encoding="utf-8")
-    (folder / "published.tex").write_text(published_latex(tables), encoding="utf-8")
+    _write(folder / "published.md", published_markdown(tables))
+    _write(folder / "published.tex", published_latex(tables))
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
 
 
 def _figures(folder: Path, table: Table, collected: Collected) -> Iterator[Figure]:

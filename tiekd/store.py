@@ -21,9 +21,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -32,6 +31,9 @@ from pyarrow import fs
 from tiekd.config import RunConfig, build
 from tiekd.errors import StoreError, SupersededError
 from tiekd.places import Folder, open_place
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader in C, where PyYAML was built with it
 
@@ -133,7 +135,7 @@ class RunStore:
         except ValueError as error:
             raise StoreError(f"{name} in store {self.uri} is damaged: {error}") from None
 
-    def write_table(self, name: str, table: pd.DataFrame) -> None:
+    def write_table(self, name: str, table: "pd.DataFrame") -> None:
         """Write a Parquet file that is quick to read.
 
         What is all different gains nothing by a dictionary, numbers nothing by compression, one row group nothing by
@@ -159,7 +161,7 @@ class RunStore:
         file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)  # all of it is in memory
         return file.read(columns, use_threads=False)
 
-    def read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
+    def read_table(self, name: str, columns: list[str] | None = None) -> "pd.DataFrame | None":
         found = self.read_arrow(name, columns)
         return None if found is None else found.to_pandas()
 
@@ -269,11 +271,11 @@ class RunRecord:
     def read_json(self, name: str) -> Any | None:
         return self.store.read_json(f"{self.folder}/{name}")
 
-    def write_table(self, name: str, table: pd.DataFrame) -> None:
+    def write_table(self, name: str, table: "pd.DataFrame") -> None:
         self.store.write_table(f"{self.folder}/{name}", table)
 
     def read_arrow(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
         return self.store.read_arrow(f"{self.folder}/{name}", columns)
 
-    def read_table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame | None:
+    def read_table(self, name: str, columns: list[str] | None = None) -> "pd.DataFrame | None":
         return self.store.read_table(f"{self.folder}/{name}", columns)

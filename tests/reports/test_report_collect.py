@@ -122,6 +122,19 @@ def test_images_are_summed_by_group_and_written_as_they_are(made, collected, tmp
         assert groups["n"].to_dict() == sums[name]["count"].to_dict()
 
 
+def test_images_that_an_older_version_wrote_are_read_the_same(demo, tmp_path):
+    """With other types of text, and dictionaries."""
+    collected = {}
+    for name in ("now", "before"):
+        found = collect(demo, images_to=tmp_path / f"{name}.parquet")
+        collected[name] = found.groups, pd.read_parquet(tmp_path / f"{name}.parquet")
+        for record in demo.runs():
+            if (images := record.read_table("images.parquet")) is not None:
+                images.to_parquet(f"{demo.uri}/{record.folder}/images.parquet", row_group_size=2)
+    for now, before in zip(*collected.values(), strict=True):
+        pd.testing.assert_frame_equal(now, before)
+
+
 def test_a_run_s_mean_over_its_groups_is_its_number(collected):
     runs = collected.runs.query("state == 'done'").set_index("run_id")
     sums = collected.groups.groupby("run_id")[["n", *METRICS]].sum()
@@ -159,7 +172,7 @@ def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
     rows = pa.Table.from_pandas(images_of(0, 0))
     with ImageRows(tmp_path / "images.parquet") as images:
         for number in range(RUNS_AT_ONCE + 3):
-            images.add(images.checked(f"{number:04}", rows))
+            images.add(f"{number:04}", images.checked(rows))
         assert images.groups().num_rows == RUNS_AT_ONCE + 3
     file = pq.ParquetFile(tmp_path / "images.parquet").metadata
     groups = [file.row_group(number) for number in range(file.num_row_groups)]

@@ -45,7 +45,7 @@ def report(tmp_path_factory):
     (folder / "report.md").write_text(report_markdown(collected, shown, made_by))
     (folder / "report.html").write_text(report_html(collected, shown, made_by))
     (folder / "tables.md").write_text(tables_markdown(shown))
-    (folder / "runs.md").write_text(runs_markdown(shown))
+    (folder / "runs.md").write_text(runs_markdown([item.table for item in shown]))
     (folder / "published.md").write_text(published_markdown(tables))
     return folder, tables
 
