@@ -18,10 +18,12 @@ def worker_resources(execution: ExecutionConfig) -> dict[str, float]:
 
 
 def check_devices(execution: ExecutionConfig) -> None:
-    """Raise UserError where several workers would not find their devices: they see the GPUs that they reserve and no others."""
+    """Raise UserError where trials would not find their devices: workers see the GPUs that they reserve and no others."""
     asked = f"execution.device {execution.device!r} with execution.gpus_per_worker {execution.gpus_per_worker:g}"
     if execution.workers > 1 and execution.device == ("cpu" if execution.gpus_per_worker else "cuda"):
         raise UserError(f"{asked}: {execution.workers} workers compute on the GPUs that they reserve; valid: device auto")
+    if execution.kernel == "triton" and not execution.gpus_per_worker:
+        raise UserError("execution.kernel 'triton' with execution.gpus_per_worker 0: it computes on GPUs; valid there: torch")
 
 
 def check_room(execution: ExecutionConfig) -> None:

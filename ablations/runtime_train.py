@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import Future, wait
 from typing import Any
 
+import torch
 from ray import tune
 from ray.train import FailureConfig, ScalingConfig, WorkerGroupError
 from ray.train import RunConfig as TrainRunConfig
@@ -20,6 +21,7 @@ from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.errors import StoreError
 from tiekd.parallel import ParallelRuntime
 from tiekd.run import begin, check_ready, run_id_of, work
+from tiekd.runtime import check_execution
 from tiekd.store import FINISHED, RunRecord, RunStore, Status
 
 LOOK_EVERY_S = 0.5  # between looks into the store for a new epoch
@@ -37,6 +39,8 @@ def carry_out_on_workers(config: RunConfig, store: RunStore, tell: Tell) -> Stat
     known = record.status()
     if known.state in FINISHED:
         return known
+    if not config.execution.gpus_per_worker:
+        check_execution(config.execution, torch.device("cpu"))
     begin(config, record)
     training = _in_background(_trainer(config, record))
     told = record.status().epoch

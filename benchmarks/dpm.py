@@ -1,4 +1,4 @@
-"""What L_DPM and the expected depth cost, from a head's features and back to them: seconds and memory, on the CPU.
+"""What L_DPM and the expected depth cost, from a head's features and back to them: seconds and memory, on CPU and GPU.
 
     python benchmarks/dpm.py [--rounds 3] [--threads 2]
 
@@ -10,6 +10,13 @@
 Each works on 128 channels and hands back gradients of features, weight and bias. They take turns in one process, after a turn
 that does not count; a ratio is the median of the rounds' ratios. Memory is that of one forward and backward pass in a fresh
 process, after one that does not count: by how much the resident set grows at its peak (Linux), outputs and gradients included.
+
+Where there is a CUDA device, a table of it comes first, with bf16 features: milliseconds of plain, compiled, ours and
+
+    triton    tiekd/fused_triton.py
+    share     of what the GPU could do at best, by triton: the least time, over the measured one. The least time is that of the
+              four products at the rate of the tensor cores, or that of reading the features twice and writing their gradient
+              at the bandwidth of the memory, whichever is longer
 """
 
 import argparse
@@ -18,6 +25,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +35,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tiekd.bins import DepthBins
+from tiekd.config import Kernel
 from tiekd.fused import Teacher, chunk_of, depth_and_divergence
 
 CHANNELS, SIGMA, EPSILON = 128, 0.5, 1e-7
@@ -53,6 +62,9 @@ CASES = [
     Case(257, 1, 352, 704, 80.0),
 ]
 WITH_MEMORY = [CASES[0], CASES[-1]]
+GPU_CASES = [Case(n_bins, 8, 352, 704, max_depth) for n_bins, max_depth in ((257, 80.0), (80, 80.0), (512, 80.0), (257, 10.0))]
+REPEATS = 10  # of a turn on the GPU
+PEAKS = {"A100": (2.0e12, 312e12), "H100": (3.35e12, 989e12), "H200": (4.8e12, 989e12)}  # bytes/s, operations/s of bf16
 
 
 class Work(NamedTuple):
@@ -65,28 +77,30 @@ class Work(NamedTuple):
     bins: DepthBins
 
     @classmethod
-    def of(cls, case: Case) -> "Work":
+    def of(cls, case: Case, device: str = "cpu", dtype: torch.dtype = torch.float32) -> "Work":
         torch.manual_seed(0)
         size = case.height, case.width
-        features = torch.randn(case.batch, CHANNELS, *size, requires_grad=True)
-        weight = (0.1 * torch.randn(case.n_bins, CHANNELS, 1, 1)).requires_grad_()
-        bias, target = torch.zeros(case.n_bins, requires_grad=True), case.max_depth * torch.rand(case.batch, 1, *size)
+        features = torch.randn(case.batch, CHANNELS, *size).to(device, dtype).requires_grad_()
+        weight = (0.1 * torch.randn(case.n_bins, CHANNELS, 1, 1)).to(device).requires_grad_()
+        bias = torch.zeros(case.n_bins, device=device, requires_grad=True)
+        target = (case.max_depth * torch.rand(case.batch, 1, *size)).to(device)
         return cls(features, weight, bias, target, DepthBins(case.n_bins, 1e-3, case.max_depth))
 
 
 def plain(work: Work) -> tuple[Tensor, Tensor]:
     """Expected depth and divergence."""
-    centers = work.bins.centers.view(1, -1, 1, 1)
+    centers, dtype = work.bins.centers.to(work.target).view(1, -1, 1, 1), work.features.dtype
     density = torch.exp(-((centers - work.target) ** 2) / (2 * SIGMA**2)) / (2 * torch.pi * SIGMA**2) ** 0.5
     q = torch.softmax(torch.where(density < 1e-16, -1000.0, density), dim=1)
-    p = torch.softmax(F.conv2d(work.features, work.weight, work.bias), dim=1)
+    p = torch.softmax(F.conv2d(work.features, work.weight.to(dtype), work.bias.to(dtype)).float(), dim=1)
     divergence = (q * torch.log(q / (p + EPSILON) + EPSILON)).sum(dim=1, keepdim=True)
     return (p * centers).sum(dim=1, keepdim=True), divergence
 
 
-def ours(work: Work) -> tuple[Tensor, Tensor]:
-    teacher = Teacher.of(work.target, work.bins, SIGMA, temperature=1.0)
-    return depth_and_divergence(work.features, work.weight, work.bias, work.bins.centers, teacher)
+def ours(work: Work, kernel: Kernel = "torch") -> tuple[Tensor, Tensor]:
+    teacher = Teacher(work.target, SIGMA, temperature=1.0)
+    centers = work.bins.centers.to(work.target)
+    return depth_and_divergence(work.features, work.weight, work.bias, centers, teacher, kernel)
 
 
 def there_and_back(contestant: Callable[[Work], tuple[Tensor, Tensor]], work: Work) -> None:
@@ -160,12 +174,51 @@ def ratio(ones: list[float], others: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(ones, others, strict=True))
 
 
+def milliseconds(case: Case, rounds: int) -> dict[str, list[float]]:
+    """Of each contestant on the GPU, by round."""
+    work, compiled = Work.of(case, "cuda", torch.bfloat16), torch.compile(plain, dynamic=False)
+    players = {"plain": plain, "compiled": compiled, "ours": ours, "triton": partial(ours, kernel="triton")}
+    found: dict[str, list[float]] = {name: [] for name in players}
+    for round_ in range(rounds + 1):
+        for name, play in players.items():
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            for _ in range(REPEATS):
+                there_and_back(play, work)
+            end.record()
+            end.synchronize()
+            if round_:
+                found[name].append(begin.elapsed_time(end) / REPEATS)
+    torch.compiler.reset()
+    return found
+
+
+def least_milliseconds(case: Case, bandwidth: float, rate: float) -> float:
+    """Of any program in bf16, with memory in bytes/s and tensor cores in operations/s."""
+    numbers = case.batch * case.height * case.width * CHANNELS
+    return 1e3 * max(3 * 2 * numbers / bandwidth, 4 * 2 * numbers * case.n_bins / rate)
+
+
+def print_gpu_table(rounds: int) -> None:
+    device = torch.cuda.get_device_name()
+    peaks = next((peaks for name, peaks in PEAKS.items() if name in device), None)
+    print(f"{device}\n\n| | plain | compiled | ours | triton | ours / triton | share |\n|---|" + "---|" * 6)
+    for case in GPU_CASES:
+        found = milliseconds(case, rounds)
+        medians = " | ".join(f"{statistics.median(times):.2f} ms" for times in found.values())
+        share = f"{least_milliseconds(case, *peaks) / statistics.median(found['triton']):.0%}" if peaks else "-"
+        print(f"| {case} | {medians} | {ratio(found['ours'], found['triton']):.1f} | {share} |", flush=True)
+    print()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if torch.cuda.is_available():
+        print_gpu_table(options.rounds)
 
     print("| | plain | compiled | ours | floor | plain / ours | compiled / ours | ours / floor |\n|---|" + "---|" * 7)
     for case in CASES:

@@ -2,14 +2,16 @@
 
     python benchmarks/step.py [--threads 2] [--batch 2] [--size 176 352] [--bins 257] [--rounds 2]
 
-The student is resnet18, its loss TIE-KD, in float32 on the CPU. Each line of the table is measured in a process of its own, in
-turns (A B ... A B ...): a first step that counts for memory only, then the timed ones. Needs Linux.
+The student is resnet18, its loss TIE-KD, in float32 on the CPU, or on a GPU where there is one. Each line of the table is
+measured in a process of its own, in turns (A B ... A B ...): a first step that counts for memory only, then the timed ones.
+Needs Linux. For a GPU ask for the published crops: --batch 8 --size 352 704.
 
     plain     encoder, decoder and projection in PyTorch's usual order of memory, the loss as the released code writes it, with
               every map over all bins whole, its gradient by autograd, AdamW as a loop over the parameters
     tiekd     `tiekd.distill.train_step`
     without   tiekd, but one thing as in plain
     kept      tiekd in a process whose C library is told by its environment to keep what it has freed
+    with      tiekd with settings of a config, on a GPU
     extra     peak memory beyond that of the process with its network, before its first step: gradients and the
               optimizer's moments are in it
 """
@@ -30,15 +32,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiekd.config import RunConfig, build
+from tiekd.config import RunConfig, build, override
 from tiekd.distill import train_step
 from tiekd.losses import build_loss
 from tiekd.optim import build_optimizer
-from tiekd.runtime import LocalRuntime
+from tiekd.runtime import LocalRuntime, choose_device
 from tiekd.store import RunStore
 from tiekd.students import DepthStudent, build_student
 
-TIMED = 2  # steps of each process
+GPU = torch.cuda.is_available()
+TIMED = 2  # steps of each process; on a GPU ten times as many
 VARIANTS = (
     "plain",
     "tiekd",
@@ -47,6 +50,13 @@ VARIANTS = (
     "without the fused optimizer",
     "tiekd, freed memory kept",
 )
+ON_GPU = {
+    "plain": {},
+    "tiekd": {},
+    "tiekd with bf16": {"optim.precision": "bf16"},
+    "tiekd with bf16, triton": {"optim.precision": "bf16", "execution.kernel": "triton"},
+    "tiekd with bf16, compile": {"optim.precision": "bf16", "execution.compile": True},
+}
 # By default the C library returns each large tensor to the kernel, and gets the next one zeroed page by page.
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}  # of glibc
 Step = Callable[[], Tensor]  # returns its loss
@@ -64,7 +74,7 @@ def made_batch(options: argparse.Namespace) -> dict[str, Tensor]:
 
 
 def plain_step(config: RunConfig, student: DepthStudent, batch: dict[str, Tensor]) -> Step:
-    centers = student.head.bins.centers.view(1, -1, 1, 1)
+    centers = student.head.centers.view(1, -1, 1, 1)
     optimizer = torch.optim.AdamW(
         student.parameters(), config.optim.lr, config.optim.betas, weight_decay=0.01, foreach=False, fused=False
     )
@@ -96,7 +106,7 @@ def published_loss(logits: Tensor, target: Tensor, centers: Tensor, config: RunC
 
 
 def published_ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
-    line = torch.exp(-((torch.arange(11.0) - 5) ** 2) / (2 * 1.5**2))
+    line = torch.exp(-((torch.arange(11.0, device=a.device) - 5) ** 2) / (2 * 1.5**2))
     window = torch.outer(line / line.sum(), line / line.sum()).view(1, 1, 11, 11)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_a, mean_b = F.conv2d(a, window), F.conv2d(b, window)
@@ -132,6 +142,7 @@ def our_step(variant: str, config: RunConfig, student: DepthStudent, batch: dict
     runtime = LocalRuntime(config.execution, RunStore(store).run("none"))
     models = {"without channels_last": Contiguous, "without the fused head and loss": WholeMaps}
     model = models[variant](student) if variant in models else student
+    model = torch.compile(model) if config.execution.compile else model
     loss, optimizer = build_loss(config), build_optimizer(student, config.optim)
     for group in optimizer.param_groups:
         group["fused"] = variant != "without the fused optimizer"
@@ -147,23 +158,47 @@ def memory(line: str) -> int:
     return 1024 * int(status.split(f"{line}:")[1].split()[0])
 
 
+def held() -> int:
+    """Bytes of memory, of the GPU where there is one."""
+    return torch.cuda.memory_allocated() if GPU else memory("VmRSS")
+
+
+def forget_peak() -> None:
+    torch.cuda.reset_peak_memory_stats() if GPU else Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    return torch.cuda.max_memory_allocated() if GPU else memory("VmHWM")
+
+
+def done(step: Step) -> float:
+    """Its loss, once the device is through."""
+    loss = step().item()
+    if GPU:
+        torch.cuda.synchronize()
+    return loss
+
+
 def measure_here(variant: str, options: argparse.Namespace) -> None:
     """Print the seconds of steps (wall, CPU), the extra memory and the first loss as JSON."""
     document = {"data": {"dataset": "kitti", "root": "none"}, "teacher": {"name": "made", "maps": "none"}}
     document |= {"student": {"name": "resnet18"}, "loss": {"name": "tie_kd"}, "bins": {"n_bins": options.bins}}
-    config = build(document | {"execution": {"device": "cpu", "cpus_per_worker": options.threads}})
+    config = build(document | {"execution": {"cpus_per_worker": options.threads}})
+    config = override(config, ON_GPU[variant]) if GPU else config
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    student, batch = build_student(config).train(), made_batch(options)
+    device = choose_device(config.execution.device)
+    student = build_student(config).to(device).train()
+    batch = {name: maps.to(device) for name, maps in made_batch(options).items()}
     with tempfile.TemporaryDirectory() as store:
         step = plain_step(config, student, batch) if variant == "plain" else our_step(variant, config, student, batch, store)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
-        before, loss, seconds = memory("VmRSS"), step().item(), []
-        for _ in range(TIMED):
+        forget_peak()
+        before, loss, seconds = held(), done(step), []
+        for _ in range(10 * TIMED if GPU else TIMED):
             started = time.perf_counter(), time.process_time()
-            step()
+            done(step)
             seconds.append((time.perf_counter() - started[0], time.process_time() - started[1]))
-    print(json.dumps({"seconds": seconds, "extra": memory("VmHWM") - before, "loss": loss}))
+    print(json.dumps({"seconds": seconds, "extra": peak() - before, "loss": loss}))
 
 
 def main() -> None:
@@ -177,9 +212,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         return measure_here(options.measure, options)
-    found: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
+    found: dict[str, list[dict]] = {variant: [] for variant in (ON_GPU if GPU else VARIANTS)}
     for _ in range(options.rounds):
-        for variant in VARIANTS:
+        for variant in found:
             words = [sys.executable, __file__, *sys.argv[1:], "--measure", variant]
             environment = os.environ | (KEEPING if "kept" in variant else {})
             told = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True, env=environment).stdout
@@ -190,7 +225,7 @@ def main() -> None:
         seconds, cpu = (median(values) for values in zip(*(pair for run in runs for pair in run["seconds"]), strict=True))
         extra = max(run["extra"] for run in runs)
         plain = plain or (seconds, extra)
-        shares = f"{seconds:.2f} ({cpu:.2f}) | {seconds / plain[0]:.2f} | {extra / 1e6:.0f} | {extra / plain[1]:.2f}"
+        shares = f"{seconds:.3g} ({cpu:.2g}) | {seconds / plain[0]:.2f} | {extra / 1e6:.0f} | {extra / plain[1]:.2f}"
         print(f"| {variant} | {shares} | {runs[0]['loss']:.4f} |")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tiekd.data.synthetic import synthesize
@@ -62,6 +63,21 @@ def test_a_setting_that_cannot_be(mistake, words, tiny, path, value, message):
 def test_several_workers_are_for_studies(mistake, tiny, as_yaml, tmp_path):
     config = as_yaml(tmp_path / "run.yaml", with_values(tiny, {"execution.workers": 2}))
     assert "`tiekd run` is one process, got 2; valid: 1" in mistake("run", config)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_kernel_without_a_gpu(mistake, words, tiny):
+    line = mistake(*words(with_values(tiny, {"execution.kernel": "triton"})))
+    assert re.search(r"execution.kernel.* 'triton' .*GPU.*; valid \w+: torch", line)
+
+
+def test_a_machine_without_a_compiler(mistake, tiny, as_yaml, tmp_path):
+    from torch._inductor import config as compilers  # seconds to import
+
+    config = as_yaml(tmp_path / "run.yaml", with_values(tiny, {"execution.device": "cpu", "execution.compile": True}))
+    with compilers.patch({"cpp.cxx": (None, "no-such-compiler")}):
+        line = mistake("run", config)
+    assert re.search(r"execution.compile: .*\(.*no-such-compiler.*\); valid here: false, or install a C\+\+ compiler", line)
 
 
 @pytest.mark.parametrize(

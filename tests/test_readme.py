@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SMALL = "--set data.train_frames=6 --set data.test_frames=2 --set optim.epochs=4 --set optim.batch_size=1"
+SMALL = "--set data.train_frames=2 --set data.test_frames=2 --set optim.epochs=2 --set optim.batch_size=1"
 SMALLER = {
     **dict.fromkeys(("run", "ablate", "export"), SMALL),
     "search": f"{SMALL} --trials 2",

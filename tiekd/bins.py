@@ -14,6 +14,7 @@ from torch import Tensor
 from tiekd.config import RunConfig
 
 DENSITY_FLOOR = 1e-16  # 1/m; bins whose density lies below it take no part in the softmax
+FAR = -1e4  # binary logarithm of a probability that is 0; finite, so that times 0 it is 0
 
 
 @dataclass(frozen=True)
@@ -73,23 +74,32 @@ def target_dpm(depth_teacher: Tensor, bins: DepthBins, sigma: float, temperature
 
     depth_teacher [B, 1, H, W] m, sigma m. Returns [B, K, H, W], sums to 1 over K, without gradient.
     """
-    return target_scores(bins.centers.to(depth_teacher).view(1, -1, 1, 1), depth_teacher, sigma, temperature).softmax(dim=1)
+    centers, depth = bins.centers.to(depth_teacher), depth_teacher.contiguous()
+    dpm = target_scores(centers, depth, nearest_bin(centers, depth), sigma, temperature).exp2_()
+    return dpm.div_(dpm.sum(dim=1, keepdim=True))
 
 
-def target_scores(centers: Tensor, depth: Tensor, sigma: float, temperature: float) -> Tensor:
-    """Density over temperature of the bins that take part in the teacher's DPM, minus infinity for the others.
+def nearest_bin(centers: Tensor, depth: Tensor) -> Tensor:
+    """The bin whose center is nearest to a depth: [K] m and [*] m, contiguous, to int64 [*]."""
+    return torch.searchsorted((centers[1:] + centers[:-1]) / 2, depth)
 
-    centers [*, K, *] m and depth [*, 1, *] m, the bins in the second dimension; returns their common shape.
+
+def target_scores(
+    centers: Tensor, depth: Tensor, nearest: Tensor, sigma: float, temperature: float, out: Tensor | None = None
+) -> Tensor:
+    """Binary logarithm of the teacher's DPM over its value at the bin nearest to the depth; `FAR` where it is 0, or less.
+
+    centers [K] m; depth [*, 1, H, W] m; nearest, its `nearest_bin`. Returns [*, K, H, W], which is written to `out`, if given.
     """
-    log_floor = math.log(DENSITY_FLOOR)
-    # In place, since a map over all bins is the largest tensor of a training.
-    log_density = (centers - depth).square_()
-    nearest = log_density.argmin(dim=1, keepdim=True)
-    log_density.div_(-2 * sigma**2).sub_(math.log(sigma * math.sqrt(2 * math.pi)))
-    far = (log_density < log_floor).scatter_(1, nearest, False)
-    # Clamped before the exponential: numbers below float32's normal range are slow, and masked below anyway.
-    density = log_density.clamp_min_(log_floor).exp_()
-    return density.div_(temperature).masked_fill_(far, -math.inf)
+    area = sigma * math.sqrt(2 * math.pi)  # of a bump of height 1
+    scale = math.log2(math.e) / (area * temperature)
+    # In place, since a map over all bins is the largest tensor of a training. exp would take three times as long as exp2 on
+    # the CPU that was measured, and thirty times where the result is 0.
+    bump = torch.sub(centers.view(-1, 1, 1), depth, out=out)
+    bump = torch.addcmul(bump.new_zeros(()), bump, bump, value=-math.log2(math.e) / (2 * sigma**2), out=bump).exp2_()
+    highest = bump.gather(-3, nearest)
+    torch.threshold_(bump, DENSITY_FLOOR * area, FAR / scale).scatter_(-3, nearest, highest)
+    return torch.add(highest.mul_(-scale), bump, alpha=scale, out=bump)
 
 
 def expected_depth(dpm: Tensor, bins: DepthBins) -> Tensor:

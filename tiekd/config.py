@@ -4,7 +4,6 @@ A run is one YAML document. Settings that it leaves out come from the presets of
 names (`tiekd/presets.py`), then from the defaults below. Depths are metres, sizes are (height, width) in pixels.
 """
 
-import copy
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -23,7 +22,7 @@ from pydantic import (
 )
 
 from tiekd import presets
-from tiekd.documents import beneath, explain, flatten, parse_overrides, read_document, with_values
+from tiekd.documents import beneath, copied, explain, flatten, parse_overrides, read_document, with_values
 from tiekd.errors import UserError, unknown
 from tiekd.quirks import QUIRKS
 
@@ -31,6 +30,7 @@ Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Kernel = Literal["torch", "triton"]
 
 
 def _one_of(setting: str, choices: Collection[str]) -> AfterValidator:
@@ -217,6 +217,8 @@ class ExecutionConfig(Section):
     """Where and how fast; nothing here changes the numbers beyond rounding, so nothing here identifies a run."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    kernel: Kernel = Field("torch", description="what computes DPM and L_DPM; triton: GPU kernels, which need a CUDA device")
+    compile: bool = Field(False, description="torch.compile of the student in training: minutes at first (docs/speed.md)")
     workers: int = Field(1, ge=1, description="processes that train one run together")
     cpus_per_worker: int = Field(1, ge=1, description="CPUs reserved on the cluster, and threads of PyTorch")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs reserved on the cluster; set it for training on GPUs")
@@ -257,13 +259,13 @@ class RunConfig(Section):
             raise ValueError(f"a run config is a mapping of sections, got {type(document).__name__}")
         document = {k: v.model_dump() if isinstance(v, Section) else v for k, v in document.items()}
         for name in ("data", "teacher", "student", "bins", "loss", "optim", "augment", "evaluation", "execution"):
-            if document.get(name) is not None and not isinstance(document[name], Mapping):
+            if document.get(name) is not None and not isinstance(document[name], dict):
                 raise ValueError(f"{name}: a section is a mapping of settings, got {document[name]!r}")
         filled = {"student": {}} | document
         for preset in presets.presets_for(filled):
             filled = beneath(filled, preset)
         config = handler(filled)
-        config._document = copy.deepcopy(document)
+        config._document = copied(document)
         return config
 
     @field_validator("fidelity", mode="before")
@@ -333,7 +335,7 @@ class RunConfig(Section):
     @property
     def stated(self) -> dict:
         """The settings that its document states; the others come from presets and defaults."""
-        return copy.deepcopy(self._document)
+        return copied(self._document)
 
     def document(self) -> dict:
         """The whole config as plain values, ready for YAML or JSON."""

@@ -55,6 +55,8 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
         optimizer.load_state_dict(state["optimizer"])
         epochs = state["epochs"]
     model = runtime.wrap(student)
+    if config.execution.compile:  # around the wrapper, for which PyTorch cuts the graph; what is validated and stored is not
+        model = torch.compile(model)
 
     images: list[Row] = []
     for epoch in range(len(epochs) + 1, config.optim.epochs + 1):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import pandas as pd
@@ -62,6 +63,7 @@ class LocalRuntime:
 
     def __init__(self, execution: ExecutionConfig, record: RunRecord, display: Callable[..., None] | None = None):
         self.device = choose_device(execution.device)
+        check_execution(execution, self.device)
         torch.set_num_threads(execution.cpus_per_worker)
         self._record, self._display = record, display
 
@@ -117,3 +119,24 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def check_execution(execution: ExecutionConfig, device: torch.device) -> None:
+    """Raise UserError unless a device can do what is asked of it."""
+    if execution.kernel == "triton" and not (device.type == "cuda" and find_spec("triton")):
+        raise UserError(
+            f"execution.kernel: 'triton' needs a CUDA GPU and the package triton, got the device {device}; valid here: torch"
+        )
+    if execution.compile:
+        _check_compiler(device)
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Compile a sum: what is missing for it (a C++ compiler, Python's headers, Triton) is missing for a student."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
+    except Exception as error:  # of any kind: compilers have their own
+        raise UserError(
+            f"execution.compile: torch.compile does not work on this machine ({str(error).strip().splitlines()[0]}); "
+            "valid here: false, or install a C++ compiler and Python's headers (Debian: g++, python3-dev)"
+        ) from None

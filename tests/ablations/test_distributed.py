@@ -213,3 +213,10 @@ def test_workers_compute_on_what_they_reserve(device, gpus):
         check_devices(execution)
     check_devices(execution.model_copy(update={"workers": 1}))
     check_devices(execution.model_copy(update={"device": "auto"}))
+
+
+def test_a_gpu_kernel_needs_a_reserved_gpu():
+    execution = ExecutionConfig(kernel="triton")
+    with pytest.raises(UserError, match=r"execution.kernel 'triton' with execution.gpus_per_worker 0: .* valid there: torch"):
+        check_devices(execution)
+    check_devices(execution.model_copy(update={"gpus_per_worker": 0.5}))

@@ -109,6 +109,22 @@ def test_bins_beyond_the_density_floor_get_nothing_and_those_within_something(si
     assert ((dpm > 0) == within).all()
 
 
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("sigma", [1e-4, 0.01, 0.15, 0.5, 2.0, 1e3, 1e16])
+def test_exactly_the_bins_within_reach_and_the_nearest_take_part_in_float32(spacing, sigma):
+    for bins in (DepthBins(257, 1e-3, 80.0, spacing), DepthBins(8, 1e-3, 10.0, spacing)):
+        edges = torch.cat([bins.centers, bins.edges])  # at an edge two bins are nearest
+        depth = torch.cat([torch.linspace(-1, 1.2 * bins.max_depth, 500), edges, edges.nextafter(torch.tensor(100.0))])
+        distance = (bins.centers.double() - depth.double().unsqueeze(1)).abs()
+        excess = -((distance / sigma) ** 2) / 2 - math.log(sigma * math.sqrt(2 * math.pi) * DENSITY_FLOOR)
+        # A temperature at which no probability is too small for float32.
+        found = target_dpm(depth.view(-1, 1, 1, 1), bins, sigma, temperature=1e4).flatten(1) > 0
+        nearest = distance <= distance.amin(dim=1, keepdim=True) + 1e-5
+        decided = (excess.abs() > 1e-4) & ~nearest
+        assert torch.equal(found[decided], (excess >= 0)[decided])
+        assert (found & nearest).any(dim=1).all()
+
+
 @pytest.mark.parametrize(("depth", "nearest"), [(0.0, 0), (-5.0, 0), (80.0, 256), (500.0, 256), (1e6, 256)])
 def test_a_depth_outside_the_bins_belongs_to_the_nearest(depth, nearest):
     dpm = target_dpm(depth_map(depth), KITTI, 0.5)[0, :, 0, 0]

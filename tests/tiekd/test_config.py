@@ -180,6 +180,14 @@ def test_what_the_document_states_wins_over_presets_and_survives_another_data_se
     assert (moved.student.head, moved.student.encoder) == ("dpm", "resnet18")
 
 
+def test_what_was_stated_stays_whatever_becomes_of_the_document():
+    document = {**INDOOR, "data": {"dataset": "synthetic-indoor", "train_crop": [32, 64]}}
+    built = build(document)
+    document["data"]["train_crop"][0] = 0
+    built.stated["data"].clear()
+    assert built.stated["data"] == {"dataset": "synthetic-indoor", "train_crop": [32, 64]}
+
+
 def test_overriding_leaves_the_config_it_started_from_alone():
     before = config()
     document = copy.deepcopy(before.document())
@@ -335,6 +343,8 @@ NOT_READ = {
     "loss.ssim_weight": 2.0,
     "loss.chamfer_weight": 2.0,
     "execution.device": "cpu",
+    "execution.kernel": "triton",
+    "execution.compile": True,
     "execution.workers": 2,
     "execution.cpus_per_worker": 3,
     "execution.gpus_per_worker": 1.0,

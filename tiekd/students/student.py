@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiekd.bins import DepthBins, expected_depth, kl_divergence, target_dpm
-from tiekd.config import RunConfig
+from tiekd.config import Kernel, RunConfig
 from tiekd.fused import Teacher, depth_and_divergence, depth_of_features
 from tiekd.students.decoder import DenseDepthDecoder
 from tiekd.students.encoders import build_encoder
@@ -37,15 +37,16 @@ class DPMPrediction:
 
     bin_centers = None
 
-    def __init__(self, features: Tensor, projection: nn.Conv2d, centers: Tensor, bins: DepthBins):
-        """features [B, C, H, W]; centers [K] m, those of the bins, on the features' device."""
+    def __init__(self, features: Tensor, projection: nn.Conv2d, centers: Tensor, bins: DepthBins, kernel: Kernel):
+        """features [B, C, H, W]; centers [K] m, those of the bins, on the features' device; kernel of `tiekd/fused.py`."""
         self.features, self.projection, self.centers, self.bins = features, projection, centers, bins
+        self.kernel = kernel
 
     @cached_property
     def depth(self) -> Tensor:
         if torch.compiler.is_exporting():  # a graph for all sizes has no chunks
             return self.plain().depth
-        return depth_of_features(self.features, self.projection.weight, self.projection.bias, self.centers)
+        return depth_of_features(self.features, self.projection.weight, self.projection.bias, self.centers, self.kernel)
 
     @property
     def dpm_logits(self) -> Tensor:
@@ -56,9 +57,9 @@ class DPMPrediction:
     def divergence(self, depth_teacher: Tensor, bins: DepthBins, sigma: float, temperature: float) -> Tensor:
         """As `Prediction.divergence`. Depth comes from the same pass, and so should not be asked for before."""
         assert bins == self.bins, (bins, self.bins)
-        teacher = Teacher.of(depth_teacher, bins, sigma, temperature)
+        teacher = Teacher(depth_teacher, sigma, temperature)
         depth, divergence = depth_and_divergence(
-            self.features, self.projection.weight, self.projection.bias, self.centers, teacher
+            self.features, self.projection.weight, self.projection.bias, self.centers, teacher, self.kernel
         )
         self.__dict__.setdefault("depth", depth)
         return divergence
@@ -70,7 +71,8 @@ class DPMPrediction:
 
     def at(self, images: slice, rows: Tensor, columns: Tensor) -> Self:
         """The same of some images, at the crossings of some rows and columns."""
-        return type(self)(self.features[images, :, rows][..., columns], self.projection, self.centers, self.bins)
+        features = self.features[images, :, rows][..., columns]
+        return type(self)(features, self.projection, self.centers, self.bins, self.kernel)
 
     def within(self, low: float, high: float) -> Self:
         clamped = copy.copy(self)
@@ -81,9 +83,9 @@ class DPMPrediction:
 class DPMHead(nn.Module):
     """A distribution over depth bins per pixel; depth is its expectation."""
 
-    def __init__(self, channels: int, bins: DepthBins):
+    def __init__(self, channels: int, bins: DepthBins, kernel: Kernel = "torch"):
         super().__init__()
-        self.bins = bins
+        self.bins, self.kernel = bins, kernel
         self.logits = nn.Conv2d(channels, bins.n_bins, 1)
         self.register_buffer("centers", bins.centers, persistent=False)
 
@@ -91,7 +93,7 @@ class DPMHead(nn.Module):
         place = features.device.type
         if torch.is_autocast_enabled(place):  # what is asked for later, outside, runs in the same precision
             features = features.to(torch.get_autocast_dtype(place))
-        return DPMPrediction(features, self.logits, self.centers, self.bins)
+        return DPMPrediction(features, self.logits, self.centers, self.bins, self.kernel)
 
 
 class RegressionHead(nn.Module):
@@ -127,5 +129,6 @@ def build_depth_student(config: RunConfig) -> DepthStudent:
         encoder.feature_info.channels(), encoder.feature_info.reduction(), config.student.decoder_channels
     )
     if config.student.head == "dpm":
-        return DepthStudent(encoder, decoder, DPMHead(decoder.channels_out, DepthBins.of(config)))
+        head = DPMHead(decoder.channels_out, DepthBins.of(config), config.execution.kernel)
+        return DepthStudent(encoder, decoder, head)
     return DepthStudent(encoder, decoder, RegressionHead(decoder.channels_out, config.data.max_depth))
