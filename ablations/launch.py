@@ -16,7 +16,7 @@ from ablations.resources import worker_resources
 from ablations.storage import ray_storage, tune_log
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
-from tiekd.store import RunStore
+from tiekd.store import Attempt, RunStore
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ def settle(trial: Trial, sweep: Sweep, store: RunStore) -> None:
     if "state" in result:
         return  # it ended by itself
     record = store.run(sweep.run_id(trial.config))
+    if record.status().state == "running":
+        record.write_attempt(Attempt.here())  # a worker of the trial may be at work for another moment, and shall write no more
     status = record.status()
     if status.state not in ("running", "missing"):
         return

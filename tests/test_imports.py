@@ -58,8 +58,10 @@ def test_a_forbidden_import_inside_a_function_is_seen(tmp_path):
 
 def test_a_launch_does_without_pytorch():
     """Its trials import PyTorch in their own processes: seconds that the launching one need not spend before them."""
-    modules = ", ".join(f"ablations.{name}" for name in ("launch", "nodes", "prepared", "progress", "ready", "trial"))
-    script = f"import sys, {modules}; print('torch' in sys.modules)"
+    names = ("launch", "loggers", "nodes", "prepared", "progress", "ready", "trial")
+    modules = ", ".join(f"ablations.{name}" for name in names)
+    logs = "ablations.loggers.TensorBoard('demo', tiekd.store.RunStore('nowhere')); import tensorboardX.summary"
+    script = f"import sys, tiekd.store, {modules}; {logs}; print('torch' in sys.modules); import torch"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
 

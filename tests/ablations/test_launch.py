@@ -13,8 +13,9 @@ from ablations.launch import Sweep, settle
 from ablations.progress import FailureLimit
 from ablations.session import cluster
 from tiekd.config import ExecutionConfig
-from tiekd.errors import UserError
-from tiekd.store import RunStore, Status
+from tiekd.errors import SupersededError, UserError
+from tiekd.runtime import keep_epoch
+from tiekd.store import Attempt, RunStore, Status
 
 SWEEP = Sweep(
     name="demo",
@@ -82,6 +83,24 @@ def test_a_run_whose_process_died_too_often_is_failed(record, cause, words):
 def test_a_run_that_a_scheduler_stopped_is_missing(record):
     status = end(record, epoch=2, done=True)
     assert (status.state, status.cause) == ("missing", "pruned by the scheduler after epoch 2 of 9")
+
+
+def test_a_worker_that_has_not_heard_of_the_end_writes_nothing_more(record):
+    worker = record.store.run(record.run_id)
+    worker.attempt = Attempt.here()
+    worker.write_attempt(worker.attempt)
+    ended = end(record, epoch=2, done=True)
+    with pytest.raises(SupersededError):
+        keep_epoch(worker, [{"epoch": 3, "seconds": 1.0}], {}, workers=2)
+    assert (record.status(), record.read_table("epochs.parquet")) == (ended, None)
+
+
+def test_a_run_that_was_never_begun_is_not_begun_by_its_end(record):
+    unknown = record.store.run("4567")
+    trial = Trial("compute", config={"point": "4567"}, stub=True)
+    settle(trial, SWEEP, record.store)
+    assert unknown.status().state == "missing"
+    assert [run.run_id for run in record.store.runs()] == ["0123"]
 
 
 def test_a_run_that_was_stopped_with_its_launch_is_missing(record):
