@@ -55,8 +55,12 @@ class ParallelRuntime:
         dist.barrier()  # a rank that failed meanwhile would see its word overwritten
 
     def lost(self, error: Exception) -> bool:
-        """Errors of NCCL have a type of their own; those of gloo are known by the file that their message names."""
-        return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
+        """Errors of NCCL have a type of their own; those of gloo are known by the file that their message names.
+
+        Whatever comes once there is no process group is of its loss: Ray Train takes it away when another rank has ended.
+        """
+        of_gloo = isinstance(error, RuntimeError) and "/gloo/" in str(error)
+        return of_gloo or isinstance(error, dist.DistError) or not dist.is_initialized()
 
 
 class AllSum(Function):

@@ -197,6 +197,16 @@ def test_a_dead_rank_is_told_from_a_failure_of_the_work(group_of_one, tmp_path):
     assert not any(map(runtime.lost, (RuntimeError("out of memory"), OSError("[..]/gloo/ is a folder"))))
 
 
+def test_what_a_rank_meets_once_its_group_is_gone_is_of_another_ranks_end(tmp_path):
+    """As Ray Train leaves a worker that was still building its network when another one failed."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    runtime = ParallelRuntime(torch.device("cpu"), 1, RunStore(tmp_path).run("none"))
+    dist.destroy_process_group()
+    with pytest.raises(ValueError, match="process group") as met:
+        runtime.wrap(nn.Linear(1, 1))
+    assert runtime.lost(met.value)
+
+
 def test_more_workers_than_images_in_a_batch_are_refused():
     document = {"data": {"dataset": "synthetic-indoor"}, "loss": {"name": "si", "target": "ground_truth"}}
     with pytest.raises(ValueError, match=r"execution.workers: .* got 3 for optim.batch_size 2"):
