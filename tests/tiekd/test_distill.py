@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -226,6 +227,23 @@ def test_a_run_interrupted_at_every_epoch_ends_as_if_it_never_had_been(tiny, car
         assert interrupt(config, after_epoch=epoch).status().epoch == epoch
     record, _ = carried_out(config)
     assert_same_outcome(record, uninterrupted)
+
+
+def test_a_run_begun_with_a_compiled_student_goes_on_with_a_plain_one_to_the_same_end(
+    tiny, carried_out, interrupt, uninterrupted, monkeypatch
+):
+    """Traced by PyTorch's compiler, but run operation by operation: not every machine has a C++ compiler."""
+    traced = []
+
+    def backend(graph, inputs):
+        traced.append(len(graph.graph.nodes))
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    assert interrupt(tiny(LONGER | {"execution.compile": True}), after_epoch=2).status().epoch == 2
+    assert max(traced) > 100  # a student, and not the sum that is compiled to see whether it can be
+    record, _ = carried_out(tiny(LONGER))
+    np.testing.assert_allclose(rows(record)["loss"], rows(uninterrupted)["loss"], rtol=1e-5)
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------------------

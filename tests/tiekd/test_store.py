@@ -2,6 +2,7 @@ import os
 import signal
 import socket
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -51,6 +52,13 @@ def test_a_status_comes_back(store, state):
     status = Status(state, "loss nan", epoch=2, epochs=5, device_seconds=1.5, started=1.0, updated=2.0)
     store.run("0123").write_status(status)
     assert store.run("0123").status() == status
+
+
+def test_a_status_of_an_older_store_is_read(store):
+    """It told of the process, too, which has a file of its own now."""
+    status = Status("done", epochs=5, started=1.0, updated=2.0)
+    store.run("0123").write_json("status.json", asdict(status) | {"host": "node", "pid": 4711, "attempt": "a"})
+    assert (store.run("0123").status(), store.run("0123").last_attempt()) == (status, None)
 
 
 def test_a_config_comes_back_as_the_same_run(store, config):
