@@ -178,16 +178,22 @@ class Clock:
 def report_clocked(store: str, out: str) -> None:
     """Run the command in this process; prints the seconds of its phases as JSON, last."""
     import reports.collect
-    import reports.write
     from reports.commands import report
 
-    clock = Clock()
-    reports.collect.collect = clock.of("reading", reports.collect.collect)
-    pictures = reports.write.pictures
-    reports.write.pictures = clock.of("figures", lambda *words: list(pictures(*words)))  # a generator works when it is asked
-    reports.write.save = clock.of("figures", reports.write.save)
+    clock, collect = Clock(), reports.collect.collect
+
+    def collected(store: RunStore, study: str | None, images_to: Path, meanwhile: Callable[[], Any]) -> Any:
+        return collect(store, study, images_to, lambda: clock_figures(clock, meanwhile()))
+
+    reports.collect.collect = clock.of("reading", collected)
     clock.of("command", report)(store, Path(out), as_json=True)
     print(json.dumps(clock.spent))
+
+
+def clock_figures(clock: Clock, writer: Any) -> None:
+    pictures = writer.pictures
+    writer.pictures = clock.of("figures", lambda *words: list(pictures(*words)))  # a generator works when it is asked
+    writer.save = clock.of("figures", writer.save)
 
 
 def measure(store: Path, out: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ tables.py      cells -> tables -> tables.parquet
 ablation.py    what a study varied: one factor at a time, grids
 paper.py       the published tables, digit for digit
 sheet.py       a table as a reader sees it; its rows: entries.py, layout.py, views.py; beneath it: notes.py
+texts.py       texts of a page, escaped at once
 blocks.py      what a page is made of, as Markdown (markdown.py), HTML (html.py, report.html.j2), LaTeX (latex.py)
 listing.py     the runs behind every number;  origin.py  how to make a report again
 plots.py       figures, each with its data beside it (panels.py: widths, colours, small multiples): curves.py, dots.py,

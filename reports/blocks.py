@@ -4,14 +4,10 @@ Texts of paragraphs, lists and captions are prose: `code` in backquotes, **stron
 markup. Headings, links and tables are plain text.
 """
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from reports.sheet import Sheet
-
-_SPANS = re.compile(r"`(?P<code>[^`]+)`|\*\*(?P<strong>.+?)\*\*")
 
 
 @dataclass(frozen=True)
@@ -56,22 +52,3 @@ class Links:
 
 
 Block = Heading | Paragraph | Bullets | Figure | Commands | Links | Sheet
-
-
-def spans(prose: str) -> Iterator[tuple[str, str]]:
-    """The pieces of a prose text, each with its kind: "code", "strong" or "plain"."""
-    end = 0
-    for match in _SPANS.finditer(prose):
-        if match.start() > end:
-            yield "plain", prose[end : match.start()]
-        yield str(match.lastgroup), match[match.lastgroup or 0]
-        end = match.end()
-    if end < len(prose):
-        yield "plain", prose[end:]
-
-
-def one_line(text: str) -> str:
-    """Causes come from programs: line breaks become spaces, and control characters vanish."""
-    if text.isprintable() and "  " not in text and text == text.strip():  # as almost all of a hundred thousand entries are
-        return text
-    return "".join(filter(str.isprintable, " ".join(text.split())))

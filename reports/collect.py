@@ -1,9 +1,9 @@
 """The run store as data frames: one row per cell of each study, and one per run that no study holds."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,11 +44,13 @@ class Collected:
     studies: dict[str, Study]
 
 
-def collect(store: RunStore, study: str | None = None, images_to: Path | None = None) -> Collected:
+def collect(
+    store: RunStore, study: str | None = None, images_to: Path | None = None, meanwhile: Callable[[], Any] = lambda: None
+) -> Collected:
     """Everything in the store, or one study's part of it.
 
     The images of all runs are more than memory holds: their sums are kept, and their rows written to the Parquet file
-    `images_to` as they are read.
+    `images_to` as they are read. `meanwhile` is called when only these are left to wait for.
     """
     if store.local and not Path(store.filesystem[1]).is_dir():
         raise UserError(f"store {store.uri}: no such folder")
@@ -61,7 +63,8 @@ def collect(store: RunStore, study: str | None = None, images_to: Path | None = 
     with reader_of_images(store, len(found), images_to) as images:
         stored = _read_runs(store, found, planned, images)
         places = list(_places(studies, stored))
-        frames = _frames(places, stored)  # takes as long as reading the images, which goes on meanwhile
+        frames = _frames(places, stored)
+        meanwhile()
         groups, lost = images.found()
     if lost:  # a run whose images cannot be read is a failed one
         stored |= {run_id: StoredRun(run_id, unreadable(cause), stored[run_id].document) for run_id, cause in lost.items()}

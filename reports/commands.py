@@ -3,7 +3,9 @@
 import gc
 import json
 import shlex
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +33,6 @@ def report(
     """
     from reports.folder import filled
     from reports.viewer.links import viewer_of
-    from reports.write import write_published, write_report
 
     if store is None and not published:
         raise UserError("STORE is needed: a folder or URI of a run store; or --published for the published tables alone")
@@ -46,25 +47,31 @@ def report(
         with filled(out, "report", files) as folder:
             collected, tables = _read(store, study, folder / "images.parquet")
             command = _command(store, out, study, viewer, published)
-            write_report(folder, collected, tables, store, command, pictures)
+            _writer().write_report(folder, collected, tables, store, command, pictures)
     if published:
         with filled(out, "published", files) as folder:
-            write_published(folder, tables)
+            _writer().write_published(folder, tables)
     _tell(collected, tables, files, as_json)
 
 
 def _read(store: str, study: str | None, images_to: Path) -> "tuple[Collected, list[Table]]":
     from reports.collect import collect
-    from reports.tables import tables_of
     from tiekd.store import RunStore
 
     gc.disable()
     try:
-        collected = collect(RunStore(store), study, images_to)
+        collected = collect(RunStore(store), study, images_to, meanwhile=_writer)
+        from reports.tables import tables_of  # imported by then
+
         return collected, tables_of(collected)
     finally:
         gc.freeze()  # it stays to the end: to look through it again and again for garbage takes a tenth of the time
         gc.enable()
+
+
+def _writer() -> ModuleType:
+    """What writes pages and figures; it takes a second to import."""
+    return import_module("reports.write")
 
 
 def _command(store: str, out: Path, study: str | None, viewer: Path | None, published: bool) -> str:

@@ -13,6 +13,7 @@ from tiekd.documents import flatten
 from tiekd.errors import UserError
 from tiekd.labels import fidelity, labels
 
+_MANY = (list, tuple, dict)
 _SEED = TypeAdapter(Annotated[int, RunConfig.model_fields["seed"]])
 
 
@@ -28,8 +29,8 @@ class Described:
 
     def factors(self, levels: dict) -> dict[str, Any]:
         """A study's factors by their columns' names. Of one that is a setting the run's value: none where it is not read."""
-        values = {name: self.settings.get(name) if name in SETTING_TYPES else _plain(level) for name, level in levels.items()}
-        return {f"factor.{name}" if name in TABLE_COLUMNS else name: value for name, value in values.items()}
+        values = {name: self.settings.get(name) if name in SETTING_TYPES else level for name, level in levels.items()}
+        return {f"factor.{name}" if name in TABLE_COLUMNS else name: value for name, value in _plain(values).items()}
 
 
 class Descriptions:
@@ -61,13 +62,13 @@ def _describe(document: Any, source: str) -> Described | UserError:
         return error
     document = config.document()
     document["teacher"] = document["teacher"] or dict.fromkeys(TeacherConfig.model_fields)
-    columns = {path: _plain(value) for path, value in flatten(document).items()}
-    settings = {path: _plain(value) for path, value in flatten(config.identity()).items() if path != "seed"}
+    columns, settings = _plain(flatten(document)), _plain(flatten(config.identity()))
+    del settings["seed"]
     inputs = ["data.root", "data.train_split", "data.test_split", *(["teacher.maps"] if config.reads_teacher else [])]
     settings |= {path: columns[path] for path in inputs} | {"fidelity": fidelity(config)}
     return Described(columns | labels(config) | {"network": network_id(config)}, settings)
 
 
-def _plain(value: Any) -> Any:
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
     """Lists as text: a column of a data frame holds single values."""
-    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+    return {name: json.dumps(value) if isinstance(value, _MANY) else value for name, value in values.items()}

@@ -8,8 +8,9 @@ from html import escape
 from jinja2 import Environment, PackageLoader, Template
 from markupsafe import Markup
 
-from reports.blocks import Block, Figure, one_line, spans
-from reports.sheet import Entry, Link, Number, Sheet
+from reports.blocks import Block, Figure
+from reports.sheet import Entry, Number, Sheet, text_of
+from reports.texts import one_line, spans
 
 _LONG = 40  # characters: longer texts go on over lines
 _SPAN = {"plain": "{}", "code": "<code>{}</code>", "strong": "<strong>{}</strong>"}
@@ -26,20 +27,20 @@ def prose(text: str) -> Markup:
 
 def _body(sheet: Sheet) -> Markup:
     """A table's rows; in Python, since a report may have a hundred thousand entries."""
-    rows = (f"<tr>{''.join(map(_entry, row))}</tr>\n" for row in sheet.rows)
+    _, entries = sheet.written(escape, _entry)
+    rows = (f"<tr>{''.join(row)}</tr>\n" for row in entries)
     ruled = (f"</tbody><tbody>\n{row}" if number in sheet.rules else row for number, row in enumerate(rows))
     return Markup(f"<tbody>\n{''.join(ruled)}</tbody>")
 
 
-def _entry(entry: Entry) -> str:
-    line = one_line(str(entry))
-    text = escape(line)
+def _entry(entry: Entry, text: str) -> str:
+    start = '<td class="long">' if len(text_of(entry)) > _LONG else "<td>"
+    if isinstance(entry, str):
+        return f"{start}{text}</td>"
     if isinstance(entry, Number):
         text = f'<a href="#{escape(entry.anchor)}">{text}</a>'
-        text = f"<strong>{text}</strong>" if entry.best else text
-    elif isinstance(entry, Link):
-        text = f'<a href="{escape(entry.address)}">{text}</a>'
-    return f'<td class="long">{text}</td>' if len(line) > _LONG else f"<td>{text}</td>"
+        return f"{start}<strong>{text}</strong></td>" if entry.best else f"{start}{text}</td>"
+    return f'{start}<a href="{escape(entry.address)}">{text}</a></td>'
 
 
 def _picture(figure: Figure) -> str:

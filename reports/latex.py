@@ -2,8 +2,8 @@
 
 import re
 
-from reports.blocks import one_line, spans
 from reports.sheet import Entry, Number, Sheet
+from reports.texts import one_line, spans
 
 ROWS_PER_PAGE = 40
 _LONG_TITLE = 12
@@ -62,7 +62,7 @@ def _escaped(text: str) -> str:
 
 def _table(sheet: Sheet, caption: str, label: str, notes: list[str]) -> str:
     """One float, shrunk to the line where it would be wider."""
-    _, rows = sheet.map(_entry)
+    _, rows = sheet.written(_escaped, _entry)
     lines = [r"\toprule", " & ".join(map(_title, sheet.columns)) + r" \\", r"\midrule"]
     for number, row in enumerate(rows):
         lines += [r"\midrule"] if number in sheet.rules else []
@@ -117,6 +117,6 @@ def _guarded(text: str) -> str:
     return f"{{}}{text}" if text.startswith(("[", "*")) else text
 
 
-def _entry(entry: Entry) -> str:
-    text = _guarded(latex_text(str(entry)))
+def _entry(entry: Entry, text: str) -> str:
+    text = _guarded(text)
     return rf"\textbf{{{text}}}" if isinstance(entry, Number) and entry.best else text

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable
 
-from reports.blocks import Block, Bullets, Commands, Figure, Heading, Links, Paragraph, one_line, spans
-from reports.sheet import Entry, Link, Number, Sheet
+from reports.blocks import Block, Bullets, Commands, Figure, Heading, Links, Paragraph
+from reports.sheet import Entry, Link, Sheet
+from reports.texts import one_line, spans
 
 # Characters that would start markup. An underscore inside a word, as in L_DPM, starts none.
 _SPECIAL = re.compile(r"[\\`*<\[\]|]")
@@ -17,7 +18,7 @@ def markdown(blocks: Iterable[Block], runs_page: str) -> str:
 
 def markdown_table(sheet: Sheet, runs_page: str = "") -> str:
     """A pipe table; numbers stay the text they are."""
-    titles, rows = sheet.map(lambda entry: _entry(entry, runs_page))
+    titles, rows = sheet.written(_escaped, lambda entry, text: _entry(entry, text, runs_page))
     widths = [max(3, *map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = [titles, ["-" * width for width in widths], *rows]
     return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
@@ -65,10 +66,9 @@ def _item(item: str | tuple[str, list[str]]) -> str:
     return "\n".join([f"- {prose(item[0])}", *(f"  - {prose(part)}" for part in item[1])])
 
 
-def _entry(entry: Entry, runs_page: str) -> str:
-    text = plain(str(entry))
+def _entry(entry: Entry, text: str, runs_page: str) -> str:
+    if isinstance(entry, str):
+        return text
     if isinstance(entry, Link):
         return f"[{text}]({entry.address})"
-    if not isinstance(entry, Number):
-        return text
     return f"[{f'**{text}**' if entry.best else text}]({runs_page}#{entry.anchor})"

@@ -57,10 +57,12 @@ def report_markdown(collected: Collected, shown: list[Shown], origin: list[Block
     return markdown([Heading(1, "Report"), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
 
 
-def report_html(collected: Collected, shown: list[Shown], origin: list[Block], viewer: Viewer | None = None) -> str:
-    """The same page as one file, with the runs behind every number."""
+def report_html(
+    collected: Collected, shown: list[Shown], runs: list[Block], origin: list[Block], viewer: Viewer | None = None
+) -> str:
+    """The same page as one file, with the runs behind every number, from their `listing`."""
     parts = [*((heading(item.table), f"#{stem(item.table)}") for item in shown), *_pictures(viewer)]
-    blocks = [*_report(collected, shown), *_runs((item.table for item in shown), viewer), *origin]
+    blocks = [*_report(collected, shown), *runs, *origin]
     return html("Report", [Heading(1, "Report"), Links(parts), *blocks])
 
 
@@ -70,9 +72,14 @@ def tables_markdown(shown: list[Shown]) -> str:
     return markdown([Heading(1, "Tables"), *tables], RUNS_PAGE)
 
 
-def runs_markdown(tables: list[Table], viewer: Viewer | None = None) -> str:
+def listing(tables: Iterable[Table], viewer: Viewer | None = None) -> list[Block]:
     """Every run, beneath the cell to which it belongs; those that `viewer` shows lead to their pictures."""
-    return markdown([Heading(1, "Runs"), *_runs(tables, viewer)], "")
+    return [block for table in tables for block in (Heading(2, f"Runs of {heading(table)}"), *listed(table, viewer))]
+
+
+def runs_markdown(runs: list[Block]) -> str:
+    """The page of the runs, from their `listing`."""
+    return markdown([Heading(1, "Runs"), *runs], "")
 
 
 def tables_latex(shown: list[Shown]) -> str:
@@ -127,12 +134,6 @@ def _tables(item: Shown, main: list[View]) -> Iterator[Block]:
 
 def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
     return [("Pictures of the predictions", viewer.address)] if viewer else []
-
-
-def _runs(tables: Iterable[Table], viewer: Viewer | None) -> Iterator[Block]:
-    for table in tables:
-        yield Heading(2, f"Runs of {heading(table)}")
-        yield from listed(table, viewer)
 
 
 def _what_was_run(runs: pd.DataFrame) -> Iterator[Block]:

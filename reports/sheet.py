@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import pandas as pd
+
+from reports.texts import escaped_each
 
 ABSENT = "–"
 
@@ -16,9 +19,6 @@ class Number:
     anchor: str
     best: bool = False
 
-    def __str__(self) -> str:
-        return self.text
-
 
 @dataclass(frozen=True)
 class Link:
@@ -27,11 +27,12 @@ class Link:
     text: str
     address: str
 
-    def __str__(self) -> str:
-        return self.text
-
 
 Entry = str | Number | Link
+
+
+def text_of(entry: Entry) -> str:
+    return entry if isinstance(entry, str) else entry.text
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,15 @@ class Sheet:
 
     def text(self) -> pd.DataFrame:
         """As plain text."""
-        return pd.DataFrame([[str(entry) for entry in row] for row in self.rows], columns=self.columns, dtype=object)
+        return pd.DataFrame([list(map(text_of, row)) for row in self.rows], columns=self.columns, dtype=object)
 
-    def map(self, render: Callable[[Entry], str]) -> tuple[list[str], list[list[str]]]:
-        """Titles and rows as a format writes them."""
-        return [render(title) for title in self.columns], [[render(entry) for entry in row] for row in self.rows]
+    def written(self, escape: Callable[[str], str], dress: Callable[[Entry, str], str]) -> tuple[list[str], list[list[str]]]:
+        """Titles and rows as a format writes them: texts by `escape` (see `escaped_each`), which `dress` makes entries of."""
+        entries = [*self.columns, *chain.from_iterable(self.rows)]
+        texts = list(map(dress, entries, escaped_each(list(map(text_of, entries)), escape)))
+        width = len(self.columns)
+        titles, *rows = (texts[start : start + width] for start in range(0, len(texts), width))
+        return titles, rows
 
     def without(self, unwanted: Callable[[str, list[Entry]], bool]) -> "Sheet":
         """Without the columns for which `unwanted(title, entries)` holds."""

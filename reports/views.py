@@ -11,7 +11,7 @@ from reports.layout import COMPACT_METRICS, compact, full, laid_out, tested, uns
 from reports.notes import cost_notes, grid_notes, notes, one_factor_notes, test_notes
 from reports.results import Numbers, at
 from reports.schema import MAIN_METRIC, METRIC_LABELS
-from reports.sheet import ABSENT, Entry, Number, Sheet
+from reports.sheet import ABSENT, Entry, Number, Sheet, text_of
 from reports.tables import Table
 
 _LABEL_TITLES = {"backbone": "Backbones", "teacher": "Teachers"}
@@ -109,7 +109,7 @@ def _place(table: Table, numbers: tuple[int, ...], best: Collection[int]) -> Ent
     (number,) = numbers
     cell, mean = table.cells[number], mean_entry(table, number, MAIN_METRIC, best)
     seeds = f"{cell.n_done}" if cell.state == "done" else f"{cell.n_done} of {len(cell.runs)}"
-    text = f"{cell.state} ({seeds})" if mean == ABSENT else f"{mean} ({seeds})"
+    text = f"{cell.state} ({seeds})" if mean == ABSENT else f"{text_of(mean)} ({seeds})"
     return Number(text, table.anchor(number), number in best)
 
 

@@ -9,6 +9,7 @@ from reports.collect import Collected
 from reports.origin import origin
 from reports.page import (
     RUNS_PAGE,
+    listing,
     published_latex,
     published_markdown,
     report_html,
@@ -36,7 +37,8 @@ def write_report(
         found = thread.submit(lambda: [table.numbers for table in tables])
         collected.runs.to_parquet(folder / "runs.parquet", index=False)
         collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
-        _write(folder / RUNS_PAGE, runs_markdown(tables, viewer))
+        runs = listing(tables, viewer)
+        _write(folder / RUNS_PAGE, runs_markdown(runs))
         found.result()
     aggregate(tables).to_parquet(folder / "tables.parquet", index=False)
     shown = [show(table, _figures(folder, table, collected)) for table in tables]
@@ -44,7 +46,7 @@ def write_report(
     _write(folder / "tables.md", tables_markdown(shown))
     _write(folder / "tables.tex", tables_latex(shown))
     _write(folder / "report.md", report_markdown(collected, shown, made_by, viewer))
-    _write(folder / "report.html", report_html(collected, shown, made_by, viewer))
+    _write(folder / "report.html", report_html(collected, shown, runs, made_by, viewer))
 
 
 def write_published(folder: Path, tables: list[Table]) -> None:

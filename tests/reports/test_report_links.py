@@ -11,6 +11,7 @@ from reports.collect import collect
 from reports.origin import origin
 from reports.page import (
     heading,
+    listing,
     published_markdown,
     report_html,
     report_markdown,
@@ -41,11 +42,11 @@ def report(tmp_path_factory):
     collected = collect(store)
     tables = tables_of(collected)
     shown = [show(table, []) for table in tables]
-    made_by = origin(collected, store.uri, "tiekd report")
+    made_by, runs = origin(collected, store.uri, "tiekd report"), listing(tables)
     (folder / "report.md").write_text(report_markdown(collected, shown, made_by))
-    (folder / "report.html").write_text(report_html(collected, shown, made_by))
+    (folder / "report.html").write_text(report_html(collected, shown, runs, made_by))
     (folder / "tables.md").write_text(tables_markdown(shown))
-    (folder / "runs.md").write_text(runs_markdown([item.table for item in shown]))
+    (folder / "runs.md").write_text(runs_markdown(runs))
     (folder / "published.md").write_text(published_markdown(tables))
     return folder, tables
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from reports.collect import collect
-from reports.page import report_html, report_markdown, runs_markdown, show
+from reports.page import listing, report_html, report_markdown, runs_markdown, show
 from reports.tables import tables_of
 from reports.viewer.links import viewer_of
 from tiekd.store import RunStore
@@ -23,9 +23,10 @@ def report(viewed, tmp_path_factory):
     viewer = viewer_of(viewed.folder, beside=folder)
     collected = collect(RunStore(viewed.store))
     shown = [show(table, []) for table in tables_of(collected)]
-    (folder / "report.html").write_text(report_html(collected, shown, [], viewer))
+    runs = listing((item.table for item in shown), viewer)
+    (folder / "report.html").write_text(report_html(collected, shown, runs, [], viewer))
     (folder / "report.md").write_text(report_markdown(collected, shown, [], viewer))
-    (folder / "runs.md").write_text(runs_markdown([item.table for item in shown], viewer))
+    (folder / "runs.md").write_text(runs_markdown(runs))
     return folder
 
 
