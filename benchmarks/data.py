@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/data.py [KITTI_ROOT] [--frames 32] [--rounds 5]
 
 The labelled frames of KITTI_ROOT's lists are copied until there are enough (rendered ones without KITTI_ROOT), and get teacher
-maps of smooth depth with noise. A frame is its image, its ground truth and its teacher map; the pipelines take turns, and a
-figure is CPU time, the median of the rounds. Files have just been written, and so lie in the page cache. Then the memory of
-processes that have all read all frames. Needs Linux.
+maps of smooth depth with noise. A frame is its image, its ground truth and its teacher map. Each pipeline has a process of its
+own, as a loader process has, since what one frees another would find; they take turns, and a figure is CPU time, the median of
+the rounds. Files have just been written, and so lie in the page cache. Then the memory of processes that have all read all
+frames. Needs Linux.
 
     plain      crop, flip, conversion to tensors
     augmented  rotation, too, of half of the frames, and other colours of half of them
@@ -13,6 +14,7 @@ processes that have all read all frames. Needs Linux.
 
 import argparse
 import json
+import resource
 import statistics
 import struct
 import subprocess
@@ -20,15 +22,18 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from frames import copy_frames, make_maps
 from PIL import Image
 from torch import Tensor
 
+from tiekd.allocator import keep_freed_memory
 from tiekd.config import AugmentConfig, RunConfig, build, override
 from tiekd.data import Inputs, open_inputs
 from tiekd.data.dataset import DepthDataset
@@ -41,15 +46,20 @@ from tiekd.images import read_rgb, read_uint16
 from tiekd.teachers.maps import TeacherMaps
 
 VIEW, CROP = (352, 1216), (352, 704)
-PLAIN = AugmentConfig(rotate_p=0, colour_p=0)
-AUGMENTED = AugmentConfig()
+AUGMENTS = {"plain": AugmentConfig(rotate_p=0, colour_p=0), "augmented": AugmentConfig()}
+
+PILLOW = "Pillow, from files"
+PIPELINES = (PILLOW, f"{PILLOW}, keeping freed memory as ours", "ours, from files", "ours, packed")
 
 Item = dict[str, Tensor]
+Work = Callable[[int, int], object]  # on a frame (round, index)
 
 # -- the data --------------------------------------------------------------------------------------------------------------
 
 
 def make_data(root: Path | None, n_frames: int, folder: Path) -> RunConfig:
+    from frames import copy_frames, make_maps  # with Ray, which the processes that read do without
+
     if root is None:
         synthesize(folder / "rendered", "kitti", train_frames=4, test_frames=1)
     copy_frames(root or folder / "rendered", folder / "kitti", n_frames)
@@ -57,7 +67,14 @@ def make_data(root: Path | None, n_frames: int, folder: Path) -> RunConfig:
     config = build({"data": data, "teacher": teacher, "execution": {"cache_gb": 100}})
     make_maps(config)
     pack(config, folder / "packed", quiet=True)
+    (folder / "config.json").write_text(json.dumps(config.document()))
     return config
+
+
+def read_by_us(config: RunConfig, arrangement: str, folder: Path) -> Inputs:
+    if arrangement == "packed":
+        return remembered(override(config, {"execution.packed": str(folder / "packed")}))
+    return remembered(override(config, {"execution.cache_gb": 0 if arrangement == "from files" else 100}))
 
 
 # -- the pipelines ---------------------------------------------------------------------------------------------------------
@@ -135,24 +152,98 @@ def decode(inputs: Inputs, index: int) -> None:
         read_uint16(depth, "depth")
 
 
-# -- time ------------------------------------------------------------------------------------------------------------------
+PARTS = {"inflate alone (zlib)": inflate, "decode, Pillow": decode_with_pillow, "decode, ours": decode}
+
+# -- processes that read ---------------------------------------------------------------------------------------------------
 
 
-def take_turns(works: dict[str, Callable[[int, int], object]], n_frames: int, rounds: int) -> dict[str, float]:
-    """CPU ms per frame of each, the median of the rounds; the first round, which warms up, does not count."""
-    spent: dict[str, list[float]] = {name: [] for name in works}
-    for round_ in range(rounds + 1):
-        for name, work in works.items():
-            started = time.process_time()
-            for index in range(n_frames):
-                work(round_, index)
-            spent[name].append((time.process_time() - started) / n_frames * 1e3)
-    return {name: statistics.median(times[1:]) for name, times in spent.items()}
+def work_of(folder: Path, name: str, augment: str) -> tuple[Work, int]:
+    """What a process does with a frame, and the number of frames. Whose memory is kept is said here or by ours."""
+    config = build(json.loads((folder / "config.json").read_text()))
+    who, _, arrangement = name.partition(", ")
+    if who == "ours":
+        inputs = read_by_us(config, arrangement, folder)
+        return ours(inputs, AUGMENTS[augment]), len(inputs.train)
+    inputs = open_inputs(config)
+    if name != PILLOW:
+        keep_freed_memory()
+    if name in PARTS:
+        return lambda _, index: PARTS[name](inputs, index), len(inputs.train)
+    return pillow(inputs, AUGMENTS[augment]), len(inputs.train)
+
+
+class Told(NamedTuple):
+    """By a process that read, of its last round."""
+
+    cpu: float  # ms per frame
+    faults: float  # page faults per frame
+    private: float  # MB of the process that no other has
+
+
+def read_as_told(folder: Path, name: str, augment: str) -> None:
+    """One frame, then a round for each number that comes in; says `Told` after each, and without a number just as it is."""
+    torch.set_num_threads(1)
+    work, n_frames = work_of(folder, name, augment)
+    work(0, 0)
+    cpu = faults = 0.0
+    print(json.dumps(Told(cpu, faults, private_memory())), flush=True)
+    for line in sys.stdin:
+        if line.strip():
+            cpu, faults = read_round(work, int(line), n_frames)
+        print(json.dumps(Told(cpu, faults, private_memory())), flush=True)
+
+
+def read_round(work: Work, round_: int, n_frames: int) -> tuple[float, float]:
+    """CPU ms and page faults per frame."""
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.process_time()
+    for index in range(n_frames):
+        work(round_, index)
+    cpu = (time.process_time() - started) * 1e3
+    return cpu / n_frames, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / n_frames
+
+
+def private_memory() -> float:
+    lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+    kb = {words[0].rstrip(":"): int(words[1]) for words in lines}
+    return (kb["Private_Clean"] + kb["Private_Dirty"]) / 1e3
+
+
+class Reader:
+    """A process that reads with one pipeline, when told to."""
+
+    def __init__(self, folder: Path, name: str, augment: str):
+        words = [sys.executable, __file__, "--child", str(folder), name, augment]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.first = self._answer()
+
+    def _answer(self) -> Told:
+        return Told(*json.loads(self._process.stdout.readline()))
+
+    def read(self, round_: int | None) -> Told:
+        print("" if round_ is None else round_, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+
+# -- the tables ------------------------------------------------------------------------------------------------------------
+
+
+def take_turns(folder: Path, names: Iterable[str], augment: str, rounds: int) -> dict[str, Told]:
+    """The medians of the rounds; the first round, which warms up, does not count."""
+    with ExitStack() as stack:
+        readers = {name: stack.enter_context(Reader(folder, name, augment)) for name in names}
+        told = [{name: reader.read(round_) for name, reader in readers.items()} for round_ in range(rounds + 1)][1:]
+    return {name: Told(*map(statistics.median, zip(*(row[name] for row in told), strict=True))) for name in readers}
 
 
 def check_equal(files: Inputs, packed: Inputs) -> None:
     """Packed data give the same bits; Pillow the same image to rounding where nothing is turned or flipped."""
-    for augment in (PLAIN, AUGMENTED):
+    for augment in AUGMENTS.values():
         a, b = ours(files, augment)(0, 1), ours(packed, augment)(0, 1)
         assert all(torch.equal(a[name], b[name]) for name in a)
     still = AugmentConfig(rotate_p=0, flip_p=0, colour_p=0)
@@ -162,75 +253,25 @@ def check_equal(files: Inputs, packed: Inputs) -> None:
         torch.testing.assert_close(whole[name][..., : CROP[1]], part, rtol=1e-6, atol=1e-6)
 
 
-def print_times(files: Inputs, packed: Inputs, rounds: int) -> None:
-    n_frames = len(files.train)
-    for name, augment in (("plain", PLAIN), ("augmented", AUGMENTED)):
-        works = {"Pillow, from files": pillow(files, augment), "ours, from files": ours(files, augment)}
-        times = take_turns(works | {"ours, packed": ours(packed, augment)}, n_frames, rounds)
-        base = times["Pillow, from files"]
-        print(f"\n| {name} | CPU ms per frame | frames/s per core | times Pillow's |\n|---|---|---|---|")
-        print("\n".join(f"| {what} | {ms:.2f} | {1e3 / ms:.0f} | {base / ms:.1f} |" for what, ms in times.items()), flush=True)
-    parts = {"inflate alone (zlib)": inflate, "decode, Pillow": decode_with_pillow, "decode, ours": decode}
-    times = take_turns({what: lambda _, index, part=part: part(files, index) for what, part in parts.items()}, n_frames, rounds)
+def print_times(folder: Path, rounds: int) -> None:
+    for augment in AUGMENTS:
+        told = take_turns(folder, PIPELINES, augment, rounds)
+        print(f"\n| {augment} | CPU ms per frame | page faults | frames/s per core | times Pillow's |\n|---|---|---|---|---|")
+        for name, (cpu, faults, _) in told.items():
+            print(f"| {name} | {cpu:.2f} | {faults:.0f} | {1e3 / cpu:.0f} | {told[PILLOW].cpu / cpu:.1f} |", flush=True)
     print("\n| image, ground truth and map | CPU ms per frame |\n|---|---|")
-    print("\n".join(f"| {what} | {ms:.2f} |" for what, ms in times.items()), flush=True)
+    for name, (cpu, *_) in take_turns(folder, PARTS, "plain", rounds).items():
+        print(f"| {name} | {cpu:.2f} |", flush=True)
 
 
-# -- memory ----------------------------------------------------------------------------------------------------------------
-
-ARRANGEMENTS = ("from files", "kept in memory", "packed")
-
-
-def inputs_of(config: RunConfig, arrangement: str, folder: Path) -> Inputs:
-    if arrangement == "packed":
-        return remembered(override(config, {"execution.packed": str(folder / "packed")}))
-    return remembered(override(config, {"execution.cache_gb": 0 if arrangement == "from files" else 100}))
-
-
-def memory() -> dict[str, float]:
-    """MB of this process: private, and with its share of what it has in common with others."""
-    lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
-    kb = {words[0].rstrip(":"): int(words[1]) for words in lines}
-    return {"private": (kb["Private_Clean"] + kb["Private_Dirty"]) / 1e3, "share": kb["Pss"] / 1e3}
-
-
-def read_all(folder: Path, arrangement: str) -> None:
-    """Read two epochs, as a process of its own; tells its memory before and after, and ends when its input does."""
-    torch.set_num_threads(1)
-    config = build(json.loads((folder / "config.json").read_text()))
-    inputs = inputs_of(config, arrangement, folder)
-    item = ours(inputs, AUGMENTED)
-    item(0, 0)
-    before = memory()
-    for round_ in (0, 1):
-        for index in range(len(inputs.train)):
-            item(round_, index)
-    print("read", flush=True)
-    sys.stdin.readline()  # until all have read
-    print(json.dumps([before, memory()]), flush=True)
-    sys.stdin.readline()
-
-
-def measure_memory(folder: Path, arrangement: str, n_processes: int) -> list[list[dict[str, float]]]:
-    words = [sys.executable, __file__, "--child", str(folder), arrangement]
-    children = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(n_processes)]
-    for child in children:
-        assert child.stdout.readline() == "read\n"
-    told = []
-    for child in children:
-        print(file=child.stdin, flush=True)
-        told.append(json.loads(child.stdout.readline()))
-    for child in children:
-        child.communicate("\n")
-    return told
-
-
-def print_memory(config: RunConfig, folder: Path, n_frames: int) -> None:
-    (folder / "config.json").write_text(json.dumps(config.document()))
+def print_memory(folder: Path, n_frames: int) -> None:
     print(f"\n| memory of 3 processes, {n_frames} frames | private MB each, beyond a process that read one frame |\n|---|---|")
-    for arrangement in ARRANGEMENTS:
-        told = measure_memory(folder, arrangement, 3)
-        grown = statistics.median(after["private"] - before["private"] for before, after in told)
+    for arrangement in ("from files", "kept in memory", "packed"):
+        with ExitStack() as stack:
+            readers = [stack.enter_context(Reader(folder, f"ours, {arrangement}", "augmented")) for _ in range(3)]
+            for reader, round_ in product(readers, (0, 1)):
+                reader.read(round_)
+            grown = statistics.median(reader.read(None).private - reader.first.private for reader in readers)
         print(f"| {arrangement} | {grown:.0f} |", flush=True)
     size = sum(path.stat().st_size for path in (folder / "packed").glob("*/pixels.bin")) / 1e6
     print(f"\npacked data: {size:.0f} MB, in the page cache once for all processes")
@@ -238,7 +279,7 @@ def print_memory(config: RunConfig, folder: Path, n_frames: int) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        return read_all(Path(sys.argv[2]), sys.argv[3])
+        return read_as_told(Path(sys.argv[2]), *sys.argv[3:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, nargs="?", metavar="KITTI_ROOT")
     parser.add_argument("--frames", type=int, default=32)
@@ -248,10 +289,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tkd") as place:
         folder = Path(place)
         config = make_data(options.root, options.frames, folder)
-        files, packed = open_inputs(config), inputs_of(config, "packed", folder)
-        check_equal(files, packed)
-        print_times(files, packed, options.rounds)
-        print_memory(config, folder, options.frames)
+        check_equal(read_by_us(config, "from files", folder), read_by_us(config, "packed", folder))
+        print_times(folder, options.rounds)
+        print_memory(folder, options.frames)
 
 
 if __name__ == "__main__":

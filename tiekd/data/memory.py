@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tiekd.allocator import keep_freed_memory
 from tiekd.config import RunConfig
 from tiekd.data import Inputs, open_inputs
 from tiekd.data.frames import Frame, FrameSource
@@ -26,7 +27,10 @@ Columns = tuple[tuple[tuple[int, ...], type], ...]  # shape and type of each arr
 def remembered(config: RunConfig) -> Inputs:
     """The run's inputs, each file decoded once and again when it has changed; as they are on disk unless all of them fit into
     `execution.cache_gb`. Packed data are in memory as they are, in that of all processes.
+
+    This process, and the loader processes that it forks, from now on keep the memory of the frames that they are done with.
     """
+    keep_freed_memory()
     train, test, maps = inputs = open_inputs(config)
     if config.execution.packed:
         return inputs

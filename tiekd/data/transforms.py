@@ -24,9 +24,14 @@ IMAGE_STD = (58.395, 57.12, 57.375)
 
 def normalise(image: np.ndarray | Tensor) -> Tensor:
     """An image as encoders expect it. image [H, W, 3] uint8 array or [3, H, W] tensor, 0 .. 255. Returns [3, H, W] float32."""
-    if isinstance(image, np.ndarray):
-        return _looked_up(image, normalise(_every_value()))
-    return v2.functional.normalize(image.float(), IMAGE_MEAN, IMAGE_STD).contiguous()
+    if isinstance(image, Tensor):
+        return v2.functional.normalize(image.float(), IMAGE_MEAN, IMAGE_STD).contiguous()
+    planes = np.empty((3, *image.shape[:2]), np.float32)
+    for channel, (plane, mean, std) in enumerate(zip(planes, IMAGE_MEAN, IMAGE_STD, strict=True)):
+        plane[:] = image[..., channel]
+        plane -= mean  # in the order of torchvision's arithmetic, so equal in every bit
+        plane /= std
+    return torch.from_numpy(planes)
 
 
 class Colour(NamedTuple):
@@ -102,12 +107,16 @@ class TrainTransform:
         if draw.flip:
             image, values = image[:, ::-1], {name: value[:, ::-1] for name, value in values.items()}
         metres = {name: torch.from_numpy(StoredDepth(values[name], depths[name].unit).metres())[None] for name in depths}
-        return _looked_up(image, self._colours(draw.colour)), metres
+        return normalise(image) if draw.colour is None else self._coloured(image, draw.colour), metres
 
-    def _colours(self, colour: Colour | None) -> Tensor:
-        """What becomes of each value of each channel, float32 [3, 256, 1]."""
-        values = _every_value()
-        return normalise(values if colour is None else colour.of(values, self._white))
+    def _coloured(self, image: np.ndarray, colour: Colour) -> Tensor:
+        """uint8 [H, W, 3] to float32 [3, H, W], normalised, by way of a table of the 256 values of each channel."""
+        every_value = torch.arange(256.0)[:, None].expand(3, 256, 1)
+        table = normalise(colour.of(every_value, self._white))[..., 0].numpy()
+        planes = np.empty((3, *image.shape[:2]), np.float32)
+        for channel, (plane, values) in enumerate(zip(planes, table, strict=True)):
+            np.take(values, image[..., channel], out=plane, mode="clip")  # which, unlike "raise", needs no buffer
+        return torch.from_numpy(planes)
 
 
 class Turn:
@@ -124,7 +133,9 @@ class Turn:
         matrix /= np.array([[0.5 * width], [0.5 * height]], np.float32)
         x = np.arange(box.left, box.left + box.width, dtype=np.float32) - np.float32((width - 1) / 2)
         y = np.arange(box.top, box.top + box.height, dtype=np.float32) - np.float32((height - 1) / 2)
-        self._grid = np.stack([x * along_x + (y * along_y)[:, None] for along_x, along_y in matrix])  # -1 .. 1 over the frame
+        self._grid = np.empty((2, box.height, box.width), np.float32)  # x, y; -1 .. 1 over the frame
+        for plane, (along_x, along_y) in zip(self._grid, matrix, strict=True):
+            np.add(x * along_x, (y * along_y)[:, None], out=plane)
 
     def bilinear(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] to uint8 [h, w, 3]; faded to black over the pixel at the edge."""
@@ -141,7 +152,7 @@ class Turn:
     def _sampled(self, planes: list[np.ndarray], mode: str) -> np.ndarray:
         """Planes [H, W] to float32 [C, h, w], 0 outside."""
         window = self._window()
-        canvas = np.zeros((len(planes), *self._size), np.float32)  # which takes memory only where it is written to
+        canvas = np.empty((len(planes), *self._size), np.float32)  # outside the window it is not looked at
         for layer, plane in zip(canvas, planes, strict=True):
             window.of(layer)[:] = window.of(plane)
         grid = torch.from_numpy(self._grid).permute(1, 2, 0)
@@ -155,16 +166,3 @@ class Turn:
         top, left = (max(math.floor(along.min()) - 1, 0) for along in (y, x))
         bottom, right = min(math.ceil(y.max()) + 2, height), min(math.ceil(x.max()) + 2, width)
         return Box(top, left, max(bottom - top, 0), max(right - left, 0))
-
-
-def _every_value() -> Tensor:
-    """The 256 values of a pixel, float32 [3, 256, 1], as an image."""
-    return torch.arange(256.0)[:, None].expand(3, 256, 1)
-
-
-def _looked_up(image: np.ndarray, table: Tensor) -> Tensor:
-    """uint8 [H, W, 3] by way of a table [3, 256, 1] of its values; float32 [3, H, W]."""
-    found = np.empty((3, *image.shape[:2]), np.float32)
-    for channel, values in enumerate(table[..., 0].numpy()):
-        np.take(values, image[..., channel], out=found[channel], mode="clip")  # which, unlike "raise", needs no buffer
-    return torch.from_numpy(found)

@@ -4,7 +4,8 @@ import torch
 from torchvision_chain import TorchvisionChain
 
 from tiekd.config import AugmentConfig
-from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, TrainTransform, normalise
+from tiekd.data.frames import Box
+from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, TrainTransform, Turn, normalise
 from tiekd.images import StoredDepth
 
 STILL = {"rotate_p": 0.0, "flip_p": 0.0, "colour_p": 0.0}
@@ -35,6 +36,11 @@ def test_normalise_is_zero_at_the_mean_and_one_a_deviation_above():
     assert (result.dtype, result.shape) == (torch.float32, (3, 2, 3))
     torch.testing.assert_close(result[:, 0, 0], torch.zeros(3), atol=0.01, rtol=0)
     torch.testing.assert_close(result[:, 1, 2], torch.ones(3), atol=0.01, rtol=0)
+
+
+def test_an_array_is_normalised_as_a_tensor_in_every_bit():
+    image = np.stack([np.arange(256, dtype=np.uint8)] * 3, axis=-1)[None]
+    assert torch.equal(normalise(image), normalise(torch.from_numpy(image).permute(2, 0, 1)))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -147,6 +153,23 @@ def test_torchvisions_chain_gives_the_same_bits(size, crop, degrees, quirks):
         assert torch.equal(found, expected)
         assert all(torch.equal(moved[name], depth) for name, depth in expected_depths.items())
         assert torch.equal(generator.get_state(), torch.get_rng_state())
+
+
+@pytest.mark.parametrize("degrees", [-45.0, -2.5, 0.1, 2.5, 45.0])
+def test_no_memory_is_sampled_that_was_not_written_to(monkeypatch, degrees):
+    rng = np.random.default_rng(0)
+    image, depth = rng.integers(0, 256, (48, 120, 3), np.uint8), rng.integers(0, 2**16, (48, 120), np.uint16)
+    boxes = [Box(top, left, 16, 16) for top in (0, 16, 32) for left in (0, 52, 104)]
+    expected = [turned(degrees, box, image, depth) for box in boxes]
+    monkeypatch.setattr(np, "empty", lambda shape, kind: np.full(shape, np.nan, kind))
+    for box, arrays in zip(boxes, expected, strict=True):
+        for found, array in zip(turned(degrees, box, image, depth), arrays, strict=True):
+            np.testing.assert_array_equal(found, array)
+
+
+def turned(degrees: float, box: Box, image: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    turn = Turn(degrees, depth.shape, box)
+    return turn.bilinear(image), turn.nearest({"depth": depth})["depth"]
 
 
 # -- quirks ---------------------------------------------------------------------------------------------------------------
