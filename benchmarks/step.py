@@ -1,10 +1,10 @@
-"""What a training step of the published student costs: seconds and memory, against the same step written plainly.
+"""What a training step of a published student costs: seconds and memory, against the same step written plainly.
 
-    python benchmarks/step.py [--threads 2] [--batch 2] [--size 176 352] [--bins 257] [--rounds 2]
+    python benchmarks/step.py [--student resnet18] [--threads 2] [--batch 2] [--size 176 352] [--bins 257] [--turns 4]
 
-The student is resnet18, its loss TIE-KD, in float32 on the CPU, or on a GPU where there is one. Each line of the table is
-measured in a process of its own, in turns (A B ... A B ...): a first step that counts for memory only, then the timed ones.
-Needs Linux. For a GPU ask for the published crops: --batch 8 --size 352 704.
+The loss is TIE-KD, in float32 on the CPU, or on a GPU where there is one. Each line of the table has a process of its own; they
+take turns, a step each (A B ... A B ...), of which the first counts for memory only. A share of plain's seconds is the median
+over turns, each against plain's in the same turn. Needs Linux. For a GPU ask for the published crops: --batch 8 --size 352 704.
 
     plain     encoder, decoder and projection in PyTorch's usual order of memory, the loss as the released code writes it, with
               every map over all bins whole, its gradient by autograd, AdamW as a loop over the parameters
@@ -24,7 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -39,13 +40,15 @@ from tiekd.optim import build_optimizer
 from tiekd.runtime import LocalRuntime, choose_device
 from tiekd.store import RunStore
 from tiekd.students import DepthStudent, build_student
+from tiekd.students.decoder import resize
 
 GPU = torch.cuda.is_available()
-TIMED = 2  # steps of each process; on a GPU ten times as many
+STEPS = 10 if GPU else 1  # of a turn
 VARIANTS = (
     "plain",
     "tiekd",
     "without channels_last",
+    "without making inputs again",
     "without the fused head and loss",
     "without the fused optimizer",
     "tiekd, freed memory kept",
@@ -79,9 +82,10 @@ def plain_step(config: RunConfig, student: DepthStudent, batch: dict[str, Tensor
         student.parameters(), config.optim.lr, config.optim.betas, weight_decay=0.01, foreach=False, fused=False
     )
     image, target = batch["image"], batch["depth_teacher"]
+    with_plain_activation(student)
 
     def step() -> Tensor:
-        logits = student.head.logits(student.decoder(student.encoder(image), image.shape[-2:]))
+        logits = student.head.logits(plain_features(student, image))
         loss = published_loss(logits, target, centers, config)
         optimizer.zero_grad()
         loss.backward()
@@ -90,6 +94,22 @@ def plain_step(config: RunConfig, student: DepthStudent, batch: dict[str, Tensor
         return loss
 
     return step
+
+
+def with_plain_activation(student: DepthStudent) -> None:
+    last = [*student.decoder.merges, *student.decoder.upsamples][-1]
+    last[-1] = nn.ReLU(inplace=True)
+
+
+def plain_features(student: DepthStudent, image: Tensor) -> Tensor:
+    """Those of the student's encoder and decoder, with autograd keeping every input of a convolution."""
+    *skips, deepest = student.encoder(image)
+    x = student.decoder.bottleneck(deepest)
+    for merge, skip in zip(student.decoder.merges, reversed(skips), strict=True):
+        x = nn.Sequential(*merge)(torch.cat([resize(x, skip.shape[-2:]), skip], dim=1))
+    for upsample in student.decoder.upsamples:
+        x = nn.Sequential(*upsample)(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
+    return resize(x, image.shape[-2:])
 
 
 def published_loss(logits: Tensor, target: Tensor, centers: Tensor, config: RunConfig) -> Tensor:
@@ -138,10 +158,28 @@ class WholeMaps(Contiguous):
         return self.student(image).plain()
 
 
+class Keeping(nn.Module):
+    """The student with a decoder that makes nothing again."""
+
+    def __init__(self, student: DepthStudent):
+        super().__init__()
+        with_plain_activation(student)
+        self.student = student
+
+    def forward(self, image: Tensor):
+        return self.student.head(plain_features(self.student, image.contiguous(memory_format=torch.channels_last)))
+
+
+MODELS = {
+    "without channels_last": Contiguous,
+    "without making inputs again": Keeping,
+    "without the fused head and loss": WholeMaps,
+}
+
+
 def our_step(variant: str, config: RunConfig, student: DepthStudent, batch: dict[str, Tensor], store: str) -> Step:
     runtime = LocalRuntime(config.execution, RunStore(store).run("none"))
-    models = {"without channels_last": Contiguous, "without the fused head and loss": WholeMaps}
-    model = models[variant](student) if variant in models else student
+    model = MODELS[variant](student) if variant in MODELS else student
     model = torch.compile(model) if config.execution.compile else model
     loss, optimizer = build_loss(config), build_optimizer(student, config.optim)
     for group in optimizer.param_groups:
@@ -179,10 +217,10 @@ def done(step: Step) -> float:
     return loss
 
 
-def measure_here(variant: str, options: argparse.Namespace) -> None:
-    """Print the seconds of steps (wall, CPU), the extra memory and the first loss as JSON."""
+def take_turns(variant: str, options: argparse.Namespace) -> None:
+    """Make a turn's steps for each line that comes in; print what one took (wall, CPU), the extra memory so far, its loss."""
     document = {"data": {"dataset": "kitti", "root": "none"}, "teacher": {"name": "made", "maps": "none"}}
-    document |= {"student": {"name": "resnet18"}, "loss": {"name": "tie_kd"}, "bins": {"n_bins": options.bins}}
+    document |= {"student": {"name": options.student}, "loss": {"name": "tie_kd"}, "bins": {"n_bins": options.bins}}
     config = build(document | {"execution": {"cpus_per_worker": options.threads}})
     config = override(config, ON_GPU[variant]) if GPU else config
     torch.manual_seed(0)
@@ -193,40 +231,56 @@ def measure_here(variant: str, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as store:
         step = plain_step(config, student, batch) if variant == "plain" else our_step(variant, config, student, batch, store)
         forget_peak()
-        before, loss, seconds = held(), done(step), []
-        for _ in range(10 * TIMED if GPU else TIMED):
+        before = held()
+        for _ in sys.stdin:
             started = time.perf_counter(), time.process_time()
-            done(step)
-            seconds.append((time.perf_counter() - started[0], time.process_time() - started[1]))
-    print(json.dumps({"seconds": seconds, "extra": peak() - before, "loss": loss}))
+            losses = [done(step) for _ in range(STEPS)]
+            spent = time.perf_counter() - started[0], time.process_time() - started[1]
+            told = {"seconds": [s / STEPS for s in spent], "extra": peak() - before, "loss": losses[0]}
+            print(json.dumps(told), flush=True)
+
+
+def turns_of(variants: Iterable[str], turns: int) -> dict[str, list[dict]]:
+    """What each variant's process tells of each turn; the first turn is of a process that has made no step yet."""
+    with ExitStack() as stack:
+        processes = {}
+        for variant in variants:
+            words = [sys.executable, __file__, *sys.argv[1:], "--measure", variant]
+            environment = os.environ | (KEEPING if "kept" in variant else {})
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            processes[variant] = stack.enter_context(process)
+        found: dict[str, list[dict]] = {variant: [] for variant in variants}
+        for _ in range(1 + turns):
+            for variant, process in processes.items():
+                print("step", file=process.stdin, flush=True)
+                told = process.stdout.readline()
+                if not told:
+                    sys.exit(f"the process of {variant!r} ended without a word")
+                found[variant].append(json.loads(told))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--student", default="resnet18", choices=["mobilenetv2", "resnet18", "resnet50"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--size", type=int, nargs=2, default=[176, 352])
     parser.add_argument("--bins", type=int, default=257)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        return measure_here(options.measure, options)
-    found: dict[str, list[dict]] = {variant: [] for variant in (ON_GPU if GPU else VARIANTS)}
-    for _ in range(options.rounds):
-        for variant in found:
-            words = [sys.executable, __file__, *sys.argv[1:], "--measure", variant]
-            environment = os.environ | (KEEPING if "kept" in variant else {})
-            told = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True, env=environment).stdout
-            found[variant].append(json.loads(told.splitlines()[-1]))
+        return take_turns(options.measure, options)
+    found = turns_of(ON_GPU if GPU else VARIANTS, options.turns)
     print("| step | s (CPU) | of plain | extra memory, MB | of plain | first loss |\n|---|---|---|---|---|---|")
-    plain: tuple[float, float] | None = None
-    for variant, runs in found.items():
-        seconds, cpu = (median(values) for values in zip(*(pair for run in runs for pair in run["seconds"]), strict=True))
-        extra = max(run["extra"] for run in runs)
-        plain = plain or (seconds, extra)
-        shares = f"{seconds:.3g} ({cpu:.2g}) | {seconds / plain[0]:.2f} | {extra / 1e6:.0f} | {extra / plain[1]:.2f}"
-        print(f"| {variant} | {shares} | {runs[0]['loss']:.4f} |")
+    plain_seconds = [told["seconds"][0] for told in found["plain"]]
+    for variant, told in found.items():
+        seconds, cpu = (median(values) for values in zip(*(turn["seconds"] for turn in told[1:]), strict=True))
+        share = median(turn["seconds"][0] / plain for turn, plain in zip(told[1:], plain_seconds[1:], strict=True))
+        extra, plain_extra = told[-1]["extra"], found["plain"][-1]["extra"]
+        line = f"{seconds:.3g} ({cpu:.2g}) | {share:.2f} | {extra / 1e6:.0f} | {extra / plain_extra:.2f}"
+        print(f"| {variant} | {line} | {told[0]['loss']:.4f} |")
 
 
 if __name__ == "__main__":

@@ -125,10 +125,11 @@ def train_step(
     device = runtime.device
     image = batch["image"].to(device, non_blocking=True)
     target = batch["depth_teacher" if config.reads_teacher else "depth_gt"].to(device, non_blocking=True)
+    optimizer.zero_grad(set_to_none=True)  # first, so that activations may have the last gradients' memory
     with torch.autocast(device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
         prediction = model(image)
     parts = loss(prediction, target, runtime.all_sum)
-    optimizer.zero_grad(set_to_none=True)
+    del prediction  # its features are large, and not needed all the way back
     parts["loss"].backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip_grad_norm)
     optimizer.step()

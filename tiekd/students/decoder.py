@@ -1,8 +1,17 @@
-"""The decoder of the published students, after DenseDepth (Alhashim & Wonka 2018)."""
+"""The decoder of the published students, after DenseDepth (Alhashim & Wonka 2018).
+
+Most of a training's memory is here. Of what gradients need, a level keeps the outputs of its convolutions; what was resized and
+joined is made again on the way back, which costs little.
+"""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class DoubleConv(nn.Sequential):
@@ -14,6 +23,44 @@ class DoubleConv(nn.Sequential):
             norm = [nn.BatchNorm2d(channels_out)] if normed else []
             layers += [nn.Conv2d(below, channels_out, 3, padding=1, bias=not normed), *norm, activation(inplace=True)]
         super().__init__(*layers)
+
+    def forward(self, x: Tensor, size: torch.Size | tuple[int, int], *skip: Tensor) -> Tensor:
+        """x [B, C, h, w], resized and joined with skips [B, C_i, *size]. Returns [B, channels_out, *size]."""
+        # The convolution runs once: on the way back PyTorch stops as soon as its input is there again.
+        x = checkpoint(self._first, x, size, *skip, use_reentrant=False, preserve_rng_state=False)
+        for layer in list(self)[1:]:
+            x = layer(x)
+        return x
+
+    def _first(self, x: Tensor, size: torch.Size | tuple[int, int], *skip: Tensor) -> Tensor:
+        x = resize(x, size)
+        return self[0](torch.cat([x, *skip], dim=1) if skip else x)
+
+
+class LastReLU(nn.Module):
+    """ReLU in place of the decoder's output. For its gradient it keeps a byte per value.
+
+    Within the decoder `nn.ReLU` does better: it keeps its output, which the next convolution keeps anyway. This output only the
+    head keeps, and frees it before it is this layer's turn.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _LastReLU.apply(x)
+
+
+class _LastReLU(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x <= 0)
+        x.relu_()
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        (off,) = ctx.saved_tensors
+        return torch.where(off, 0, slope)
 
 
 def resize(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
@@ -47,6 +94,9 @@ class DenseDepthDecoder(nn.Module):
         )
         doublings = max(reductions[0].bit_length() - 1, 0)
         self.upsamples = nn.ModuleList(DoubleConv(widths[-1], widths[-1], activation, normed) for _ in range(doublings))
+        blocks = [*self.merges, *self.upsamples]
+        if blocks and activation is nn.ReLU:
+            blocks[-1][-1] = LastReLU()
         self.channels_out = widths[-1]
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
@@ -54,7 +104,7 @@ class DenseDepthDecoder(nn.Module):
         *skips, deepest = features
         x = self.bottleneck(deepest)
         for merge, skip in zip(self.merges, reversed(skips), strict=True):
-            x = merge(torch.cat([resize(x, skip.shape[-2:]), skip], dim=1))
+            x = merge(x, skip.shape[-2:], skip)
         for upsample in self.upsamples:
-            x = upsample(resize(x, (x.shape[-2] * 2, x.shape[-1] * 2)))
+            x = upsample(x, (x.shape[-2] * 2, x.shape[-1] * 2))
         return resize(x, size)
