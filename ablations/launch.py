@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from ray import tune
@@ -16,7 +17,11 @@ from ablations.resources import worker_resources
 from ablations.storage import ray_storage, tune_log
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
+from tiekd.heavy import without
 from tiekd.store import Attempt, RunStore
+
+with without("mlflow"):  # which Tune would load to see that none of the callbacks is its own for MLflow
+    import_module("ray.air.integrations.mlflow")
 
 
 @dataclass(frozen=True)

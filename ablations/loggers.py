@@ -7,10 +7,8 @@ take what is missing from the run's `epochs.parquet` in the store.
 import os
 import re
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +19,7 @@ from rich.markup import escape
 from ablations.board import Standing
 from tiekd.documents import flatten
 from tiekd.errors import StoreError, UserError, one_line
+from tiekd.heavy import without
 from tiekd.presets import METRICS
 from tiekd.store import RunRecord, RunStore
 
@@ -114,7 +113,7 @@ class TensorBoard:
     def __init__(self, study: str, store: RunStore):
         self._folder = Path(store.filesystem[1]) / "studies" / study / "tensorboard"
         self._writers: dict[str, Any] = {}
-        with _without("torch"):  # which it imports where it can: seconds that a launch need not take from its trials
+        with without("torch"):  # which it imports where it can: seconds that a launch need not take from its trials
             import_module("tensorboardX")
 
     def open(self, cell: Standing, record: RunRecord) -> int:
@@ -149,19 +148,6 @@ class TensorBoard:
         from tensorboardX.proto.event_pb2 import Event
 
         self._writers[run_id].write_event(Event(summary=summary, step=epoch, wall_time=time.time()))
-
-
-@contextmanager
-def _without(name: str) -> Iterator[None]:
-    """Whoever imports a module that is not there yet finds it missing."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 def _tag(name: str) -> str:

@@ -13,6 +13,7 @@ from tiekd.config import RunConfig
 from tiekd.data import check_inputs
 from tiekd.errors import UserError
 from tiekd.identity import run_id_of
+from tiekd.ready import check_ready
 from tiekd.store import FINISHED, RunRecord, RunStore, Status
 
 Told = dict[tuple, str]  # what a check said, by the settings that it reads
@@ -113,12 +114,7 @@ def network_of(config: RunConfig) -> tuple:
 
 
 def mistakes(configs: list[RunConfig]) -> list[str]:
-    """What keeps each run from beginning: a network that cannot be built, a protocol that does not fit; "" where nothing does.
-
-    PyTorch is imported here: neither a study that is done nor the launching process waits for it.
-    """
-    from tiekd.run import check_ready
-
+    """What keeps each run from beginning: a network that cannot be built, a protocol that does not fit; else ""."""
     return [_mistake(check_ready, config) for config in configs]
 
 

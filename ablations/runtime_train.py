@@ -20,7 +20,8 @@ from ablations.runtime_tune import Tell
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.errors import StoreError
 from tiekd.parallel import ParallelRuntime
-from tiekd.run import begin, check_ready, run_id_of, work
+from tiekd.ready import check_ready
+from tiekd.run import begin, run_id_of, work
 from tiekd.runtime import check_execution
 from tiekd.store import FINISHED, RunRecord, RunStore, Status
 

@@ -31,6 +31,7 @@ from tiekd.data import check_inputs
 from tiekd.documents import flatten, parse_overrides
 from tiekd.errors import UserError
 from tiekd.identity import run_id_of
+from tiekd.ready import check_ready
 from tiekd.store import FINISHED, RunStore
 
 
@@ -142,7 +143,7 @@ def begin(prepared: Prepared, console: Console) -> int | None:
     """Give a search what the store knows, if that is asked for; trials that its budget leaves, None where hours limit it."""
     begun = exists(prepared.name, prepared.url)
     if not begun:
-        _check_ready(prepared.base)
+        check_ready(prepared.base)
     if not begun and not prepared.search.warm_start:
         return _left(prepared, None)
     with opened(prepared) as study:
@@ -151,7 +152,7 @@ def begin(prepared: Prepared, console: Console) -> int | None:
             console.print(f"search {prepared.name}: {added} points of the store are trials from the start")
         left = _left(prepared, study)
     if begun and left != 0:
-        _check_ready(prepared.base)
+        check_ready(prepared.base)
     return left
 
 
@@ -162,13 +163,6 @@ def ask_for_base(prepared: Prepared, study: optuna.Study) -> None:
     known = any(trial.params == prepared.origin for trial in had)
     if prepared.origin and not begun and not known and prepared.search.sampler != "grid":
         study.enqueue_trial(prepared.origin)
-
-
-def _check_ready(base: RunConfig) -> None:
-    """PyTorch is imported here: a search that is done does not wait for it."""
-    from tiekd.run import check_ready
-
-    check_ready(base)
 
 
 def _left(prepared: Prepared, study: optuna.Study | None) -> int | None:

@@ -13,6 +13,7 @@ from ray import tune
 from ablations.point import Repeats, Tell, carry_out_point
 from tiekd.config import RunConfig, build
 from tiekd.errors import StoreError, SupersededError, UserError, one_line
+from tiekd.heavy import import_networks
 from tiekd.identity import run_id_of
 from tiekd.store import RunRecord, RunStore, Status
 
@@ -58,6 +59,7 @@ def carry_out_run(document: dict[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 def _carry_out(config: RunConfig, store: RunStore, tell: Tell) -> Status:
+    import_networks()
     if config.execution.workers > 1:
         from ablations.runtime_train import carry_out_on_workers  # Ray Train takes seconds to import
 

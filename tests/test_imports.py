@@ -56,14 +56,36 @@ def test_a_forbidden_import_inside_a_function_is_seen(tmp_path):
     }
 
 
-def test_a_launch_does_without_pytorch():
-    """Its trials import PyTorch in their own processes: seconds that the launching one need not spend before them."""
-    names = ("launch", "loggers", "nodes", "prepared", "progress", "ready", "trial")
-    modules = ", ".join(f"ablations.{name}" for name in names)
-    logs = "ablations.loggers.TensorBoard('demo', tiekd.store.RunStore('nowhere')); import tensorboardX.summary"
-    script = f"import sys, tiekd.store, {modules}; {logs}; print('torch' in sys.modules); import torch"
+def loaded_by(*statements: str, of: set[str]) -> set[str]:
+    """Which packages a process has loaded after some statements."""
+    script = "; ".join(["import sys", *statements, f"print(*({of} & set(sys.modules)))"])
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "False"
+    assert done.stderr == ""
+    return set(done.stdout.split())
+
+
+def test_a_launch_does_without_pytorch_and_mlflow():
+    """Its trials import PyTorch in their own processes: seconds that the launching one need not spend before them."""
+    names = ("launch", "loggers", "nodes", "prepared", "progress", "ready", "schedulers", "search", "searchers", "trial")
+    loaded = loaded_by(
+        *(f"import ablations.{name}" for name in names),
+        "import tiekd.store",
+        "ablations.loggers.TensorBoard('demo', tiekd.store.RunStore('nowhere'))",
+        "import tensorboardX.summary, ray.air.integrations.mlflow",
+        of={"torch", "timm", "mlflow"},
+    )
+    assert loaded == set()
+
+
+def test_a_trial_loads_what_it_computes_with_and_no_more():
+    loaded = loaded_by(
+        "import gc, ablations.trial, tiekd.heavy",
+        "tiekd.heavy.import_networks()",
+        "assert gc.isenabled() and gc.get_freeze_count() > 100_000",
+        "import ablations.runtime_tune, tiekd.run, tiekd.runtime",
+        of={"torch", "matplotlib", "mlflow", "onnx", "optuna", "reports", "scipy", "sqlalchemy", "transformers"},
+    )
+    assert loaded == {"torch"}
 
 
 HELP = """

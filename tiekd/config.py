@@ -134,6 +134,14 @@ class StudentConfig(Section):
         """Whether it is a published teacher's architecture."""
         return self.name in presets.TEACHERS
 
+    @property
+    def is_preset(self) -> bool:
+        """Whether encoder, levels, stride and widths are those of its preset: a network that is known to build."""
+        preset = presets.NETWORKS[self.name]["student"]
+        if "encoder" not in preset:  # "timm", which names none
+            return False
+        return self == StudentConfig(**preset | {"name": self.name, "head": self.head, "pretrained": self.pretrained})
+
 
 class BinsConfig(Section):
     """Bins between data.min_depth and data.max_depth."""
@@ -207,7 +215,7 @@ class AugmentConfig(Section):
 
 class EvaluationConfig(Section):
     protocol: Annotated[str, _one_of("evaluation.protocol", presets.PROTOCOLS)] = Field(
-        "none", description="a protocol of tiekd.evaluate.PROTOCOLS: crop and cap"
+        "none", description="a protocol of tiekd.protocols.PROTOCOLS: crop and cap"
     )
     flip_tta: bool = Field(True, description="average with the flipped-back prediction of the mirrored image")
     every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")

@@ -119,6 +119,8 @@ TEACHERS: dict[str, dict] = {
     },
 }
 
+NETWORKS: dict[str, dict] = {name: {"student": preset} for name, preset in STUDENTS.items()} | TEACHERS
+
 
 @dataclass(frozen=True)
 class LossTraits:
@@ -180,7 +182,7 @@ PROTOCOLS = ("adabins-kb-garg", "bts-garg", "nyu-eigen", "none")
 
 def presets_for(document: dict) -> list[dict]:
     """The presets beneath a config document, strongest first; unknown names bring none (validation refuses them)."""
-    network = _named({name: {"student": preset} for name, preset in STUDENTS.items()} | TEACHERS, document, "student")
+    network = _named(NETWORKS, document, "student")
     dataset = _named(DATASETS, document, "data")
     loss = _named(LOSSES, document, "loss")
     if loss is None and "name" not in (document.get("loss") or {}):

@@ -9,22 +9,14 @@ import pandas as pd
 
 from tiekd.checkpoint import pack_student
 from tiekd.config import RunConfig
-from tiekd.data import check_inputs, input_digests
+from tiekd.data import input_digests
 from tiekd.distill import Distilled, describe, distill
 from tiekd.errors import DivergedError, StoreError, SupersededError, one_line
-from tiekd.evaluate import check_protocol
 from tiekd.identity import run_id_of
-from tiekd.networks import check_network
 from tiekd.provenance import provenance
+from tiekd.ready import check_ready
 from tiekd.runtime import Runtime
 from tiekd.store import FINISHED, Attempt, RunRecord, RunStore, State, Status
-
-
-def check_ready(config: RunConfig) -> None:
-    """Raise UserError unless everything that a run will need is there: frames, maps, a network, a protocol that fits."""
-    check_network(config)
-    check_inputs(config)
-    check_protocol(config)
 
 
 def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:

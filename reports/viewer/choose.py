@@ -12,7 +12,7 @@ from tiekd.config import RunConfig
 from tiekd.data import FrameSource, open_frames
 from tiekd.data.frames import spread
 from tiekd.errors import UserError
-from tiekd.evaluate import check_protocol
+from tiekd.protocols import check_protocol
 from tiekd.store import RunStore
 from tiekd.teachers.maps import TeacherMaps, open_maps
 from tiekd.weights import FILE

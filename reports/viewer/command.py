@@ -35,6 +35,9 @@ def view(
 
     Example: tiekd view demo/store --out demo/viewer --study debug
     """
+    from tiekd.heavy import import_networks
+
+    import_networks()
     from reports.viewer.build import build_site
     from reports.viewer.choose import choose
     from reports.viewer.serve import server_of

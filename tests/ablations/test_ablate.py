@@ -167,13 +167,16 @@ def test_while_a_cell_waits_the_study_is_not_done(copy, tiekd, tiny, as_yaml, fi
 
 
 def test_a_cell_that_cannot_begin_waits_beside_those_that_are_done(copy, tiekd, tiny, as_yaml):
-    base, factors = tiny | {"optim": {"epochs": 1, "batch_size": 4}}, {"evaluation.protocol": ["none", "nyu-eigen"]}
-    as_yaml(copy.folder / "protocols.yaml", {"name": "protocols", "base": base, "factors": factors})
+    network = {"name": "timm", "encoder": "test_efficientnet", "levels": [1, 2], "decoder_channels": [8, 8]}  # is tried first
+    base = tiny | {"student": network, "optim": {"epochs": 1, "batch_size": 4}}
+    levels = {"fits": {}, "size": {"evaluation.protocol": "nyu-eigen"}, "name": {"student.encoder": "no_such"}}
+    as_yaml(copy.folder / "mistaken.yaml", {"name": "mistaken", "base": base, "factors": {"cell": levels}})
     for computed in ("computed 1, ", "nothing to compute"):
-        outcome = tiekd("ablate", "protocols.yaml", "--store", "store")
+        outcome = tiekd("ablate", "mistaken.yaml", "--store", "store")
         assert outcome.code == 1, outcome.err
-        assert "missing protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96 (1 of 2 cells)" in outcome.out
-        assert f"2 cells: 1 done, 1 missing; {computed}" in outcome.out.splitlines()[-1]
+        assert "missing protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96 (1 of 3 cells)" in outcome.out
+        assert "missing student.encoder: unknown 'no_such'; " in outcome.out
+        assert f"3 cells: 1 done, 2 missing; {computed}" in outcome.out.splitlines()[-1]
 
 
 def test_where_no_cell_can_run_nothing_is_written(copy, tiekd, files):

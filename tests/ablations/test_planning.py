@@ -12,11 +12,13 @@ from tiekd.teachers import maps as teacher_maps
 IN_A_PROCESS = """
 import sys
 from tiekd.__main__ import main
-sys.argv = ["tiekd", "ablate", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as end:
-    assert not end.code
+command = ["tiekd", "ablate", *sys.argv[1:]]
+for words in (["--seeds", "3", "--dry-run"], []):
+    sys.argv = [*command, *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
 loaded = {"torch", "timm", "ray"} & set(sys.modules)
 assert not loaded, loaded
 """
@@ -31,7 +33,7 @@ def test_what_cells_share_is_read_once(study, tmp_path, monkeypatch):
     assert (len(plan.cells), len(plan.to_compute), len(read)) == (24, 24, 1)
 
 
-def test_a_study_that_is_done_is_told_without_pytorch_and_ray(study_file, tmp_path):
+def test_a_study_that_is_done_and_one_that_is_planned_are_told_without_pytorch_and_ray(study_file, tmp_path):
     path = study_file(seeds=[0, 1])
     prepared = prepare(path, str(tmp_path / "store"), [])
     (tmp_path / "store").mkdir()
@@ -42,4 +44,5 @@ def test_a_study_that_is_done_is_told_without_pytorch_and_ray(study_file, tmp_pa
     command = [sys.executable, "-c", IN_A_PROCESS, str(path), "--store", str(tmp_path / "store")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "3 cells: 2 done, 1 missing; 1 to compute, estimate " in done.stdout
     assert "2 cells: 2 done; nothing to compute" in done.stdout

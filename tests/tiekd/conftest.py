@@ -3,7 +3,7 @@
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from tiekd.config import RunConfig, build
+from tiekd.data import Frame
 from tiekd.documents import with_values
+from tiekd.images import StoredDepth
 from tiekd.run import carry_out, run_id_of
 from tiekd.runtime import LocalRuntime
 from tiekd.store import RunStore
@@ -88,6 +90,17 @@ def tiny_in(teacher):
 def tiny(tiny_in, tmp_path):
     """The tiny config with overrides, its store in the test's folder."""
     return lambda overrides=None: tiny_in(tmp_path / "store", overrides or {})
+
+
+@pytest.fixture(scope="session")
+def frame_of() -> Callable[..., Frame]:
+    """A black frame of some ground truth [H, W] m, of which it may show a part."""
+
+    def make(depth: np.ndarray, frame_size=None, origin=(0, 0)) -> Frame:
+        image = np.zeros((*depth.shape, 3), np.uint8)
+        return Frame(image, StoredDepth(depth.astype(np.float32)), frame_size or depth.shape, origin)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 import pytest
 
 from tiekd import presets
-from tiekd.config import LossConfig, build
+from tiekd.config import LossConfig, RunConfig, build, override
 from tiekd.data import DATASETS
 from tiekd.documents import flatten
 from tiekd.errors import UserError
-from tiekd.evaluate import PROTOCOLS
 from tiekd.losses import LOSSES
+from tiekd.networks import check_network
 from tiekd.presets import presets_for
+from tiekd.protocols import PROTOCOLS
 from tiekd.students import STUDENTS
 from tiekd.teachers import TEACHERS
 
@@ -71,6 +72,26 @@ def test_a_loss_reads_settings_that_exist(loss):
 @pytest.mark.parametrize("student", sorted(presets.STUDENTS.keys() - {"timm"}))
 def test_a_student_has_one_width_per_level(student):
     assert len(presets.STUDENTS[student]["levels"]) == len(presets.STUDENTS[student]["decoder_channels"])
+
+
+def on_ground_truth(**student) -> RunConfig:
+    return build({"data": {"dataset": "nyu"}, "student": student, "loss": {"name": "si", "target": "ground_truth"}})
+
+
+@pytest.mark.parametrize("name", sorted(presets.NETWORKS.keys() - {"timm"}))
+def test_the_network_of_a_preset_is_known_to_build_and_does(name):
+    config = on_ground_truth(name=name)
+    assert config.student.is_preset
+    assert override(config, {"student.pretrained": True}).student.is_preset
+    check_network(config)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"name": "timm"}, {"levels": [0, 1, 2, 3]}, {"output_stride": 16}, {"encoder": "resnet34"}]
+)
+def test_a_network_of_other_settings_is_none_of_a_preset(changed):
+    stated = {"name": "resnet18", "encoder": "resnet18", "levels": [1, 2, 3, 4], "decoder_channels": [64, 32, 16, 8]}
+    assert not on_ground_truth(**stated | changed).student.is_preset
 
 
 def test_the_student_comes_before_the_loss_and_the_loss_before_the_data_set():

@@ -43,6 +43,9 @@ def evaluate(
 
     Example: tiekd evaluate demo/store/runs/1f0e9a4c7b2d3856 --protocol none
     """
+    from tiekd.heavy import import_networks
+
+    import_networks()
     from tiekd.documents import parse_overrides
 
     if (weights is None) == (predictions is None):
@@ -107,7 +110,7 @@ def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", lis
     """The test frames, which of them have ground truth, and the teacher's maps of those; all is there."""
     from tiekd.data import open_frames
     from tiekd.data.frames import spread
-    from tiekd.evaluate import check_protocol
+    from tiekd.protocols import check_protocol
     from tiekd.teachers import TeacherMaps
 
     source = open_frames(config.data, "test")

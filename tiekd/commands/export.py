@@ -46,6 +46,9 @@ def export(
 
 
 def _load(weights: str, store: str | None) -> tuple["DepthStudent", "RunRecord | None"]:
+    from tiekd.heavy import import_networks
+
+    import_networks()
     from tiekd.hub import DepthStudent
     from tiekd.weights import find_run, find_weights
 

@@ -57,6 +57,9 @@ def _measured(
     store: "RunStore", networks: "dict[str, Network]", device: str, threads: int
 ) -> "tuple[dict[str, Cost], dict[str, str]]":
     """The cost of each network on the device, kept as soon as it is known; and why some have none."""
+    from tiekd.heavy import import_networks
+
+    import_networks()
     from tiekd.costs import read_cost, write_cost
     from tiekd.display import make_console
     from tiekd.efficiency import device_name, measure_apart

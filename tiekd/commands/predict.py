@@ -56,6 +56,9 @@ def predict(
 
     Example: tiekd predict demo/store/runs/1f0e9a4c7b2d3856 photos street.jpg --out depth --legend
     """
+    from tiekd.heavy import import_networks
+
+    import_networks()
     from tiekd.checkpoint import load_student
     from tiekd.config import override
     from tiekd.documents import parse_overrides

@@ -19,6 +19,9 @@ def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None
 
     Example: tiekd run ablations/runs/teacher.yaml --set optim.epochs=2 --store store
     """
+    from tiekd.heavy import import_networks
+
+    import_networks()
     from tiekd.config import load_config
     from tiekd.display import RunDisplay, show_run
     from tiekd.documents import parse_overrides

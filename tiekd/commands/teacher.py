@@ -48,6 +48,9 @@ def export(
 
     Example: tiekd teacher export ablations/runs/teacher.yaml --store demo/store --out demo/maps
     """
+    from tiekd.heavy import import_networks
+
+    import_networks()
     from tiekd.config import load_config
     from tiekd.documents import parse_overrides
     from tiekd.teachers.export import check_export, export_maps, trained_weights
