@@ -136,11 +136,11 @@ class StudentConfig(Section):
 
     @property
     def is_preset(self) -> bool:
-        """Whether encoder, levels, stride and widths are those of its preset: a network that is known to build."""
+        """Whether encoder, levels, stride and widths are those of its preset: a network that is known to build from nothing."""
         preset = presets.NETWORKS[self.name]["student"]
         if "encoder" not in preset:  # "timm", which names none
             return False
-        return self == StudentConfig(**preset | {"name": self.name, "head": self.head, "pretrained": self.pretrained})
+        return self == StudentConfig(**preset | {"name": self.name, "head": self.head})
 
 
 class BinsConfig(Section):

@@ -5,6 +5,7 @@ from torch import nn
 
 from tiekd.config import RunConfig, override
 from tiekd.students import STUDENTS
+from tiekd.students.encoders import check_weights
 from tiekd.teachers import TEACHERS
 
 NETWORKS = STUDENTS | TEACHERS
@@ -21,11 +22,13 @@ def build_network(config: RunConfig) -> nn.Module:
 
 
 def check_network(config: RunConfig) -> None:
-    """Raise UserError unless the run's network can be built; takes no memory and fetches nothing."""
+    """Raise UserError unless the run's network can be built, and its weights be had; takes no memory and fetches nothing."""
     reads = (config.student, config.bins, config.data)
     if reads not in _buildable:
         with torch.device("meta"):
             build_network(override(config, {"student.pretrained": False}))
+        if config.student.pretrained:
+            check_weights(config.student)
         _buildable.add(reads)
 
 

@@ -4,10 +4,13 @@ import difflib
 from typing import Any
 
 import timm
+from huggingface_hub import HfApi, try_to_load_from_cache
 from torch import nn
 
 from tiekd.config import StudentConfig
 from tiekd.errors import UserError
+
+PATIENCE = 10  # s, that the hub has to answer
 
 
 def _check_name(config: StudentConfig) -> None:
@@ -36,10 +39,7 @@ def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
         encoder = timm.create_model(name, pretrained=config.pretrained, **options)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError, OSError) as error:
         if config.pretrained and _offline(error):
-            raise UserError(
-                f"student.pretrained: the weights of {name} could not be fetched ({type(error).__name__}); "
-                "connect to the network, fill the Hugging Face cache, or set student.pretrained=false"
-            ) from None
+            raise _out_of_reach(name, error) from None
         raise UserError(
             f"student.encoder {name!r} does not work with levels {list(config.levels)} and output_stride "
             f"{config.output_stride}: {type(error).__name__}: {' '.join(str(error).split()) or 'refused by timm'}"
@@ -47,6 +47,30 @@ def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
     if name.startswith("mobilenetv2"):
         _dilate_as_published(encoder)
     return encoder
+
+
+def check_weights(config: StudentConfig) -> None:
+    """Raise UserError unless pretrained weights lie in the Hugging Face cache, or the hub answers; fetches nothing."""
+    _check_name(config)
+    source = timm.get_pretrained_cfg(config.encoder)
+    if source is None or not source.has_weights:
+        raise UserError(f"student.pretrained: timm has no weights for {config.encoder}; set student.pretrained=false")
+    if source.hf_hub_id is None:
+        return  # some address of the maker's
+    name, _, revision = source.hf_hub_id.partition("@")
+    files = [source.hf_hub_filename] if source.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    if not any(isinstance(try_to_load_from_cache(name, file, revision=revision or None), str) for file in files):
+        try:
+            HfApi().model_info(name, timeout=PATIENCE)
+        except Exception as error:  # in the words of whichever HTTP client this release of the hub's library uses
+            raise _out_of_reach(config.encoder, error) from None
+
+
+def _out_of_reach(encoder: str, error: Exception) -> UserError:
+    return UserError(
+        f"student.pretrained: the weights of {encoder} could not be fetched ({type(error).__name__}); "
+        "connect to the network, fill the Hugging Face cache, or set student.pretrained=false"
+    )
 
 
 def _dilate_as_published(encoder: nn.Module) -> None:

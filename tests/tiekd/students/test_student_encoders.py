@@ -2,11 +2,13 @@ import subprocess
 import sys
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from tiekd.config import build
 from tiekd.errors import UserError
-from tiekd.students.encoders import build_encoder
+from tiekd.students.encoders import build_encoder, check_weights
 
 
 def student_section(**settings):
@@ -49,21 +51,56 @@ def test_what_an_encoder_does_not_offer_is_refused_by_its_name(settings):
     assert "\n" not in str(caught.value)
 
 
-def test_pretrained_weights_that_cannot_be_fetched_are_told_in_one_line(tmp_path):
-    code = """
+PRETRAINED = """
+import sys
 from tiekd.config import build
 from tiekd.errors import UserError
+from tiekd.networks import check_network
 from tiekd.students import build_student
 
 student = {"name": "tiny", "pretrained": True}
+config = build({"data": {"dataset": "nyu"}, "student": student, "loss": {"name": "si", "target": "ground_truth"}})
 try:
-    build_student(build({"data": {"dataset": "nyu"}, "student": student, "loss": {"name": "si", "target": "ground_truth"}}))
+    check_network(config) if sys.argv[1] == "checked" else print(build_student(config).encoder.conv_stem.weight.std().item())
 except UserError as error:
     print(error)
 """
+
+
+@pytest.fixture
+def without_connection(tmp_path):
+    """What a pretrained student says where there is no network, when it is checked or built."""
     # The variables are read once, at the first import: hence a process of its own.
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=True)
-    (line,) = done.stdout.splitlines()
+
+    def say(what: str) -> list[str]:
+        command = [sys.executable, "-c", PRETRAINED, what]
+        return subprocess.run(command, env=offline, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    return say
+
+
+@pytest.mark.parametrize("what", ["checked", "built"])
+def test_pretrained_weights_that_cannot_be_fetched_are_told_in_one_line(without_connection, what):
+    (line,) = without_connection(what)
     assert line.startswith("student.pretrained: the weights of test_efficientnet could not be fetched")
     assert "student.pretrained=false" in line
+
+
+def test_pretrained_weights_of_the_cache_need_no_connection(without_connection, tmp_path):
+    source = timm.get_pretrained_cfg("test_efficientnet").hf_hub_id
+    cached = tmp_path / "hub" / f"models--{source.replace('/', '--')}"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0" * 40)
+    weights = timm.create_model("test_efficientnet").state_dict()
+    weights["conv_stem.weight"] /= weights["conv_stem.weight"].std()
+    (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    save_file(weights, cached / "snapshots" / ("0" * 40) / "model.safetensors")
+    assert without_connection("checked") == []
+    (spread,) = without_connection("built")
+    assert float(spread) == pytest.approx(1)
+
+
+def test_an_encoder_without_pretrained_weights_is_told_by_its_name():
+    with pytest.raises(UserError, match=r"^student.pretrained: timm has no weights for mobilenetv2_035; set"):
+        check_weights(student_section(encoder="mobilenetv2_035", pretrained=True))
