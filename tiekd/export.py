@@ -1,4 +1,4 @@
-"""A trained network as ONNX: any batch and size, metres, and kept only where onnxruntime agrees with PyTorch."""
+"""A trained network as ONNX: any batch, mostly any size, metres, and kept only where onnxruntime agrees with PyTorch."""
 
 import contextlib
 import io
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tiekd.config import RunConfig
 from tiekd.errors import ExportError, UserError
 from tiekd.files import check_folder
 from tiekd.hub import DepthStudent
@@ -23,7 +24,7 @@ from tiekd.licences import licence_of
 from tiekd.predict import SHORTEST
 
 MOST = 1e-3  # largest difference that is let pass: of a depth relative to it, of a probability
-AXES = {0: "batch", 2: "height", 3: "width"}
+Axes = dict[int, str]  # of an image: those whose lengths a file leaves open
 
 
 class Difference(NamedTuple):
@@ -56,6 +57,14 @@ class _Graph(nn.Module):
         return (found.depth, torch.softmax(found.dpm_logits, dim=1)) if self.dpm else (found.depth,)
 
 
+def open_axes(config: RunConfig) -> Axes:
+    """The axes of an image whose lengths the network's file leaves open; the others have the frames' size.
+
+    With height and width open, PyTorch's exporter does not come to an end over how a Swin transformer pads to whole windows.
+    """
+    return {0: "batch"} if config.student.name == "depthformer" else {0: "batch", 2: "height", 3: "width"}
+
+
 def check_onnx(out: Path) -> None:
     """Raise a `UserError` unless ONNX can be written there, before a network is loaded."""
     try:
@@ -72,8 +81,9 @@ def export_onnx(student: DepthStudent, out: Path, run_id: str = "", dpm: bool = 
     """Write a network as one ONNX file, checked at several batches and sizes; returns the differences.
 
     Input `image` [batch, 3, height, width], RGB, 0 to 1; output `depth` [batch, 1, height, width] m and, with `dpm`, `dpm`
-    [batch, K, height, width]. Without flip averaging. Raises UserError where there are no distributions to put out, and
-    ExportError, leaving no file, where PyTorch cannot write the network as ONNX, or onnxruntime and PyTorch differ.
+    [batch, K, height, width]; what of these is fixed, `open_axes` tells. Without flip averaging. Raises UserError where there
+    are no distributions to put out, and ExportError, leaving no file, where PyTorch cannot write the network as ONNX, or
+    onnxruntime and PyTorch differ.
     """
     if dpm and student.config.student.head != "dpm":
         raise UserError(f"--dpm: needs a network with student.head dpm, got {student.config.student.head}")
@@ -98,8 +108,10 @@ def export_onnx(student: DepthStudent, out: Path, run_id: str = "", dpm: bool = 
 
 
 def _trace(graph: _Graph, view: Size) -> "torch.onnx.ONNXProgram":
-    """The program for every batch and size; of the example's, 2 and the view's, none is built in."""
+    """The program for every batch and size; of the example's, 2 and the view's, none is built in but what is not open."""
     import onnx_ir
+
+    axes = open_axes(graph.student.config)
 
     try:
         with _quiet():
@@ -108,7 +120,7 @@ def _trace(graph: _Graph, view: Size) -> "torch.onnx.ONNXProgram":
                 (torch.rand(2, 3, *view),),
                 input_names=["image"],
                 output_names=["depth", "dpm"] if graph.dpm else ["depth"],
-                dynamic_shapes={"image": AXES},
+                dynamic_shapes={"image": axes},
                 dynamo=True,
                 verbose=False,
             )
@@ -116,7 +128,7 @@ def _trace(graph: _Graph, view: Size) -> "torch.onnx.ONNXProgram":
         name = graph.student.config.student.encoder
         raise ExportError(f"{name}: PyTorch cannot write this network as ONNX: {str(error).strip().splitlines()[0]}") from error
     for output in program.model.graph.outputs:  # networks that pad tell them as long expressions
-        output.shape = onnx_ir.Shape([AXES.get(axis, length) for axis, length in enumerate(output.shape)])
+        output.shape = onnx_ir.Shape([axes.get(axis, length) for axis, length in enumerate(output.shape)])
     return program
 
 
@@ -136,19 +148,21 @@ def _quiet() -> Iterator[None]:
 def _describe(model: Any, student: DepthStudent, run_id: str) -> None:
     """Put into the file what its user has to know."""
     config = student.config
+    axes = open_axes(config)
+    height, width = (axes.get(axis, length) for axis, length in enumerate(config.data.evaluation_size, 2))
     about = {
         "run_id": run_id,
         "licence": licence_of(config).text,
-        "input": "image [batch, 3, height, width], RGB, 0 to 1; normalised inside",
-        "output": "depth [batch, 1, height, width], metres along the optical axis; one pass, without flip averaging",
+        "input": f"image [batch, 3, {height}, {width}], RGB, 0 to 1; normalised inside",
+        "output": f"depth [batch, 1, {height}, {width}], metres along the optical axis; one pass, without flip averaging",
         "depth_range": [config.data.min_depth, config.data.max_depth],
         "scale": 1.0,
-        "size_multiple": 1,
-        "shortest_side": SHORTEST,
         "frame_size": list(config.data.evaluation_size),
         "bin_edges": student.bin_edges,
         "network": names(config),
     }
+    if 2 in axes:
+        about |= {"size_multiple": 1, "shortest_side": SHORTEST}
     model.doc_string = f"Monocular depth in metres, made by tiekd{f' from run {run_id}' if run_id else ''}."
     for name, value in about.items():
         model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)
@@ -156,7 +170,7 @@ def _describe(model: Any, student: DepthStudent, run_id: str) -> None:
 
 @torch.inference_mode()
 def _compare(graph: _Graph, path: Path, view: Size) -> list[Difference]:
-    """onnxruntime against PyTorch on noise: at the frames' size, a smaller odd one, and a narrower one."""
+    """onnxruntime against PyTorch on noise: at the frames' size, and a smaller odd and a narrower one where they are open."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -164,7 +178,8 @@ def _compare(graph: _Graph, path: Path, view: Size) -> list[Difference]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     height, width = view
     differences = []
-    for batch, size in ((1, view), (2, (height * 7 // 8 + 1, width * 7 // 8 + 3)), (3, (height, width * 3 // 4))):
+    others = (2, (height * 7 // 8 + 1, width * 7 // 8 + 3)), (3, (height, width * 3 // 4))
+    for batch, size in ((1, view), *(others if 2 in open_axes(graph.student.config) else [(2, view)])):
         image = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
         ours, theirs = graph(image), session.run(None, {"image": image.numpy()})
         depth, error = ours[0].numpy(), np.abs(theirs[0] - ours[0].numpy())

@@ -27,8 +27,9 @@ def export(
 ) -> None:
     """Write a trained network for use elsewhere: as ONNX, or as a model folder with its card.
 
-    ONNX takes RGB in 0 to 1 of any batch and size and gives metres; it is kept only if onnxruntime agrees with PyTorch. The
-    model folder loads with tiekd.hub.DepthStudent.from_pretrained; its card tells the run's own numbers. Nothing is uploaded.
+    ONNX takes RGB in 0 to 1 of any batch and size (DepthFormer's: of the frames' size) and gives metres; it is kept only if
+    onnxruntime agrees with PyTorch. The model folder loads with tiekd.hub.DepthStudent.from_pretrained; its card tells the
+    run's own numbers. Nothing is uploaded.
 
     Example: tiekd export demo/store/runs/1f0e9a4c7b2d3856 --out student.onnx
     """
@@ -56,17 +57,19 @@ def _load(weights: str, store: str | None) -> tuple["DepthStudent", "RunRecord |
 
 
 def _onnx(weights: str, store: str | None, out: Path, dpm: bool) -> dict[str, Any]:
-    from tiekd.export import check_onnx, export_onnx
+    from tiekd.export import check_onnx, export_onnx, open_axes
+    from tiekd.images import pixels
 
     check_onnx(out)
     student, record = _load(weights, store)
     differences = export_onnx(student, out, record.run_id if record else "", dpm)
     megabytes = out.stat().st_size / 1e6
+    sizes = "any size" if 2 in open_axes(student.config) else f"{pixels(student.config.data.evaluation_size)} alone"
     return {
         "out": str(out),
         "checks": [str(difference) for difference in differences],
         "largest_relative": max(difference.relative for difference in differences),
-        "told": f"{out}: {megabytes:.1f} MB, checked in onnxruntime against PyTorch",
+        "told": f"{out}: {megabytes:.1f} MB, for images of {sizes}, checked in onnxruntime against PyTorch",
     }
 
 
