@@ -82,7 +82,7 @@ def test_weights_are_named_by_folder_file_or_run_id(tiekd, ran, photo, in_folder
     words = {"folder": [ran.folder], "file": [ran.folder / "student.safetensors"], "id": [ran.ids[0][:8], "--store", ran.store]}
     outcome = tiekd("predict", *words[named], photo, "--out", "out")
     assert outcome.code == 0, outcome.err
-    assert outcome.out == "1 images in out; depth PNG: value / 256 = m\n"
+    assert outcome.out == "1 image in out; depth PNG: value / 256 = m\n"
 
 
 def test_distributions_and_points_come_on_request(tiekd, ran, photo, in_folder):
@@ -107,7 +107,7 @@ def test_what_cannot_be_read_is_told_and_the_others_are_made(tiekd, ran, photo, 
     outcome = tiekd("predict", ran.folder, "text.png", photo, "--out", "out")
     assert outcome.code == 1
     assert outcome.err == "tiekd: image text.png: not an image file\n"
-    assert outcome.out == "1 images in out, 1 left out; depth PNG: value / 256 = m\n"
+    assert outcome.out == "1 image in out, 1 left out; depth PNG: value / 256 = m\n"
     assert json.loads((in_folder / "out/predictions.json").read_text())["failed"] == ["image text.png: not an image file"]
 
 

@@ -88,6 +88,39 @@ def test_a_trial_loads_what_it_computes_with_and_no_more():
     assert loaded == {"torch"}
 
 
+MISTAKES = """
+import sys
+from tiekd.__main__ import main
+for words in {commands}:
+    sys.argv = ["tiekd", *words.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2, words
+print(*({{"torch", "ray"}} & set(sys.modules)))
+"""
+
+
+def test_what_is_not_there_is_told_without_pytorch(tmp_path):
+    """In half a second, then, and not in five."""
+    told = {
+        "run no.yaml": "config no.yaml: no such file",
+        "evaluate no.safetensors": "weights no.safetensors: no such file",
+        "export no.safetensors --out a.onnx": "weights no.safetensors: no such file",
+        "predict no.safetensors no.png --out made": "no.png: no such file or folder",
+        "teacher export no.yaml --out maps": "config no.yaml: no such file",
+        "teacher export no.yaml --weights no.safetensors --out maps": "config no.yaml: no such file",
+        "view no --out made": "store no: no such folder",
+        "measure no": "store no: no such folder",
+        "ablate no.yaml": "study no.yaml: no such file",
+    }
+    command = [sys.executable, "-c", MISTAKES.format(commands=list(told))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True, cwd=tmp_path)
+    assert done.stderr.splitlines() == [f"tiekd: {line}" for line in told.values()]
+    assert done.stdout == "\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 HELP = """
 import sys
 from tiekd.__main__ import build_app

@@ -16,6 +16,7 @@ from torch import nn
 from tiekd.config import RunConfig, build, override
 from tiekd.errors import UserError
 from tiekd.networks import build_network
+from tiekd.weights import existing
 
 
 def pack_state(state: dict[str, Any]) -> bytes:
@@ -37,9 +38,7 @@ def pack_student(student: nn.Module, config: RunConfig) -> bytes:
 
 def load_student(path: str | Path) -> tuple[nn.Module, RunConfig]:
     """A student and the config it was trained with, from its safetensors file."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"weights {path}: no such file")
+    path = existing(Path(path))
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -400,6 +400,11 @@ def build(document: Mapping, source: str = "config") -> RunConfig:
         raise UserError(f"{source}: {explain(error, RunConfig)}") from None
 
 
+def config_of_frames(document: Mapping[str, Any], source: str) -> RunConfig:
+    """The config of a document of which only `data`, `evaluation` and `execution` are used; it need not name a training."""
+    return build({"loss": {"name": "si", "target": "ground_truth"}, **document}, source)
+
+
 def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> RunConfig:
     """The config of a YAML file with overrides, given as 'dotted.path=value' or as a mapping."""
     return build(with_values(read_document(path), parse_overrides(overrides)), source=str(path))

@@ -1,7 +1,7 @@
 """One pass over a validation set."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from tiekd.config import DataConfig, RunConfig, build
+from tiekd.config import DataConfig, RunConfig
 from tiekd.data import Frame, FrameSource
 from tiekd.data.transforms import normalise
 from tiekd.metrics import agreement_metrics, depth_metrics
@@ -21,11 +21,6 @@ from tiekd.teachers.maps import TeacherMaps
 
 # The first row of a frame's view that counts in the agreement with a teacher, by data set.
 AGREEMENT_FIRST_ROW = {"kitti": 110}
-
-
-def config_of_frames(document: Mapping[str, Any], source: str) -> RunConfig:
-    """The config of a document of which only `data`, `evaluation` and `execution` are used; it need not name a training."""
-    return build({"loss": {"name": "si", "target": "ground_truth"}, **document}, source)
 
 
 def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol: str) -> dict[str, Any]:

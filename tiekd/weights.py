@@ -18,8 +18,15 @@ def find_weights(name: str, store: str | None = None) -> Path:
         return stored_weights(record.store, record.run_id)
     path = Path(name)
     if not path.is_dir():
-        return path
-    return path / HUB_FILE if (path / HUB_FILE).is_file() else path / FILE
+        return existing(path)
+    return existing(path / HUB_FILE if (path / HUB_FILE).is_file() else path / FILE)
+
+
+def existing(path: Path) -> Path:
+    """The same path. Raises UserError where there is no file."""
+    if not path.is_file():
+        raise UserError(f"weights {path}: no such file")
+    return path
 
 
 def find_run(name: str, store: str | None = None) -> RunRecord | None:

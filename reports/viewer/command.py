@@ -35,19 +35,19 @@ def view(
 
     Example: tiekd view demo/store --out demo/viewer --study debug
     """
-    from tiekd.heavy import import_networks
-
-    import_networks()
-    from reports.viewer.build import build_site
     from reports.viewer.choose import choose
-    from reports.viewer.serve import server_of
-    from reports.viewer.site import Site
     from tiekd.files import check_folder
+    from tiekd.heavy import import_networks
     from tiekd.store import RunStore
 
     check_folder(out, "--out")
     run_store = RunStore(store)
     shown, left_out = choose(run_store, study, runs or [], images)
+    import_networks()
+    from reports.viewer.build import build_site
+    from reports.viewer.serve import server_of
+    from reports.viewer.site import Site
+
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(server_of(out, port)) if serve else None
         more = [f"{len(left_out) - TOLD} more"] if len(left_out) > TOLD else []

@@ -43,9 +43,6 @@ def evaluate(
 
     Example: tiekd evaluate demo/store/runs/1f0e9a4c7b2d3856 --protocol none
     """
-    from tiekd.heavy import import_networks
-
-    import_networks()
     from tiekd.documents import parse_overrides
 
     if (weights is None) == (predictions is None):
@@ -74,13 +71,17 @@ def _score_network(
     weights: str, store: str | None, changes: dict[str, Any], teacher: Path | None
 ) -> tuple["RunConfig", Rows, int]:
     """The config of a trained network, the rows of the test frames with ground truth, and the number of all test frames."""
-    from tiekd.checkpoint import load_student
     from tiekd.config import override
-    from tiekd.evaluate import evaluate as evaluate_network
-    from tiekd.runtime import choose_device
+    from tiekd.heavy import import_networks
     from tiekd.weights import find_weights
 
-    network, config = load_student(find_weights(weights, store))
+    file = find_weights(weights, store)
+    import_networks()
+    from tiekd.checkpoint import load_student
+    from tiekd.evaluate import evaluate as evaluate_network
+    from tiekd.runtime import choose_device
+
+    network, config = load_student(file)
     config = override(config, changes)
     source, indices, maps = _open(config, teacher)
     device = choose_device(config.execution.device)
@@ -91,15 +92,19 @@ def _score_maps(
     folder: Path, dataset: str | None, depth_scale: float | None, changes: dict[str, Any], teacher: Path | None
 ) -> tuple["RunConfig", Rows, int]:
     """The same for a folder of depth maps."""
+    from tiekd.config import config_of_frames
     from tiekd.data.check import data_config
     from tiekd.documents import with_values
-    from tiekd.evaluate import config_of_frames, evaluate_maps
-    from tiekd.teachers.foreign import ForeignMaps
+    from tiekd.heavy import import_networks
 
     if "data.root" not in changes:
         raise UserError("--predictions: --data ROOT is needed, the folder of the data set")
     dataset = data_config(Path(changes["data.root"]), dataset, {}).dataset
     config = config_of_frames(with_values({"data": {"dataset": dataset}}, changes), source="evaluate")
+    import_networks()
+    from tiekd.evaluate import evaluate_maps
+    from tiekd.teachers.foreign import ForeignMaps
+
     source, indices, teacher_maps = _open(config, teacher)
     maps = ForeignMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
     maps.check_sizes(source)

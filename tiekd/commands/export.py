@@ -11,7 +11,6 @@ from tiekd.commands.run import JsonOption
 from tiekd.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from tiekd.hub import DepthStudent
     from tiekd.store import RunRecord
 
 FORMATS = ("onnx", "hub")
@@ -37,7 +36,12 @@ def export(
         raise UserError(unknown("--format", format_, FORMATS))
     if format_ == "hub" and dpm:
         raise UserError("--dpm: belongs to --format onnx; a model folder's network gives its distributions anyway")
-    made = _hub(weights, store, out) if format_ == "hub" else _onnx(weights, store, out, dpm)
+    from tiekd.heavy import import_networks
+    from tiekd.weights import find_run, find_weights
+
+    file, record = find_weights(weights, store), find_run(weights, store)
+    import_networks()
+    made = _hub(file, record, out) if format_ == "hub" else _onnx(file, record, out, dpm)
     if as_json:
         print(json.dumps(made))
         return
@@ -46,22 +50,13 @@ def export(
     print(made["told"])
 
 
-def _load(weights: str, store: str | None) -> tuple["DepthStudent", "RunRecord | None"]:
-    from tiekd.heavy import import_networks
-
-    import_networks()
-    from tiekd.hub import DepthStudent
-    from tiekd.weights import find_run, find_weights
-
-    return DepthStudent.load(find_weights(weights, store)), find_run(weights, store)
-
-
-def _onnx(weights: str, store: str | None, out: Path, dpm: bool) -> dict[str, Any]:
+def _onnx(weights: Path, record: "RunRecord | None", out: Path, dpm: bool) -> dict[str, Any]:
     from tiekd.export import check_onnx, export_onnx, open_axes
+    from tiekd.hub import DepthStudent
     from tiekd.images import pixels
 
     check_onnx(out)
-    student, record = _load(weights, store)
+    student = DepthStudent.load(weights)
     differences = export_onnx(student, out, record.run_id if record else "", dpm)
     megabytes = out.stat().st_size / 1e6
     sizes = "any size" if 2 in open_axes(student.config) else f"{pixels(student.config.data.evaluation_size)} alone"
@@ -73,12 +68,12 @@ def _onnx(weights: str, store: str | None, out: Path, dpm: bool) -> dict[str, An
     }
 
 
-def _hub(weights: str, store: str | None, out: Path) -> dict[str, Any]:
+def _hub(weights: Path, record: "RunRecord | None", out: Path) -> dict[str, Any]:
     from tiekd.card import describe
-    from tiekd.hub import check_model_folder, write_model_folder
+    from tiekd.hub import DepthStudent, check_model_folder, write_model_folder
 
     check_model_folder(out)
-    student, record = _load(weights, store)
+    student = DepthStudent.load(weights)
     student.card = describe(student.config, record)
     write_model_folder(student, out)
     return {"out": str(out), "pushed": False, "told": f"{out}: model.safetensors, config.json, README.md; not pushed"}

@@ -56,24 +56,27 @@ def predict(
 
     Example: tiekd predict demo/store/runs/1f0e9a4c7b2d3856 photos street.jpg --out depth --legend
     """
-    from tiekd.heavy import import_networks
-
-    import_networks()
-    from tiekd.checkpoint import load_student
     from tiekd.config import override
     from tiekd.documents import parse_overrides
     from tiekd.files import check_folder
+    from tiekd.heavy import import_networks
     from tiekd.photos import check_decoder, count_photos, find_sources, read_photos
-    from tiekd.predictions import Outcome, Wishes, check_wishes, write_predictions
-    from tiekd.runtime import choose_device
     from tiekd.weights import find_weights
 
-    wishes = Wishes(_range(colour_range), legend, _camera(ply, focal), tuple(_pixel(words) for words in pixel))
+    wished = _range(colour_range), legend, _camera(ply, focal), tuple(_pixel(words) for words in pixel)
+    changes = parse_overrides(overrides)
     sources = find_sources(images)
     check_decoder(sources)
     check_folder(out, "--out")
-    network, config = load_student(find_weights(weights, store))
-    config = override(config, parse_overrides(overrides))
+    file = find_weights(weights, store)
+    import_networks()
+    from tiekd.checkpoint import load_student
+    from tiekd.predictions import Outcome, Wishes, check_wishes, write_predictions
+    from tiekd.runtime import choose_device
+
+    wishes = Wishes(*wished)
+    network, config = load_student(file)
+    config = override(config, changes)
     check_wishes(wishes, config)
     outcome = Outcome(config)
     with _progress(count_photos(sources, every), quiet=as_json) as shown:
@@ -169,4 +172,5 @@ def _tell(outcome: "Outcome", out: Path, as_json: bool) -> None:
         limit = f"what a 16-bit PNG holds at {found['depth_scale']:g} per metre"
         print(f"tiekd: {clipped} pixels lie beyond {limit}, and were clipped", file=sys.stderr)
     left_out = f", {len(outcome.failed)} left out" if outcome.failed else ""
-    print(f"{len(outcome.images)} images in {out}{left_out}; depth PNG: value / {found['depth_scale']:g} = m")
+    images = "1 image" if len(outcome.images) == 1 else f"{len(outcome.images)} images"
+    print(f"{images} in {out}{left_out}; depth PNG: value / {found['depth_scale']:g} = m")

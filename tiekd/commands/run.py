@@ -19,14 +19,10 @@ def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None
 
     Example: tiekd run ablations/runs/teacher.yaml --set optim.epochs=2 --store store
     """
-    from tiekd.heavy import import_networks
-
-    import_networks()
     from tiekd.config import load_config
     from tiekd.display import RunDisplay, show_run
     from tiekd.documents import parse_overrides
-    from tiekd.run import carry_out, run_id_of
-    from tiekd.runtime import LocalRuntime
+    from tiekd.heavy import import_networks
     from tiekd.store import RunStore
 
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
@@ -38,6 +34,10 @@ def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None
         )
     run_store = RunStore(settings.execution.store)
     run_store.check_writable()
+    import_networks()
+    from tiekd.run import carry_out, run_id_of
+    from tiekd.runtime import LocalRuntime
+
     with RunDisplay(quiet=as_json) as display:
         status = carry_out(settings, run_store, lambda record: LocalRuntime(settings.execution, record, display))
     record = run_store.run(run_id_of(settings))

@@ -48,12 +48,9 @@ def export(
 
     Example: tiekd teacher export ablations/runs/teacher.yaml --store demo/store --out demo/maps
     """
-    from tiekd.heavy import import_networks
-
-    import_networks()
     from tiekd.config import load_config
     from tiekd.documents import parse_overrides
-    from tiekd.teachers.export import check_export, export_maps, trained_weights
+    from tiekd.heavy import import_networks
 
     if weights and hf:
         raise UserError(f"--weights and --hf are two teachers, got {weights} and {hf}; needed one")
@@ -61,6 +58,9 @@ def export(
         raise UserError("--metric: tells of the model of --hf, which was not given")
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
     settings = _config_of_data(config, changes) if weights or hf else load_config(config, changes)
+    import_networks()
+    from tiekd.teachers.export import check_export, export_maps, trained_weights
+
     check_export(settings, out, name, layout)
     maker = _model(hf, settings, metric) if hf else _network(weights or trained_weights(settings), settings)
     _tell(export_maps(settings, maker, out, name, layout), name, as_json)
@@ -95,8 +95,8 @@ def import_(
 
 
 def _config_of_data(path: Path, changes: dict[str, Any]) -> "RunConfig":
+    from tiekd.config import config_of_frames
     from tiekd.documents import read_document, with_values
-    from tiekd.evaluate import config_of_frames
 
     return config_of_frames(with_values(read_document(path), changes), source=str(path))
 
