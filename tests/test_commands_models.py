@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 import shutil
 import statistics
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -221,6 +223,16 @@ def test_the_card_of_weights_without_a_run_has_no_numbers(ran, tiekd, tmp_path):
     card = ModelCard.load(tmp_path / "model/README.md")
     assert card.data.eval_results is None
     assert "These weights came without their run: no numbers." in card.text
+
+
+def test_an_onnx_file_knows_its_run_and_what_it_takes_is_told(tiekd, ran, in_folder):
+    outcome = tiekd("export", ran.folder, "--out", "student.onnx")
+    assert outcome.code == 0, outcome.err
+    *checks, told = outcome.out.splitlines()
+    assert [line.partition(", ")[0] for line in checks] == ["batch 1", "batch 2", "batch 3"]
+    assert re.fullmatch(r"student\.onnx: [\d.]+ MB, for images of any size, checked in onnxruntime against PyTorch", told)
+    session = onnxruntime.InferenceSession(in_folder / "student.onnx")
+    assert session.get_modelmeta().custom_metadata_map["run_id"] == ran.ids[0]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from tiekd.licences import licence_of
 from tiekd.predict import SHORTEST
 
 MOST = 1e-3  # largest difference that is let pass: of a depth relative to it, of a probability
-Axes = dict[int, str]  # of an image: those whose lengths a file leaves open
 
 
 class Difference(NamedTuple):
@@ -57,12 +56,17 @@ class _Graph(nn.Module):
         return (found.depth, torch.softmax(found.dpm_logits, dim=1)) if self.dpm else (found.depth,)
 
 
-def open_axes(config: RunConfig) -> Axes:
-    """The axes of an image whose lengths the network's file leaves open; the others have the frames' size.
+def any_size(config: RunConfig) -> bool:
+    """Whether the network's file takes images of any size; else of the frames' size alone.
 
     With height and width open, PyTorch's exporter does not come to an end over how a Swin transformer pads to whole windows.
     """
-    return {0: "batch"} if config.student.name == "depthformer" else {0: "batch", 2: "height", 3: "width"}
+    return config.student.name != "depthformer"
+
+
+def _open_axes(config: RunConfig) -> dict[int, str]:
+    """The axes of an image whose lengths the file leaves open, by name."""
+    return {0: "batch", 2: "height", 3: "width"} if any_size(config) else {0: "batch"}
 
 
 def check_onnx(out: Path) -> None:
@@ -81,9 +85,9 @@ def export_onnx(student: DepthStudent, out: Path, run_id: str = "", dpm: bool = 
     """Write a network as one ONNX file, checked at several batches and sizes; returns the differences.
 
     Input `image` [batch, 3, height, width], RGB, 0 to 1; output `depth` [batch, 1, height, width] m and, with `dpm`, `dpm`
-    [batch, K, height, width]; what of these is fixed, `open_axes` tells. Without flip averaging. Raises UserError where there
-    are no distributions to put out, and ExportError, leaving no file, where PyTorch cannot write the network as ONNX, or
-    onnxruntime and PyTorch differ.
+    [batch, K, height, width]. Height and width are the frames' unless `any_size`. Without flip averaging. Raises UserError
+    where there are no distributions to put out, and ExportError, leaving no file, where PyTorch cannot write the network as
+    ONNX, or onnxruntime and PyTorch differ.
     """
     if dpm and student.config.student.head != "dpm":
         raise UserError(f"--dpm: needs a network with student.head dpm, got {student.config.student.head}")
@@ -111,8 +115,7 @@ def _trace(graph: _Graph, view: Size) -> "torch.onnx.ONNXProgram":
     """The program for every batch and size; of the example's, 2 and the view's, none is built in but what is not open."""
     import onnx_ir
 
-    axes = open_axes(graph.student.config)
-
+    axes = _open_axes(graph.student.config)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -148,7 +151,7 @@ def _quiet() -> Iterator[None]:
 def _describe(model: Any, student: DepthStudent, run_id: str) -> None:
     """Put into the file what its user has to know."""
     config = student.config
-    axes = open_axes(config)
+    axes = _open_axes(config)
     height, width = (axes.get(axis, length) for axis, length in enumerate(config.data.evaluation_size, 2))
     about = {
         "run_id": run_id,
@@ -161,7 +164,7 @@ def _describe(model: Any, student: DepthStudent, run_id: str) -> None:
         "bin_edges": student.bin_edges,
         "network": names(config),
     }
-    if 2 in axes:
+    if any_size(config):
         about |= {"size_multiple": 1, "shortest_side": SHORTEST}
     model.doc_string = f"Monocular depth in metres, made by tiekd{f' from run {run_id}' if run_id else ''}."
     for name, value in about.items():
@@ -179,7 +182,7 @@ def _compare(graph: _Graph, path: Path, view: Size) -> list[Difference]:
     height, width = view
     differences = []
     others = (2, (height * 7 // 8 + 1, width * 7 // 8 + 3)), (3, (height, width * 3 // 4))
-    for batch, size in ((1, view), *(others if 2 in open_axes(graph.student.config) else [(2, view)])):
+    for batch, size in ((1, view), *(others if any_size(graph.student.config) else [(2, view)])):
         image = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
         ours, theirs = graph(image), session.run(None, {"image": image.numpy()})
         depth, error = ours[0].numpy(), np.abs(theirs[0] - ours[0].numpy())

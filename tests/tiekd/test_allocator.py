@@ -7,7 +7,11 @@ import pytest
 PASSES = """
 import resource
 import numpy as np
-from tiekd.allocator import keep_freed_memory
+from tiekd.config import build
+from tiekd.data.memory import remembered
+
+data = {"dataset": "synthetic-outdoor", "frame_size": [64, 96], "train_crop": [64, 96]}
+config = build({"data": data, "loss": {"name": "si", "target": "ground_truth"}})
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -17,14 +21,14 @@ def faults():
 
 faults()
 returned = faults()
-keep_freed_memory()
+remembered(config)
 faults()
 print(returned, faults())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_freed_memory_is_used_again_without_asking_the_system():
+def test_a_process_that_opens_its_inputs_uses_freed_memory_again_without_asking_the_system():
     done = subprocess.run([sys.executable, "-c", PASSES], capture_output=True, text=True, check=True)
     returned, kept = map(int, done.stdout.split())
     page = 4096

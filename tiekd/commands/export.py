@@ -51,7 +51,7 @@ def export(
 
 
 def _onnx(weights: Path, record: "RunRecord | None", out: Path, dpm: bool) -> dict[str, Any]:
-    from tiekd.export import check_onnx, export_onnx, open_axes
+    from tiekd.export import any_size, check_onnx, export_onnx
     from tiekd.hub import DepthStudent
     from tiekd.images import pixels
 
@@ -59,7 +59,7 @@ def _onnx(weights: Path, record: "RunRecord | None", out: Path, dpm: bool) -> di
     student = DepthStudent.load(weights)
     differences = export_onnx(student, out, record.run_id if record else "", dpm)
     megabytes = out.stat().st_size / 1e6
-    sizes = "any size" if 2 in open_axes(student.config) else f"{pixels(student.config.data.evaluation_size)} alone"
+    sizes = "any size" if any_size(student.config) else f"{pixels(student.config.data.evaluation_size)} alone"
     return {
         "out": str(out),
         "checks": [str(difference) for difference in differences],

@@ -10,7 +10,7 @@ from torch import nn
 from tiekd.config import StudentConfig
 from tiekd.errors import UserError
 
-PATIENCE = 10  # s, that the hub has to answer
+PATIENCE = 10.0  # s until a silent hub counts as out of reach
 
 
 def _check_name(config: StudentConfig) -> None:

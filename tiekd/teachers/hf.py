@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tiekd.errors import UserError
+from tiekd.students.encoders import PATIENCE
 
 EXAMPLES = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Large-hf, Intel/zoedepth-nyu-kitti, apple/DepthPro-hf"
 # Families that give metres by construction. Of all others the config has to say so, with Depth Anything's own setting, or else
@@ -23,7 +24,6 @@ EXAMPLES = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Large-hf, Intel/zoed
 METRIC = ("depth_pro", "glpn", "tipsv2_dpt", "zoedepth")
 
 SETTINGS, WEIGHTS = "*.json", "model*.safetensors"  # all that is read of a model, and all that is downloaded
-PATIENCE = 10.0  # s until a silent hub counts as out of reach
 
 
 @dataclass(frozen=True)
