@@ -45,7 +45,7 @@ class LastReLU(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return _LastReLU.apply(x)
+        return _LastReLU.apply(x) if x.requires_grad else F.relu(x, inplace=True)
 
 
 class _LastReLU(Function):
