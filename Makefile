@@ -9,7 +9,7 @@ install: .venv/.installed
 
 .venv/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv || { echo "needs Python >= 3.11 with venv (Debian: apt install python3-venv)"; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
 	touch $@
 
 # The main job on the embedded data: a teacher, its maps, the nine methods with two seeds, a short search, report and viewer.
