@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ablations.board import Board
-from ablations.plan import mistakes, study_record
-from ablations.prepared import Prepared
-from ablations.screen import failure_lines
-from ablations.views import Telling, print_event
+from ablations.monitor.reporters import Telling, print_event
+from ablations.monitor.study_progress import Board
+from ablations.monitor.terminal import failure_lines
+from ablations.planning.plan import mistakes, study_record
+from ablations.prepared_study import Prepared
+from tiekd.cli.console import make_console
 from tiekd.config import ExecutionConfig, RunConfig
-from tiekd.display import make_console
-from tiekd.labels import TEACHER
-from tiekd.store import FINISHED
+from tiekd.config.labels import TEACHER
+from tiekd.store.run_store import FINISHED
 
 SHOWN = ("abs_rel", "rmse", "delta1")
 LISTED = 12  # missing inputs or failures that are printed before "and N more"
@@ -47,8 +47,8 @@ def dry_run(prepared: Prepared, address: str | None, as_json: bool) -> None:
 def _slots(execution: ExecutionConfig, address: str | None) -> int:
     """Workers that can compute at the same time; 0 where that is not known: this machine's GPUs are not counted."""
     if address:
-        from ablations.resources import slots
-        from ablations.session import cluster
+        from ablations.execution.cluster import cluster
+        from ablations.execution.resources import slots
 
         with cluster(address, execution):
             return slots(execution) * execution.workers
@@ -126,8 +126,8 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepar
 
     Ray is imported here: a study that is already done does not wait for it.
     """
-    from ablations.ready import mistakes_there
-    from ablations.session import cluster
+    from ablations.execution.cluster import cluster
+    from ablations.execution.node_checks import mistakes_there
 
     with cluster(address, prepared.execution):
         prepared = prepared.checked(mistakes_there)
@@ -139,10 +139,10 @@ def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepar
 
 def _compute(prepared: Prepared, telling: Telling) -> None:
     """Compute the cells that can begin, on the cluster that is there."""
-    from ablations.launch import Sweep, run_sweep
-    from ablations.nodes import check_nodes
-    from ablations.progress import followed
-    from ablations.trial import compute_cell
+    from ablations.execution.node_checks import check_nodes
+    from ablations.execution.sweep import Sweep, run_sweep
+    from ablations.execution.trial import compute_cell
+    from ablations.execution.tune_callback import followed
 
     todo = prepared.plan.to_compute
     check_nodes(prepared.store, [c.cell.config for c in todo])

@@ -33,17 +33,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tiekd.allocator import keep_freed_memory
 from tiekd.config import AugmentConfig, RunConfig, build, override
 from tiekd.data import Inputs, open_inputs
+from tiekd.data.cache.in_memory import keep_freed_memory, remembered
+from tiekd.data.cache.pack_writer import pack
 from tiekd.data.dataset import DepthDataset
-from tiekd.data.lists import ListedFrames
-from tiekd.data.memory import remembered
-from tiekd.data.packing import pack
+from tiekd.data.image_io import read_rgb, read_uint16
+from tiekd.data.split_list import ListedFrames
 from tiekd.data.synthetic import synthesize
+from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, Draw, TrainTransform
-from tiekd.images import read_rgb, read_uint16
-from tiekd.teachers.maps import TeacherMaps
 
 VIEW, CROP = (352, 1216), (352, 704)
 AUGMENTS = {"plain": AugmentConfig(rotate_p=0, colour_p=0), "augmented": AugmentConfig()}

@@ -4,7 +4,7 @@
 
     plain     the published loss written out: every map over all bins is whole, PyTorch's autograd does the rest
     compiled  torch.compile of it (needs a C++ compiler)
-    ours      tiekd/fused.py
+    ours      tiekd/models/fused.py
     floor     the four matrix products and one softmax each way, in chunks, and nothing else
 
 Each works on 128 channels and hands back gradients of features, weight and bias. They take turns in one process, after a turn
@@ -13,7 +13,7 @@ process, after one that does not count: by how much the resident set grows at it
 
 Where there is a CUDA device, a table of it comes first, with bf16 features: milliseconds of plain, compiled, ours and
 
-    triton    tiekd/fused_triton.py
+    triton    tiekd/models/fused_triton.py
     share     of what the GPU could do at best, by triton: the least time, over the measured one. The least time is that of the
               four products at the rate of the tensor cores, or that of reading the features twice and writing their gradient
               at the bandwidth of the memory, whichever is longer
@@ -34,9 +34,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiekd.bins import DepthBins
+from tiekd.bins import DepthBins, DPMTarget
 from tiekd.config import Kernel
-from tiekd.fused import Teacher, chunk_of, depth_and_divergence
+from tiekd.models.fused import chunk_of, depth_and_divergence
 
 CHANNELS, SIGMA, EPSILON = 128, 0.5, 1e-7
 
@@ -98,7 +98,7 @@ def plain(work: Work) -> tuple[Tensor, Tensor]:
 
 
 def ours(work: Work, kernel: Kernel = "torch") -> tuple[Tensor, Tensor]:
-    teacher = Teacher(work.target, SIGMA, temperature=1.0)
+    teacher = DPMTarget(work.target, SIGMA, temperature=1.0)
     centers = work.bins.centers.to(work.target)
     return depth_and_divergence(work.features, work.weight, work.bias, centers, teacher, kernel)
 

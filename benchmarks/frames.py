@@ -21,15 +21,15 @@ from torch.utils.data import DataLoader
 import ablations  # noqa: F401 - Ray's settings, before Ray
 from tiekd.config import RunConfig, build, override
 from tiekd.data import Inputs, open_frames, open_inputs
+from tiekd.data.cache.in_memory import remembered
 from tiekd.data.dataset import DepthDataset
-from tiekd.data.memory import remembered
-from tiekd.distill import train_step
+from tiekd.data.teacher_maps import MapWriter
+from tiekd.distill.loop import train_step
+from tiekd.distill.optim import build_optimizer, set_step
+from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses import build_loss
-from tiekd.networks import build_network
-from tiekd.optim import build_optimizer, set_step
-from tiekd.runtime import LocalRuntime
-from tiekd.store import RunStore
-from tiekd.teachers.maps import MapWriter
+from tiekd.models.registry import build_network
+from tiekd.store.run_store import RunStore
 
 
 def copy_frames(source: Path, root: Path, n_frames: int) -> None:

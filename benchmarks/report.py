@@ -7,7 +7,7 @@ numbers. It grows from one size to the next, and each size is reported by a proc
 or read, and so lie in the page cache. Needs Linux.
 
     tables   everything but the figures: reading, statistics, pages, and the Parquet files with every image's row
-    reading  of these: the store's files, up to the frames of `reports.collect`, and images.parquet
+    reading  of these: the store's files, up to the frames of `reports.load.collect`, and images.parquet
     figures  what remains
     peak     memory of the command's process and of the one that reads the images, together
 """
@@ -33,9 +33,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from tiekd.config import RunConfig, build
-from tiekd.documents import with_values
-from tiekd.presets import METRICS
-from tiekd.store import RunStore, Status
+from tiekd.config.documents import with_values
+from tiekd.config.presets import METRICS
+from tiekd.store.run_store import RunStore, Status
 
 EPOCHS, IMAGES, GROUPS = 24, 700, 28
 PHASES = ("tables", "reading", "figures", "whole")
@@ -177,15 +177,15 @@ class Clock:
 
 def report_clocked(store: str, out: str) -> None:
     """Run the command in this process; prints the seconds of its phases as JSON, last."""
-    import reports.collect
-    from reports.commands import report
+    import reports.load.collect
+    from reports.cli import report
 
-    clock, collect = Clock(), reports.collect.collect
+    clock, collect = Clock(), reports.load.collect.collect
 
     def collected(store: RunStore, study: str | None, images_to: Path, meanwhile: Callable[[], Any]) -> Any:
         return collect(store, study, images_to, lambda: clock_figures(clock, meanwhile()))
 
-    reports.collect.collect = clock.of("reading", collected)
+    reports.load.collect.collect = clock.of("reading", collected)
     clock.of("command", report)(store, Path(out), as_json=True)
     print(json.dumps(clock.spent))
 

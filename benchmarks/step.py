@@ -8,7 +8,7 @@ over turns, each against plain's in the same turn. Needs Linux. For a GPU ask fo
 
     plain     encoder, decoder and projection in PyTorch's usual order of memory, the loss as the released code writes it, with
               every map over all bins whole, its gradient by autograd, AdamW as a loop over the parameters
-    tiekd     `tiekd.distill.train_step`
+    tiekd     `tiekd.distill.loop.train_step`
     without   tiekd, but one thing as in plain
     kept      tiekd in a process whose C library is told by its environment to keep what it has freed
     with      tiekd with settings of a config, on a GPU
@@ -34,13 +34,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiekd.config import RunConfig, build, override
-from tiekd.distill import train_step
+from tiekd.distill.loop import train_step
+from tiekd.distill.optim import build_optimizer
+from tiekd.distill.runtime import LocalRuntime, choose_device
 from tiekd.losses import build_loss
-from tiekd.optim import build_optimizer
-from tiekd.runtime import LocalRuntime, choose_device
-from tiekd.store import RunStore
-from tiekd.students import DepthStudent, build_student
-from tiekd.students.decoder import resize
+from tiekd.models import DepthStudent, build_student
+from tiekd.models.decoder import resize
+from tiekd.store.run_store import RunStore
 
 GPU = torch.cuda.is_available()
 STEPS = 10 if GPU else 1  # of a turn

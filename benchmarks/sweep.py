@@ -35,10 +35,10 @@ MEMORY_EVERY_S = 4.0
 def clocked_run(document: dict[str, Any], tell: Callable[[dict], None], log: str) -> dict[str, Any]:
     """`carry_out_run`, with a line about its times (s since 1970) and what it read (bytes) appended to `log`."""
     told = {"pid": os.getpid(), "entered": time.time(), "waited": 0.0}
-    import tiekd.run
-    from ablations.trial import carry_out_run
+    import tiekd.distill.run
+    from ablations.execution.trial import carry_out_run
 
-    read, distill = bytes_read(), tiekd.run.distill
+    read, distill = bytes_read(), tiekd.distill.run.distill
 
     def clocked_tell(metrics: dict[str, Any]) -> None:
         asked = time.time()
@@ -51,11 +51,11 @@ def clocked_run(document: dict[str, Any], tell: Callable[[dict], None], log: str
         told["ended"] = time.time()
         return result
 
-    tiekd.run.distill = clocked_distill
+    tiekd.distill.run.distill = clocked_distill
     try:
         outcome = carry_out_run(document, clocked_tell)
     finally:
-        tiekd.run.distill = distill
+        tiekd.distill.run.distill = distill
     with open(log, "a") as stream:
         stream.write(json.dumps(told | {"read": bytes_read() - read, "state": outcome["state"]}) + "\n")
     return outcome
@@ -88,7 +88,7 @@ def run_each(documents: list[dict], log: str) -> None:
 
 def run_ours(folder: Path, documents: list[dict]) -> None:
     """The command itself; only its trials are clocked."""
-    import ablations.trial
+    import ablations.execution.trial
     from tiekd.__main__ import main
 
     log = str(folder / "trials.jsonl")
@@ -98,7 +98,7 @@ def run_ours(folder: Path, documents: list[dict]) -> None:
 
         tune.report(clocked_run(configs[params["run_id"]], tune.report, log))
 
-    ablations.trial.compute_cell = compute_cell
+    ablations.execution.trial.compute_cell = compute_cell
     sys.argv = ["tiekd", "ablate", str(folder / "study.json")]
     main()
 
@@ -226,7 +226,7 @@ def prepare(folder: Path, n_trials: int, epochs: int) -> None:
 
     from tiekd.config import build
     from tiekd.data import open_frames
-    from tiekd.teachers.maps import MapWriter
+    from tiekd.data.teacher_maps import MapWriter
 
     base = {
         "data": {"dataset": "synthetic-outdoor"},

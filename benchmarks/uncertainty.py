@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from reports.resampling import cluster_interval, over_images
-from reports.schema import METRICS
-from reports.statistics import ALPHA, best, holm, resamples, sign_flip_p, spread
+from reports.load.schema import METRICS
+from reports.tables.image_bootstrap import cluster_interval, over_images
+from reports.tables.seed_statistics import ALPHA, best, holm, resamples, sign_flip_p, spread
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 

@@ -31,14 +31,14 @@ from torch.nn import functional as F
 from reports.viewer.build import build_site
 from reports.viewer.choose import Method, Shown, choose
 from reports.viewer.site import Site
-from tiekd.checkpoint import load_student, pack_student
 from tiekd.config import RunConfig, override
+from tiekd.config.presets import METRICS
 from tiekd.data import open_frames
-from tiekd.networks import build_network
-from tiekd.presets import METRICS
-from tiekd.store import RunStore, Status
-from tiekd.teachers.maps import MapWriter
-from tiekd.weights import stored_weights
+from tiekd.data.teacher_maps import MapWriter
+from tiekd.models.checkpoint import load_student, pack_student
+from tiekd.models.registry import build_network
+from tiekd.store.find_weights import stored_weights
+from tiekd.store.run_store import RunStore, Status
 
 LARGE = {
     "data.frame_size": [352, 1216],

@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from search_spaces.parameters import KINDS, Choice, Parameter, Trial
 from tiekd.config import Section
-from tiekd.documents import explain, flatten, read_document
+from tiekd.config.documents import explain, flatten, read_document
 from tiekd.errors import UserError, unknown
 
 FOLDER = Path(__file__).parent

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from s3_server import Gate, S3Server
+from support.s3_server import Gate, S3Server
 
 from tiekd.__main__ import main
 from tiekd.config import build
 from tiekd.data import open_frames
-from tiekd.teachers.maps import MapWriter
+from tiekd.data.teacher_maps import MapWriter
 
 DATA = {
     "dataset": "synthetic-outdoor",

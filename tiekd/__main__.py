@@ -1,4 +1,4 @@
-"""The `tiekd` command: the method's verbs, and those that other packages add through the entry points `tiekd.commands`."""
+"""The `tiekd` command: the method's verbs, and those that other packages add through the entry points `tiekd.cli`."""
 
 import signal
 import sys
@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from tiekd.commands import convert, data, evaluate, export, measure, predict, run, teacher
+from tiekd.cli import convert, data, evaluate, export, measure, predict, run, teacher
 from tiekd.errors import ClusterError, ExportError, StoreError, SupersededError, UserError
 
 USER_MISTAKE, FAILURE, INTERRUPTED, TERMINATED = 2, 1, 130, 143

@@ -6,7 +6,7 @@ B: batch; K: bins; H, W: pixels. Depths are metres in float32.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -100,6 +100,19 @@ def target_scores(
     highest = bump.gather(-3, nearest)
     torch.threshold_(bump, DENSITY_FLOOR * area, FAR / scale).scatter_(-3, nearest, highest)
     return torch.add(highest.mul_(-scale), bump, alpha=scale, out=bump)
+
+
+class DPMTarget(NamedTuple):
+    """What defines a target DPM: the arguments of `target_dpm`, except for the bins."""
+
+    depth: Tensor  # [B, 1, H, W] m, the teacher's
+    sigma: float  # m
+    temperature: float
+
+    def scores(self, depth: Tensor, nearest: Tensor, centers: Tensor, out: Tensor) -> Tensor:
+        """`target_scores` of pixels [P], into `out` [K, P]."""
+        depth, nearest = depth.view(1, 1, -1), nearest.view(1, 1, -1)
+        return target_scores(centers, depth, nearest, self.sigma, self.temperature, out=out.unsqueeze(1)).squeeze(1)
 
 
 def expected_depth(dpm: Tensor, bins: DepthBins) -> Tensor:

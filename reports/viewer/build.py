@@ -11,9 +11,9 @@ from reports.viewer.frames import target_id, write_frames, write_target, write_t
 from reports.viewer.index import write_index
 from reports.viewer.site import Site
 from reports.viewer.students import write_student
-from tiekd.display import make_console
-from tiekd.runtime import choose_device
-from tiekd.store import RunStore
+from tiekd.cli.console import make_console
+from tiekd.distill.runtime import choose_device
+from tiekd.store.run_store import RunStore
 
 Job = tuple[str, Callable[[Callable[[], None]], None]]  # what it is called, and the work, which tells of each frame
 

@@ -5,17 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from reports.collect import collect
-from reports.entries import value_text
-from reports.tables import Cell, Table, tables_of
+from reports.load.collect import collect
+from reports.tables.formatting import value_text
+from reports.tables.table import Cell, Table, tables_of
 from tiekd.config import RunConfig
 from tiekd.data import FrameSource, open_frames
-from tiekd.data.frames import spread
+from tiekd.data.frame_source import spread
+from tiekd.data.teacher_maps import TeacherMaps, open_maps
 from tiekd.errors import UserError
-from tiekd.protocols import check_protocol
-from tiekd.store import RunStore
-from tiekd.teachers.maps import TeacherMaps, open_maps
-from tiekd.weights import FILE
+from tiekd.inference.protocols import check_protocol
+from tiekd.store.find_weights import FILE
+from tiekd.store.run_store import RunStore
 
 
 @dataclass(frozen=True)

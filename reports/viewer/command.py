@@ -36,14 +36,12 @@ def view(
     Example: tiekd view demo/store --out demo/viewer --study debug
     """
     from reports.viewer.choose import choose
-    from tiekd.files import check_folder
-    from tiekd.heavy import import_networks
-    from tiekd.store import RunStore
+    from tiekd.store.files import check_folder
+    from tiekd.store.run_store import RunStore
 
     check_folder(out, "--out")
     run_store = RunStore(store)
     shown, left_out = choose(run_store, study, runs or [], images)
-    import_networks()
     from reports.viewer.build import build_site
     from reports.viewer.serve import server_of
     from reports.viewer.site import Site

@@ -15,9 +15,9 @@ from reports.viewer.pack import lattice, lattice_every, map_stride, pack_dpm, pa
 from reports.viewer.site import DPM, IMAGE, MAP, Site
 from tiekd.bins import DepthBins, expected_depth
 from tiekd.data import Frame
-from tiekd.evaluate import score_image
+from tiekd.data.teacher_maps import TeacherMaps
+from tiekd.inference.evaluate import score_image
 from tiekd.losses import dpm_target
-from tiekd.teachers.maps import TeacherMaps
 
 TRUTH = "truth"
 Advance = Callable[[], None]

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from reports.schema import HIGHER_IS_BETTER, METRIC_LABELS, METRICS
+from reports.load.schema import HIGHER_IS_BETTER, METRIC_LABELS, METRICS
 from reports.viewer.choose import Method, Shown
 from reports.viewer.frames import target_id, teacher_id
 from reports.viewer.pack import DEPTH_ERROR, MASS, NEAREST, STEP, dpm_error
 from reports.viewer.site import Site
 from reports.viewer.students import has_dpm
 from tiekd.bins import DepthBins
+from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.losses import dpm_sigma
-from tiekd.store import RunStore
-from tiekd.teachers.maps import TeacherMaps
+from tiekd.store.run_store import RunStore
 
 DEPTH_COLOURS, DIFFERENCE_COLOURS = "turbo_r", "RdBu_r"
 RANGE_FRAMES = 32  # of these the colour scale is made

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.viewer.pack import script
-from tiekd.files import write_atomically
+from tiekd.store.files import write_atomically
 
 FORMAT = 1  # raised when files of an earlier format would be misread: they lie elsewhere then
 PAGE = Path(__file__).parent / "page"

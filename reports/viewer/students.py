@@ -8,11 +8,11 @@ from reports.viewer.choose import Method, Shown
 from reports.viewer.frames import write_depth, write_dpm
 from reports.viewer.pack import lattice
 from reports.viewer.site import MAP, Site
-from tiekd.checkpoint import load_student
 from tiekd.data.transforms import normalise
-from tiekd.predict import predict
-from tiekd.store import RunStore
-from tiekd.weights import stored_weights
+from tiekd.inference.predict import predict
+from tiekd.models.checkpoint import load_student
+from tiekd.store.find_weights import stored_weights
+from tiekd.store.run_store import RunStore
 
 
 def has_dpm(method: Method) -> bool:

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from ablations.study import Study
+from ablations.planning.study import Study
 from tiekd.config import build
-from tiekd.documents import with_values
-from tiekd.run import carry_out, run_id_of
-from tiekd.runtime import LocalRuntime
-from tiekd.store import RunStore
+from tiekd.config.documents import with_values
+from tiekd.distill.run import carry_out, run_id_of
+from tiekd.distill.runtime import LocalRuntime
+from tiekd.store.run_store import RunStore
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tiekd.store import RunStore
+from tiekd.store.run_store import RunStore
 
 SOURCES = {
     "truth": {"loss.target": "ground_truth"},

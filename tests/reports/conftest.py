@@ -2,11 +2,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_store import CELLS, LOST, MISSING, fill
+from support.made_store import CELLS, LOST, MISSING, fill
 
-from reports.collect import Collected, collect
-from reports.tables import Table, tables_of
-from tiekd.store import RunStore
+from reports.load.collect import Collected, collect
+from reports.tables.table import Table, tables_of
+from tiekd.store.run_store import RunStore
 
 
 @pytest.fixture

@@ -4,24 +4,24 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from support.paths import SHARED
 from torch import Tensor
 
 from tiekd.config import RunConfig, build
+from tiekd.config.documents import with_values
 from tiekd.data import Frame
-from tiekd.documents import with_values
-from tiekd.images import StoredDepth
-from tiekd.run import carry_out, run_id_of
-from tiekd.runtime import LocalRuntime
-from tiekd.store import RunStore
+from tiekd.data.image_io import StoredDepth
+from tiekd.distill.run import carry_out, run_id_of
+from tiekd.distill.runtime import LocalRuntime
+from tiekd.store.run_store import RunStore
 from tiekd.teachers.export import NetworkTeacher, export_maps, trained_weights
 
-ORACLE = Path(__file__).parents[2] / "../shared/oracle"
+ORACLE = SHARED / "oracle"
 
 TINY = {
     "data": {

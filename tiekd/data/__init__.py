@@ -15,16 +15,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tiekd import presets
-from tiekd.config import DataConfig, RunConfig
-from tiekd.data.frames import Frame, FrameSource, Split, check_train_crop, spread
+from tiekd.config import DataConfig, RunConfig, presets
+from tiekd.data.cache.pack_reader import packed_frames, packed_maps
+from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop, spread
+from tiekd.data.image_io import Size
 from tiekd.data.kitti import kitti_frames
 from tiekd.data.nyu import nyu_frames
-from tiekd.data.packed import packed_frames, packed_maps
 from tiekd.data.synthetic import synthetic_frames
+from tiekd.data.teacher_maps import TeacherMaps, open_maps
 from tiekd.errors import UserError
-from tiekd.images import Size
-from tiekd.teachers.maps import TeacherMaps, open_maps
 
 __all__ = [
     "DATASETS",

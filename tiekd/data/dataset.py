@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from tiekd.config import AugmentConfig
-from tiekd.data.frames import Frame, FrameSource, check_train_crop
+from tiekd.data.frame_source import Frame, FrameSource, check_train_crop
+from tiekd.data.image_io import Size, StoredDepth
+from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import TrainTransform, normalise
-from tiekd.images import Size, StoredDepth
-from tiekd.seeds import derive_seed
-from tiekd.teachers.maps import TeacherMaps
 
 Draw = tuple[int, int]  # epoch, index of a frame
 
@@ -115,3 +114,8 @@ class EpochSampler(Sampler[list[Draw]]):
 def shard(n_frames: int, rank: int, world_size: int) -> list[int]:
     """The frames that one rank evaluates: every frame goes to one rank, none is repeated to even them out."""
     return list(range(rank, n_frames, world_size))
+
+
+def derive_seed(*entropy: int) -> int:
+    """A 64-bit seed for e.g. (seed, epoch, index)."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])

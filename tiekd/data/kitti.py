@@ -7,7 +7,7 @@ root/gt_depth/<drive>/proj_depth/groundtruth/image_02/*.png   16-bit, value / 25
 
 from functools import partial
 
-from tiekd.data.lists import Layout, open_list
+from tiekd.data.split_list import Layout, open_list
 
 KITTI = Layout(
     root_holds="the split lists, input/ (images) and gt_depth/ (16-bit depth PNGs, value / 256 = m)",

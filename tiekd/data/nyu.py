@@ -7,8 +7,8 @@ root/<scene>/sync_depth_*.png        16-bit, value / 1000 = m
 
 from functools import partial
 
-from tiekd.data.frames import Box
-from tiekd.data.lists import Layout, open_list
+from tiekd.data.frame_source import Box
+from tiekd.data.split_list import Layout, open_list
 
 NYU = Layout(
     root_holds="the split lists and a folder per scene with rgb_*.jpg and sync_depth_*.png (16-bit, value / 1000 = m)",

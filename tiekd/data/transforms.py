@@ -1,7 +1,7 @@
 """Augmentation that moves image, ground truth and teacher map together, and the normalisation of images.
 
 All is drawn first; then only what the crop shows is read, turned and converted. That is 5 to 10 times faster than a chain of
-torchvision's transforms on whole frames, and equal to it in every bit (tests/tiekd/data/torchvision_chain.py).
+torchvision's transforms on whole frames, and equal to it in every bit (tests/support/torchvision_chain.py).
 """
 
 import math
@@ -15,8 +15,8 @@ from torch.nn.functional import grid_sample
 from torchvision.transforms import v2
 
 from tiekd.config import AugmentConfig
-from tiekd.data.frames import Box
-from tiekd.images import Size, StoredDepth
+from tiekd.data.frame_source import Box
+from tiekd.data.image_io import Size, StoredDepth
 
 IMAGE_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB on 0 .. 255
 IMAGE_STD = (58.395, 57.12, 57.375)
@@ -59,7 +59,7 @@ class TrainTransform:
     """Random rotation, flip, crop and colour, then normalisation, on images and depth maps of one frame.
 
     Bilinear for the image, nearest for depths, since a mean of two depths is the depth of neither; what a rotation uncovers is
-    black and has no depth. `quirks` (of tiekd.quirks) change what is done with a draw, not the draws.
+    black and has no depth. `quirks` (of tiekd.config.quirks) change what is done with a draw, not the draws.
     """
 
     def __init__(self, augment: AugmentConfig, crop: Size, quirks: Collection[str] = ()):

@@ -1,7 +1,7 @@
 """What a student is trained on: named, weighted parts.
 
-To add a loss: write its part, add a factory here and its traits to `tiekd.presets.LOSSES`. The quirks of a run
-(`tiekd/quirks.py`) are composed here: none of the parts knows of configs.
+To add a loss: write its part, add a factory here and its traits to `tiekd.config.presets.LOSSES`. The quirks of a run
+(`tiekd/config/quirks.py`) are composed here: none of the parts knows of configs.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tiekd.losses.combine import AllSum, masked_mean
-from tiekd.students.student import Prediction
+from tiekd.models.student import Prediction
 
 
 class ChamferPart:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from tiekd.students.student import Prediction
+from tiekd.models.student import Prediction
 
 AllSum = Callable[[Tensor], Tensor]  # sums a tensor over ranks, differentiably; the identity in one process
 

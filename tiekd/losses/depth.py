@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tiekd.losses.combine import AllSum, masked_mean
-from tiekd.students.student import Prediction
+from tiekd.models.student import Prediction
 
 LOG_EPS = 1e-3  # m; keeps the logarithm of a vanishing prediction finite
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from tiekd.bins import DepthBins
 from tiekd.losses.combine import AllSum, masked_mean
-from tiekd.students.student import Prediction
+from tiekd.models.student import Prediction
 
 
 class DPMPart:

@@ -1,4 +1,4 @@
-"""What the quirks of `tiekd/quirks.py` put in the place of the method's own arithmetic.
+"""What the quirks of `tiekd/config/quirks.py` put in the place of the method's own arithmetic.
 
 The functions keep the released order of operations, since rounding shows: the released SSIM is a difference of squared metres
 in float32, and a bin at the floor of the density is in or out.
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tiekd.bins import DENSITY_FLOOR, DepthBins
 from tiekd.losses.combine import AllSum, Part, masked_mean
 from tiekd.losses.depth import WINDOW
-from tiekd.students.student import Prediction
+from tiekd.models.student import Prediction
 
 SIGMA = 0.5  # m; of every released TIE-KD run
 EPSILON = 1e-7

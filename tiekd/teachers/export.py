@@ -8,19 +8,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from tiekd.checkpoint import load_student
 from tiekd.config import RunConfig, override
 from tiekd.data import Frame, FrameSource, open_frames
+from tiekd.data.teacher_maps import MapWriter, TeacherMaps
+from tiekd.data.teacher_maps.external import ForeignMaps
+from tiekd.data.teacher_maps.released_layout import ReleasedWriter, check_dataset
 from tiekd.data.transforms import normalise
+from tiekd.distill.run import run_id_of
 from tiekd.errors import UserError, unknown
-from tiekd.files import check_folder
-from tiekd.predict import predict
-from tiekd.run import run_id_of
-from tiekd.store import RunStore
-from tiekd.teachers.foreign import ForeignMaps
-from tiekd.teachers.maps import MapWriter, TeacherMaps
-from tiekd.teachers.released import ReleasedWriter, check_dataset
-from tiekd.weights import stored_weights
+from tiekd.inference.predict import predict
+from tiekd.models.checkpoint import load_student
+from tiekd.store.files import check_folder
+from tiekd.store.find_weights import stored_weights
+from tiekd.store.run_store import RunStore
 
 LAYOUTS = ("tiekd", "released")
 Frames = dict[str, tuple[FrameSource, int]]  # by key; a frame of both splits is there once

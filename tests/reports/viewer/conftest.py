@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from viewer_page import EVIL, Page
+from support.viewer_page import EVIL, Page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.paths import SHARED
 
-from tiekd import presets
-from tiekd.config import DataConfig
+from tiekd.config import DataConfig, presets
 
-SHARED = Path(__file__).parents[3] / "../shared/data"
+REAL_FRAMES = SHARED / "data"
 
 
 @dataclass
@@ -68,6 +68,6 @@ def save_image():
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip(f"the real frames are not beside this checkout ({SHARED})")
+    if not REAL_FRAMES.is_dir():
+        pytest.skip(f"the real frames are not beside this checkout ({REAL_FRAMES})")
     return SHARED

@@ -8,11 +8,11 @@ from torch.utils.data import DataLoader
 
 from tiekd.config import AugmentConfig
 from tiekd.data.dataset import DepthDataset, EpochSampler, shard
-from tiekd.data.frames import Box, Frame
+from tiekd.data.frame_source import Box, Frame
+from tiekd.data.image_io import StoredDepth
+from tiekd.data.teacher_maps import MapWriter, TeacherMaps
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
-from tiekd.images import StoredDepth
-from tiekd.teachers.maps import MapWriter, TeacherMaps
 
 SIZE = (32, 48)
 

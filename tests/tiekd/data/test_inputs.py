@@ -4,11 +4,10 @@ import sys
 import numpy as np
 import pytest
 
-from tiekd import presets
-from tiekd.config import build
+from tiekd.config import build, presets
 from tiekd.data import DATASETS, check_inputs, input_digests, open_frames
+from tiekd.data.teacher_maps import MapWriter
 from tiekd.errors import UserError
-from tiekd.teachers.maps import MapWriter
 
 VIEW = (352, 1216)
 
@@ -112,7 +111,7 @@ def test_digests_are_of_all_that_is_read(complete, tmp_path):
 
 
 def test_inputs_are_looked_at_without_torch():
-    code = "import sys, tiekd.data, tiekd.data.check, tiekd.teachers.maps; sys.exit('torch' in sys.modules)"
+    code = "import sys, tiekd.data, tiekd.data.doctor, tiekd.data.teacher_maps; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

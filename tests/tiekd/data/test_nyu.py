@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tiekd.data import open_frames
-from tiekd.data.frames import check_train_crop
+from tiekd.data.frame_source import check_train_crop
 from tiekd.errors import UserError
 
 

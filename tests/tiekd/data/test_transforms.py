@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from torchvision_chain import TorchvisionChain
+from support.torchvision_chain import TorchvisionChain
 
 from tiekd.config import AugmentConfig
-from tiekd.data.frames import Box
+from tiekd.data.frame_source import Box
+from tiekd.data.image_io import StoredDepth
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, TrainTransform, Turn, normalise
-from tiekd.images import StoredDepth
 
 STILL = {"rotate_p": 0.0, "flip_p": 0.0, "colour_p": 0.0}
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tiekd.checkpoint import load_student, pack_student
 from tiekd.config import override
 from tiekd.data import open_frames
+from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
-from tiekd.predict import predict
+from tiekd.inference.predict import predict
+from tiekd.models.checkpoint import load_student, pack_student
 from tiekd.teachers.export import NetworkTeacher, export_maps, trained_weights
-from tiekd.teachers.maps import TeacherMaps
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,1 @@
+"""Running cells on Ray: clusters, trials, recovery from failures."""

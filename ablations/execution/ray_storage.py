@@ -1,0 +1,80 @@
+"""Where Ray keeps its own state of a launch: in the study's folder of the store. It is disposable, and begins afresh each time:
+the run store alone says what is done.
+"""
+
+import contextlib
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow import fs
+
+from tiekd.errors import StoreError
+from tiekd.store.backends import reason
+from tiekd.store.files import holds_anything
+from tiekd.store.object_store import open_objects
+from tiekd.store.run_store import RunStore
+
+LOG = "ray-tune.log"
+LOGGERS = ("ray.tune", "ray.train")  # Tune reaches its storage through code of Train
+
+
+class _KeptFolder(fs.FSSpecHandler):
+    """A local disk on which Ray makes folders only while the store is there, lest it begin one that has disappeared anew."""
+
+    def __init__(self, root: str):
+        super().__init__(LocalFileSystem())
+        self._root = root
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        if not holds_anything(Path(self._root)):
+            raise FileNotFoundError(f"{self._root} has disappeared")
+        super().create_dir(path, recursive)
+
+
+def ray_storage(name: str, store: RunStore) -> tuple[str, fs.FileSystem]:
+    """The folder for Tune's experiments of a study, and its filesystem; what an earlier launch left there is deleted.
+
+    Ray reaches an object store with less patience than runs do: what it fails to write is not missed.
+    """
+    _, root = store.filesystem
+    folder = f"{root}/studies/{name}"
+    if store.local:
+        shutil.rmtree(f"{folder}/ray", ignore_errors=True)
+        return folder, fs.PyFileSystem(_KeptFolder(root))
+    filesystem, _ = open_objects(store.uri, patient=False)
+    try:
+        filesystem.delete_dir(f"{folder}/ray")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreError(f"cannot delete studies/{name}/ray in store {store.uri}: {reason(error)}") from error
+    return folder, filesystem
+
+
+@contextlib.contextmanager
+def tune_log(name: str, store: RunStore) -> Iterator[None]:
+    """Ray's own messages go to a file: some matter when something is wrong, none belongs on the screen.
+
+    The file is outside the store until the launch ends, so that a full disk and an object store are none of its concern.
+    """
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    with tempfile.TemporaryDirectory(prefix="tiekd-") as folder:
+        file = Path(folder, LOG)
+        handler = logging.FileHandler(file)
+        for logger in loggers:
+            logger.handlers, logger.propagate = [handler], False
+        try:
+            yield
+        finally:
+            for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+                logger.handlers, logger.propagate = handlers, propagate
+            handler.close()
+            if not isinstance(sys.exception(), StoreError):
+                with contextlib.suppress(StoreError):
+                    store.write_bytes(f"studies/{name}/{LOG}", file.read_bytes())

@@ -1,0 +1,127 @@
+"""Trials on Ray: run them through Tune, and settle what they left in the store."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from ablations.execution.ray_storage import ray_storage, tune_log
+from ablations.execution.resources import worker_resources
+from ablations.execution.trial_failures import RETRIES, Retries, last_words, record_death
+from ablations.execution.tune_callback import FailureLimit
+from ablations.monitor.study_progress import PRUNED
+from tiekd.config import ExecutionConfig
+from tiekd.errors import StoreError
+from tiekd.store.run_store import Attempt, RunStore
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Trials to run together."""
+
+    name: str  # the study's
+    # With all it needs inside, which `tune.with_parameters` would put into Ray's object store: when SIGTERM ends that together
+    # with the launch, Ray ends a driver that holds an object there before it has said a word.
+    trainable: Callable[[dict], None]
+    execution: ExecutionConfig
+    callback: tune.Callback
+    stopper: FailureLimit
+    run_id: Callable[[dict], str]  # of a trial's parameters
+    points: list[str] | None = None  # run ids, for a fixed list of trials
+    searcher: Searcher | None = None
+    scheduler: TrialScheduler | None = None
+    trials: int = 1
+
+
+def run_sweep(sweep: Sweep, store: RunStore) -> None:
+    """Run all trials of a sweep; returns when each has ended, in success or failure.
+
+    Raises StoreError as soon as the store fails in a trial. The runs at work are left as running: the next launch goes on.
+    """
+    retries = Retries()
+    callbacks = [retries, _Settling(sweep, store), sweep.callback]
+    with tune_log(sweep.name, store):
+        try:
+            _tuner(sweep, store, callbacks).fit()
+        except Exception:
+            if not sweep.stopper.store_error:
+                store.read_study(sweep.name)  # raises StoreError where the store is why Ray did not find its own files
+                raise
+        if sweep.stopper.store_error:
+            raise StoreError(sweep.stopper.store_error)
+        for trial in retries.trials:
+            settle(trial, sweep, store)
+
+
+def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tune.Tuner:
+    storage, filesystem = ray_storage(sweep.name, store)
+    return tune.Tuner(
+        tune.with_resources(sweep.trainable, trial_resources(sweep.execution)),
+        param_space={"run_id": tune.grid_search(sweep.points)} if sweep.points is not None else {},
+        tune_config=tune.TuneConfig(
+            search_alg=sweep.searcher,
+            scheduler=sweep.scheduler,
+            num_samples=sweep.trials,
+            # Without it every trial waits seconds for a new process with its own import of PyTorch. A trial that waits for
+            # its workers cannot end at a scheduler's word, and only the end of its process ends them.
+            reuse_actors=sweep.execution.workers == 1,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=storage,
+            storage_filesystem=filesystem,
+            callbacks=callbacks,
+            stop=sweep.stopper,
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            verbose=0,
+        ),
+    )
+
+
+class _Settling(tune.Callback):
+    """Settles a run as soon as its trial has ended: the store is looked at while the others go on."""
+
+    def __init__(self, sweep: Sweep, store: RunStore):
+        self._sweep, self._store = sweep, store
+
+    def __reduce__(self) -> tuple:
+        """Tune pickles its callbacks with a state that nobody restores."""
+        return tune.Callback, ()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if "store_error" not in (trial.last_result or {}):
+            settle(trial, self._sweep, self._store)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        settle(trial, self._sweep, self._store)
+
+
+def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
+    """What a trial reserves, all or nothing. Its own process is its one worker, or waits for several and costs nothing."""
+    waiting: list[dict[str, float]] = [{}] if execution.workers > 1 else []
+    return tune.PlacementGroupFactory(waiting + [worker_resources(execution)] * execution.workers)
+
+
+def settle(trial: Trial, sweep: Sweep, store: RunStore) -> None:
+    """Record a run that its process left as running: it died, or the scheduler stopped it."""
+    result = trial.last_result or {}
+    if "state" in result:
+        return  # it ended by itself
+    record = store.run(sweep.run_id(trial.config))
+    if record.status().state == "running":
+        record.write_attempt(Attempt.here())  # a worker of the trial may be at work for another moment, and shall write no more
+    status = record.status()
+    if status.state not in ("running", "missing"):
+        return
+    if trial.status == Trial.ERROR:
+        record_death(record, last_words(trial))
+    elif status.state == "running":
+        ended = PRUNED if result.get("done") else "stopped with its launch"
+        cause = f"{ended} after epoch {status.epoch} of {status.epochs}"
+        record.write_status(replace(status, state="missing", cause=cause))

@@ -1,0 +1,1 @@
+"""Showing and logging a study's progress. Imports no Ray."""

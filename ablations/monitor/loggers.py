@@ -1,0 +1,196 @@
+"""Every epoch of every run to TensorBoard and MLflow, once, whatever launches and restarts lie between.
+
+Ray's own loggers name runs by trial, count epochs from 1 again after a restart, and start a second run at each launch. These
+take what is missing from the run's `epochs.parquet` in the store.
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+
+from ablations.monitor.study_progress import Standing
+from tiekd.config.documents import flatten
+from tiekd.config.presets import METRICS
+from tiekd.errors import StoreError, UserError, one_line
+from tiekd.store.run_store import RunRecord, RunStore
+
+TRACKING = "MLFLOW_TRACKING_URI"
+RUN_ID, STATE = "tiekd.run_id", "tiekd.state"  # tags of MLflow's runs
+MLFLOW_SETTINGS = {  # unless the environment says otherwise: a sweep waits for no log, and its screen is its own
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+LONGEST_NAME = 150  # characters of a cell's name in its folder's
+NOT_SCALARS = ("epoch", "step")
+Row = dict[str, float]
+
+
+class Sink(Protocol):
+    """Where scalars go."""
+
+    def open(self, cell: Standing, record: RunRecord) -> int:
+        """Begin, or go on with, a run of the cell. Returns the last epoch that is there already."""
+        ...
+
+    def write(self, run_id: str, epoch: int, scalars: Row) -> None: ...
+
+    def close(self, run_id: str, cell: Standing) -> None:
+        """The run has ended, or the launch has."""
+        ...
+
+
+class RunLogger:
+    """A view that gives a sink each epoch once, in order. A sink that fails is told of and left alone: it ends no sweep."""
+
+    def __init__(self, sink: Sink, store: RunStore, console: Console):
+        self._sink, self._store, self._console = sink, store, console
+        self._open: dict[str, tuple[Standing, int]] = {}  # by run id: the cell, and the last epoch written
+        self._broken = False
+
+    def tell(self, event: str, cell: Standing, numbers: Row) -> None:
+        if cell.run_id and event not in ("started", "lost"):
+            self._carefully(self._follow, event, cell, numbers)
+
+    def note(self, words: str) -> None:
+        """Not about a run."""
+
+    def beat(self) -> None:
+        """Sinks write when they are told."""
+
+    def close(self) -> None:
+        for run_id, (cell, _) in self._open.items():
+            self._carefully(self._sink.close, run_id, cell)
+
+    def _carefully(self, action: Callable[..., None], *arguments: Any) -> None:
+        if self._broken:
+            return
+        try:
+            action(*arguments)
+        except StoreError:  # that ends the launch, which tells of it
+            self._broken = True
+        except Exception as error:
+            self._broken = True
+            name = type(self._sink).__name__
+            told = f"[red]{name} stops here[/], the study goes on: {escape(one_line(error))}"
+            self._console.print(told, highlight=False, soft_wrap=True)
+
+    def _follow(self, event: str, cell: Standing, numbers: Row) -> None:
+        for run_id in {cell.run_id, *cell.run_ids}:
+            record = self._store.run(run_id)
+            if run_id not in self._open:
+                self._open[run_id] = cell, self._sink.open(cell, record)
+            for row in self._news(record, cell, numbers):
+                scalars = {name: value for name, value in row.items() if name not in NOT_SCALARS and value == value}
+                self._sink.write(run_id, int(row["epoch"]), scalars)
+                self._open[run_id] = cell, int(row["epoch"])
+            if event != "epoch":
+                self._sink.close(run_id, cell)
+                del self._open[run_id]
+
+    def _news(self, record: RunRecord, cell: Standing, numbers: Row) -> list[Row]:
+        """The epochs of a run that the sink has not seen."""
+        _, written = self._open[record.run_id]
+        if "loss" in numbers and (record.run_id, cell.epoch) == (cell.run_id, written + 1):
+            return [{"epoch": cell.epoch, **numbers}]
+        # The run went on from an earlier launch, or has ended: its last epoch is not reported apart.
+        table = record.read_table("epochs.parquet")
+        return [] if table is None else table[table["epoch"] > written].to_dict("records")
+
+
+class TensorBoard:
+    """A folder per run, named by its cell, in the study's folder. A launch that goes on with a run writes its folder afresh."""
+
+    def __init__(self, study: str, store: RunStore):
+        self._folder = Path(store.filesystem[1]) / "studies" / study / "tensorboard"
+        self._writers: dict[str, Any] = {}
+
+    def open(self, cell: Standing, record: RunRecord) -> int:
+        # Not SummaryWriter: its threads tell of a full disk on the screen, each in its own words, at the process's end again.
+        from tensorboardX.event_file_writer import EventsWriter
+
+        name = re.sub(r"[^\w.,=+ -]", "_", cell.name)[:LONGEST_NAME]
+        folder = self._folder / f"{name} {record.run_id[:8]}"
+        shutil.rmtree(folder, ignore_errors=True)
+        record.status()  # raises StoreError where the store has disappeared: a folder for events would begin it again
+        folder.mkdir(parents=True)
+        self._writers[record.run_id] = EventsWriter(str(folder / "events"))
+        return 0
+
+    def write(self, run_id: str, epoch: int, scalars: Row) -> None:
+        from tensorboardX.summary import scalar
+
+        for name, value in scalars.items():
+            self._add(run_id, scalar(_tag(name), value), epoch)
+        self._writers[run_id].flush()
+
+    def close(self, run_id: str, cell: Standing) -> None:
+        from tensorboardX.summary import hparams
+
+        if cell.state == "done":
+            factors = {name: v if isinstance(v, bool | int | float) else str(v) for name, v in cell.factors.items()}
+            for summary in hparams(factors, {_tag(name): value for name, value in cell.metrics.items()}):
+                self._add(run_id, summary, 0)
+        self._writers.pop(run_id).close()
+
+    def _add(self, run_id: str, summary: Any, epoch: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writers[run_id].write_event(Event(summary=summary, step=epoch, wall_time=time.time()))
+
+
+def _tag(name: str) -> str:
+    return f"evaluation/{name}" if name in METRICS else f"training/{name}"
+
+
+class MLflow:
+    """A run per cell, in the experiment named as the study, at MLFLOW_TRACKING_URI. A relaunch goes on with the same run."""
+
+    def __init__(self, study: str):
+        for name, value in MLFLOW_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        try:
+            from mlflow import MlflowClient, MlflowException
+        except ImportError:
+            raise UserError(f"{TRACKING} is set, but MLflow is not installed: pip install 'tiekd[mlflow]'") from None
+        try:
+            self._client = MlflowClient()
+            found = self._client.get_experiment_by_name(study)
+            self._experiment = found.experiment_id if found else self._client.create_experiment(study)
+        except MlflowException as error:
+            raise UserError(f"{TRACKING}={os.environ[TRACKING]}: no MLflow answers there ({one_line(error)})") from None
+        self._runs: dict[str, str] = {}  # MLflow's ids by ours
+
+    def open(self, cell: Standing, record: RunRecord) -> int:
+        from mlflow.entities import Param
+
+        known = self._client.search_runs([self._experiment], f"tags.`{RUN_ID}` = '{record.run_id}'", max_results=1)
+        if known:
+            run = self._runs[record.run_id] = known[0].info.run_id
+            self._client.update_run(run, status="RUNNING")
+            return max((int(m.step) for m in self._client.get_metric_history(run, "loss")), default=0)
+        run = self._client.create_run(self._experiment, tags={RUN_ID: record.run_id}, run_name=cell.name).info.run_id
+        self._runs[record.run_id] = run
+        settings = flatten(record.config().document())
+        self._client.log_batch(run, params=[Param(path, str(value)) for path, value in settings.items()])
+        return 0
+
+    def write(self, run_id: str, epoch: int, scalars: Row) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, epoch) for name, value in scalars.items()]
+        self._client.log_batch(self._runs[run_id], metrics=metrics)
+
+    def close(self, run_id: str, cell: Standing) -> None:
+        status = {"done": "FINISHED", "failed": "FAILED"}.get(cell.state, "KILLED")
+        run = self._runs.pop(run_id)
+        self._client.set_tag(run, STATE, cell.state)
+        self._client.set_terminated(run, status)

@@ -1,0 +1,1 @@
+"""From a study document to its cells and what is left to compute. Imports no Ray."""

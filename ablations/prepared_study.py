@@ -1,0 +1,86 @@
+"""A study's cells, looked up in its store: what a launch works with."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ablations.monitor.study_progress import Board, Standing, standing
+from ablations.planning.cells import Cell, expand, only
+from ablations.planning.launch_command import Words, launches, words
+from ablations.planning.plan import Plan, make_plan, network_of, refuse
+from ablations.planning.study import Study, load_study
+from tiekd.config import ExecutionConfig, RunConfig
+from tiekd.config.documents import parse_overrides
+from tiekd.errors import UserError
+from tiekd.store.run_store import RunRecord, RunStore
+
+OBJECTIVE = "abs_rel"  # by which a study's best cell is told while it runs
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study whose cells have been looked up in its store."""
+
+    study: Study
+    store: RunStore
+    whole: Plan  # all of the study's cells: what the store keeps of it
+    chosen: list[Cell]  # those of this launch
+    commands: list[Words]  # that launched the study, this one the last
+    refused: Mapping[tuple, str] = field(default_factory=dict)  # what a check said against networks, by `network_of`
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of this launch's cells."""
+        chosen = {id(cell) for cell in self.chosen}
+        return replace(self.whole, cells=[c for c in self.whole.cells if id(c.cell) in chosen])
+
+    @property
+    def execution(self) -> ExecutionConfig:
+        return self.chosen[0].config.execution
+
+    def planned_again(self) -> "Prepared":
+        """The same cells against what the store holds now."""
+        plan = make_plan([c.cell for c in self.whole.cells], self.store)
+        return replace(self, whole=refuse(plan, self.refused))
+
+    def checked(self, mistakes: Callable[[list[RunConfig]], list[str]]) -> "Prepared":
+        """The same, less the cells whose runs could not begin: `mistakes` says why not, asked once for each network."""
+        asked = {network_of(c.cell.config): c.cell.config for c in self.plan.to_compute}
+        told = zip(asked, mistakes(list(asked.values())) if asked else [], strict=True)
+        refused = {network: mistake for network, mistake in told if mistake}
+        return replace(self, whole=refuse(self.whole, refused), refused=refused)
+
+    def check_any_can_run(self) -> None:
+        """Raise UserError where every cell waits for something."""
+        plan = self.plan
+        if all(c.missing for c in plan.cells):
+            raise UserError(f"study {self.study.name}: none of {len(plan.cells)} cells can run: {plan.missing_inputs[0]}")
+
+    def board(self) -> Board:
+        """The launch's runs as the store holds them, each once."""
+        cells = {c.run_id or f"without inputs {i}": c for i, c in enumerate(self.plan.cells)}
+
+        def look(record: RunRecord) -> Standing:
+            cell = cells[record.run_id]
+            return standing(cell.to_dict(), record, cell.status)
+
+        return Board(self.study.name, self.store.read_each(look, map(self.store.run, cells)), OBJECTIVE)
+
+
+def prepare(
+    path: Path,
+    store: str | None,
+    overrides: list[str],
+    name: str | None = None,
+    seeds: int | None = None,
+    filters: Sequence[str] = (),
+    retry_failed: bool = False,
+) -> Prepared:
+    """Read a study, expand it and plan it; writes nothing."""
+    changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
+    study = load_study(path, changes, name, seeds)
+    cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand(study)]
+    run_store = RunStore(cells[0].config.execution.store)
+    command = words("ablate", path, store=store, set=overrides, name=name, seeds=seeds, only=filters)
+    commands = launches(run_store, study.name, command)
+    return Prepared(study, run_store, make_plan(cells, run_store, retry_failed), only(cells, filters), commands)

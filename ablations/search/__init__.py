@@ -1,0 +1,1 @@
+"""Hyperparameter search: Optuna samplers and storage behind Ray Tune."""

@@ -1,0 +1,141 @@
+"""A search from its study's `search:` block to its best trial."""
+
+import contextlib
+import math
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from ablations.monitor.reporters import Telling, print_event
+from ablations.monitor.study_progress import Board, Standing
+from ablations.search.optuna_storage import trials_of
+from ablations.search.prepared_search import (
+    Options,
+    Prepared,
+    ask_for_base,
+    begin,
+    cells_of,
+    opened,
+    prepare,
+    record,
+    write_study,
+)
+from ablations.search.results import Findings, find, show, text_of, write_winner
+
+
+def run_search(
+    path: Path,
+    store: str | None,
+    overrides: list[str],
+    name: str | None,
+    options: Options,
+    address: str | None,
+    telling: Telling,
+) -> bool:
+    """Search until the budget is spent; print what was found. Whether it came to its end, and there is a best."""
+    prepared = prepare(path, store, overrides, name, options)
+    prepared.store.check_writable()
+    console = telling.console
+    left = begin(prepared, console)
+    console.print(_headline(prepared, left), highlight=False)
+    complete = left == 0 or _launch(prepared, left, address, telling)
+    with opened(prepared) as study:
+        record(prepared, study)
+        findings = find(study, prepared.search, prepared.origin)
+        _tell(prepared, study, findings, telling)
+    return complete and bool(findings.best)
+
+
+def _headline(prepared: Prepared, left: int | None) -> str:
+    search = prepared.search
+    trials = "trials" if left is None else f"{left} of {search.trials or len(prepared.space.grid())} trials"
+    hours = "" if search.hours is None else f" for {search.hours:g} h"
+    objectives = ("objective " if len(search.objectives) == 1 else "objectives ") + ", ".join(search.objectives)
+    seeds = f", mean over seeds {', '.join(map(str, search.seeds))}" if len(search.seeds) > 1 else ""
+    return f"search {prepared.name}: {trials} to run{hours}, {objectives}{seeds}"
+
+
+def _launch(prepared: Prepared, left: int | None, address: str | None, telling: Telling) -> bool:
+    """Run the trials that are left. Whether they came to an end: too many failures of one cause stop them.
+
+    Ray is imported here: a search that is already done does not wait for it.
+    """
+    from ablations.execution.cluster import cluster
+    from ablations.execution.node_checks import check_nodes
+    from ablations.execution.sweep import Sweep, run_sweep
+    from ablations.execution.trial import compute_point
+    from ablations.execution.tune_callback import followed
+    from ablations.search.schedulers import build_scheduler
+    from ablations.search.tune_searcher import Budget, OptunaSearcher
+
+    search, epochs = prepared.search, prepared.base.optim.epochs
+    whole = epochs * len(search.seeds)
+    board = Board(prepared.name, [Standing(epochs=whole) for _ in range(left or 0)], search.objective)
+
+    cells: dict[str, dict] = {}
+
+    def cell_of(params: dict[str, Any]) -> Standing:
+        cells.update(cells_of(prepared, params["point"]))
+        write_study(prepared, cells)
+        return board.take(text_of(params["point"]), params["point"], whole)
+
+    with (
+        contextlib.ExitStack() as stack,
+        cluster(address, prepared.base.execution),
+        followed(board, cell_of, prepared.store, telling, prepared.base.execution) as (progress, limit),
+    ):
+        check_nodes(prepared.store, [prepared.base])
+        study = stack.enter_context(opened(prepared))
+        cells |= record(prepared, study)
+        ask_for_base(prepared, study)
+        budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
+        sweep = Sweep(
+            name=prepared.name,
+            trainable=partial(compute_point, repeats=prepared.repeats),
+            execution=prepared.base.execution,
+            callback=progress,
+            stopper=limit,
+            run_id=lambda params: prepared.run_at_work(params["point"]),
+            searcher=OptunaSearcher(study, prepared.space, search, budget, limit.stop_all),
+            scheduler=build_scheduler(search, epochs),
+            trials=-1,  # the searcher says when there are no more
+        )
+        run_sweep(sweep, prepared.store)
+    return limit.reached is None
+
+
+def _tell(prepared: Prepared, study: optuna.Study, findings: Findings, telling: Telling) -> None:
+    """Write the winner's config and what was found into the store, and print it."""
+    search, config = prepared.search, None
+    if findings.best:
+        config = write_winner(findings, search, prepared.repeats, prepared.store, prepared.name)
+    document = _document(prepared, study, findings, config)
+    prepared.store.write_json(f"studies/{prepared.name}/findings.json", document)
+    if telling.as_json:
+        print_event("summary", **document)
+        return
+    console = telling.console
+    states = Counter(trial.state.name.lower() for trial in trials_of(study))
+    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    console.print(f"search {prepared.name}: {told or 'no trials'}")
+    if config:
+        console.print(f"the winner as a config: {config}", highlight=False, soft_wrap=True)
+    show(findings, search, console)
+
+
+def _document(prepared: Prepared, study: optuna.Study, findings: Findings, config: str | None) -> dict[str, Any]:
+    return {
+        "study": prepared.name,
+        "trials": len(trials_of(study)),
+        "objectives": prepared.search.objectives,
+        "seeds": prepared.search.seeds,
+        "best": findings.best,
+        "base": findings.base,
+        "front": findings.front,
+        "importance": findings.importance,
+        "best_config": config,
+    }

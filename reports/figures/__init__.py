@@ -1,0 +1,1 @@
+"""The report's figures, each written with its data."""

@@ -1,0 +1,1 @@
+"""Reading the run store into data frames."""

@@ -1,0 +1,77 @@
+"""Names and types that the report's files share."""
+
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+
+from tiekd.config import RunConfig
+from tiekd.config.labels import LABELS
+from tiekd.config.presets import METRICS
+
+METRIC_LABELS = {
+    "abs_rel": "Abs Rel",
+    "sq_rel": "Sq Rel",
+    "rmse": "RMSE",
+    "rmse_log": "RMSE log",
+    "log10": "log10",
+    "silog": "SILog",
+    "delta1": "δ1",
+    "delta2": "δ2",
+    "delta3": "δ3",
+}
+assert tuple(METRIC_LABELS) == METRICS
+MAIN_METRIC = "abs_rel"  # tested against the baseline and drawn
+HIGHER_IS_BETTER = frozenset({"delta1", "delta2", "delta3"})
+DIGITS = 4
+
+_HEAD = {
+    "run_id": "string",
+    "study": "string",
+    "state": "string",
+    "cause": "string",
+    **dict.fromkeys(LABELS, "string"),
+    "seed": "Int64",
+    "protocol": "string",
+    "n_images": "Int64",
+    **dict.fromkeys(METRICS, "float64"),
+}
+
+
+def setting_types(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, str]:
+    """The pandas type of every setting by its dotted path; lists are written as text."""
+    types = {}
+    for name, field in model.model_fields.items():
+        kind = _without_none(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            types |= setting_types(kind, f"{prefix}{name}.")
+        else:
+            types[f"{prefix}{name}"] = _pandas_type(kind)
+    return types
+
+
+def _without_none(annotation: Any) -> Any:
+    choices = [choice for choice in get_args(annotation) if choice is not NoneType]
+    return choices[0] if NoneType in get_args(annotation) else annotation
+
+
+def _pandas_type(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        annotation = type(get_args(annotation)[0])
+    return {int: "Int64", float: "float64", bool: "boolean"}.get(annotation, "string")
+
+
+SETTING_TYPES = setting_types()
+_TAIL = {"network": "string", "device_seconds": "float64"}
+RUN_TYPES = {**_HEAD, **{p: t for p, t in SETTING_TYPES.items() if p not in _HEAD}, **_TAIL}
+
+# tables.parquet: these, the study's factors, then the others.
+TABLE_KEYS = ("table", *LABELS)
+_INTERVALS = [f"{of}{kind}_{end}" for of in ("", "baseline_") for kind in ("bca", "images_ci") for end in ("low", "high")]
+COSTS = ("parameters", "macs", "milliseconds", "peak_bytes", "device")
+TABLE_VALUES = (
+    *("metric", "mean", "std", "n_seeds", "ci_low", "ci_high", "p_value", "published", "difference", "protocol", "state"),
+    *("run_ids", "p_holm", "baseline_difference", "baseline_n_seeds", "baseline_ci_low", "baseline_ci_high", *_INTERVALS),
+    *("n_groups", "n_planned", "detail", *COSTS),
+)
+TABLE_COLUMNS = frozenset({*TABLE_KEYS, *TABLE_VALUES})

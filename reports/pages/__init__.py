@@ -1,0 +1,1 @@
+"""What a report says: its pages, tables, notes and files."""

@@ -1,0 +1,162 @@
+"""The pages of a report, from tables and collected frames."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.load.collect import Collected
+from reports.pages.reproduce import hours
+from reports.pages.run_listing import listed
+from reports.pages.table_layouts import published_rows
+from reports.pages.table_views import View, compact_views, full_views, other_views
+from reports.render.blocks import Block, Bullets, Figure, Heading, Links, Paragraph
+from reports.render.html import html
+from reports.render.latex import latex_document, latex_tables
+from reports.render.markdown import markdown
+from reports.render.text_table import Sheet
+from reports.tables.published import published
+from reports.tables.table import Table
+from reports.viewer.links import Viewer
+from tiekd.config.labels import CORRECTED
+from tiekd.store.run_store import STATES
+
+RUNS_PAGE = "runs.md"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study's place in the report: its table, the views of it that fit a page, and its figures."""
+
+    table: Table
+    main: list[View]
+    others: list[View]
+    figures: list[Figure]
+
+
+def show(table: Table, figures: Iterable[Figure]) -> Shown:
+    return Shown(table, compact_views(table), other_views(table), list(figures))
+
+
+def heading(table: Table) -> str:
+    study = table.study.title or table.study.name or "Runs of no study"
+    stated = {cell.fidelity for cell in table.cells}
+    arithmetic = f", fidelity {stated.pop()}" if len(stated) == 1 and stated != {CORRECTED} else ""
+    return f"{study}: {table.dataset}, protocol {table.protocol}{arithmetic}"
+
+
+def stem(table: Table) -> str:
+    """The table's name in names of files and labels."""
+    return f"{table.study.name or 'no-study'}-{table.dataset}-{table.protocol}"
+
+
+def report_markdown(collected: Collected, shown: list[Shown], origin: list[Block], viewer: Viewer | None = None) -> str:
+    """The page that is read first: what was run, what came out, what failed, and where it came from."""
+    files = [("All metrics of every table", "tables.md"), ("The runs behind every number", RUNS_PAGE)]
+    files += [("This page as one file, with figures and runs", "report.html"), *_pictures(viewer)]
+    return markdown([Heading(1, "Report"), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
+
+
+def report_html(
+    collected: Collected, shown: list[Shown], runs: list[Block], origin: list[Block], viewer: Viewer | None = None
+) -> str:
+    """The same page as one file, with the runs behind every number, from their `listing`."""
+    parts = [*((heading(item.table), f"#{stem(item.table)}") for item in shown), *_pictures(viewer)]
+    blocks = [*_report(collected, shown), *runs, *origin]
+    return html("Report", [Heading(1, "Report"), Links(parts), *blocks])
+
+
+def tables_markdown(shown: list[Shown]) -> str:
+    """Every table with all its metrics and notes."""
+    tables = (block for item in shown for block in _tables(item, full_views(item.table)))
+    return markdown([Heading(1, "Tables"), *tables], RUNS_PAGE)
+
+
+def listing(tables: Iterable[Table], viewer: Viewer | None = None) -> list[Block]:
+    """Every run, beneath the cell to which it belongs; those that `viewer` shows lead to their pictures."""
+    return [block for table in tables for block in (Heading(2, f"Runs of {heading(table)}"), *listed(table, viewer))]
+
+
+def runs_markdown(runs: list[Block]) -> str:
+    """The page of the runs, from their `listing`."""
+    return markdown([Heading(1, "Runs"), *runs], "")
+
+
+def tables_latex(shown: list[Shown]) -> str:
+    """Tables that fit a page, as a document that compiles and can be cut up."""
+    tables = []
+    for item in shown:
+        for number, view in enumerate([*item.main, *item.others]):
+            caption = f"{heading(item.table)}{'; ' if view.title else ''}{view.title}"
+            label = f"tab:{stem(item.table)}{f'-{number}' if number else ''}"
+            tables += latex_tables(view.sheet, caption, label, view.notes)
+    return latex_document(tables)
+
+
+def published_tables(tables: list[Table]) -> list[tuple[str, Sheet]]:
+    """(heading, table) of each published table, our numbers beside the published ones where `tables` hold them."""
+    datasets = published()["dataset"].unique()
+    return [(f"{data}: {role}s", published_rows(role, data, tables)) for data in datasets for role in ("teacher", "student")]
+
+
+def published_markdown(tables: list[Table]) -> str:
+    blocks = (block for title, sheet in published_tables(tables) for block in (Heading(2, title), sheet))
+    return markdown([Heading(1, "Published tables"), *blocks], RUNS_PAGE)
+
+
+def published_latex(tables: list[Table]) -> str:
+    found = published_tables(tables)
+    return latex_document(
+        [
+            part
+            for title, sheet in found
+            for part in latex_tables(sheet, f"Published, {title}", f"tab:{title.replace(': ', '-')}", [])
+        ]
+    )
+
+
+def _report(collected: Collected, shown: list[Shown]) -> Iterator[Block]:
+    yield Heading(2, "What was run")
+    yield from _what_was_run(collected.runs)
+    for item in shown:
+        yield from _tables(item, item.main)
+        yield from item.figures
+    yield Heading(2, "Runs without a number")
+    yield _failures(collected.runs)
+
+
+def _tables(item: Shown, main: list[View]) -> Iterator[Block]:
+    for view in (*main, *item.others):
+        yield Heading(3, view.title) if view.title else Heading(2, heading(item.table), stem(item.table))
+        yield view.sheet
+        yield Bullets(view.notes)
+
+
+def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
+    return [("Pictures of the predictions", viewer.address)] if viewer else []
+
+
+def _what_was_run(runs: pd.DataFrame) -> Iterator[Block]:
+    """Runs by state and device-hours of each study; a run of two studies is computed once."""
+    rows = []
+    for name, part in runs.groupby("study", sort=False):
+        states = part["state"].value_counts()
+        counts = {state: str(states[state]) if state in states else "" for state in STATES if (runs["state"] == state).any()}
+        rows.append({"Study": name or "(no study)", **counts, "Device-hours": hours(part)})
+    yield Sheet.of(rows)
+    distinct = runs["run_id"].dropna().nunique()
+    yield Paragraph(f"{distinct} distinct runs, {hours(runs)} device-hours recorded.")
+
+
+def _failures(runs: pd.DataFrame) -> Block:
+    """Every cause with the runs that it stopped; cells that wait to be run are no failures."""
+    lost = runs.loc[~runs["state"].isin(["done", "running"])]
+    lost = lost.loc[(lost["state"] != "missing") | (lost["cause"] != "")]
+    lost = lost.loc[lost["run_id"].isna() | ~lost.duplicated("run_id")]
+    if lost.empty:
+        return Paragraph("None.")
+    causes = lost.groupby(["state", "cause"], sort=False)["run_id"]
+    return Sheet.of(
+        {"State": state, "Cause": cause, "Runs": str(len(ids)), "Ids": " ".join(ids.dropna().str[:8]) or "–"}
+        for (state, cause), ids in causes
+    )

@@ -1,0 +1,52 @@
+"""The runs behind every number: a listing of each cell's runs, to which the numbers of all pages lead."""
+
+from collections.abc import Iterator
+
+from reports.load.schema import DIGITS, METRIC_LABELS
+from reports.render.blocks import Block, Heading, Paragraph
+from reports.render.text_table import ABSENT, Entry, Link, Sheet
+from reports.tables.formatting import cell_name, clip, common_name, value_text
+from reports.tables.table import Table
+from reports.viewer.links import Viewer
+
+_SETTINGS = 12  # of a cell's differences to its baseline that are named
+
+
+def listed(table: Table, viewer: Viewer | None) -> Iterator[Block]:
+    """Each cell of a table with its runs, done or not; those that the viewer shows lead to their pictures."""
+    if common := common_name(table):
+        yield Paragraph(f"All of {common}.")
+    for number, cell in enumerate(table.cells):
+        yield Heading(4, cell_name(table, cell), table.anchor(number))
+        if (baseline := table.baselines[number]) is not None:
+            yield Paragraph(_difference(table, number, baseline))
+        yield Sheet.of(_row(run) | _pictures(run, viewer) for run in cell.runs)
+
+
+def _difference(table: Table, number: int, baseline: int) -> str:
+    """Which settings differ from the baseline's, or are read by this cell alone; the baseline's own value in parentheses."""
+    ours, theirs = table.cells[number].settings, table.cells[baseline].settings
+    changed = [path for path in ours if path in theirs and ours[path] != theirs[path]]
+    added = [path for path in ours if path not in theirs and ours[path] is not None]
+    texts = [f"`{path}` {value_text(ours[path])} ({value_text(theirs[path])})" for path in changed]
+    texts += [f"`{path}` {value_text(ours[path])}" for path in added]
+    more = f" and {len(texts) - _SETTINGS} more" if len(texts) > _SETTINGS else ""
+    return f"Unlike its baseline ({cell_name(table, table.cells[baseline])}): {'; '.join(texts[:_SETTINGS])}{more}."
+
+
+def _pictures(run: dict, viewer: Viewer | None) -> dict[str, Entry]:
+    if viewer is None or run["run_id"] not in viewer.run_ids:
+        return {}
+    return {"Pictures": Link("viewer", viewer.address_of(run["run_id"]))}
+
+
+def _row(run: dict) -> dict[str, str]:
+    state = f"{run['state']}: {run['cause']}" if run["cause"] else run["state"]
+    seconds = run["device_seconds"]
+    return {
+        "Seed": str(run["seed"]),
+        "State": clip(state),
+        **{label: ABSENT if run[m] != run[m] else f"{run[m]:.{DIGITS + 1}f}" for m, label in METRIC_LABELS.items()},
+        "Device-seconds": ABSENT if seconds != seconds else f"{seconds:.0f}",
+        "Folder in the store": f"runs/{run['run_id']}" if run["run_id"] else ABSENT,
+    }

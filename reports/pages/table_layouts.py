@@ -1,0 +1,161 @@
+"""Tables as a reader sees them: rows of text and of numbers that lead to their runs."""
+
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+
+from reports.load.schema import HIGHER_IS_BETTER, MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.render.text_table import ABSENT, Entry, Sheet
+from reports.tables.formatting import (
+    ROW_LABELS,
+    difference_entries,
+    digits,
+    fate,
+    led,
+    mean_entries,
+    mean_entry,
+    names,
+    value_text,
+)
+from reports.tables.published import PUBLISHED_METRICS, published, published_value, row_labels
+from reports.tables.table import Table
+from tiekd.config.labels import CORRECTED, RELEASED
+
+COMPACT_METRICS = (*PUBLISHED_METRICS, "delta1")
+# Columns that are left out of a table in which they say nothing.
+_TEST = ("− Baseline", "− base", "95 % over seeds", "95 % over images", "p (Holm)")
+_OPTIONAL = ("published", "diff.", *_TEST)
+
+
+def laid_out(table: Table, form: Callable[[Table], Sheet]) -> Sheet:
+    """A search as its trials, any other study in the form `full`, `compact` or `brief`."""
+    return trials(table) if table.study.is_search else form(table)
+
+
+def full(table: Table) -> Sheet:
+    """Every metric, the published values, and the test against the baseline: a row per cell."""
+    return _published_layout(table, METRICS)
+
+
+def compact(table: Table) -> Sheet:
+    """What fits a page: the published metrics and δ1, without the test."""
+    return _published_layout(table, COMPACT_METRICS).without(lambda title, _: title.endswith(_TEST))
+
+
+def tested(table: Table) -> Sheet:
+    """The cells that have a baseline: the difference to it, its intervals and its test."""
+    rows = [
+        names(table, number)
+        | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
+        | {"Pairs": led(table, number, str(len(table.cells[number].done_ids.keys() & table.cells[baseline].done_ids.keys())))}
+        for number, baseline in enumerate(table.baselines)
+        if baseline is not None
+    ]
+    return without_blank(Sheet.of(rows))
+
+
+def unshared(table: Table, sheet: Sheet) -> Sheet:
+    """Without the labels that all cells share: `common_name` tells them."""
+    return sheet.without(lambda title, _: title in {ROW_LABELS.get(name) for name in table.common})
+
+
+def brief(table: Table) -> Sheet:
+    """What fits a terminal: the published metrics and what became of the seeds."""
+    return Sheet.of(
+        names(table, number) | mean_entries(table, number, PUBLISHED_METRICS) | fate(table, number)
+        for number in range(len(table.cells))
+    )
+
+
+def trials(table: Table) -> Sheet:
+    """A search's trials, the best objective first; those that have none stand last, as what they are."""
+    goal = objective(table)
+    metrics = [goal, *(m for m in COMPACT_METRICS if m != goal)]
+    return Sheet.of(
+        {path: value_text(table.cells[number].factors.get(path)) for path in table.factor_paths}
+        | mean_entries(table, number, metrics)
+        | fate(table, number)
+        for number in sorted(range(len(table.cells)), key=lambda number: _badness(table.number_of(number, goal, "mean"), goal))
+    )
+
+
+def objective(table: Table) -> str:
+    """The first metric that a search optimised."""
+    objectives = (table.study.document.get("search") or {}).get("objectives", ())
+    return next((name for name in objectives if name in METRICS), MAIN_METRIC)
+
+
+def published_rows(role: str, dataset: str, tables: list[Table]) -> Sheet:
+    """A published table with its own digits, and our numbers beside them where `tables` hold some, each fidelity its own."""
+    titles = {"teacher": "Model", "backbone": "Backbone"} if role == "teacher" else ROW_LABELS
+    part = published().query("dataset == @dataset and role == @role").to_dict("records")
+    rows = []
+    for row in part:
+        named = {title: row[name] or "-" for name, title in titles.items()} | {"Train Epoch": row["epochs"]}
+        rows.append(named | {METRIC_LABELS[metric]: row[metric] for metric in PUBLISHED_METRICS})
+    for fidelity, ending in ((CORRECTED, ""), (RELEASED, ", released")):
+        ours = [_ours(row, tables, fidelity) for row in part]
+        found = dict.fromkeys(title for entries in ours for title in entries)
+        for row, entries in zip(rows, ours, strict=True):
+            row |= {f"{title}{ending}": entries.get(title, ABSENT) for title in found}
+    return without_blank(Sheet.of(rows))
+
+
+def _published_layout(table: Table, metrics: Iterable[str]) -> Sheet:
+    """Teacher, method, loss, backbone; metrics, the published ones first; the test. What says nothing is left out."""
+    ordered = sorted(metrics, key=lambda m: m not in PUBLISHED_METRICS)
+    rows = [
+        names(table, number)
+        | {title: entry for metric in ordered for title, entry in _metric_entries(table, number, metric).items()}
+        | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
+        | fate(table, number)
+        for number in range(len(table.cells))
+    ]
+    return without_blank(Sheet.of(rows))
+
+
+def without_blank(sheet: Sheet) -> Sheet:
+    """Without columns that say nothing in any row: no value was published, there is no baseline, every state is done."""
+
+    def says_nothing(title: str, entries: list[Entry]) -> bool:
+        if title.startswith("State"):
+            return set(entries) <= {"done", ABSENT}
+        return title.endswith(_OPTIONAL) and set(entries) <= {"", ABSENT}
+
+    return sheet.without(says_nothing)
+
+
+def _metric_entries(table: Table, number: int, metric: str) -> dict[str, Entry]:
+    """The metric; of a published one the published value and the difference to it, too."""
+    label = METRIC_LABELS[metric]
+    entries = mean_entries(table, number, [metric])
+    if metric in PUBLISHED_METRICS:
+        entries[f"{label} published"] = published_value(table.cells[number].labels, table.protocol, metric) or ABSENT
+        entries[f"{label} diff."] = led(table, number, digits(table.number_of(number, metric, "difference"), sign=True))
+    return entries
+
+
+def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, Entry]:
+    """Our cell of a published row's labels and protocol; where studies hold several, tables.md tells them apart."""
+    labels = row_labels(row)
+    found = [
+        (table, number)
+        for table in tables
+        for number, cell in enumerate(table.cells)
+        if cell.labels == labels
+        and cell.settings["fidelity"] == fidelity
+        and published_value(labels, table.protocol, MAIN_METRIC)
+    ]
+    if not found:
+        return {}
+    if len(found) > 1:
+        return {f"Our {METRIC_LABELS[m]}": f"{len(found)} cells" for m in PUBLISHED_METRICS}
+    ((table, number),) = found
+    ours = {f"Our {METRIC_LABELS[m]}": mean_entry(table, number, m, best=()) for m in PUBLISHED_METRICS}
+    return ours | fate(table, number)
+
+
+def _badness(mean: float, metric: str) -> tuple[bool, float]:
+    if pd.isna(mean):
+        return True, 0.0
+    return False, -mean if metric in HIGHER_IS_BETTER else mean

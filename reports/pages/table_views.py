@@ -1,0 +1,135 @@
+"""The tables of one study on a page: the published layout, one factor at a time, two at once, and what networks cost."""
+
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.load.schema import MAIN_METRIC, METRIC_LABELS
+from reports.pages.footnotes import cost_notes, grid_notes, notes, one_factor_notes, test_notes
+from reports.pages.table_layouts import COMPACT_METRICS, compact, full, laid_out, tested, unshared, without_blank
+from reports.render.text_table import ABSENT, Entry, Number, Sheet, text_of
+from reports.tables.aggregates import Numbers, at
+from reports.tables.factor_views import Block, Grid, label_grids, numeric_grids, one_factor_blocks
+from reports.tables.formatting import common_name, difference_entries, fate, mean_entry, value_text
+from reports.tables.table import Table
+
+_LABEL_TITLES = {"backbone": "Backbones", "teacher": "Teachers"}
+
+
+@dataclass(frozen=True)
+class View:
+    """One table with what stands above and beneath it; a study's main one has no title of its own."""
+
+    title: str
+    sheet: Sheet
+    notes: list[str]
+
+
+def full_views(table: Table) -> list[View]:
+    """A study's cells with all metrics and the test, or a search's trials."""
+    return [View("", laid_out(table, full), notes(table))]
+
+
+def compact_views(table: Table) -> list[View]:
+    """The same in two tables that fit a page, the labels that all rows share beneath: the numbers, and their test."""
+    main = View("", unshared(table, laid_out(table, compact)), notes(table, whole=False))
+    test = unshared(table, tested(table))
+    return [main, View("Against the Baseline", test, test_notes(table))] if test.rows else [main]
+
+
+def other_views(table: Table) -> list[View]:
+    """One factor at a time, grids, and what the networks cost: those that the study's cells can fill."""
+    found = [_one_factor(table, blocks)] if (blocks := one_factor_blocks(table)) else []
+    found += [_grid(table, grid, by_column=False) for grid in numeric_grids(table)]
+    found += [_grid(table, grid, by_column=True) for grid in label_grids(table)]
+    costs = _costs(table)
+    return [*found, View("Networks", costs, cost_notes())] if costs.rows else found
+
+
+def _one_factor(table: Table, blocks: list[Block]) -> View:
+    """Each factor a block, its levels against the study's base."""
+    others: list[int | None] = [None] * len(table.cells)
+    for block in blocks:
+        for number in block.cells:
+            others[number] = block.base if number != block.base else None
+    compared = table.compared(others)
+    rows, rules = [], []
+    for block in blocks:
+        rules.append(len(rows))
+        best = {metric: table.best_of(block.cells, metric) for metric in COMPACT_METRICS}
+        rows += [_level(table, block, number, compared, best) for number in block.cells]
+    lines = one_factor_notes(table, compared, [block.cells for block in blocks])
+    return View("One factor at a time", without_blank(Sheet.of(rows, rules=rules[1:])), lines)
+
+
+def _level(table: Table, block: Block, number: int, compared: Numbers, best: dict[str, list[int]]) -> dict[str, Entry]:
+    value = value_text(table.value(table.cells[number], block.factor))
+    return (
+        {"Factor": block.factor, "Value": f"{value} (base)" if number == block.base else value}
+        | {METRIC_LABELS[m]: mean_entry(table, number, m, best[m]) for m in COMPACT_METRICS}
+        | difference_entries(table, number, at(compared, number, MAIN_METRIC), "base")
+        | fate(table, number)
+    )
+
+
+def _grid(table: Table, grid: Grid, by_column: bool) -> View:
+    """Rows by columns of the main metric; the best of the grid in bold, or of each column."""
+    blocks = [[n for place in _places(grid, columns) for n in place] for columns in _blocks(grid, by_column)]
+    best = {number for block in blocks for number in table.best_of(block, MAIN_METRIC)}
+    titles = {column: _title(grid.column_name, column) for column in grid.columns}
+    rows = [
+        {grid.row_name or "Method": value_text(row)}
+        | {titles[column]: _place(table, grid.places.get((row, column), ()), best) for column in grid.columns}
+        for row in grid.rows
+    ]
+    title = _LABEL_TITLES.get(grid.column_name) or f"{grid.row_name} × {grid.column_name}"
+    context = f", {grid.context}" if grid.context not in ("", common_name(table)) else ""
+    lines = grid_notes(table, blocks, "a column" if by_column else "the grid")
+    return View(f"{title}: {METRIC_LABELS[MAIN_METRIC]}{context}", Sheet.of(rows), lines)
+
+
+def _blocks(grid: Grid, by_column: bool) -> list[tuple[Hashable, ...]]:
+    return [(column,) for column in grid.columns] if by_column else [grid.columns]
+
+
+def _places(grid: Grid, columns: Collection[Hashable]) -> list[tuple[int, ...]]:
+    return [numbers for (_, column), numbers in grid.places.items() if column in columns]
+
+
+def _title(name: str, value: Hashable) -> str:
+    """A column's title: a label's own name, or a factor with its value."""
+    return (str(value) or "no teacher") if name in _LABEL_TITLES else f"{name.rpartition('.')[2]} = {value_text(value)}"
+
+
+def _place(table: Table, numbers: tuple[int, ...], best: Collection[int]) -> Entry:
+    """Mean ± standard deviation and the seeds that are done; of a cell without a number what became of it."""
+    if len(numbers) != 1:
+        return Number(f"{len(numbers)} cells", table.anchor(numbers[0])) if numbers else ""
+    (number,) = numbers
+    cell, mean = table.cells[number], mean_entry(table, number, MAIN_METRIC, best)
+    seeds = f"{cell.n_done}" if cell.state == "done" else f"{cell.n_done} of {len(cell.runs)}"
+    text = f"{cell.state} ({seeds})" if mean == ABSENT else f"{text_of(mean)} ({seeds})"
+    return Number(text, table.anchor(number), number in best)
+
+
+def _costs(table: Table) -> Sheet:
+    """A row for each network of the table that was measured."""
+    first = {cell.network: cell for cell in reversed(table.cells) if cell.network in table.costs.index}
+    varying = [path for path in table.varying if path.startswith("student.")]  # the name tells of the head and its bins
+    rows = []
+    for network, cell in reversed(first.items()):
+        cost = table.costs.loc[network]
+        settings = {path: value_text(table.value(cell, path)) for path in varying}
+        rows.append({"Network": cost["name"]} | settings | _cost_texts(cost))
+    return Sheet.of(rows)
+
+
+def _cost_texts(cost: pd.Series) -> dict[str, str]:
+    return {
+        "Params [M]": f"{cost['parameters'] / 1e6:.2f}",
+        "MACs [G]": f"{cost['macs'] / 1e9:.2f}",
+        "ms/image": f"{cost['milliseconds']:.1f} [{cost['milliseconds_low']:.1f}, {cost['milliseconds_high']:.1f}]",
+        "Memory [MB]": ABSENT if pd.isna(cost["peak_bytes"]) else f"{cost['peak_bytes'] / 1e6:.0f}",
+        "Device": cost["device"],
+    }

@@ -1,0 +1,66 @@
+"""The report's files, written into one folder."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from reports.figures.figures import pictures, save
+from reports.load.collect import Collected
+from reports.pages.report_page import (
+    RUNS_PAGE,
+    listing,
+    published_latex,
+    published_markdown,
+    report_html,
+    report_markdown,
+    runs_markdown,
+    show,
+    stem,
+    tables_latex,
+    tables_markdown,
+)
+from reports.pages.reproduce import origin
+from reports.render.blocks import Figure
+from reports.tables.published import published
+from reports.tables.table import Table, aggregate
+from reports.viewer.links import Viewer
+
+
+def write_report(
+    folder: Path, collected: Collected, tables: list[Table], store: str, command: str, viewer: Viewer | None
+) -> None:
+    """Parquet, Markdown, HTML, LaTeX and figures of a store, but for images.parquet; `command` is what made them.
+
+    `viewer` is where the pages find pictures of the runs.
+    """
+    with ThreadPoolExecutor(1) as thread:  # NumPy, which finds the numbers, lets go of Python's lock
+        found = thread.submit(lambda: [table.numbers for table in tables])
+        collected.runs.to_parquet(folder / "runs.parquet", index=False)
+        collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
+        runs = listing(tables, viewer)
+        _write(folder / RUNS_PAGE, runs_markdown(runs))
+        found.result()
+    aggregate(tables).to_parquet(folder / "tables.parquet", index=False)
+    shown = [show(table, _figures(folder, table, collected)) for table in tables]
+    made_by = origin(collected, store, command)
+    _write(folder / "tables.md", tables_markdown(shown))
+    _write(folder / "tables.tex", tables_latex(shown))
+    _write(folder / "report.md", report_markdown(collected, shown, made_by, viewer))
+    _write(folder / "report.html", report_html(collected, shown, runs, made_by, viewer))
+
+
+def write_published(folder: Path, tables: list[Table]) -> None:
+    """The published tables with their own digits, our numbers beside them where `tables` hold some."""
+    published().to_csv(folder / "published.csv", index=False)
+    _write(folder / "published.md", published_markdown(tables))
+    _write(folder / "published.tex", published_latex(tables))
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
+def _figures(folder: Path, table: Table, collected: Collected) -> Iterator[Figure]:
+    for picture in pictures(table, collected, stem(table)):
+        _, svg, _ = save(picture, folder / "figures")
+        yield Figure(svg, picture.caption)

@@ -1,0 +1,1 @@
+"""A page's blocks as Markdown, HTML and LaTeX."""

@@ -1,0 +1,56 @@
+"""Blocks as one HTML file that needs nothing beside it."""
+
+import base64
+from collections.abc import Iterable
+from functools import cache
+from html import escape
+
+from jinja2 import Environment, PackageLoader, Template
+from markupsafe import Markup
+
+from reports.render.blocks import Block, Figure
+from reports.render.inline_markup import one_line, spans
+from reports.render.text_table import Entry, Number, Sheet, text_of
+
+_LONG = 40  # characters: longer texts go on over lines
+_SPAN = {"plain": "{}", "code": "<code>{}</code>", "strong": "<strong>{}</strong>"}
+
+
+def html(title: str, blocks: Iterable[Block]) -> str:
+    """A page; its numbers lead to anchors of its own, and its figures are inside it."""
+    return _template().render(title=title, blocks=blocks)
+
+
+def prose(text: str) -> Markup:
+    return Markup("".join(_SPAN[kind].format(escape(piece)) for kind, piece in spans(one_line(text))))
+
+
+def _body(sheet: Sheet) -> Markup:
+    """A table's rows; in Python, since a report may have a hundred thousand entries."""
+    _, entries = sheet.written(escape, _entry)
+    rows = (f"<tr>{''.join(row)}</tr>\n" for row in entries)
+    ruled = (f"</tbody><tbody>\n{row}" if number in sheet.rules else row for number, row in enumerate(rows))
+    return Markup(f"<tbody>\n{''.join(ruled)}</tbody>")
+
+
+def _entry(entry: Entry, text: str) -> str:
+    start = '<td class="long">' if len(text_of(entry)) > _LONG else "<td>"
+    if isinstance(entry, str):
+        return f"{start}{text}</td>"
+    if isinstance(entry, Number):
+        text = f'<a href="#{escape(entry.anchor)}">{text}</a>'
+        return f"{start}<strong>{text}</strong></td>" if entry.best else f"{start}{text}</td>"
+    return f'{start}<a href="{escape(entry.address)}">{text}</a></td>'
+
+
+def _picture(figure: Figure) -> str:
+    """The figure's SVG as an address of its own: no script in it could run, and its names meet no others."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(figure.file.read_bytes()).decode()}"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(loader=PackageLoader("reports", "render"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"prose": prose, "body": _body, "picture": _picture, "one_line": one_line}
+    environment.tests["kind"] = lambda block, name: type(block).__name__ == name
+    return environment.get_template("report.html.j2")

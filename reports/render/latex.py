@@ -1,0 +1,122 @@
+"""Tables as LaTeX with booktabs."""
+
+import re
+
+from reports.render.inline_markup import one_line, spans
+from reports.render.text_table import Entry, Number, Sheet
+
+ROWS_PER_PAGE = 40
+_LONG_TITLE = 12
+# Longer ones first: δ1 before δ.
+_SYMBOLS = {
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "…": r"\ldots{}",
+    "·": r"$\cdot$",
+    "|": r"\textbar{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{symbol: rf"\{symbol}" for symbol in "&%$#_{}"},
+    "δ1": r"$\delta_1$",
+    "δ2": r"$\delta_2$",
+    "δ3": r"$\delta_3$",
+    "δ": r"$\delta$",
+}
+_MINUS = re.compile(r"(?<!\w)-(?=\d)")  # a number's sign, and no hyphen
+_SYMBOL = re.compile("|".join(map(re.escape, _SYMBOLS)))
+
+
+def latex_tables(sheet: Sheet, caption: str, label: str, notes: list[str]) -> list[str]:
+    """Booktabs tables of at most ROWS_PER_PAGE rows, the notes beneath the last. Needs booktabs and graphicx."""
+    pages = sheet.pages(ROWS_PER_PAGE)
+    parts = []
+    for number, page in enumerate(pages, 1):
+        title = f"{caption} ({number} of {len(pages)})" if len(pages) > 1 else caption
+        ending = f"-{number}" if number > 1 else ""
+        parts.append(_table(page, title, f"{label}{ending}", notes if number == len(pages) else []))
+    return parts
+
+
+def latex_document(tables: list[str]) -> str:
+    """Tables as a document that compiles as it is; cut at its comments to include them elsewhere."""
+    head = [r"\documentclass{article}", r"\usepackage[margin=2cm]{geometry}", r"\usepackage{booktabs,graphicx}"]
+    # LaTeX holds few floats at a time: each stands on a page of its own here.
+    body = "\n\n\\clearpage\n\n".join(tables)
+    return "\n\n".join(["\n".join(head), r"\begin{document}", "% tables begin", body, "% tables end", r"\end{document}", ""])
+
+
+def latex_text(text: str) -> str:
+    """`text` as one line of LaTeX; what Latin-1 does not hold becomes a question mark, since plain LaTeX stops at it."""
+    return _escaped(one_line(text))
+
+
+def _escaped(text: str) -> str:
+    symbols = _SYMBOL.sub(lambda match: _SYMBOLS[match[0]], text)
+    return _MINUS.sub("$-$", symbols).encode("latin-1", "replace").decode("latin-1")
+
+
+def _table(sheet: Sheet, caption: str, label: str, notes: list[str]) -> str:
+    """One float, shrunk to the line where it would be wider."""
+    _, rows = sheet.written(_escaped, _entry)
+    lines = [r"\toprule", " & ".join(map(_title, sheet.columns)) + r" \\", r"\midrule"]
+    for number, row in enumerate(rows):
+        lines += [r"\midrule"] if number in sheet.rules else []
+        lines.append(" & ".join(row) + r" \\")
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{latex_text(caption)}}}",
+            rf"\label{{{label}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{''.join(map(_column, sheet.columns))}}}",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}%",
+            "}",
+            *(_beneath(notes) if notes else []),
+            r"\end{table}",
+        ]
+    )
+
+
+def _beneath(notes: list[str]) -> list[str]:
+    return [
+        r"\par\medskip\begin{minipage}{\linewidth}\raggedright\footnotesize",
+        *(rf"{_prose(note)}\par" for note in notes),
+        r"\end{minipage}",
+    ]
+
+
+def _column(title: str) -> str:
+    """How a column is set: causes go on over lines."""
+    return "p{5cm}" if title.startswith("State") else "l"
+
+
+def _title(text: str) -> str:
+    """A column's title; of a long one the last word stands beneath the others."""
+    first, _, last = text.rpartition(" ")
+    if len(text) <= _LONG_TITLE or not first:
+        return _guarded(latex_text(text))
+    return rf"\shortstack[l]{{{latex_text(first)}\\{latex_text(last)}}}"
+
+
+def _prose(text: str) -> str:
+    commands = {"plain": "", "code": r"\texttt", "strong": r"\textbf"}
+    pieces = ((commands[kind], _escaped(piece)) for kind, piece in spans(one_line(text)))
+    return "".join(f"{command}{{{piece}}}" if command else piece for command, piece in pieces)
+
+
+def _guarded(text: str) -> str:
+    """So that at a row's beginning it is no option of the rule or line break before it."""
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text
+
+
+def _entry(entry: Entry, text: str) -> str:
+    text = _guarded(text)
+    return rf"\textbf{{{text}}}" if isinstance(entry, Number) and entry.best else text

@@ -1,0 +1,74 @@
+"""Blocks as Markdown."""
+
+import re
+from collections.abc import Iterable
+
+from reports.render.blocks import Block, Bullets, Commands, Figure, Heading, Links, Paragraph
+from reports.render.inline_markup import one_line, spans
+from reports.render.text_table import Entry, Link, Sheet
+
+# Characters that would start markup. An underscore inside a word, as in L_DPM, starts none.
+_SPECIAL = re.compile(r"[\\`*<\[\]|]")
+
+
+def markdown(blocks: Iterable[Block], runs_page: str) -> str:
+    """A page; numbers lead to anchors of `runs_page`, a file beside it ("" for the page itself)."""
+    return "\n\n".join([*(_block(block, runs_page) for block in blocks), ""])
+
+
+def markdown_table(sheet: Sheet, runs_page: str = "") -> str:
+    """A pipe table; numbers stay the text they are."""
+    titles, rows = sheet.written(_escaped, lambda entry, text: _entry(entry, text, runs_page))
+    widths = [max(3, *map(len, column)) for column in zip(titles, *rows, strict=True)]
+    lines = [titles, ["-" * width for width in widths], *rows]
+    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """`text` as one line of plain Markdown."""
+    return _escaped(one_line(text))
+
+
+def prose(text: str) -> str:
+    return "".join(_SPAN[kind](piece) for kind, piece in spans(one_line(text)))
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(lambda found: f"\\{found[0]}", text)  # with a template Python would parse it for each of many texts
+
+
+_SPAN = {"plain": _escaped, "code": lambda text: f"`{text}`", "strong": lambda text: f"**{_escaped(text)}**"}
+
+
+def _block(block: Block, runs_page: str) -> str:
+    match block:
+        case Sheet():
+            return markdown_table(block, runs_page)
+        case Heading():
+            anchor = f'<a id="{block.anchor}"></a>\n\n' if block.anchor else ""
+            return f"{anchor}{'#' * block.level} {plain(block.text)}"
+        case Paragraph():
+            return prose(block.text)
+        case Bullets():
+            return "\n".join(_item(item) for item in block.items)
+        case Figure():
+            text = prose(block.caption)
+            return f"![{text}](figures/{block.file.with_suffix('.png').name})\n\n*{text}*"
+        case Commands():
+            return "\n".join(["```bash", *map(one_line, block.lines), "```"])
+        case Links():
+            return "\n".join(f"- [{plain(text)}]({target})" for text, target in block.items)
+
+
+def _item(item: str | tuple[str, list[str]]) -> str:
+    if isinstance(item, str):
+        return f"- {prose(item)}"
+    return "\n".join([f"- {prose(item[0])}", *(f"  - {prose(part)}" for part in item[1])])
+
+
+def _entry(entry: Entry, text: str, runs_page: str) -> str:
+    if isinstance(entry, str):
+        return text
+    if isinstance(entry, Link):
+        return f"[{text}]({entry.address})"
+    return f"[{f'**{text}**' if entry.best else text}]({runs_page}#{entry.anchor})"

@@ -1,0 +1,1 @@
+"""Cells, statistics and tables."""

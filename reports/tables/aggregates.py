@@ -1,0 +1,91 @@
+"""The numbers of a table's cells, for all cells and metrics at once.
+
+Over training seeds and over test images: two uncertainties, each in columns of its own, never mixed.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from reports.load.schema import METRICS
+from reports.tables.cells import Cell
+from reports.tables.image_bootstrap import over_images
+from reports.tables.seed_statistics import holm, sign_flip_p, spread
+
+Numbers = dict[str, np.ndarray]  # by column of tables.parquet, each [cells, metrics]
+Others = Sequence[int | None]  # of each cell, the position of the one that it is compared with
+
+
+def by_seed(cells: Sequence[Cell]) -> np.ndarray:
+    """[cells, metrics, seeds]: the number of each run that is done, NaN elsewhere."""
+    seeds = sorted({seed for cell in cells for seed in cell.done})
+    values = np.full((len(cells), len(METRICS), len(seeds)), np.nan)
+    place = {seed: position for position, seed in enumerate(seeds)}
+    for number, cell in enumerate(cells):
+        for seed, run in cell.done.items():
+            values[number, :, place[seed]] = [run[metric] for metric in METRICS]
+    return values
+
+
+def of_cells(values: np.ndarray) -> Numbers:
+    """Mean, sample standard deviation and intervals of the mean of values [cells, metrics, seeds]."""
+    found = spread(values)
+    return {
+        "n_seeds": found.n,
+        "mean": found.mean,
+        "std": found.std,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "bca_low": found.bca_low,
+        "bca_high": found.bca_high,
+    }
+
+
+def of_differences(values: np.ndarray, others: Others) -> Numbers:
+    """Of values [cells, metrics, seeds] less those of the cells that they are compared with, at the seeds that both have.
+
+    p_holm is p_value corrected over the cells, for each metric.
+    """
+    pairs = np.full_like(values, np.nan)
+    have = [number for number, other in enumerate(others) if other is not None]
+    pairs[have] = values[have] - values[[others[number] for number in have]]
+    found, p_value = spread(pairs), sign_flip_p(pairs)
+    return {
+        "baseline_difference": found.mean,
+        "baseline_n_seeds": found.n,
+        "baseline_ci_low": found.ci_low,
+        "baseline_ci_high": found.ci_high,
+        "baseline_bca_low": found.bca_low,
+        "baseline_bca_high": found.bca_high,
+        "p_value": p_value,
+        "p_holm": np.column_stack([holm(column) for column in p_value.T]),
+    }
+
+
+def at(numbers: Numbers, cell: int, metric: str) -> dict[str, float]:
+    """The numbers of one cell's metric, by column."""
+    column = METRICS.index(metric)
+    return {name: array[cell, column] for name, array in numbers.items()}
+
+
+def of_images(cells: Sequence[Cell], others: Others, groups: pd.DataFrame) -> Numbers:
+    """What other test images would have changed, of the same networks; `groups` are the table's of Collected.groups."""
+    found = over_images(groups, [list(cell.done_ids.values()) for cell in cells], _pairs(cells, others))
+    return {
+        "n_groups": np.repeat(np.asarray(found.n_groups)[:, None], len(METRICS), axis=1),
+        "images_ci_low": found.low,
+        "images_ci_high": found.high,
+        "baseline_images_ci_low": found.baseline_low,
+        "baseline_images_ci_high": found.baseline_high,
+    }
+
+
+def _pairs(cells: Sequence[Cell], others: Others) -> list[tuple[list[str], list[str]] | None]:
+    """The runs of each cell and of the one that it is compared with, at the seeds that both have."""
+    pairs = []
+    for cell, other in zip(cells, others, strict=True):
+        theirs = {} if other is None else cells[other].done_ids
+        seeds = [seed for seed in cell.done_ids if seed in theirs]
+        pairs.append(([cell.done_ids[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None)
+    return pairs

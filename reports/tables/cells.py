@@ -1,0 +1,153 @@
+"""Runs into cells: a cell is the runs that differ in their seed only."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from reports.load.schema import METRICS
+from tiekd.config.labels import BASELINE, LABELS, TEACHER
+from tiekd.store.run_store import STATES
+
+# Settings that belong to the method compared: a row and its baseline need not agree on them. Quirks act on the one that cannot
+# act on the other, so of fidelity they must agree on what was asked for.
+METHOD_SETTINGS = ("loss.", "teacher", "bins", "student.head", "fidelity")
+FIRST = (TEACHER, BASELINE)
+OF_RUNS = ["run_id", "seed", "state", "cause", "n_images", "fidelity", "network", "device_seconds", *METRICS]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of a table.
+
+    `runs` are OF_RUNS of runs.parquet, one for each seed: plain values, since there may be thousands of cells of few runs. What
+    a run does not have is None; a number, NaN. Settings and factors are by dotted path.
+    """
+
+    labels: dict[str, str]
+    settings: dict
+    factors: dict
+    runs: tuple[dict[str, Any], ...]
+
+    @cached_property
+    def done(self) -> dict[int, dict[str, Any]]:
+        """The runs that are done, by seed."""
+        return {run["seed"]: run for run in self.runs if run["state"] == "done"}
+
+    @cached_property
+    def done_ids(self) -> dict[int, str]:
+        return {seed: run["run_id"] for seed, run in self.done.items()}
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs that have an id: one whose inputs are missing has none."""
+        return [run["run_id"] for run in self.runs if run["run_id"]]
+
+    @property
+    def fidelity(self) -> str:
+        """As its config states it: `settings` hold the quirks that act."""
+        return self.runs[0]["fidelity"]
+
+    @property
+    def network(self) -> str:
+        """The network's id: what it costs is told by it."""
+        return self.runs[0]["network"]
+
+    @cached_property
+    def states(self) -> Counter[str]:
+        """How many of its seeds are in each state."""
+        return Counter(run["state"] for run in self.runs)
+
+    @property
+    def state(self) -> str:
+        """done when every seed is; else the first other state, in the store's order."""
+        return next((s for s in STATES if s in self.states and s != "done"), "done")
+
+    @property
+    def n_done(self) -> int:
+        return self.states["done"]
+
+    @cached_property
+    def detail(self) -> str:
+        """What became of the seeds that are not done, with their causes; "" when all are."""
+        if self.n_done == len(self.runs):
+            return ""
+        counts = Counter((run["state"], run["cause"] or "") for run in self.runs if run["state"] != "done")
+        lost = [(f"{state}: {cause}" if cause else state, n) for (state, cause), n in counts.items()]
+        if len(self.runs) == 1:
+            return lost[0][0]
+        return f"{self.n_done} of {len(self.runs)} seeds: {'; '.join(f'{n} {what}' for what, n in lost)}"
+
+
+def cells_of(runs: pd.DataFrame) -> list[Cell]:
+    """Cells of rows of runs.parquet joined with their identities, in the rows' order, teachers and baselines first.
+
+    A run that is named twice counts once, under its first name.
+    """
+    runs = runs.assign(key=[json.dumps(settings, sort_keys=True) for settings in runs["settings"]])
+    runs = runs.drop_duplicates(["key", "seed", "run_id"])
+    # Runs alike in all but the contents of their inputs would share a seed: each is a cell of its own, never an average.
+    repeat = runs.groupby(["key", "seed"], sort=False).cumcount()
+    parts = sorted(runs.groupby(["key", repeat], sort=False).indices.values(), key=lambda rows: rows[0])
+    return sorted(_cells(runs, parts), key=_rank)
+
+
+def _cells(runs: pd.DataFrame, parts: Collection) -> Iterator[Cell]:
+    plain, first = _plain(runs[OF_RUNS]), runs.iloc[[rows[0] for rows in parts]]
+    for rows, labels, *identity in zip(parts, _plain(first[[*LABELS]]), first["settings"], first["factors"], strict=True):
+        yield Cell(labels, *identity, tuple(plain[row] for row in rows))
+
+
+def _plain(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values."""
+    columns = [
+        values.tolist() if values.dtype == "float64" else values.to_numpy(object, na_value=None).tolist()
+        for _, values in runs.items()
+    ]
+    names = list(runs.columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _rank(cell: Cell) -> int:
+    method = cell.labels["method"]
+    return FIRST.index(method) if method in FIRST else len(FIRST)
+
+
+class Baselines:
+    """Finds each cell's baseline among the cells of a table."""
+
+    def __init__(self, cells: Iterable[Cell]):
+        cells = list(cells)
+        shared = set.intersection(*(set(cell.settings) for cell in cells)) if cells else set()
+        self._paths = sorted(path for path in shared if not path.startswith(METHOD_SETTINGS))
+        self._by_key: dict[tuple, list[int]] = {}
+        for number, cell in enumerate(cells):
+            if cell.labels["method"] == BASELINE:
+                self._by_key.setdefault(self._key(cell), []).append(number)
+        self._cells = cells
+
+    def of(self, number: int) -> int | None:
+        """The position of the one Baseline cell that differs from a cell in the method only; None for itself or in doubt.
+
+        A teacher is no student to be compared: it has none.
+        """
+        cell = self._cells[number]
+        if cell.labels["method"] == TEACHER:
+            return None
+        found = [i for i in self._by_key.get(self._key(cell), ()) if _comparable(self._cells[i], cell)]
+        found = [i for i in found if self._cells[i].labels["loss"] == "SI"] or found  # the published Baseline
+        return found[0] if len(found) == 1 and found[0] != number else None
+
+    def _key(self, cell: Cell) -> tuple:
+        """What a cell and its baseline must agree on, of the settings that every cell has."""
+        return (cell.labels["backbone"], cell.fidelity, *(cell.settings[path] for path in self._paths))
+
+
+def _comparable(baseline: Cell, cell: Cell) -> bool:
+    """Whether they agree on the settings that both read, but for the method's."""
+    shared = baseline.settings.keys() & cell.settings.keys()
+    return all(baseline.settings[p] == cell.settings[p] for p in shared if not p.startswith(METHOD_SETTINGS))

@@ -1,0 +1,143 @@
+"""What a study varies, read off its cells: one factor at a time, and two at once."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+from reports.tables.formatting import cell_name
+from reports.tables.table import Table
+from tiekd.config import build
+from tiekd.config.documents import flatten
+from tiekd.config.labels import TEACHER
+from tiekd.errors import UserError
+
+Trait = Callable[[int], Hashable]  # of a cell, by its position
+
+
+@dataclass(frozen=True)
+class Block:
+    """The cells that differ in one factor alone, by position; `base` is the one of the study's base."""
+
+    factor: str
+    base: int
+    cells: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells by two of their traits; all else is equal, and `context` names it.
+
+    A place holds the positions of its cells: absent where none was planned, several where only their inputs tell them apart.
+    """
+
+    row_name: str
+    column_name: str
+    context: str
+    rows: tuple[Hashable, ...]
+    columns: tuple[Hashable, ...]
+    places: dict[tuple[Hashable, Hashable], tuple[int, ...]]
+
+    @property
+    def compares(self) -> bool:
+        """Whether two rows at least go over several columns: one factor at a time fills one such row and one column."""
+        return sum(n > 1 for n in Counter(row for row, _ in self.places).values()) > 1
+
+
+def numeric_factors(table: Table) -> Iterator[str]:
+    """Factors that vary and are numbers wherever a cell reads them."""
+    for path in table.varying:
+        values = {table.value(cell, path) for cell in table.cells} - {None}
+        if len(values) > 1 and all(_is_number(value) for value in values):
+            yield path
+
+
+def one_factor_blocks(table: Table) -> list[Block]:
+    """Each factor around the study's base; none where no cell is the base. Trials of a search draw all factors anew."""
+    base = None if table.study.is_search else _base(table)
+    if base is None:
+        return []
+    blocks = []
+    for factor in table.factor_paths:
+        others = [path for path in table.factor_paths if path != factor]
+        rest = [[table.value(cell, path) for path in others] for cell in table.cells]
+        found = [number for number, values in enumerate(rest) if values == rest[base]]
+        if len(found) > 1:
+            blocks.append(Block(factor, base, _in_order(found, lambda n, path=factor: table.value(table.cells[n], path))))
+    return blocks
+
+
+def _base(table: Table) -> int | None:
+    """The position of the cell whose factors are all as in the study's base; a factor with named levels has no base value."""
+    if table.study.document.get("vary") == "one_at_a_time":
+        return next((number for number, cell in enumerate(table.cells) if not cell.factors), None)
+    try:
+        base = flatten(build(table.study.document.get("base") or {}).document())
+    except UserError:
+        return None
+    if not table.factor_paths or not base.keys() >= set(table.factor_paths):
+        return None
+    wanted = [base[path] for path in table.factor_paths]
+    found = ([table.value(cell, path) for path in table.factor_paths] for cell in table.cells)
+    return next((number for number, values in enumerate(found) if values == wanted), None)
+
+
+def numeric_grids(table: Table) -> list[Grid]:
+    """Every two numeric factors that the study varied together, a grid for each setting of the others."""
+    if table.study.is_search:
+        return []
+    return [grid for a, b in combinations(numeric_factors(table), 2) for grid in _grids(table, a, b) if grid.compares]
+
+
+def _grids(table: Table, row: str, column: str) -> Iterator[Grid]:
+    contexts: dict[str, list[int]] = {}
+    for number, cell in enumerate(table.cells):
+        if None not in (table.value(cell, row), table.value(cell, column)):
+            contexts.setdefault(cell_name(table, cell, without=(row, column)), []).append(number)
+    for context, numbers in contexts.items():
+        row_of, column_of = (lambda n, path=path: table.value(table.cells[n], path) for path in (row, column))
+        yield _grid(numbers, (row, row_of), (column, column_of), context)
+
+
+def label_grids(table: Table) -> list[Grid]:
+    """Methods against backbones, and methods against teachers, where several were tried."""
+    if table.study.is_search:
+        return []
+    students = [number for number, cell in enumerate(table.cells) if cell.labels["method"] != TEACHER]
+    grids = []
+    for label in ("backbone", "teacher"):
+        row_of, column_of = _without(table, label), _label(table, label)
+        grids.append(_grid(students, ("", row_of), (label, column_of), ""))
+    return [grid for grid in grids if grid.compares]
+
+
+def _without(table: Table, label: str) -> Trait:
+    return lambda number: cell_name(table, table.cells[number], without=(label,))
+
+
+def _label(table: Table, label: str) -> Trait:
+    return lambda number: table.cells[number].labels[label]
+
+
+def _grid(numbers: Iterable[int], row: tuple[str, Trait], column: tuple[str, Trait], context: str) -> Grid:
+    places: dict[tuple, tuple[int, ...]] = {}
+    for number in numbers:
+        key = (row[1](number), column[1](number))
+        places[key] = (*places.get(key, ()), number)
+    rows, columns = (tuple(_sorted(dict.fromkeys(key[axis] for key in places))) for axis in (0, 1))
+    return Grid(row[0], column[0], context, rows, columns, places)
+
+
+def _in_order(numbers: list[int], value: Trait) -> tuple[int, ...]:
+    order = _sorted(dict.fromkeys(map(value, numbers)))
+    return tuple(sorted(numbers, key=lambda number: order.index(value(number))))
+
+
+def _sorted(values: Iterable[Hashable]) -> list[Hashable]:
+    """Numbers by size, others in the order in which they came."""
+    values = list(values)
+    return sorted(values) if all(_is_number(value) for value in values) else values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

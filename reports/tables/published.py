@@ -1,0 +1,39 @@
+"""The published tables, digit for digit, and the published value of a cell of ours."""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from tiekd.config.labels import LABELS, TEACHER
+from tiekd.config.presets import DATASETS, LOSS_LABELS, TEACHERS
+
+FOLDER = Path(__file__).parents[1] / "published"
+PUBLISHED_METRICS = ("abs_rel", "rmse")
+
+
+@cache
+def published() -> pd.DataFrame:
+    """Both published tables as text: dataset, role, teacher, method, loss, backbone, epochs, abs_rel, rmse."""
+    files = sorted(FOLDER.glob("*.csv"))
+    return pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in files], ignore_index=True)
+
+
+def published_value(labels: dict[str, str], protocol: str, metric: str) -> str | None:
+    """A cell's published number with its digits; None where none was published, or under another protocol."""
+    if metric not in PUBLISHED_METRICS or protocol != DATASETS.get(labels["dataset"], {}).get("evaluation", {}).get("protocol"):
+        return None
+    return _by_labels().get(tuple(labels[name] for name in LABELS), {}).get(metric)
+
+
+def row_labels(row: dict[str, str]) -> dict[str, str]:
+    """The labels of a run of ours that makes a published row; a teacher's row names no loss: it is its recipe's."""
+    own = {name: row[name] for name in LABELS}
+    if row["role"] == "teacher":
+        own |= {"method": TEACHER, "loss": LOSS_LABELS[TEACHERS[row["teacher"]]["loss"]["name"]]}
+    return own
+
+
+@cache
+def _by_labels() -> dict[tuple[str, ...], dict[str, str]]:
+    return {tuple(row_labels(row).values()): row for row in published().to_dict("records")}

@@ -1,0 +1,209 @@
+"""Cells into tables, tables into `tables.parquet`.
+
+Cells of one study, data set and evaluation protocol make one table: numbers of different protocols are never laid side by side.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.load.collect import Collected
+from reports.load.network_costs import of_one_device
+from reports.load.records import Study
+from reports.load.schema import HIGHER_IS_BETTER, METRICS, TABLE_KEYS, TABLE_VALUES
+from reports.tables.aggregates import Numbers, Others, at, by_seed, of_cells, of_differences, of_images
+from reports.tables.cells import Baselines, Cell, cells_of
+from reports.tables.published import published_value
+from reports.tables.seed_statistics import best
+from tiekd.config.labels import LABELS, TEACHER
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of one study, data set and protocol, in the study's order, teachers and baselines first.
+
+    `first` is the number of the report's cells before this table's. `groups` are the rows of Collected.groups of its runs, and
+    `costs` what networks cost on one device, by network.
+    """
+
+    study: Study
+    dataset: str
+    protocol: str
+    cells: tuple[Cell, ...]
+    first: int
+    groups: pd.DataFrame
+    costs: pd.DataFrame
+
+    def anchor(self, number: int) -> str:
+        """Where a page lists the runs of a cell, by its position."""
+        return f"cell-{self.first + number + 1}"
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """Settings and factors that tell apart cells of the same labels; of settings, those that no level tells already."""
+        by_label: dict[tuple, list[dict]] = {}
+        for cell in self.cells:
+            by_label.setdefault(tuple(cell.labels.values()), []).append(cell.factors | cell.settings)
+        groups = by_label.values()
+        found = {path for group in groups for path in _differing(group)}
+        factors = [path for path in self.factor_paths if path in found]
+        settings = sorted(found.difference(factors))
+        return [*factors, *(path for path in settings if not any(_tells(factor, path, groups) for factor in factors))]
+
+    @cached_property
+    def common(self) -> list[str]:
+        """The labels that all cells share."""
+        first = self.cells[0].labels
+        return [name for name in LABELS if first[name] and all(cell.labels[name] == first[name] for cell in self.cells)]
+
+    @cached_property
+    def factor_paths(self) -> list[str]:
+        """The study's factors, in its order."""
+        return list(dict.fromkeys(path for cell in self.cells for path in cell.factors))
+
+    @property
+    def paths(self) -> list[str]:
+        """The columns of tables.parquet that are the table's own; of another study, `fidelity` may be another."""
+        return list(dict.fromkeys([*self.factor_paths, *self.varying, "fidelity"]))
+
+    def value(self, cell: Cell, path: str):
+        """A cell's setting or factor; None where it does not read it."""
+        return cell.settings.get(path, cell.factors.get(path))
+
+    @cached_property
+    def baselines(self) -> list[int | None]:
+        """Of each cell, the position of its baseline."""
+        found = Baselines(self.cells)
+        return [found.of(number) for number in range(len(self.cells))]
+
+    @cached_property
+    def by_seed(self) -> np.ndarray:
+        """[cells, metrics, seeds]: the numbers of the runs that are done, NaN elsewhere."""
+        return by_seed(self.cells)
+
+    def compared(self, others: Others) -> Numbers:
+        """Each cell less another one, as over seeds so over images; None: not compared."""
+        return of_differences(self.by_seed, others) | of_images(self.cells, others, self.groups)
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """The rows of tables.parquet, indexed by (position of the cell, metric); see `aggregate` for the columns."""
+        index = pd.MultiIndex.from_product([range(len(self.cells)), METRICS], names=["cell", "metric"])
+        shared = pd.DataFrame([self._shared(cell) for cell in self.cells], dtype=object)
+        shared = shared.assign(**self.costs.reindex([cell.network for cell in self.cells]).reset_index(drop=True))
+        frame = shared.loc[shared.index.repeat(len(METRICS))].set_index(index)
+        numbers = {name: array.ravel() for name, array in self.numbers.items()}
+        return frame.assign(metric=index.get_level_values("metric"), **numbers)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """Of each cell and metric, by column of tables.parquet."""
+        published = [[published_value(cell.labels, self.protocol, m) or np.nan for m in METRICS] for cell in self.cells]
+        numbers = of_cells(self.by_seed) | {"published": np.array(published, dtype=float)}
+        return numbers | {"difference": numbers["mean"] - numbers["published"]} | self.compared(self.baselines)
+
+    def result(self, number: int, metric: str) -> dict[str, float]:
+        """The numbers of a cell's metric, by column of tables.parquet."""
+        return at(self.numbers, number, metric)
+
+    def number_of(self, number: int, metric: str, column: str) -> float:
+        """One number of a cell's metric, by its column of tables.parquet."""
+        return self.numbers[column][number, METRICS.index(metric)]
+
+    @cached_property
+    def blocks(self) -> list[list[int]]:
+        """The students of each backbone: they compete. Trials of a search do not."""
+        found: dict[str, list[int]] = {}
+        for number, cell in enumerate(self.cells):
+            if cell.labels["method"] != TEACHER and not self.study.is_search:
+                found.setdefault(cell.labels["backbone"], []).append(number)
+        return list(found.values())
+
+    @cached_property
+    def best(self) -> dict[str, frozenset[int]]:
+        """By metric, the cells that are best in their block, where the seeds can tell."""
+        return {metric: frozenset(n for block in self.blocks for n in self.best_of(block, metric)) for metric in METRICS}
+
+    def best_of(self, block: Sequence[int], metric: str) -> list[int]:
+        """Of the cells of a block, those that its seeds allow to set in bold; none where they cannot tell."""
+        values = self.by_seed[list(block), METRICS.index(metric)]
+        return [number for number, bold in zip(block, best(values, metric in HIGHER_IS_BETTER), strict=True) if bold]
+
+    def _shared(self, cell: Cell) -> dict:
+        """What the rows of a cell have in common; object columns keep None, numbers and text apart until all are known."""
+        return {
+            "table": self.study.name,
+            **cell.labels,
+            **{path: self.value(cell, path) for path in self.paths},
+            "protocol": self.protocol,
+            "state": cell.state,
+            "run_ids": cell.run_ids,
+            "n_planned": len(cell.runs),
+            "detail": cell.detail,
+        }
+
+
+def tables_of(collected: Collected) -> list[Table]:
+    """Every table of the store; runs whose config cannot be read have no place in one."""
+    runs = collected.runs.join(collected.identities)
+    runs = runs.loc[runs["settings"].notna()]
+    costs = of_one_device(collected.costs)
+    tables, first = [], 0
+    for (name, dataset, protocol), part in runs.groupby(["study", "dataset", "protocol"], sort=False):
+        cells = tuple(cells_of(part))
+        groups = collected.groups.loc[collected.groups["run_id"].isin(part["run_id"])]
+        study = collected.studies.get(name, Study(name))
+        tables.append(Table(study, dataset, protocol, cells, first, groups, costs))
+        first += len(cells)
+    return tables
+
+
+def _tells(factor: str, path: str, groups: Collection[list[dict]]) -> bool:
+    """Whether in every group of cells those of one level of the factor agree on a setting."""
+    by_level: dict[tuple, set[str]] = {}
+    for number, group in enumerate(groups):
+        for cell in group:
+            by_level.setdefault((number, json.dumps(cell.get(factor))), set()).add(json.dumps(cell.get(path)))
+    return all(len(values) == 1 for values in by_level.values())
+
+
+def _differing(cells: list[dict]) -> set[str]:
+    paths = {path for cell in cells for path in cell}
+    return {path for path in paths if any(_other(cell.get(path), cells[0].get(path)) for cell in cells)}
+
+
+def _other(value: Any, first: Any) -> bool:
+    """Unlike Python, True is not 1 here."""
+    return value is not first and (type(value) is not type(first) or value != first)
+
+
+def aggregate(tables: Iterable[Table]) -> pd.DataFrame:
+    """`tables.parquet`: one row per cell and metric.
+
+    state is "done" only where every seed is; mean and std are over the n_seeds that are done of n_planned, and `detail` says
+    what became of the others. difference is mean - published, baseline_difference the mean over seeds of cell - baseline,
+    p_value its sign-flip test and p_holm that corrected over the table's rows.
+
+    Intervals are of 95 %: ci_ over seeds (Student's t), bca_ over seeds (bootstrap), images_ over test images (bootstrap of
+    n_groups drives or scenes); with baseline_ before them, of the difference to the baseline. Costs are of the cell's network:
+    parameters and macs (multiply-accumulates of one image) as counts, milliseconds per image and peak_bytes on `device`.
+    """
+    tables = list(tables)
+    paths = list(dict.fromkeys(path for t in tables for path in t.paths))
+    columns = [*TABLE_KEYS, *paths, *TABLE_VALUES]
+    parts = [table.results.reindex(columns=columns) for table in tables]
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return frame.assign(**{path: _one_type(frame[path]) for path in paths}).infer_objects()
+
+
+def _one_type(values: pd.Series) -> pd.Series:
+    """A factor's column: numbers where all its values are, text otherwise."""
+    present = values.dropna()
+    if len(present) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
+        return pd.to_numeric(values)
+    return values.map(lambda v: v if isinstance(v, str) else json.dumps(v), na_action="ignore").astype("string")

@@ -1,0 +1,222 @@
+"""Trials of two workers on a real Ray that they fill: what they compute, and what they lose when their processes are killed."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
+
+from ablations.execution.resources import check_devices
+from ablations.execution.sweep import trial_resources
+from tiekd.config import ExecutionConfig, RunConfig, build
+from tiekd.config.documents import with_values
+from tiekd.data import open_frames
+from tiekd.data.dataset import EpochSampler
+from tiekd.distill.ddp import ParallelRuntime
+from tiekd.distill.run import begin, carry_out, run_id_of, work
+from tiekd.distill.runtime import LocalRuntime
+from tiekd.errors import UserError
+from tiekd.store.run_store import RunRecord, RunStore
+
+EPOCHS = 24
+WORKERS = 2
+THREADS = max((os.cpu_count() or WORKERS) // WORKERS, 1)  # of each worker: together they fill the machine
+
+
+@pytest.fixture(scope="module")
+def base(tiny) -> dict:
+    """A run of some seconds on two workers."""
+    execution = {"execution.workers": WORKERS, "execution.cpus_per_worker": THREADS, "execution.device": "cpu"}
+    return with_values(tiny, {"optim.epochs": EPOCHS, "evaluation.every": EPOCHS, **execution})
+
+
+@pytest.fixture(scope="module")
+def broken_maps(maps, base, tmp_path_factory) -> SimpleNamespace:
+    """A folder of maps of which one is damaged, and that one's key: the frame that the second rank reads first."""
+    folder = tmp_path_factory.mktemp("broken") / "maps"
+    shutil.copytree(maps, folder)
+    keys = open_frames(build(base).data, "train").keys
+    sampler = EpochSampler(len(keys), base["optim"]["batch_size"], seed=0, rank=1, world_size=WORKERS)
+    sampler.set_epoch(1)
+    key = keys[next(iter(sampler))[0][1]]
+    file = folder / f"{key}.png"
+    file.write_bytes(file.read_bytes()[:-100])  # its head is whole, as far as one looks before the work
+    return SimpleNamespace(folder=folder, key=key)
+
+
+# -- undisturbed -----------------------------------------------------------------------------------------------------------
+
+
+def compute_as_rank(rank: int, folder: str, config: RunConfig) -> None:
+    """One of two processes without Ray."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS)
+    record = RunStore(f"{folder}/store").run(run_id_of(config))
+    if rank == 0:
+        begin(config, record)
+    dist.barrier()
+    work(config, record, ParallelRuntime(torch.device("cpu"), THREADS, record))
+    dist.destroy_process_group()
+
+
+def metrics_in(folder: Path) -> dict[str, dict]:
+    """Metrics of the runs that are done, by run id."""
+    summaries = {record.run_id: record.read_json("summary.json") for record in RunStore(folder).runs()}
+    return {run_id: summary["metrics"] for run_id, summary in summaries.items() if summary}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(base, tmp_path_factory) -> dict[str, dict]:
+    """Metrics of the run on two processes that nothing disturbed, by run id."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    mp.spawn(compute_as_rank, (str(folder), build(base)), nprocs=WORKERS)
+    return metrics_in(folder / "store")
+
+
+def test_one_worker_ends_where_two_do(base, undisturbed, tmp_path):
+    config = build(with_values(base, {"execution.workers": 1}))
+    carry_out(config, RunStore(tmp_path), lambda record: LocalRuntime(config.execution, record))
+    ((run_id, alone),) = metrics_in(tmp_path).items()
+    # The gradients agree to 1e-5; 48 steps of AdamW, which divides by their size, spread their rounding.
+    assert undisturbed[run_id] == pytest.approx(alone, rel=1e-2)
+
+
+# -- a study launched three times --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def command(base, broken_maps, as_yaml, tmp_path_factory) -> tuple:
+    """A study of three cells: the second has a damaged map, and what the store cannot write is of the third."""
+    folder = tmp_path_factory.mktemp("study")
+    maps = {
+        "whole": {"teacher.name": "perfect"},
+        "broken": {"teacher.name": "broken", "teacher.maps": str(broken_maps.folder)},
+        "unwritten": {"teacher.name": "unwritten"},
+    }
+    unwritten = run_id_of(build(with_values(base, maps["unwritten"])))
+    (folder / "store" / "runs" / unwritten / "provenance.json").mkdir(parents=True)  # the first that a worker writes
+    study = as_yaml(folder / "study.yaml", {"name": "demo", "base": base, "factors": {"maps": maps}})
+    return "ablate", study, "--store", folder / "store"
+
+
+def of_cell(command: tuple, base: dict, **changes: str) -> RunRecord:
+    return RunStore(command[-1]).run(run_id_of(build(with_values(base, changes))))
+
+
+@pytest.fixture(scope="module")
+def superseded(driver, command, base) -> SimpleNamespace:
+    """The first launch: this process begins its first run anew, as another launch would, and leaves it there."""
+    record, config = of_cell(command, base), build(base)
+    broken, unwritten = (of_cell(command, base, **{"teacher.name": name}) for name in ("broken", "unwritten"))
+
+    with driver(*command, "--json") as study:
+        study.until(lambda: record.status().epoch >= 3)
+        begin(config, record)
+        code, out = study.wait(timeout=240)
+    *lines, last = out.splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    return SimpleNamespace(record=record, broken=broken, unwritten=unwritten, code=code, events=events, last=last)
+
+
+@pytest.fixture(scope="module")
+def killed(superseded, driver, command) -> SimpleNamespace:
+    """The second launch, of the first cell alone, robbed of a worker and of the Train controller."""
+    record, first = superseded.record, superseded.record.status()
+
+    def further(epochs: int) -> None:
+        """Wait until the run has come so many epochs further, in processes that have begun since."""
+        attempt, epoch = record.last_attempt(), record.status().epoch
+        study.until(lambda: record.status().epoch >= epoch + epochs and record.last_attempt() != attempt)
+
+    with driver(*command, "--only", "maps=whole") as study:
+        further(3)
+        os.kill(study.processes("ray::RayTrainWorker")[0], signal.SIGKILL)
+        further(3)
+        os.kill(study.processes("ray::TrainController")[0], signal.SIGKILL)
+        code, out = study.wait(timeout=240)
+    return SimpleNamespace(record=record, first=first, code=code, out=out)
+
+
+def events_of(events: list[dict], cell: str) -> list[str]:
+    """Its events but for epochs, in order."""
+    return [e["event"] for e in events if e.get("cell", "").startswith(f"maps={cell}") and e["event"] != "epoch"]
+
+
+def test_workers_whose_run_is_begun_elsewhere_leave_it_alone(superseded):
+    """As it stood when the first launch had ended; its other cells were computed meanwhile."""
+    assert events_of(superseded.events, "whole") == ["started", "finished"]
+    (end,) = [e for e in superseded.events if e["event"] == "finished"]
+    assert end["state"] == "running"
+    assert end["cause"].startswith(f"run {superseded.record.run_id}: taken over by process {os.getpid()} on ")
+
+
+def test_a_failure_of_one_worker_is_the_runs_with_its_cause_and_is_not_tried_again(superseded, broken_maps):
+    status = superseded.broken.status()
+    assert (status.state, status.epoch) == ("failed", 0)
+    assert f"{broken_maps.key}.png" in status.cause
+    traceback = superseded.broken.read_file("error.txt").decode()
+    assert traceback.startswith("Traceback")
+    assert broken_maps.key in traceback
+    assert events_of(superseded.events, "broken") == ["started", "failed"]
+
+
+def test_a_worker_that_cannot_write_to_the_store_ends_the_launch_in_one_line(superseded):
+    assert superseded.code == 1
+    assert superseded.last.startswith(f"tiekd: cannot write runs/{superseded.unwritten.run_id}/provenance.json in store ")
+    assert superseded.unwritten.status().state == "running"
+    assert superseded.unwritten.read_file("error.txt") is None
+    assert events_of(superseded.events, "unwritten") == ["started"]
+    assert superseded.events[-1]["event"] != "summary"
+
+
+def test_a_run_goes_on_whatever_process_dies_and_ends_as_if_none_had(killed, undisturbed):
+    assert killed.first.state == "running"
+    assert (killed.code, killed.record.status().state) == (0, "done"), killed.out
+    assert killed.record.read_json("summary.json")["metrics"] == undisturbed[killed.record.run_id]
+    epochs = killed.record.read_table("epochs.parquet")
+    assert list(epochs["epoch"]) == list(range(1, EPOCHS + 1))
+    done = killed.first.epoch
+    assert killed.first.device_seconds == pytest.approx(WORKERS * epochs["seconds"][:done].sum())  # not computed again
+    told = [line for line in killed.out.splitlines() if line.startswith("waiting ")]
+    assert [line.endswith("; it goes on from its last epoch") for line in told] == [True, True]
+
+
+def test_where_a_run_was_computed_is_no_part_of_it(killed, command, tiekd):
+    before = {record.run_id for record in killed.record.store.runs()}
+    outcome = tiekd(*command, "--set", "execution.workers=1", "--only", "maps=whole")
+    assert outcome.code == 0, outcome.err
+    assert "nothing to compute" in outcome.out
+    assert {record.run_id for record in killed.record.store.runs()} == before
+
+
+# -- room ------------------------------------------------------------------------------------------------------------------
+
+
+def test_workers_reserve_a_bundle_each_and_their_trial_nothing():
+    several = trial_resources(ExecutionConfig(workers=3, cpus_per_worker=2, gpus_per_worker=0.5))
+    assert (several.head_cpus, several.bundles) == (0, [{"CPU": 2, "GPU": 0.5}] * 3)
+    alone = trial_resources(ExecutionConfig(cpus_per_worker=2))
+    assert (alone.head_cpus, alone.bundles) == (2, [{"CPU": 2}])
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0.0), ("cpu", 1.0)])
+def test_workers_compute_on_what_they_reserve(device, gpus):
+    execution = ExecutionConfig(workers=2, device=device, gpus_per_worker=gpus)
+    with pytest.raises(
+        UserError, match=f"execution.device '{device}' with execution.gpus_per_worker {gpus:g}: 2 workers compute"
+    ):
+        check_devices(execution)
+    check_devices(execution.model_copy(update={"workers": 1}))
+    check_devices(execution.model_copy(update={"device": "auto"}))
+
+
+def test_a_gpu_kernel_needs_a_reserved_gpu():
+    execution = ExecutionConfig(kernel="triton")
+    with pytest.raises(UserError, match=r"execution.kernel 'triton' with execution.gpus_per_worker 0: .* valid there: torch"):
+        check_devices(execution)
+    check_devices(execution.model_copy(update={"gpus_per_worker": 0.5}))

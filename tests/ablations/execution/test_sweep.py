@@ -1,0 +1,130 @@
+"""What a launch records of runs that did not end by themselves, and the clusters it refuses; starts none."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ray import tune
+from ray.tune.experiment import Trial
+
+import ablations
+from ablations.execution.cluster import cluster
+from ablations.execution.sweep import Sweep, settle
+from ablations.execution.trial_failures import record_death
+from ablations.execution.tune_callback import FailureLimit
+from tiekd.config import ExecutionConfig
+from tiekd.distill.runtime import keep_epoch
+from tiekd.errors import SupersededError, UserError
+from tiekd.store.run_store import Attempt, RunStore, Status
+
+SWEEP = Sweep(
+    name="demo",
+    trainable=print,
+    execution=ExecutionConfig(),
+    callback=tune.Callback(),
+    stopper=FailureLimit(0),
+    run_id=lambda params: params["point"],
+)
+# As Ray says it.
+KILLED = """The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+\tpid: 4711
+\tip: 192.0.2.2
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker \
+unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was killed"""
+MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 9e6d0ef8) \
+was 3.37GB used / 23.54GB limit (0.143102)
+OOM kill reason: Memory usage 3614703616B exceeded threshold of 252765008B"""
+NODE = """The actor died unexpectedly before finishing this task.
+The actor died because its node has died. Node Id: c7945075
+\tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
+SOCKET = (
+    "The actor is unavailable: The actor is temporarily unavailable: RpcError: RPC error: Socket closed rpc_code: 14. The task"
+)
+GLOO = """RuntimeError: the workers ended without an outcome: [/__w/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] \
+Connection closed by peer [192.0.2.3]:16537. This is typically caused by a remote worker crashing."""
+EXIT = "The actor is dead. Worker exit detail: Worker exits with an exit code 3. The worker may have"
+WORDS = {
+    "killed without a word (SIGKILL: by hand, or by the system when memory ran out)": KILLED,
+    "Ray's memory monitor killed it: 3.37GB of 23.54GB were in use on 192.0.2.2": MEMORY,
+    "its node was lost: health check failed due to missing too many heartbeats": NODE,
+    "its node was lost: Socket closed": SOCKET,
+    "the connection between its workers was lost: Connection closed by peer": GLOO,
+    "it ended with exit code 3": EXIT,
+}
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A run that is under way."""
+    record = RunStore(tmp_path).run("0123")
+    record.write_status(Status("running", epoch=2, epochs=9, device_seconds=5.0))
+    return record
+
+
+def end(record, status=Trial.TERMINATED, **result):
+    """Settle a trial of the run that ended with this result."""
+    trial = Trial("compute", config={"point": "0123"}, stub=True)
+    trial.run_metadata.last_result = result
+    trial.status = status
+    settle(trial, SWEEP, record.store)
+    return record.status()
+
+
+@pytest.mark.parametrize(("cause", "words"), WORDS.items(), ids=["killed", "memory", "node", "socket", "gloo", "exit"])
+def test_a_run_whose_process_died_too_often_is_failed(record, cause, words):
+    record_death(record, words)
+    status = record.status()
+    assert (status.state, status.epoch, status.device_seconds) == ("failed", 2, 5.0)
+    assert status.cause == f"its process died 3 times in epoch 3: {cause}"
+    assert record.read_file("error.txt").decode() == words
+
+
+def test_a_run_that_a_scheduler_stopped_is_missing(record):
+    status = end(record, epoch=2, done=True)
+    assert (status.state, status.cause) == ("missing", "pruned by the scheduler after epoch 2 of 9")
+
+
+def test_a_worker_that_has_not_heard_of_the_end_writes_nothing_more(record):
+    worker = record.store.run(record.run_id)
+    worker.attempt = Attempt.here()
+    worker.write_attempt(worker.attempt)
+    ended = end(record, epoch=2, done=True)
+    with pytest.raises(SupersededError):
+        keep_epoch(worker, [{"epoch": 3, "seconds": 1.0}], {}, workers=2)
+    assert (record.status(), record.read_table("epochs.parquet")) == (ended, None)
+
+
+def test_a_run_that_was_never_begun_is_not_begun_by_its_end(record):
+    unknown = record.store.run("4567")
+    trial = Trial("compute", config={"point": "4567"}, stub=True)
+    settle(trial, SWEEP, record.store)
+    assert unknown.status().state == "missing"
+    assert [run.run_id for run in record.store.runs()] == ["0123"]
+
+
+def test_a_run_that_was_stopped_with_its_launch_is_missing(record):
+    status = end(record, epoch=2, done=False)
+    assert (status.state, status.cause) == ("missing", "stopped with its launch after epoch 2 of 9")
+
+
+def test_a_run_that_ended_by_itself_keeps_its_state(record):
+    for state in ("done", "failed", "diverged"):
+        record.write_status(Status(state))
+        assert end(record, state=state).state == state
+
+
+def test_a_run_that_was_done_before_its_process_died_stays_done(record):
+    record.write_status(Status("done"))
+    assert end(record, Trial.ERROR).state == "done"
+
+
+def test_workers_that_would_find_no_gpu_are_refused():
+    with pytest.raises(UserError, match="2 workers compute on"), cluster(None, ExecutionConfig(workers=2, device="cuda")):
+        pass
+
+
+def test_a_launch_puts_nothing_into_rays_object_store():
+    """A driver that holds an object there does not outlive its raylet, and SIGTERM to a whole job ends both."""
+    for file in Path(ablations.__file__).parent.rglob("*.py"):
+        assert not re.search(r"\bray\.put\(|\bwith_parameters\(", file.read_text()), file.name

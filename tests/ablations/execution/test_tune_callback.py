@@ -1,0 +1,94 @@
+"""What follows a launch, and when it stops one: trials of a real, local Ray that only report."""
+
+import io
+import os
+import pickle
+import time
+
+import pytest
+from ray import tune
+from rich.console import Console
+
+from ablations.execution.cluster import cluster
+from ablations.execution.resources import Room
+from ablations.execution.sweep import Sweep, run_sweep
+from ablations.execution.tune_callback import FailureLimit, StudyProgress, followed
+from ablations.monitor.reporters import Screen, Telling
+from ablations.monitor.study_progress import Board, Standing
+from tiekd.config import ExecutionConfig
+from tiekd.errors import UserError
+from tiekd.store.run_store import RunStore, Status
+
+FAILED = Standing("loss=mse, seed=0", "c1", "failed", cause="OSError: disk 1 is full")
+
+
+def test_what_follows_a_launch_can_be_pickled(tmp_path):
+    board = Board("demo", [FAILED])
+    screen = Screen(board, Console(file=io.StringIO(), force_terminal=True))
+    limit = FailureLimit(1)
+    limit.count(FAILED)
+    progress = StudyProgress(board, [screen], lambda params: FAILED, limit, RunStore(tmp_path), Room(ExecutionConfig()))
+    assert type(pickle.loads(pickle.dumps(progress))) is tune.Callback
+    assert pickle.loads(pickle.dumps(limit)).stop_all()
+    screen.close()
+
+
+def test_a_limit_is_reached_by_failures_of_one_cause():
+    limit = FailureLimit(2)
+    for cause in ("OSError: disk 1 is full", "KeyError: x"):
+        limit.count(Standing(cause=cause, state="failed"))
+        assert not limit.stop_all()
+    limit.count(Standing(run_id="d1", cause="OSError: disk 2 is full", state="failed"))
+    assert limit.stop_all()
+    assert (limit.reached.cause, len(limit.reached.runs)) == ("OSError: disk 1 is full", 2)
+
+
+def test_a_limit_below_0_is_refused():
+    with pytest.raises(UserError, match="--max-failures: must be at least 0, got -1; 0 is no limit"):
+        Telling(as_json=False, max_failures=-1)
+
+
+def test_a_limit_of_0_is_none():
+    limit = FailureLimit(0)
+    for _ in range(50):
+        limit.count(FAILED)
+    assert not limit.stop_all()
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="two trials must run at once, and this machine has one CPU")
+def test_at_the_limit_what_runs_is_stopped_and_what_waits_is_not_begun(tmp_path, ray_folder, capsys):
+    reached = tmp_path / "reached"
+
+    def report(params: dict) -> None:
+        """The endless one runs while the others fail, and waits until it is stopped."""
+        if params["run_id"] == "endless":
+            for epoch in range(1, 10**6):
+                tune.report({"run_id": "endless", "epoch": epoch})
+                reached.touch()
+                time.sleep(0.01)
+        while not reached.exists():
+            time.sleep(0.01)
+        tune.report({"run_id": params["run_id"], "state": "failed", "cause": "OSError: disk is full", "epoch": 0})
+
+    store = RunStore(tmp_path / "store")
+    store.write_study("demo", {})
+    names = ["endless", *(f"failing{i}" for i in range(40))]
+    for name in names:
+        store.run(name).write_status(Status("running" if name == "endless" else "missing", epoch=3, epochs=9))
+    cells = {name: Standing(name, name, epochs=9) for name in names}
+    board, telling = Board("demo", list(cells.values())), Telling(as_json=False, max_failures=2)
+    execution = ExecutionConfig(cpus_per_worker=max(os.cpu_count() // 2, 1))  # two trials at a time
+    with (
+        cluster(None, execution),
+        followed(board, lambda params: cells[params["run_id"]], store, telling, execution) as (progress, limit),
+    ):
+        sweep = Sweep("demo", report, execution, progress, limit, lambda params: params["run_id"], names)
+        run_sweep(sweep, store)
+    assert [c.name for c in board.of("failed")] == ["failing0", "failing1"]
+    assert len(board.of("waiting")) >= len(names) - 4
+    status = store.run("endless").status()
+    assert (status.state, status.cause) == ("missing", "stopped with its launch after epoch 3 of 9")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:2]] == [["failed", "failing0"], ["failed", "failing1"]]
+    log = f"{store.uri}/runs/failing0/error.txt"
+    assert lines[-1] == f"stopped: 2 cells failed of one cause: OSError: disk is full; log {log}; --max-failures 0 would go on"

@@ -1,0 +1,154 @@
+"""Real runs, told epoch by epoch to real TensorBoard files and a real MLflow database, with launches that break off between."""
+
+import io
+import struct
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+from tensorboardX.proto.event_pb2 import Event
+
+from ablations.monitor.loggers import MLflow, RunLogger, TensorBoard
+from ablations.monitor.study_progress import Standing
+from tiekd.config import build
+from tiekd.config.documents import flatten, with_values
+from tiekd.distill.run import carry_out
+from tiekd.distill.runtime import LocalRuntime
+from tiekd.errors import UserError
+from tiekd.store.run_store import RunStore
+
+NAME = "loss.name=[si/x], seed=0"
+FOLDER_NAME = "loss.name=_si_x_, seed=0"
+EPOCHS = 4
+FACTORS = {"loss.name": "si", "optim.lr": 0.1}
+
+
+@pytest.fixture(scope="module")
+def store(tiny, tmp_path_factory) -> RunStore:
+    """A finished run, validated at every other epoch."""
+    store = RunStore(tmp_path_factory.mktemp("logged"))
+    config = build(with_values(tiny, {"optim.epochs": EPOCHS, "evaluation.every": 2}))
+    carry_out(config, store, lambda record: LocalRuntime(config.execution, record))
+    return store
+
+
+@pytest.fixture
+def record(store):
+    return next(store.runs())
+
+
+@pytest.fixture
+def cell(record):
+    return Standing(NAME, record.run_id, "running", epochs=EPOCHS, factors=FACTORS)
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def launch(record, cell, store, console):
+    """Tell a sink of the epochs from `first` to `last` as a launch would; the run's last one is told with its end."""
+
+    def tell(sink, first: int, last: int) -> None:
+        logger = RunLogger(sink, store, console)
+        rows = record.read_table("epochs.parquet").to_dict("records")
+        logger.tell("started", cell, {})
+        for row in rows[first - 1 : min(last, EPOCHS - 1)]:
+            cell.epoch = row["epoch"]
+            logger.tell("epoch", cell, row)
+        if last == EPOCHS:
+            cell.state, cell.epoch, cell.metrics = "done", EPOCHS, record.read_json("summary.json")["metrics"]
+            logger.tell("finished", cell, cell.metrics)
+        logger.close()
+
+    return tell
+
+
+def tensorboard(study: str, store: RunStore) -> TensorBoard:
+    """Of a study that has been launched."""
+    store.write_study(study, {})
+    return TensorBoard(study, store)
+
+
+def expected(record) -> dict[tuple[str, int], float]:
+    """Every number of every epoch, by name and epoch."""
+    rows = record.read_table("epochs.parquet").drop(columns="step").to_dict("records")
+    return {(n, row["epoch"]): v for row in rows for n, v in row.items() if n != "epoch" and v == v}
+
+
+def scalars_in(folder: Path) -> list[tuple[str, int, float]]:
+    """All scalars of a folder's event files: records of a length, its checksum, the event, its checksum."""
+    found = []
+    for path in folder.rglob("events*"):
+        content, place = path.read_bytes(), 0
+        while place < len(content):
+            (size,) = struct.unpack_from("<Q", content, place)
+            event = Event.FromString(content[place + 12 : place + 12 + size])
+            found += [(v.tag, event.step, v.simple_value) for v in event.summary.value if v.HasField("simple_value")]
+            place += 16 + size
+    return found
+
+
+def plain(tag: str) -> str:
+    return tag.partition("/")[2]
+
+
+@pytest.mark.parametrize(
+    "launches", [[(1, EPOCHS)], [(1, 2), (3, EPOCHS)], [(1, 2), (2, EPOCHS)], [(1, 1), (4, EPOCHS)], [(EPOCHS, EPOCHS)]]
+)
+def test_tensorboard_has_each_epoch_once_however_often_a_run_broke_off(launches, launch, store, record, request):
+    study = request.node.name.partition("[")[2].rstrip("]")
+    for first, last in launches:
+        launch(tensorboard(study, store), first, last)
+    folder = Path(store.uri) / "studies" / study / "tensorboard"
+    assert [f.name for f in folder.iterdir()] == [f"{FOLDER_NAME} {record.run_id[:8]}"]
+    found = scalars_in(folder)
+    assert len(found) == len(expected(record))
+    assert {(plain(tag), step): value for tag, step, value in found} == pytest.approx(expected(record), rel=1e-6)
+    assert {tag for tag, _, _ in found} >= {"training/loss", "training/lr", "training/part_si", "evaluation/abs_rel"}
+
+
+def test_tensorboard_has_what_was_told_when_a_launch_is_interrupted(launch, store):
+    launch(tensorboard("interrupted", store), 1, 2)
+    found = scalars_in(Path(store.uri) / "studies" / "interrupted")
+    assert {step for _, step, _ in found} == {1, 2}
+
+
+@pytest.fixture
+def mlflow_uri(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own way to ask SQLAlchemy
+def test_mlflow_has_one_run_per_cell_with_its_config_and_each_epoch_once(launch, store, record, mlflow_uri):
+    launch(MLflow("demo"), 1, 2)
+    launch(MLflow("demo"), 2, EPOCHS)
+    client = MlflowClient(mlflow_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
+    assert (run.info.run_name, run.info.status) == (NAME, "FINISHED")
+    assert (run.data.tags["tiekd.run_id"], run.data.tags["tiekd.state"]) == (record.run_id, "done")
+    assert run.data.params == {path: str(value) for path, value in flatten(record.config().document()).items()}
+    points = [(m.key, m.step, m.value) for name in run.data.metrics for m in client.get_metric_history(run.info.run_id, name)]
+    assert len(points) == len(expected(record))
+    assert {(name, step): value for name, step, value in points} == pytest.approx(expected(record))
+
+
+def test_an_mlflow_that_is_not_there_is_the_users_mistake(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://host")
+    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=nowhere://host: no MLflow answers there") as caught:
+        MLflow("demo")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_log_that_cannot_be_written_is_told_once_and_ends_nothing(launch, store, console):
+    place = Path(store.uri) / "studies" / "blocked"
+    place.mkdir(parents=True)
+    (place / "tensorboard").write_text("a file where the folder should be")
+    launch(TensorBoard("blocked", store), 1, EPOCHS)
+    (line,) = console.file.getvalue().splitlines()
+    assert line.startswith("TensorBoard stops here, the study goes on: ")

@@ -1,0 +1,187 @@
+"""What `tiekd status` says of stores whose runs stand in every state."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from ablations.monitor.study_progress import PRUNED
+from ablations.planning.cells import expand
+from ablations.planning.plan import make_plan, study_record
+from tiekd.config.presets import METRICS
+from tiekd.store.run_store import Attempt, RunStore, Status
+
+EPOCHS = 8
+LOSSES = {"loss.name": ["si", "mse", "ssim", "ssim_si", "ssim_mse"]}
+NO_PROCESS = 2**22 + 1  # above any process id
+LOOK = """
+import sys
+from tiekd.__main__ import main
+try:
+    main()
+finally:
+    print({"torch", "ray", "optuna"} & set(sys.modules))
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "store")
+
+
+@pytest.fixture
+def run_ids(study, store, tiny, tmp_path) -> list[str | None]:
+    """A recorded study of five losses and of one cell whose maps are not there."""
+    base = tiny | {"optim": {"epochs": EPOCHS}}
+    blocks = [LOSSES, {"source": {"away": {"teacher.maps": str(tmp_path / "away")}}}]
+    made = study(base=base, factors=blocks)
+    plan = make_plan(expand(made), store)
+    store.write_study("demo", study_record(made, plan, []))
+    return [c.run_id for c in plan.cells]
+
+
+@pytest.fixture
+def midway(store, run_ids) -> dict[str, str]:
+    """The study at work: a cell is done, one failed, two run, and one of these is silent; run ids by state."""
+    done, running, silent, failed, _, _ = run_ids
+    now = time.time()
+    store.run(done).write_status(Status("done", epoch=EPOCHS, epochs=EPOCHS, device_seconds=80.0))
+    store.run(done).write_json("summary.json", {"metrics": {"abs_rel": 0.25, "rmse": 5.0}})
+    for run_id, host, heard in ((running, "here", now - 5), (silent, "elsewhere", now - 3600)):
+        store.run(run_id).write_attempt(Attempt(run_id, host, os.getpid()))
+        store.run(run_id).write_status(Status("running", epoch=4, epochs=EPOCHS, device_seconds=40.0, updated=heard))
+        rows = [{"epoch": e, "loss": 1.0, **dict.fromkeys(METRICS, 0.1 * e if e < 4 else None)} for e in range(1, 5)]
+        store.run(run_id).write_table("epochs.parquet", pd.DataFrame(rows))
+    store.run(failed).write_status(Status("failed", cause="OSError: disk 7 is full", epoch=2, device_seconds=20.0))
+    return {"done": done, "running": running, "silent": silent, "failed": failed}
+
+
+@pytest.fixture
+def looked(tiekd, store):
+    """What `tiekd status STORE WORDS --json` prints."""
+
+    def look(*words):
+        outcome = tiekd("status", store.uri, *words, "--json")
+        assert outcome.code == 0, outcome.err
+        return json.loads(outcome.out)
+
+    return look
+
+
+def test_a_study_is_told_by_its_cells(looked, midway):
+    study = looked()["studies"]["demo"]
+    assert study["cells"] == 6
+    assert study["states"] == {"done": 1, "running": 2, "waiting": 1, "failed": 1, "missing": 1}
+    assert study["best"] == {"run_id": midway["done"], "cell": "loss.name=si, seed=0", "abs_rel": 0.25}
+    assert study["device_hours"] == pytest.approx(180 / 3600)
+    # Epochs take 10 s. The running cell ends 4 epochs after it was heard of, the silent one's next end is due; 8 epochs wait.
+    assert study["eta_seconds"] == pytest.approx(30.0 + 80.0, abs=20.0)
+
+
+def test_running_cells_are_told_with_their_epoch_and_when_they_were_heard_of(looked, midway):
+    running, silent = sorted(looked()["running"], key=lambda c: c["heard_seconds_ago"])
+    assert (running["run_id"], running["cell"], running["study"]) == (midway["running"], "loss.name=mse, seed=0", "demo")
+    assert (running["epoch"], running["epochs"], running["host"]) == (4, EPOCHS, "here")
+    assert running["metrics"]["abs_rel"] == pytest.approx(0.3)  # of the last validated epoch
+    assert [running["silent"], silent["silent"]] == [False, True]
+    assert silent["heard_seconds_ago"] >= 3600
+
+
+def test_failures_are_grouped_over_what_differs(looked, midway, store):
+    for number in range(3):
+        store.run(f"other{number}").write_status(Status("failed", cause=f"OSError: disk {number} is full"))
+    store.run("diverged").write_status(Status("diverged", cause="not finite at step 9"))
+    disk, diverged = looked()["failures"]
+    assert (disk["state"], disk["count"]) == ("failed", 4)
+    assert set(disk["runs"]) == {midway["failed"], "other0", "other1", "other2"}
+    assert disk["log"] == f"{store.uri}/runs/{disk['example']}/error.txt"
+    assert (diverged["state"], diverged["count"], diverged["log"]) == ("diverged", 1, "")
+
+
+def test_one_study_leaves_out_the_runs_of_others(looked, midway, store):
+    store.run("other").write_status(Status("running", epochs=3))
+    assert looked()["runs"] == 5
+    assert [c["cell"] for c in looked()["running"] if c["study"] == ""] == ["other"]
+    alone = looked("--study", "demo")
+    assert (alone["runs"], list(alone["studies"])) == (4, ["demo"])
+    assert {c["run_id"] for c in alone["running"]} == {midway["running"], midway["silent"]}
+
+
+def test_a_process_that_is_gone_is_told_whenever_it_was_heard_of(looked, store):
+    for name, pid in (("gone", NO_PROCESS), ("there", os.getpid())):
+        store.run(name).write_attempt(Attempt(name, socket.gethostname(), pid))
+        store.run(name).write_status(Status("running", epoch=1, epochs=3))
+    assert {c["run_id"]: c["silent"] for c in looked()["running"]} == {"gone": True, "there": False}
+
+
+def test_as_text_it_is_a_picture_of_the_board(tiekd, store, midway):
+    lines = tiekd("status", store.uri).out.splitlines()
+    assert lines[0] == "4 runs: 1 done, 1 failed, 2 running; 0.05 device-hours"
+    assert lines[1].startswith("demo  6 cells  1 done  2 running  1 waiting  1 failed  1 missing  best abs_rel 0.2500: ")
+    assert "18/34 epochs  left " in lines[2]
+    here = next(line for line in lines if "loss.name=mse" in line)
+    gone = next(line for line in lines if "loss.name=ssim, " in line)
+    assert here.split()[:3] == ["4/8", "abs_rel", "0.3000"]
+    assert here.endswith("on here")
+    assert "on elsewhere  last heard of 1:00:" in gone
+    assert gone.endswith("perhaps dead")
+    assert lines[-2:] == [
+        "1 failed: OSError: disk 7 is full",
+        f"  for example {midway['failed']}, log {store.uri}/runs/{midway['failed']}/error.txt",
+    ]
+
+
+def test_of_a_search_only_what_has_begun_is_told(looked, store, run_ids):
+    """Later seeds of a point that its scheduler gave up are never begun."""
+    cells = [c for c in store.read_study("demo")["cells"] if c["run_id"]]
+    search = {"study": {"kind": "search", "search": {"objectives": ["rmse"]}}, "cells": cells}
+    store.write_study("demo-search", search)
+    done, pruned, running, *_ = run_ids
+    store.run(done).write_status(Status("done", epoch=EPOCHS, epochs=EPOCHS, device_seconds=80.0))
+    store.run(done).write_json("summary.json", {"metrics": {"abs_rel": 0.25, "rmse": 5.0}})
+    store.run(pruned).write_status(Status("missing", cause=f"{PRUNED} after epoch 2 of {EPOCHS}", epoch=2, device_seconds=20.0))
+    store.run(running).write_status(Status("running", epoch=1, epochs=EPOCHS, device_seconds=10.0))
+    told = looked()["studies"]["demo-search"]
+    assert (told["cells"], told["states"]) == (3, {"done": 1, "running": 1, "pruned": 1})
+    assert told["best"]["rmse"] == 5.0
+
+
+def test_a_study_of_which_nothing_runs_is_one_line(tiekd, store, run_ids):
+    store.run(run_ids[0]).write_status(Status("done", epoch=EPOCHS, epochs=EPOCHS, device_seconds=80.0))
+    store.run(run_ids[0]).write_json("summary.json", {"metrics": {"abs_rel": 0.25}})
+    assert len(tiekd("status", store.uri).out.splitlines()) == 2
+
+
+def test_what_is_not_there_is_refused(mistake, tiekd, store, run_ids):
+    assert mistake("status", "nowhere").endswith("store nowhere: holds no runs")
+    outcome = tiekd("status", store.uri, "--study", "dem")
+    assert outcome.code == 2
+    assert outcome.err.endswith("--study: unknown 'dem'; did you mean demo? valid: demo\n")
+
+
+def test_it_looks_at_the_store_alone(store, midway):
+    """Neither PyTorch nor Ray is imported: a look costs seconds else."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, "status", store.uri], capture_output=True, text=True, timeout=240, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_watching_looks_again_until_ctrl_c(store, midway):
+    # In the background of a shell, tests ignore Ctrl-C, and what they start would, too.
+    words = ["env", "--default-signal=INT", sys.executable, "-m", "tiekd", "status", store.uri, "--watch", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+        before = json.loads(watch.stdout.readline())
+        store.run(midway["running"]).write_status(Status("done", epoch=EPOCHS, epochs=EPOCHS, device_seconds=80.0))
+        looks = map(json.loads, iter(watch.stdout.readline, ""))
+        after = next(look for look in looks if look["states"] != before["states"])
+        watch.send_signal(signal.SIGINT)
+        _, errors = watch.communicate(timeout=240)
+    assert after["states"] == {"done": 2, "running": 1, "failed": 1}
+    assert (watch.returncode, errors) == (0, "")

@@ -1,0 +1,93 @@
+import pytest
+
+from ablations.monitor.study_progress import SILENT_S, Board, Standing
+
+NOW = 1_000_000.0
+
+
+def running(name, epoch, epochs, seconds, heard=NOW, **more):
+    """A cell whose epochs took `seconds` each."""
+    return Standing(
+        name, name, state="running", epoch=epoch, epochs=epochs, device_seconds=epoch * seconds, heard=heard, **more
+    )
+
+
+def waiting(epochs):
+    return Standing(epochs=epochs)
+
+
+def done(name, seconds=0.0, **metrics):
+    return Standing(name, name, state="done", epoch=4, epochs=4, device_seconds=4 * seconds, metrics=metrics)
+
+
+def test_cells_are_counted_by_state():
+    board = Board("demo", [done("a"), done("b"), running("c", 1, 4, 1.0), waiting(4), Standing(state="failed")])
+    assert board.counts == {"done": 2, "running": 1, "waiting": 1, "failed": 1}
+
+
+def test_epochs_that_nobody_will_compute_are_not_to_do():
+    ended = Standing(state="pruned", epoch=2, epochs=9), Standing(state="failed", epoch=1, epochs=9), Standing(state="missing")
+    assert Board("demo", [done("a"), running("b", 1, 4, 1.0), waiting(5), *ended]).epochs == (4 + 1 + 2 + 1, 8 + 3 + 5)
+
+
+@pytest.mark.parametrize(
+    ("cells", "slots", "seconds"),
+    [
+        ([running("a", 2, 10, 3.0)], 1, 24.0),
+        ([running("a", 2, 10, 3.0), running("b", 9, 10, 3.0)], 2, 24.0),
+        ([running("a", 2, 10, 3.0), waiting(10)], 1, 24.0 + 30.0),
+        ([running("a", 2, 10, 3.0), waiting(10)], 2, 30.0),  # a slot is free
+        ([running("a", 2, 10, 3.0), running("b", 9, 10, 3.0), waiting(4), waiting(4)], 2, 3.0 + 12.0 + 12.0),
+        ([running("a", 1, 2, 10.0), running("b", 1, 2, 2.0), waiting(3)], 2, 2.0 + 3 * 6.0),  # new cells cost the mean
+        ([done("a", 5.0), waiting(2)], 1, 10.0),
+        ([running("a", 4, 8, 6.0, workers=2)], 1, 4 * 3.0),  # device seconds are of both workers
+        ([done("a", 5.0)], 2, 0.0),
+    ],
+)
+def test_the_time_left_is_that_of_the_slots(cells, slots, seconds):
+    assert Board("demo", cells, slots=slots).eta_seconds(NOW) == pytest.approx(seconds)
+
+
+def test_the_time_left_counts_down_within_an_epoch_and_waits_for_one_that_is_late():
+    board = Board("demo", [running("a", 2, 10, 3.0, heard=NOW)], slots=1)
+    assert [board.eta_seconds(NOW + passed) for passed in (0, 1, 3, 60)] == pytest.approx([24, 23, 21, 21])
+
+
+def test_no_time_is_told_before_an_epoch_or_while_nothing_runs():
+    assert Board("demo", [running("a", 0, 9, 0.0)]).eta_seconds(NOW) is None
+    assert Board("demo", [done("a", 5.0), waiting(4)]).eta_seconds(NOW) is None
+
+
+def test_the_best_is_of_finished_cells_and_deltas_are_better_when_larger():
+    cells = [done("a", abs_rel=0.2, delta1=0.8), done("b", abs_rel=0.1, delta1=0.7), done("c")]
+    cells.append(running("d", 1, 2, 1.0, metrics={"abs_rel": 0.01, "delta1": 1.0}))
+    assert Board("demo", cells, "abs_rel").best.name == "b"
+    assert Board("demo", cells, "delta1").best.name == "a"
+    assert Board("demo", cells[2:], "abs_rel").best is None
+
+
+def test_device_hours_are_of_all_cells():
+    assert Board("demo", [done("a", 450.0), running("b", 2, 4, 900.0)]).device_hours == 1.0
+
+
+@pytest.mark.parametrize(
+    ("epoch_seconds", "silence", "alive", "told"),
+    [
+        (1.0, SILENT_S - 1, None, False),
+        (1.0, SILENT_S + 1, None, True),
+        (600.0, SILENT_S + 1, None, False),  # within its first epochs' time
+        (600.0, 1801.0, None, True),
+        (600.0, 1801.0, True, True),  # there, but it does not get on
+        (600.0, 0.0, False, True),
+    ],
+)
+def test_a_cell_is_silent_by_the_measure_of_its_own_epochs(epoch_seconds, silence, alive, told):
+    cell = running("a", 3, 9, epoch_seconds, heard=NOW - silence, alive=alive)
+    assert (cell in Board("demo", [cell, done("b", 1.0)]).silent(NOW)) == told
+
+
+def test_a_search_names_its_cells_as_they_begin():
+    board = Board("demo", [Standing(epochs=3)])
+    first, second = board.take("sigma=1", {"loss.sigma": 1}, 3), board.take("sigma=2", {"loss.sigma": 2}, 3)
+    assert [c.name for c in board.cells] == ["sigma=1", "sigma=2"]
+    assert (first.epochs, second.factors) == (3, {"loss.sigma": 2})

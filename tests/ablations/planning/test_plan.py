@@ -1,0 +1,197 @@
+import json
+import shlex
+from collections import Counter
+
+import pytest
+
+from ablations.planning.cells import expand
+from ablations.planning.estimate import ALIKE, SCALED, UNKNOWN, Estimate
+from ablations.planning.plan import make_plan, mistakes, study_record
+from ablations.prepared_study import Prepared, prepare
+from tiekd.distill.run import carry_out
+from tiekd.distill.runtime import LocalRuntime
+from tiekd.store.run_store import RunStore, Status
+
+LOSSES = {"loss.name": ["si", "mse", "ssim", "ssim_mse"]}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "store")
+
+
+@pytest.fixture
+def four(study):
+    """Four cells."""
+    return expand(study(factors=LOSSES))
+
+
+def ids(plan):
+    return [c.run_id for c in plan.cells]
+
+
+def computed(plan):
+    return [c.run_id for c in plan.to_compute]
+
+
+def finish(store, plan, *states, seconds=0.0):
+    """Give the first cells of a plan these states."""
+    for c, state in zip(plan.cells, states, strict=False):
+        cause, epoch = "why" if state == "failed" else "", c.cell.config.optim.epochs if state == "done" else 0
+        store.run(c.run_id).write_status(Status(state, cause, epoch, device_seconds=seconds))
+
+
+def test_an_empty_store_misses_every_cell(four, store, tmp_path):
+    plan = make_plan(four, store)
+    assert plan.states == {"missing": 4}
+    assert computed(plan) == ids(plan)
+    assert len(set(ids(plan))) == 4
+    assert plan.missing_inputs == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ended_is_not_computed_and_what_broke_off_is(four, store):
+    finish(store, make_plan(four, store), "done", "diverged", "constant", "running")
+    plan = make_plan(four, store)
+    assert plan.states == Counter(["done", "diverged", "constant", "running"])
+    assert computed(plan) == ids(plan)[3:]
+
+
+def test_failed_runs_are_computed_when_asked(four, store):
+    finish(store, make_plan(four, store), "failed", "done")
+    plan = make_plan(four, store)
+    assert plan.cells[0].status.cause == "why"
+    assert computed(plan) == ids(plan)[2:]
+    assert computed(make_plan(four, store, retry_failed=True)) == [ids(plan)[0], *ids(plan)[2:]]
+
+
+def test_one_run_is_computed_once_however_many_cells_it_has(study, store):
+    cells = expand(study(factors=[{"loss.name": ["si", "mse"]}, {"loss.sigma": [1.0, 2.0]}]))  # si does not read sigma
+    plan = make_plan(cells, store)
+    assert len(plan.cells) == 4
+    assert computed(plan) == ids(plan)[:2]
+
+
+def test_a_run_is_the_same_wherever_its_maps_lie(study, store, maps, tmp_path):
+    (tmp_path / "moved").symlink_to(maps)
+    plan = make_plan(expand(study(factors={"teacher.maps": [str(maps), str(tmp_path / "moved")]})), store)
+    assert len(set(ids(plan))) == 1
+
+
+def test_missing_inputs_are_told_once_and_leave_no_identity(study, store, tmp_path):
+    factors = {
+        "source": {"there": {}, "nowhere": {"teacher.maps": str(tmp_path / "nowhere")}},
+        "loss.name": ["si", "mse"],
+    }
+    plan = make_plan(expand(study(factors=factors, seeds=[0, 1])), store)
+    assert [run_id is None for run_id in ids(plan)] == [False] * 4 + [True] * 4
+    assert len(plan.missing_inputs) == 1
+    assert f"teacher maps {tmp_path / 'nowhere'}: no such folder" in plan.missing_inputs[0]
+    assert len(plan.to_compute) == 4
+    assert [c.status.state for c in plan.cells[4:]] == ["missing"] * 4
+
+
+def test_a_teacher_that_is_not_read_need_not_be_there(study, store, tiny):
+    base = tiny | {"teacher": {"name": "x", "maps": "nowhere"}, "loss": {"name": "si", "target": "ground_truth"}}
+    assert make_plan(expand(study(base=base)), store).missing_inputs == []
+
+
+def test_a_baseline_waits_for_maps_only_where_it_is_trained_on_them(study, store, tiny):
+    base = tiny | {"teacher": {"name": "x", "maps": "nowhere"}, "loss": {"name": "si", "target": "ground_truth"}}
+    quirk = {"corrected": {"fidelity": "corrected"}, "on_teacher": {"fidelity": ["baseline_on_teacher"]}}
+    plan = make_plan(expand(study(base=base, factors={"quirk": quirk})), store)
+    assert [bool(c.missing) for c in plan.cells] == [False, True]
+    assert [[c.cell.factors["quirk"] for c in cells] for cells in plan.waiting.values()] == [["on_teacher"]]
+
+
+def test_the_estimate_is_what_runs_alike_took(four, store):
+    assert make_plan(four, store).estimate().rests_on == {UNKNOWN: 4}
+    finish(store, make_plan(four, store), "done", seconds=50.0)
+    assert make_plan(four, store).estimate() == Estimate(150.0, {ALIKE: 3})
+
+
+def test_longer_runs_cost_more_by_their_epochs(study, store):
+    cells = expand(study(factors={"optim.epochs": [2, 3]}, seeds=[0, 1]))
+    finish(store, make_plan(cells, store), "done", seconds=50.0)
+    assert make_plan(cells, store).estimate() == Estimate(50.0 + 2 * 75.0, {ALIKE: 3})
+
+
+def test_an_unfinished_run_tells_the_pace_and_needs_only_its_last_epochs(study, store):
+    cells = expand(study(factors={"optim.epochs": [10]}, seeds=[0, 1]))
+    store.run(make_plan(cells, store).cells[0].run_id).write_status(Status("running", epoch=4, device_seconds=40.0))
+    assert make_plan(cells, store).estimate() == Estimate(60.0 + 100.0, {ALIKE: 2})
+
+
+def test_runs_on_other_data_are_scaled_by_its_frames_and_other_networks_stay_unknown(study, store, tiny):
+    base = tiny | {"loss": {"name": "si", "target": "ground_truth"}}  # there are maps of the base's frames alone
+    levels = {"all": {}, "half": {"data.train_frames": 4}, "other": {"student.decoder_channels": [32, 16, 8, 8]}}
+    cells = expand(study(base=base, factors={"source": levels}))
+    finish(store, make_plan(cells, store), "done", seconds=200.0)
+    plan = make_plan(cells, store)
+    assert plan.estimate() == Estimate(100.0, {SCALED: 1, UNKNOWN: 1})
+    assert plan.to_dict()["estimated_device_seconds"] is None
+    told = plan.estimate().tell(slots=2)
+    assert told == f"0.03 device-hours, 0.01 hours on 2 at a time (1 from {SCALED}; 1 more of unknown cost)"
+
+
+def test_nothing_to_compute_costs_nothing(four, store):
+    finish(store, make_plan(four, store), *["done"] * 4)
+    assert make_plan(four, store).estimate() == Estimate(0.0, {})
+
+
+def test_the_record_of_a_study_tells_each_cell(study, four, store):
+    record = json.loads(json.dumps(study_record(study(factors=LOSSES), make_plan(four, store), [])))
+    assert record["study"]["factors"] == LOSSES
+    assert [cell["factors"] for cell in record["cells"]] == [{"loss.name": name} for name in LOSSES["loss.name"]]
+    assert record["cells"][1]["config"]["loss"]["name"] == "mse"
+
+
+def test_a_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, tmp_path, maps):
+    factors = {"source": {"there": {}, "nowhere": {"teacher.maps": str(tmp_path / "nowhere")}}}
+    path = study_file(factors=factors)
+    outcome = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert set(found) == {"cells", "to_compute", "missing_inputs", "estimated_device_seconds", "estimate"}
+    there, nowhere = found["cells"]
+    assert {"run_id", "state", "config"} <= set(there)
+    assert found["to_compute"] == [there["run_id"]]
+    assert (there["state"], there["config"]["teacher"]["maps"]) == ("missing", str(maps))
+    assert nowhere["run_id"] is None
+    assert [nowhere["missing"]] == found["missing_inputs"]
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_dry_run_as_text_tells_cells_inputs_and_hours(tiekd, study_file, tmp_path):
+    path = study_file(factors={"source": {"there": {}, "[/nowhere]": {"teacher.maps": str(tmp_path / "[/nowhere]")}}})
+    out = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run").out
+    assert "source=[/nowhere], seed=0" in out
+    assert "2 cells: 2 missing; 1 to compute, estimate unknown" in out
+    assert f"missing teacher maps {tmp_path}/[/nowhere]: no such folder" in " ".join(out.split())
+    assert "(1 of 2 cells)" in out
+
+
+def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_file, store, tmp_path, tiny):
+    """A study that trains its own teacher: BTS on a small encoder."""
+    network = {"student.encoder": "resnet18", "student.decoder_channels": [16, 8, 8, 8, 4]}
+    source = {"bts": {"teacher.name": "bts", "teacher.maps": str(tmp_path / "maps")}}
+    path = study_file(
+        base=tiny | {"execution": {"store": store.uri}},
+        factors=[{"teacher": {"bts": {"student.name": "bts", "loss.target": "ground_truth", **network}}}, {"source": source}],
+    )
+    assert "the study has trained" not in tiekd("ablate", path, "--dry-run").out
+    (teacher, _) = prepare(path, None, []).plan.cells
+    carry_out(teacher.cell.config, store, lambda record: LocalRuntime(teacher.cell.config.execution, record))
+    lines = tiekd("ablate", path, "--dry-run").out.splitlines()
+    (command,) = [line.partition("trained that teacher: ")[2] for line in lines if "the study has trained" in line]
+    assert tiekd(*shlex.split(command)[1:]).code == 0
+    out = tiekd("ablate", path, "--dry-run").out
+    assert "2 cells: 1 done, 1 missing; 1 to compute" in out
+    assert "no such folder" not in out
+
+
+def test_a_protocol_that_is_not_defined_on_the_frames_is_a_missing_input(study, store):
+    cells = expand(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]}))
+    plan = Prepared(study(), store, make_plan(cells, store), cells, []).checked(mistakes).plan
+    assert plan.missing_inputs == ["protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"]
+    assert len(plan.to_compute) == 1

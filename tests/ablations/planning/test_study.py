@@ -1,0 +1,94 @@
+import pytest
+
+from ablations.planning.study import load_study
+from tiekd.errors import UserError
+
+FACTORS = {"loss.sigma": [0.5, 1.0], "method": {"a": {"loss.name": "si"}, "b": {"loss.name": "mse", "loss.mse_weight": 2.0}}}
+
+
+def test_a_study_has_defaults(study_file):
+    study = load_study(study_file())
+    assert (study.blocks, study.vary, study.seeds, study.tables, study.search) == ([{}], "grid", [0], [], None)
+
+
+def test_overrides_change_the_base(study_file):
+    study = load_study(study_file(factors=FACTORS), {"optim.lr": 0.5, "bins.n_bins": 8})
+    assert (study.base["optim"]["lr"], study.base["bins"]["n_bins"], study.base["optim"]["epochs"]) == (0.5, 8, 2)
+
+
+def test_a_number_of_seeds_and_a_name_replace_those_of_the_file(study_file):
+    study = load_study(study_file(seeds=[7]), name="other", seeds=3)
+    assert (study.name, study.seeds) == ("other", [0, 1, 2])
+
+
+@pytest.mark.parametrize("path", ["loss.sigma", "loss.name", "loss.mse_weight"])
+def test_what_a_factor_varies_is_not_overridden(study_file, path):
+    with pytest.raises(UserError, match=f"--set {path}: study demo varies it; choose among its cells with --only"):
+        load_study(study_file(factors=FACTORS), {path: 1})
+
+
+def test_what_any_block_varies_is_not_overridden(study_file):
+    blocks = [{"loss.sigma": [1.0]}, {"bins.n_bins": [8, 16]}]
+    with pytest.raises(UserError, match=r"--set bins.n_bins: study demo varies it"):
+        load_study(study_file(factors=blocks), {"bins.n_bins": 4})
+
+
+def test_the_seed_is_not_overridden(study_file):
+    with pytest.raises(UserError, match=r"--set seed: study demo repeats over seeds; use --seeds N"):
+        load_study(study_file(), {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"factor": {}}, r"factor: no such setting: unknown 'factor'; did you mean factors\?"),
+        ({"name": "../up"}, r"name: string should match pattern .*, got '../up'"),
+        ({"name": ".hidden"}, r"name: string should match pattern"),
+        ({"vary": "all"}, r"vary: input should be 'grid' or 'one_at_a_time', got 'all'"),
+        ({"seeds": []}, r"seeds: list should have at least 1 item"),
+        ({"seeds": [0, 1, 0]}, r"seeds: each seed once, got \[0, 1, 0\]"),
+        ({"factors": "loss.name"}, r"factors: expected a mapping of factors to levels, or a list of such mappings"),
+        ({"factors": {"loss.name": "si"}}, r"factor loss.name: expected a list of single values, or named levels .*, got 'si'"),
+        ({"factors": {"crop": [[48, 64]]}}, r"factor crop: expected a list of single values, or named levels"),
+        ({"factors": {"method": {"a": "si"}}}, r"factor method: expected .* named levels such as \{a: \{loss.sigma: 0.5\}\}"),
+        ({"factors": {"seed": [0, 1]}}, r"factor seed: seed is no factor; list it under seeds"),
+        ({"factors": {"device": {"gpu": {"execution.device": "cuda"}}}}, r"execution.device changes no number"),
+        ({"search": {"space": "dpm.yaml", "sampler": "tp"}}, r"search.sampler: input should be 'tpe', .*, got 'tp'"),
+        ({"search": {"space": "dpm.yaml", "scheduler": "pbt"}}, r"search.scheduler: 'pbt' .* valid: asha, median, none"),
+        ({"search": {"space": "dpm.yaml", "objectives": ["absrel"]}}, r"search.objectives.0: input should be .*'abs_rel'"),
+        ({"search": {"space": "dpm.yaml", "objective": "abs_rel"}}, r"search.objective: no such .*did you mean objectives"),
+        ({"search": {"space": "dpm.yaml", "objectives": ["rmse", "rmse"]}}, r"search.objectives: each once, got"),
+        ({"search": {"space": "dpm.yaml", "seeds": [1, 1]}}, r"search.seeds: each once, got \[1, 1\]"),
+        ({"search": {"space": "dpm.yaml", "seeds": []}}, r"search.seeds: list should have at least 1 item"),
+        ({"search": {"space": "dpm.yaml", "hours": 0}}, r"search.hours: input should be greater than 0, got 0"),
+        (
+            {"search": {"space": "dpm.yaml", "objectives": ["milliseconds", "abs_rel"]}},
+            r"search.scheduler: asha compares the first objective epoch by epoch, and milliseconds is measured at the end",
+        ),
+        ({"search": {"space": "dpm.yaml", "trial": 3}}, r"search.trial: no such setting: .*did you mean trials"),
+        ({"search": {}}, r"search.space is needed"),
+    ],
+)
+def test_what_is_no_study_is_refused_in_one_line(study_file, settings, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_study(study_file(**settings))
+    assert "\n" not in str(caught.value)
+    assert "study.yaml: " in str(caught.value)
+
+
+def test_fewer_than_one_seed_is_refused(study_file):
+    with pytest.raises(UserError, match="--seeds: must be at least 1, got 0"):
+        load_study(study_file(), seeds=0)
+
+
+def test_a_level_named_twice_is_refused(study_file):
+    path = study_file()
+    path.write_text(path.read_text() + "factors:\n  method:\n    a: {loss.name: si}\n    a: {loss.name: mse}\n")
+    with pytest.raises(UserError, match="'a' is given twice"):
+        load_study(path)
+
+
+def test_a_search_knows_which_way_its_objectives_go(study_file):
+    objectives = ["rmse", "delta1", "milliseconds"]
+    study = load_study(study_file(search={"space": "dpm.yaml", "objectives": objectives}))
+    assert (study.search.objective, study.search.modes) == ("rmse", ["min", "max", "min"])

@@ -1,0 +1,122 @@
+"""A search's database, in SQLite and on a PostgreSQL server."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ablations.planning.study import SearchConfig
+from ablations.search.optuna_storage import (
+    ask_again,
+    asked,
+    changed_kind,
+    connected,
+    counted,
+    exists,
+    open_study,
+    shown,
+    storage_url,
+    told,
+    trials_of,
+)
+from search_spaces.space import Space
+from tiekd.errors import UserError
+from tiekd.store.run_store import RunStore
+
+SPACE = Space.model_validate(
+    {
+        "parameters": {
+            "loss.name": {"type": "categorical", "choices": ["tie_kd", "l_dpm"]},
+            "loss.sigma": {"type": "float", "low": 0.1, "high": 1.0, "log": True},
+            "loss.alpha": {"type": "float", "low": 0.0, "high": 1.0, "when": {"loss.name": ["tie_kd"]}},
+        }
+    }
+)
+SEARCH = SearchConfig(space="made-up.yaml", trials=9)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path) -> str:
+    (tmp_path / "studies/demo").mkdir(parents=True)
+    option = None if request.param == "sqlite" else request.getfixturevalue("postgresql")
+    return storage_url(option, RunStore(tmp_path), "demo")
+
+
+def test_a_search_that_was_killed_goes_on_in_its_database(url):
+    assert not exists("demo", url)
+    with connected(url) as storage:
+        before = open_study("demo", storage, SEARCH)
+        trials = [before.ask() for _ in range(4)]
+        points = [SPACE.suggest(trial) for trial in trials]
+        outcome = {"run_id": "0123", "run_ids": ["0123", "4567"], "epoch": 3, "state": "done", "abs_rel": 0.25}
+        told(before, trials[0], outcome | {"by_seed": [[0.125, 0.375]]}, ["abs_rel"])
+        told(before, trials[1], {"run_id": "89ab", "epoch": 2, "abs_rel": 0.5}, ["abs_rel"])
+    assert exists("demo", url)
+    with connected(url) as storage:
+        after = open_study("demo", storage, SEARCH)
+        ask_again(after)
+        assert [trial.state.name for trial in after.trials] == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "WAITING", "WAITING"]
+        assert [SPACE.suggest(after.ask()) for _ in range(2)] == points[2:]
+        assert [asked(trial) for trial in after.trials] == [*points, *points[2:]]
+        assert [trial.user_attrs.get("repeats") for trial in after.trials[-2:]] == [2, 3]
+        assert after.trials[0].user_attrs["by_seed"] == {"abs_rel": [0.125, 0.375]}
+        assert (after.trials[1].value, after.trials[1].intermediate_values) == (0.5, {2: 0.5})
+        assert counted(after) == 2
+
+
+def test_a_repeated_trial_that_is_killed_again_is_repeated_again(tmp_path):
+    study = optuna.create_study()
+    point = SPACE.suggest(study.ask())
+    for _ in range(2):
+        ask_again(study)
+        study.ask()  # killed before it had drawn its point
+    ask_again(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3 + [TrialState.WAITING]
+    assert SPACE.suggest(study.ask()) == point
+    assert counted(study) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter", "changed"),
+    [
+        ("loss.sigma", {"type": "float", "low": 5, "high": 6}, ""),
+        ("loss.sigma", {"type": "int", "low": 1, "high": 2}, "loss.sigma"),
+        ("loss.sigma", {"type": "categorical", "choices": [0.5]}, "loss.sigma"),
+        ("loss.name", {"type": "categorical", "choices": ["tie_kd", "l_dpm"]}, ""),
+        ("loss.name", {"type": "categorical", "choices": ["tie_kd", "si"]}, "loss.name"),
+        ("optim.lr", {"type": "categorical", "choices": [0.1]}, ""),
+    ],
+)
+def test_a_changed_space_goes_on_unless_optuna_cannot_mix_it(path, parameter, changed):
+    study = optuna.create_study()
+    SPACE.suggest(study.ask())
+    assert changed_kind(study, Space.model_validate({"parameters": {path: parameter}})) == changed
+
+
+def test_the_directions_are_the_objectives():
+    search = SearchConfig(space="made-up.yaml", trials=9, objectives=["abs_rel", "delta1", "milliseconds"])
+    study = open_study("demo", optuna.storages.InMemoryStorage(), search)
+    assert [direction.name for direction in study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
+    assert trials_of(study) == []
+
+
+def test_a_store_that_is_no_folder_needs_a_database(bucket):
+    with pytest.raises(UserError, match=r"SQLite needs a folder; .* --storage postgresql://.*, or OPTUNA_STORAGE"):
+        storage_url(None, RunStore(f"s3://{bucket}/store"), "demo")
+
+
+@pytest.mark.parametrize("given", ["optuna.db", "oracle9://me:not-a-secret@host/db", "postgresql//me:not-a-secret@host"])
+def test_what_is_no_database_is_refused_without_a_word_of_it(given, tmp_path):
+    with pytest.raises(UserError, match="--storage: not a database URL; valid: sqlite:///FILE, postgresql://") as caught:
+        storage_url(given, RunStore(tmp_path), "demo")
+    assert "not-a-secret" not in str(caught.value)
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path):
+    url = storage_url("postgresql://me:not-a-secret@127.0.0.1:1/db", RunStore(tmp_path), "demo")
+    with pytest.raises(
+        UserError, match=r"--storage postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db: .* does not answer"
+    ) as caught:
+        exists("demo", url)
+    assert "not-a-secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert shown(url) == "postgresql+psycopg://me:***@127.0.0.1:1/db"

@@ -1,0 +1,101 @@
+"""A search against its store and its database, without a cluster."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from ablations.search.prepared_search import Options, ask_for_base, begin, cells_of, opened, prepare
+from tiekd.errors import UserError
+from tiekd.preflight import run_id_of
+from tiekd.store.run_store import RunStore, Status
+
+SEARCH = {"space": "bins.yaml", "trials": 5, "seeds": [3, 4, 5]}
+POINT = {"bins.n_bins": 32, "bins.spacing": "log"}
+
+
+@pytest.fixture
+def prepared(study_file, tiny, tmp_path):
+    def make(options=Options(), bins=None, **search):
+        base = tiny | {"loss": {"name": "tie_kd"}} | ({"bins": bins} if bins else {})
+        path = study_file(base=base, search=SEARCH | search)
+        return prepare(path, str(tmp_path / "store"), [], None, options)
+
+    return make
+
+
+def left(prepared):
+    return begin(prepared, Console(quiet=True))
+
+
+def test_the_run_at_work_is_the_first_that_has_not_ended(prepared, tmp_path):
+    search, store = prepared(), RunStore(tmp_path / "store")
+    run_ids = [run_id_of(search.repeats.config(POINT, seed)) for seed in SEARCH["seeds"]]
+    assert len(set(run_ids)) == 3
+    assert search.run_at_work(POINT) == run_ids[0]
+    store.run(run_ids[0]).write_status(Status("done"))
+    store.run(run_ids[1]).write_status(Status("running"))
+    assert search.run_at_work(POINT) == run_ids[1]
+    for run_id in run_ids[1:]:
+        store.run(run_id).write_status(Status("done"))
+    assert search.run_at_work(POINT) == run_ids[2]
+
+
+def queued(prepared):
+    with opened(prepared) as study:
+        ask_for_base(prepared, study)
+        return [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
+
+
+BASE_WITHIN = {"space": "dpm.yaml", "seeds": [0]}  # its n_bins begin at 32
+
+
+def test_the_base_is_asked_for_first_and_once(prepared):
+    search = prepared(bins={"n_bins": 32}, **BASE_WITHIN)
+    assert (queued(search), queued(search)) == ([search.origin], [search.origin])
+    assert search.origin.items() >= {"loss.temperature": 1.0, "loss.alpha": 0.1, "bins.n_bins": 32}.items()
+
+
+@pytest.mark.parametrize(("n_bins", "sampler"), [(16, "tpe"), (32, "grid")])
+def test_a_base_outside_of_the_space_or_of_a_grid_is_not_asked_for(prepared, n_bins, sampler):
+    assert queued(prepared(bins={"n_bins": n_bins}, sampler=sampler, **BASE_WITHIN)) == []
+
+
+def test_a_point_is_a_cell_for_each_seed_and_none_where_it_contradicts_itself(prepared):
+    cells = cells_of(prepared(), POINT)
+    assert [(c["seed"], c["factors"]) for c in cells.values()] == [(seed, POINT) for seed in SEARCH["seeds"]]
+    assert cells_of(prepared(), {"data.min_depth": 90.0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "search", "expected"),
+    [
+        (Options(), {}, 5),
+        (Options(trials=9), {}, 9),
+        (Options(hours=2), {"trials": None}, None),
+        (Options(hours=2), {}, 5),
+        (Options(), {"trials": None, "sampler": "grid"}, 21),
+        (Options(), {"sampler": "grid"}, 5),
+        (Options(trials=99), {"sampler": "grid"}, 21),
+    ],
+)
+def test_what_the_budget_leaves_at_first(prepared, tree, tmp_path, options, search, expected):
+    search = prepared(options, **search)
+    before = tree(tmp_path)
+    assert left(search) == expected
+    assert tree(tmp_path) == before
+
+
+def test_what_it_leaves_later_and_another_base_is_kept_apart(prepared):
+    search = prepared()
+    with opened(search) as study:
+        for value in (0.5, 0.25):
+            trial = study.ask()
+            search.space.suggest(trial)
+            study.tell(trial, value)
+        study.ask()
+    assert left(search) == 3
+    assert [t.state for t in optuna.load_study(study_name="demo-search", storage=search.url).trials][-1].name == "FAIL"
+    for change in ({"seeds": [3]}, {"objectives": ["rmse"]}):
+        with pytest.raises(UserError, match="its trials so far are of another base, data, objectives or seeds"):
+            left(prepared(**change))

@@ -1,0 +1,116 @@
+"""What is told of a search, from made-up trials."""
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+from rich.console import Console
+
+from ablations.planning.search_point import Repeats
+from ablations.planning.study import SearchConfig
+from ablations.search.results import ENOUGH, find, show, write_winner
+from tiekd.config import load_config
+from tiekd.store.run_store import RunStore
+
+
+def search_of(*objectives, seeds=(0, 1, 2)):
+    return SearchConfig(space="made-up.yaml", objectives=list(objectives), seeds=list(seeds), trials=9)
+
+
+@pytest.fixture
+def study():
+    """Make a study of complete trials: for each, its temperature and the values of each objective for each seed."""
+
+    def make(search, *trials):
+        made = optuna.create_study(directions=[f"{mode}imize" for mode in search.modes])
+        for number, (temperature, *values) in enumerate(trials):
+            attrs = {"by_seed": dict(zip(search.objectives, values, strict=True)), "run_id": f"run-{number}", "run_ids": []}
+            made.add_trial(
+                create_trial(
+                    params={"loss.temperature": temperature},
+                    distributions={"loss.temperature": FloatDistribution(0.0, 100.0)},
+                    values=[sum(v) / len(v) for v in values],
+                    user_attrs=attrs,
+                )
+            )
+        made.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"cause": "why"}))
+        return made
+
+    return make
+
+
+def test_trials_stand_by_their_mean_with_their_spread(study):
+    search = search_of("abs_rel")
+    findings = find(study(search, (1.0, [0.3, 0.3, 0.3]), (2.0, [0.1, 0.2, 0.3]), (3.0, [0.5, 0.4, 0.6])), search)
+    assert [t["params"]["loss.temperature"] for t in findings.best] == [2.0, 1.0, 3.0]
+    assert findings.best[0]["spread"]["abs_rel"] == pytest.approx(0.1)
+    assert findings.best[0]["by_seed"] == {"abs_rel": [0.1, 0.2, 0.3]}
+    assert (findings.front, findings.importance) == ([], {})
+
+
+def test_one_seed_has_no_spread(study):
+    search = search_of("delta1", seeds=[4])
+    findings = find(study(search, (1.0, [0.7]), (2.0, [0.9])), search)
+    assert [(t["value"], t["spread"]) for t in findings.best] == [(0.9, {"delta1": None}), (0.7, {"delta1": None})]
+
+
+def test_the_front_is_what_nothing_surpasses_in_everything(study):
+    search = search_of("abs_rel", "milliseconds", seeds=[0])
+    findings = find(study(search, (1.0, [0.3], [1.0]), (2.0, [0.1], [5.0]), (3.0, [0.4], [2.0])), search)
+    assert [t["run_id"] for t in findings.front] == ["run-1", "run-0"]
+    assert findings.best[0]["values"] == {"abs_rel": 0.1, "milliseconds": 5.0}
+
+
+def test_importance_is_told_when_there_are_enough_trials(study):
+    search = search_of("abs_rel", seeds=[0])
+    trials = [(float(k), [0.1 * k]) for k in range(ENOUGH)]
+    assert find(study(search, *trials[:-1]), search).importance == {}
+    assert find(study(search, *trials), search).importance == {"loss.temperature": 1.0}
+    assert find(study(search, *((float(k), [0.5]) for k in range(ENOUGH))), search).importance == {}
+
+
+def test_what_is_printed(study, capsys):
+    search = search_of("abs_rel", "milliseconds", seeds=[0, 1])
+    findings = find(study(search, (1.0, [0.3, 0.5], [1.0, 1.0]), (2.5, [0.1, 0.2], [5.0, 7.0])), search)
+    show(findings, search, Console(width=200))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["trial", "abs_rel", "milliseconds", "temperature", "run"]
+    assert lines[1].split() == ["1", "0.1500", "±", "0.0707", "6.0000", "±", "1.4142", "2.5", "run-1"]
+    assert "Pareto front of abs_rel, milliseconds: 2 trials" in lines
+    assert lines[-1] == "best trial: abs_rel 0.1500 ± 0.0707 over 2 seeds with temperature=2.5"
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        (1.0, "; the base: 0.3500 ± 0.0707"),
+        (2.5, ", the base itself"),
+        (9.0, ""),  # its trial was pruned
+        (None, ""),  # the base lies outside of the space
+    ],
+)
+def test_the_best_stands_beside_the_base(study, capsys, origin, told):
+    search = search_of("abs_rel", seeds=[0, 1])
+    point = None if origin is None else {"loss.temperature": origin}
+    show(find(study(search, (1.0, [0.3, 0.4]), (2.5, [0.1, 0.2])), search, point), search, Console(width=200))
+    best = "best trial: abs_rel 0.1500 ± 0.0707 over 2 seeds with temperature=2.5"
+    assert capsys.readouterr().out.splitlines()[-1] == best + told
+
+
+def test_a_search_without_a_finished_trial_has_no_best(study, capsys):
+    search = search_of("abs_rel")
+    show(find(study(search), search), search, Console(width=200))
+    assert capsys.readouterr().out == "no trial finished: there is no best\n"
+
+
+def test_the_winner_is_a_run_config(study, tiny, tmp_path):
+    search = search_of("abs_rel", seeds=[5, 6])
+    findings = find(study(search, (1.0, [0.3, 0.5]), (2.5, [0.1, 0.3])), search)
+    base = tiny | {"loss": {"name": "tie_kd"}}
+    path = write_winner(findings, search, Repeats(base, [5, 6], ["abs_rel"]), RunStore(tmp_path), "demo-search")
+    assert path == f"{tmp_path}/studies/demo-search/best.yaml"
+    config = load_config(path)
+    assert (config.loss.temperature, config.seed) == (2.5, 5)
+    first, second = (tmp_path / "studies/demo-search/best.yaml").read_text().splitlines()[:2]
+    assert first == "# Trial 1 of the search demo-search, its best by abs_rel: 0.2000 ± 0.1414"
+    assert second == "# over the seeds 5, 6."

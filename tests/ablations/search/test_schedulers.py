@@ -1,0 +1,76 @@
+"""Every scheduler on made-up learning curves, without a cluster."""
+
+import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from ablations.planning.study import SearchConfig
+from ablations.search.schedulers import SCHEDULERS, build_scheduler
+
+EPOCHS, SEEDS = 9, [0, 1]
+STOPPING = sorted(set(SCHEDULERS) - {"none"})
+
+
+def search_of(scheduler, **settings):
+    return SearchConfig(space="made-up.yaml", scheduler=scheduler, seeds=SEEDS, grace_epochs=2, **settings)
+
+
+def times():
+    """At which epochs a trial of two seeds reports: each of the first seed, and the end of the second."""
+    return [*range(1, EPOCHS + 1), len(SEEDS) * EPOCHS]
+
+
+def run_trial(scheduler, level, better="abs_rel", ending="done"):
+    """A trial whose value stays at `level`; the time at which it ended, and how."""
+    trial = Trial("made-up", stub=True)
+    scheduler.on_trial_add(None, trial)
+    for time in times():
+        result = {"epoch": time, better: level}
+        if time == times()[-1]:
+            result = {"epoch": time, "state": ending} | ({better: level} if ending == "done" else {})
+        if time == times()[-1] or scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
+            scheduler.on_trial_complete(None, trial, result)
+            return time, result.get("state", "pruned")
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_a_bad_trial_ends_early_and_a_good_one_goes_on(name):
+    scheduler = build_scheduler(search_of(name), EPOCHS)
+    for level in (0.2, 0.3, 0.25, 0.22):
+        run_trial(scheduler, level)
+    time, end = run_trial(scheduler, 0.9)
+    assert end == "pruned"
+    assert 2 <= time <= EPOCHS
+    assert run_trial(scheduler, 0.1) == (len(SEEDS) * EPOCHS, "done")
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_a_metric_that_is_better_when_larger_is_taken_so(name):
+    scheduler = build_scheduler(search_of(name, objectives=["delta1", "milliseconds"]), EPOCHS)
+    for level in (0.8, 0.7, 0.75, 0.72):
+        run_trial(scheduler, level, "delta1")
+    assert run_trial(scheduler, 0.1, "delta1")[1] == "pruned"
+    assert run_trial(scheduler, 0.9, "delta1")[1] == "done"
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_trials_without_a_number_disturb_no_other(name):
+    scheduler = build_scheduler(search_of(name), EPOCHS)
+    for level, ending in ((0.6, "failed"), (0.5, "diverged"), (0.4, "done"), (0.3, "done"), (0.2, "done")):
+        assert run_trial(scheduler, level, ending=ending)[1] == ending
+    assert run_trial(scheduler, 0.1) == (len(SEEDS) * EPOCHS, "done")
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_the_grace_is_never_longer_than_the_trial(name):
+    search = SearchConfig(space="made-up.yaml", scheduler=name, seeds=SEEDS, grace_epochs=100)
+    assert run_trial(build_scheduler(search, EPOCHS), 0.5)[1] == "done"
+
+
+def test_without_a_scheduler_every_trial_goes_on():
+    assert build_scheduler(search_of("none"), EPOCHS) is None
+
+
+def test_the_choices_of_a_study_are_those_there_are():
+    assert set(SearchConfig.model_fields["scheduler"].annotation.__args__) == set(SCHEDULERS)

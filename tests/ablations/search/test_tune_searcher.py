@@ -1,0 +1,175 @@
+"""The searcher between Tune and Optuna, without a cluster."""
+
+import pickle
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from ablations.monitor.study_progress import Standing
+from ablations.monitor.terminal import ended_line
+from ablations.planning.study import SearchConfig
+from ablations.search.optuna_storage import ask_again, asked, connected, counted, open_study, trials_of
+from ablations.search.tune_searcher import CUT_OFF, Budget, OptunaSearcher
+from search_spaces.space import Space
+
+SIGMA = {"type": "float", "low": 0.1, "high": 1.0, "points": 4}
+SPACE = Space.model_validate({"parameters": {"loss.sigma": SIGMA}})
+
+
+def search_of(**settings):
+    return SearchConfig(space="made-up.yaml", **settings)
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study()
+
+
+@pytest.fixture
+def searcher(study):
+    """With one trial asked for, "t"."""
+    searcher = OptunaSearcher(study, SPACE, search_of(), Budget(2))
+    searcher.suggest("t")
+    return searcher
+
+
+def result(epoch, abs_rel=None, state=None, **more):
+    metrics = {} if abs_rel is None else {"abs_rel": abs_rel}
+    metrics |= {"by_seed": [[abs_rel]]} if state == "done" else {}
+    told = {"epoch": epoch, "run_id": "0123", "run_ids": ["0123"]}
+    return told | metrics | ({} if state is None else {"state": state}) | more
+
+
+def test_points_are_of_the_space_and_end_with_the_budget(study):
+    searcher = OptunaSearcher(study, SPACE, search_of(), Budget(2))
+    points = [searcher.suggest(name) for name in ("a", "b", "c")]
+    assert [set(point["point"]) for point in points[:2]] == [{"loss.sigma"}] * 2
+    assert points[2] == Searcher.FINISHED
+    assert [trial.params for trial in study.trials] == [point["point"] for point in points[:2]]
+
+
+def test_no_trial_begins_after_the_hours_are_over(study):
+    assert OptunaSearcher(study, SPACE, search_of(), Budget(None, ends=0.0)).suggest("a") == Searcher.FINISHED
+    assert study.trials == []
+
+
+def test_a_done_trial_is_complete_with_its_last_value(study, searcher):
+    searcher.on_trial_result("t", result(1, 0.5))
+    searcher.on_trial_result("t", result(2))  # not validated
+    searcher.on_trial_complete("t", result(3, 0.3, "done"))
+    (trial,) = study.trials
+    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.COMPLETE, 0.3, {1: 0.5})
+    assert trial.user_attrs == {"run_id": "0123", "run_ids": ["0123"], "epoch": 3, "by_seed": {"abs_rel": [0.3]}}
+
+
+def test_a_stopped_trial_is_pruned_at_the_value_that_stopped_it(study, searcher):
+    searcher.on_trial_result("t", result(1, 0.5))
+    searcher.on_trial_complete("t", result(2, 0.4))  # Tune gives the stopping result only here
+    (trial,) = study.trials
+    assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {1: 0.5, 2: 0.4})
+
+
+@pytest.mark.parametrize("state", ["failed", "diverged", "constant"])
+def test_a_trial_without_a_number_fails_with_its_cause(study, searcher, state):
+    searcher.on_trial_complete("t", result(3, None, state, cause="why"))
+    (trial,) = study.trials
+    assert (trial.state, trial.user_attrs["cause"]) == (TrialState.FAIL, "why")
+
+
+def test_a_trial_whose_process_died_fails(study, searcher):
+    searcher.on_trial_result("t", result(1, 0.5))
+    searcher.on_trial_complete("t", None, error=True)
+    (trial,) = study.trials
+    assert (trial.state, trial.user_attrs["cause"]) == (TrialState.FAIL, "the trial's process died")
+
+
+def test_trials_that_end_because_the_launch_gives_up_are_asked_for_again(study):
+    searcher = OptunaSearcher(study, SPACE, search_of(), Budget(2), gave_up=lambda: True)
+    stopped, failed = (searcher.suggest(name)["point"] for name in "ab")
+    searcher.on_trial_complete("a", result(1, 0.5))
+    searcher.on_trial_complete("b", result(2, None, "failed", cause="why"))
+    ask_again(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
+    assert counted(study) == 1
+    assert asked(study.trials[2]) == stopped != failed
+
+
+@pytest.mark.parametrize("end", [{"store_error": "cannot write"}, {"state": "running"}, {"state": "waiting"}])
+def test_a_trial_that_lost_its_store_or_its_run_or_its_hours_is_asked_for_again(study, searcher, end):
+    searcher.on_trial_result("t", result(1, 0.5))
+    searcher.on_trial_complete("t", end)
+    ask_again(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert counted(study) == 0
+
+
+@pytest.mark.parametrize("state", CUT_OFF)
+def test_a_trial_that_was_cut_off_has_its_line_on_the_screen(state):
+    line = ended_line(Standing("sigma=0.5", state=state, cause="the hours are over"), "abs_rel")
+    assert state in line
+    assert line.endswith("sigma=0.5  the hours are over")
+
+
+def test_several_objectives_are_told_together_and_none_on_the_way():
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    searcher = OptunaSearcher(study, SPACE, search_of(objectives=["abs_rel", "delta1"]), Budget(2))
+    for name in "ab":
+        searcher.suggest(name)
+        searcher.on_trial_result(name, result(1, 0.5, delta1=0.8))
+    searcher.on_trial_complete("a", result(2, 0.3, "done", delta1=0.9, by_seed=[[0.3], [0.9]]))
+    searcher.on_trial_complete("b", result(2, 0.4, delta1=0.7))
+    done, stopped = study.trials
+    assert (done.state, done.values, done.user_attrs["by_seed"]) == (
+        TrialState.COMPLETE,
+        [0.3, 0.9],
+        {"abs_rel": [0.3], "delta1": [0.9]},
+    )
+    assert (stopped.state, stopped.user_attrs["epoch"]) == (TrialState.PRUNED, 2)
+
+
+def test_nothing_of_the_database_is_in_its_pickle(tmp_path):
+    with connected(f"sqlite:///{tmp_path}/not-a-secret.db") as storage:
+        searcher = OptunaSearcher(open_study("demo", storage, search_of()), SPACE, search_of(), Budget(2))
+        assert b"not-a-secret" not in pickle.dumps(searcher)
+
+
+# -- grids ---------------------------------------------------------------------------------------------------------------------
+
+GRID = Space.model_validate(
+    {"parameters": {"loss.sigma": SIGMA, "bins.n_bins": {"type": "int", "low": 8, "high": 9, "when": {"loss.sigma": [1.0]}}}}
+)
+
+
+def grid_searcher(study, **limits):
+    return OptunaSearcher(study, GRID, search_of(sampler="grid"), Budget(limits.get("trials")))
+
+
+def run_all(searcher):
+    """Ask for trials and finish each, until there are no more; their points."""
+    points = []
+    while (suggested := searcher.suggest(str(len(points)))) != Searcher.FINISHED:
+        points.append(suggested["point"])
+        searcher.on_trial_complete(str(len(points) - 1), result(3, 0.5, "done"))
+    return points
+
+
+def test_a_grid_has_every_point_once_over_launches_of_which_one_was_killed(study):
+    first = grid_searcher(study)
+    ended = first.suggest("a")["point"]
+    first.on_trial_complete("a", result(3, 0.5, "done"))
+    running = [first.suggest(name)["point"] for name in "bc"]
+    ask_again(study)  # as the next launch does, for "b" and "c" are lost
+    points = run_all(grid_searcher(study))
+    assert points[:2] == running
+    assert sorted([ended, *points], key=str) == sorted(GRID.grid(), key=str)
+    assert not trials_of(study, TrialState.RUNNING, TrialState.WAITING)
+    assert counted(study) == len(GRID.grid()) == 5
+    assert run_all(grid_searcher(study)) == []
+
+
+def test_a_grid_stops_at_its_trials_and_leaves_none_waiting(study):
+    assert run_all(grid_searcher(study, trials=2)) == GRID.grid()[:2]
+    assert not trials_of(study, TrialState.WAITING)
+    assert run_all(grid_searcher(study, trials=9)) == GRID.grid()[2:]

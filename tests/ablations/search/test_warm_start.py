@@ -1,0 +1,118 @@
+"""Earlier runs as a search's first trials: a made-up store, real identities."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ablations.planning.search_point import Repeats
+from ablations.search.optuna_storage import counted, points_left
+from ablations.search.warm_start import warm_start
+from search_spaces.space import Space
+from tiekd.config import build, override
+from tiekd.preflight import run_id_of
+from tiekd.store.run_store import RunStore, Status
+
+SPACE = {
+    "loss.name": {"type": "categorical", "choices": ["tie_kd", "ssim"]},
+    "loss.alpha": {"type": "float", "low": 0.0, "high": 1.0, "points": 3, "when": {"loss.name": ["tie_kd"]}},
+}
+SEEDS = [0, 1]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path)
+
+
+@pytest.fixture
+def repeats(tiny):
+    return Repeats(tiny | {"loss": {"name": "tie_kd"}}, SEEDS, ["abs_rel"])
+
+
+@pytest.fixture
+def computed(repeats, store):
+    """Put a run into the store, of these settings over the search's base."""
+
+    def put(value, seed, state="done", **changes):
+        changes = {path.replace("__", "."): setting for path, setting in changes.items()}
+        config = override(build(repeats.base), {"seed": seed, **changes})
+        record = store.run(run_id_of(config))
+        record.write_config(config)
+        record.write_json("summary.json", {"metrics": {"abs_rel": value}})
+        record.write_status(Status(state, epochs=2, epoch=2))
+
+    return put
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study()
+
+
+@pytest.fixture
+def start(study, repeats, store):
+    """Warm-start the study; how many trials that added."""
+    space = Space.model_validate({"parameters": SPACE}).of(build(repeats.base).document())
+    return lambda: warm_start(study, space, repeats, store)
+
+
+def test_a_point_whose_seeds_are_all_done_is_a_complete_trial_of_their_mean(start, study, computed, store):
+    for seed, value in zip(SEEDS, (0.25, 0.75), strict=True):
+        computed(value, seed, loss__alpha=0.5)
+        computed(value + 1, seed, loss__name="ssim")  # a run of other presets, too
+    assert start() == 2
+    trials = {trial.params["loss.name"]: trial for trial in study.trials}
+    assert trials["tie_kd"].params == {"loss.name": "tie_kd", "loss.alpha": 0.5}
+    assert trials["ssim"].params == {"loss.name": "ssim"}
+    assert [(t.state, t.value) for t in (trials["tie_kd"], trials["ssim"])] == [
+        (TrialState.COMPLETE, 0.5),
+        (TrialState.COMPLETE, 1.5),
+    ]
+    attrs = trials["tie_kd"].user_attrs
+    assert (attrs["warm"], attrs["by_seed"], attrs["epoch"]) == (True, {"abs_rel": [0.25, 0.75]}, 4)
+    assert {store.run(run_id).read_json("summary.json")["metrics"]["abs_rel"] for run_id in attrs["run_ids"]} == {0.25, 0.75}
+
+
+def test_they_are_added_once_and_use_no_budget(start, study, computed):
+    for seed in SEEDS:
+        computed(0.5, seed, loss__alpha=0.5)
+    assert (start(), start()) == (1, 0)
+    assert counted(study) == 0
+    left = points_left(study, Space.model_validate({"parameters": SPACE}).grid())
+    assert {"loss.name": "tie_kd", "loss.alpha": 0.5} not in left
+    assert len(left) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": "failed"},  # no number
+        {"loss__alpha": 1.0, "optim__lr": 0.5},  # another base
+        {"loss__alpha": 1.0, "loss__temperature": 0.5},  # another base, too: temperature is no parameter of this space
+        {"loss__name": "ssim_mse"},  # outside the space
+    ],
+)
+def test_runs_that_the_search_would_not_compute_are_no_trials(start, study, computed, changes):
+    for seed in SEEDS:
+        computed(0.5, seed, **changes)
+    assert start() == 0
+    assert study.trials == []
+
+
+def test_a_point_that_lacks_a_seed_is_no_trial(start, computed):
+    computed(0.5, 0, loss__alpha=0.5)
+    computed(0.5, 7, loss__alpha=0.5)
+    assert start() == 0
+
+
+def test_points_that_the_search_had_itself_are_left_alone(start, study, computed, repeats):
+    for seed in SEEDS:
+        computed(0.5, seed, loss__alpha=0.5)
+    trial = study.ask()
+    Space.model_validate({"parameters": SPACE}).suggest(trial)
+    study.tell(trial, 0.5)
+    study.enqueue_trial({"loss.name": "tie_kd", "loss.alpha": 0.5})
+    again = study.ask()
+    Space.model_validate({"parameters": SPACE}).suggest(again)
+    study.tell(again, 0.5)
+    assert start() == 0

@@ -1,0 +1,258 @@
+"""The store as data frames: every run in its place, no failure as a number, no broken file hiding the rest."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.made_store import BASE, CELLS, epochs_of, fill, images_of, metrics_of, write_run
+
+from reports.load.collect import collect
+from reports.load.per_image import GROUPS, IMAGES, RUNS_AT_ONCE, ImageRows, group_sums
+from reports.load.per_image_worker import MANY, Apart, Here, reader_of_images
+from reports.load.schema import METRICS, RUN_TYPES, SETTING_TYPES
+from tiekd.config import build
+from tiekd.config.documents import flatten, with_values
+from tiekd.errors import StoreError, UserError
+from tiekd.store.run_store import RunStore, Status
+
+
+def config_of(**changes):
+    return build(with_values(BASE, changes))
+
+
+def test_setting_types_cover_every_setting():
+    assert set(flatten(config_of().document())) == set(SETTING_TYPES)
+    assert (SETTING_TYPES["data.train_frames"], SETTING_TYPES["student.output_stride"]) == ("Int64", "Int64")
+    assert (SETTING_TYPES["loss.ssim_range"], SETTING_TYPES["data.train_crop"]) == ("float64", "string")
+
+
+def test_runs_have_the_promised_columns_and_types(collected):
+    head = [
+        "run_id",
+        "study",
+        "state",
+        "cause",
+        "dataset",
+        "teacher",
+        "method",
+        "loss",
+        "backbone",
+        "seed",
+        "protocol",
+        "n_images",
+    ]
+    assert list(collected.runs.columns)[:21] == [*head, *METRICS]
+    assert list(collected.runs.columns)[-1] == "device_seconds"
+    assert {c: str(t) for c, t in collected.runs.dtypes.items()} == RUN_TYPES
+    assert len(collected.runs) == 18
+
+
+def test_every_state_is_there_and_only_done_runs_have_numbers(collected):
+    runs = collected.runs
+    assert runs["state"].value_counts().to_dict() == {"done": 14, "failed": 1, "diverged": 1, "constant": 1, "missing": 1}
+    numbers = runs[list(METRICS)].notna().all(axis=1)
+    assert (numbers == (runs["state"] == "done")).all()
+    assert runs.loc[~numbers, list(METRICS)].isna().all(axis=None)
+    assert set(collected.groups["run_id"]) == set(runs.loc[numbers, "run_id"])
+
+
+def test_a_row_holds_its_runs_numbers(collected):
+    row = collected.runs.iloc[7]  # cell 3, seed 1
+    assert row[list(METRICS)].to_dict() == pytest.approx(metrics_of(3, 1))
+    assert (row["seed"], row["n_images"], row["device_seconds"], row["loss.ssim_weight"]) == (1, 3, 60.0, 1.5)
+
+
+@pytest.mark.parametrize("name", ["status.json", "summary.json", "provenance.json", "epochs.parquet", "images.parquet"])
+@pytest.mark.parametrize("content", [b"{ cut off", b"[1, 2]"])
+def test_a_broken_run_is_reported_and_hides_no_other(demo, name, content):
+    run_id = config_of(**CELLS[0], seed=0).fingerprint()
+    demo.run(run_id).write_file(name, content)
+    runs = collect(demo).runs.set_index("run_id")
+    assert runs.loc[run_id, "state"] == "failed"
+    assert runs.loc[run_id, "cause"].startswith("unreadable: ")
+    assert runs.loc[run_id, list(METRICS)].isna().all()
+    assert (runs["state"] == "done").sum() == 13
+
+
+def test_a_run_of_no_study_derives_all_from_its_config(store):
+    run_id = write_run(store, config_of(), Status("done"), 0)
+    store.run("broken").write_file("config.yaml", b"data: [")
+    runs = collect(store).runs.set_index("run_id")
+    assert (runs.loc[run_id, "study"], runs.loc[run_id, "method"]) == ("", "TIE-KD")
+    assert runs.loc["broken", "cause"].startswith("unreadable: ")
+
+
+def test_one_study_leaves_the_others_out(demo):
+    fill(demo, [{"loss.name": "mse"}, {"loss.name": "si"}], 1, {"name": "other"})
+    assert set(collect(demo, "other").runs["study"]) == {"other"}
+    assert len(collect(demo, "other").runs) == 2
+    assert len(collect(demo).runs) == 20  # a run of two studies has a row in each
+
+
+def test_a_cell_without_its_inputs_has_no_run_yet(store):
+    cell = {"run_id": None, "config": config_of().document(), "factors": {}, "missing": "data.root kitti: no such folder"}
+    store.write_study("later", {"study": {"name": "later"}, "cells": [cell]})
+    row = collect(store).runs.iloc[0]
+    assert (row["state"], row["cause"]) == ("missing", "data.root kitti: no such folder")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"study": {}}', b'{"study": {}, "cells": [{}]}'])
+def test_an_unreadable_study_is_named(demo, content):
+    demo.write_bytes("studies/bad/study.json", content)
+    with pytest.raises(UserError, match=r"studies/bad/study\.json is unreadable"):
+        collect(demo)
+    assert len(collect(demo, "demo").runs) == 18
+
+
+def test_images_are_summed_by_group_and_written_as_they_are(made, collected, tmp_path):
+    written = collect(made, images_to=tmp_path / "images.parquet")
+    pd.testing.assert_frame_equal(written.groups, collected.groups)
+    images = pd.read_parquet(tmp_path / "images.parquet")
+    assert list(images.columns) == IMAGES.names
+    own = [made.run(run_id).read_table("images.parquet").assign(run_id=run_id) for run_id in images["run_id"].unique()]
+    pd.testing.assert_frame_equal(images, pd.concat(own, ignore_index=True)[IMAGES.names])
+    sums = images[images["n_valid"] > 0].groupby(["run_id", "group"])[list(METRICS)].agg(["sum", "count"])
+    groups = written.groups.set_index(["run_id", "group"])
+    assert groups["n_blank"].eq(1).all()
+    for name in METRICS:
+        assert groups[name].to_dict() == pytest.approx(sums[name]["sum"].to_dict())
+        assert groups["n"].to_dict() == sums[name]["count"].to_dict()
+
+
+def test_images_that_an_older_version_wrote_are_read_the_same(demo, tmp_path):
+    """With other types of text, and dictionaries."""
+    collected = {}
+    for name in ("now", "before"):
+        found = collect(demo, images_to=tmp_path / f"{name}.parquet")
+        collected[name] = found.groups, pd.read_parquet(tmp_path / f"{name}.parquet")
+        for record in demo.runs():
+            if (images := record.read_table("images.parquet")) is not None:
+                images.to_parquet(f"{demo.uri}/{record.folder}/images.parquet", row_group_size=2)
+    for now, before in zip(*collected.values(), strict=True):
+        pd.testing.assert_frame_equal(now, before)
+
+
+def test_a_run_s_mean_over_its_groups_is_its_number(collected):
+    runs = collected.runs.query("state == 'done'").set_index("run_id")
+    sums = collected.groups.groupby("run_id")[["n", *METRICS]].sum()
+    means = sums[list(METRICS)].div(sums["n"], axis=0)
+    pd.testing.assert_frame_equal(
+        means.sort_index(), runs[list(METRICS)].sort_index(), check_names=False, check_index_type=False
+    )
+
+
+def test_images_read_apart_are_those_read_here(demo, tmp_path):
+    """Of the same runs, one of them unreadable and one without images."""
+    ids = [record.run_id for record in demo.runs()]
+    demo.run(ids[0]).write_file("images.parquet", b"PAR1, cut off")
+    found = {}
+    for name, kind in (("here", Here), ("apart", Apart)):
+        reader = kind(demo, tmp_path / f"{name}.parquet")
+        for run_id in ids:
+            reader.take(run_id)
+        found[name] = reader.found()
+    assert found["apart"][0].to_pydict() == found["here"][0].to_pydict()
+    assert found["apart"][1] == found["here"][1]
+    assert list(found["here"][1]) == ids[:1]
+    assert (tmp_path / "apart.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+
+
+def test_why_images_were_not_read_apart_is_told(demo, tmp_path):
+    with reader_of_images(demo, MANY, tmp_path / "nowhere" / "images.parquet") as reader:
+        for number in range(10_000):  # more than wait in a pipe
+            reader.take(f"{number:016}")
+        with pytest.raises(StoreError, match=r"the images of the runs were not read: .*nowhere"):
+            reader.found()
+
+
+def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
+    rows = pa.Table.from_pandas(images_of(0, 0))
+    with ImageRows(tmp_path / "images.parquet") as images:
+        for number in range(RUNS_AT_ONCE + 3):
+            images.add(f"{number:04}", images.checked(rows))
+        assert images.groups().num_rows == RUNS_AT_ONCE + 3
+    file = pq.ParquetFile(tmp_path / "images.parquet").metadata
+    groups = [file.row_group(number) for number in range(file.num_row_groups)]
+    assert [group.num_rows for group in groups] == [3 * RUNS_AT_ONCE, 9]
+    first, last = (group.column(0).statistics for group in groups)
+    assert (first.min, first.max, last.min, last.max) == ("0000", "0063", "0064", "0066")
+
+
+def test_a_metric_that_is_missing_although_pixels_are_valid_is_no_zero():
+    rows = {"run_id": ["a"] * 3, "image": list("xyz"), "group": ["g", "g", "h"], "n_valid": [1, 2, 0]}
+    rows |= {name: [0.5, None, None] for name in IMAGES.names[4:]}
+    groups = group_sums(pa.table(rows, IMAGES)).to_pandas().set_index("group")
+    assert groups["n"].to_dict() == {"g": 2, "h": 0}
+    assert groups["n_blank"].to_dict() == {"g": 0, "h": 1}
+    assert math.isnan(groups.loc["g", "rmse"])
+    assert groups.loc["h", "rmse"] == 0
+
+
+def test_a_store_without_images_has_the_columns_all_the_same(store, tmp_path):
+    write_run(store, config_of(), Status("running"), 0)
+    found = collect(store, images_to=tmp_path / "images.parquet")
+    assert (list(found.groups.columns), len(found.groups)) == (list(GROUPS), 0)
+    assert list(pd.read_parquet(tmp_path / "images.parquet").columns) == IMAGES.names
+    assert {"run_id", "epoch", "abs_rel"} <= set(found.epochs.columns)
+
+
+@pytest.mark.parametrize("images", [images_of(0, 0).drop(columns="group"), images_of(0, 0).assign(group=["a", None, "b"])])
+def test_images_without_their_group_are_unreadable_and_not_written(demo, tmp_path, images):
+    run_id = config_of(**CELLS[0], seed=0).fingerprint()
+    demo.run(run_id).write_table("images.parquet", images)
+    runs = collect(demo, images_to=tmp_path / "images.parquet").runs.set_index("run_id")
+    assert runs.loc[run_id, "cause"].startswith("unreadable: ")
+    assert run_id not in set(pd.read_parquet(tmp_path / "images.parquet", columns=["run_id"])["run_id"])
+
+
+def test_images_of_no_rows_are_no_images(demo):
+    run_id = config_of(**CELLS[0], seed=0).fingerprint()
+    demo.run(run_id).write_table("images.parquet", images_of(0, 0)[:0])
+    assert collect(demo).runs.set_index("run_id").loc[run_id, "state"] == "done"
+
+
+def test_losses_have_parts_of_their_own_in_the_epochs(store):
+    ids = [write_run(store, config_of(seed=seed), Status("done"), 0) for seed in range(2)]
+    store.run(ids[1]).write_table("epochs.parquet", epochs_of(0, 1).rename(columns={"part_si": "part_mse"}))
+    epochs = collect(store).epochs.set_index("run_id")
+    assert epochs.loc[ids[0], "part_si"].notna().all()
+    assert epochs.loc[ids[0], "part_mse"].isna().all()
+    assert epochs.loc[ids[1], "part_si"].isna().all()
+
+
+@pytest.mark.parametrize("wrong", [-1, "first", None])
+def test_a_cell_whose_seed_is_wrong_hides_no_other(demo, wrong):
+    content = demo.read_study("demo")
+    content["cells"][1]["config"]["seed"] = wrong
+    demo.write_study("demo", content)
+    runs = collect(demo).runs
+    assert runs["state"].iloc[1] == "failed"
+    assert "seed: " in runs["cause"].iloc[1]
+    assert runs["seed"].iloc[0] == 0
+    assert (runs["state"] == "done").sum() == 13
+
+
+def test_an_object_store_gives_the_same_frames(made, collected, bucket, tmp_path):
+    there = RunStore(f"s3://{bucket}/report")
+    for path in (path for path in Path(made.uri).rglob("*") if path.is_file()):
+        there.write_bytes(str(path.relative_to(made.uri)), path.read_bytes())
+    found = collect(there, images_to=tmp_path / "images.parquet")
+    for name in ("runs", "epochs", "groups"):
+        pd.testing.assert_frame_equal(getattr(found, name), getattr(collected, name))
+
+
+def test_user_mistakes(demo, tmp_path: Path):
+    with pytest.raises(UserError, match="no such folder"):
+        collect(RunStore(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no runs and no studies"):
+        collect(RunStore(tmp_path / "empty"))
+    with pytest.raises(UserError, match="did you mean demo"):
+        collect(demo, "dmeo")
+    demo.write_study("empty", {"study": {"name": "empty"}, "cells": []})
+    with pytest.raises(UserError, match="--study empty: has no cells"):
+        collect(demo, "empty")
+    assert len(collect(demo).runs) == 18

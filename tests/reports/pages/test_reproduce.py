@@ -1,0 +1,71 @@
+"""A report ends with how to make it again."""
+
+import shlex
+
+import pytest
+from support.made_store import BASE, CELLS, fill, write_run
+
+from reports.load.collect import collect
+from reports.pages.reproduce import origin
+from reports.render.blocks import Bullets, Commands
+from tiekd.config import build
+from tiekd.config.documents import with_values
+from tiekd.store.run_store import Status
+
+LAUNCHES = [["tiekd", "ablate", "my study.yaml", "--store", "s"], ["tiekd", "ablate", "my study.yaml", "--seeds", "3"]]
+
+
+@pytest.fixture
+def blocks(store):
+    fill(store, CELLS[:2], 2, {"name": "demo"})
+    store.write_study("demo", store.read_study("demo") | {"commands": LAUNCHES})
+    fill(store, CELLS[:1], 1, {"name": "old"})
+    for sigma in (0.1, 0.2, 0.3, 0.4, 0.6, 0.7):
+        write_run(store, build(with_values(BASE, {"loss.sigma": sigma})), Status("done"), 0)
+    record = store.run(store.read_study("demo")["cells"][0]["run_id"])
+    odd = {"git_commit": "def456", "dirty": "77", "versions": ["odd"], "hardware": {"cpus": 2}, "inputs": ["odd"]}
+    record.write_json("provenance.json", odd)
+    return origin(collect(store), store.uri, "tiekd report s --out r")
+
+
+def commands(blocks) -> list[str]:
+    (found,) = [block.lines for block in blocks if isinstance(block, Commands)]
+    return found
+
+
+def facts(blocks) -> str:
+    (found,) = [block.items for block in blocks if isinstance(block, Bullets)]
+    return "\n".join(item if isinstance(item, str) else f"{item[0]}: {'; '.join(item[1])}" for item in found)
+
+
+def test_the_commands_stand_in_the_order_in_which_they_are_needed(blocks, store):
+    lines = commands(blocks)
+    assert [shlex.split(line) for line in lines[6:8]] == LAUNCHES
+    assert lines[5] == "# and 1 more runs of no study, each from its config.yaml"
+    assert lines[8].startswith("# old: its launch is not on record")
+    assert lines[9:] == ["tiekd report s --out r"]
+
+
+def test_a_run_of_no_study_is_made_again_from_its_config_in_the_store(blocks, store):
+    words = shlex.split(commands(blocks)[0])
+    assert words[:2] == ["tiekd", "run"]
+    assert words[3:] == ["--store", store.uri]
+    run_id = words[2].split("/")[-2]
+    assert store.run(run_id).config().fingerprint() == run_id
+
+
+def test_the_facts_tell_what_the_runs_were_made_with_and_how_many(blocks):
+    text = facts(blocks)
+    assert "Commits of the runs: commit abc123 (9 runs); commit def456 + uncommitted changes 77 (1 run)" in text
+    assert 'Versions: torch 2.9 (9 runs); ["odd"] (1 run)' in text
+    assert "Hardware: cpus 2 (1 run)" in text
+    assert 'Inputs, by their digests: test d1 (9 runs); ["odd"] (1 run)' in text
+    assert "Seeds: 0, 1\n" in text
+    assert "Evaluation protocols: adabins-kb-garg\n" in text
+    assert "Device-hours: 0.07 demo, 0.02 old, 0.10 (no study)\n" in text
+    assert "This report: commit " in text or "This report: no git" in text
+
+
+def test_what_no_run_recorded_is_said(store):
+    store.write_study("later", {"study": {}, "cells": [{"run_id": None, "config": BASE, "factors": {}, "missing": "no maps"}]})
+    assert "Commits of the runs: not recorded" in facts(origin(collect(store), store.uri, "tiekd report"))

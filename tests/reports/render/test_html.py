@@ -1,0 +1,66 @@
+"""report.html holds what report.md says, needs nothing beside it, and runs nothing."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from reports.render.blocks import Bullets, Commands, Figure, Heading, Links, Paragraph
+from reports.render.html import html
+from reports.render.text_table import Number, Sheet
+
+HOSTILE = "<script>alert(1)</script> \"quoted\" & 'more' `<b>` **<i>**"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def blocks(tmp_path):
+    figure = tmp_path / "f.svg"
+    figure.write_text("<svg/>")
+    sheet = Sheet([HOSTILE], [[HOSTILE], [Number(HOSTILE, "cell-1", best=True)]], frozenset({1}))
+    lists = [Bullets([HOSTILE, (HOSTILE, [HOSTILE])]), Links([(HOSTILE, "#cell-1")]), Commands([HOSTILE])]
+    return [Heading(3, HOSTILE, "cell-1"), Paragraph(HOSTILE), *lists, Figure(figure, HOSTILE), sheet]
+
+
+def test_hostile_text_is_text_everywhere(blocks):
+    page = Page(html(HOSTILE, blocks))
+    assert not page.all("script")
+    assert not page.all("b")
+    assert not page.all("i")
+    assert page.text.count("<script>alert(1)</script>") == 12  # the title, and each text but the figure's alt
+    assert page.all("img")[0]["alt"] == HOSTILE
+
+
+def test_a_page_needs_nothing_beside_it(blocks):
+    page = Page(html("Report", blocks))
+    assert not page.all("link")
+    assert not page.all("script")
+    assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in page.all("img"))
+    assert all(link["href"].startswith("#") for link in page.all("a"))
+    assert len(page.all("style")) == 1
+    assert "url(" not in html("Report", [])
+
+
+def test_a_number_leads_to_its_runs_and_blocks_are_ruled(blocks):
+    page = Page(html("Report", blocks))
+    assert page.all("a")[-1]["href"] == "#cell-1"
+    assert page.all("h3")[0]["id"] == "cell-1"
+    assert len(page.all("tbody")) == 2
+    assert [tag for tag, _ in page.tags][-2:] == ["strong", "a"]

@@ -1,0 +1,154 @@
+"""What a study varied is found from its cells: one factor at a time, grids, backbones and teachers."""
+
+import pytest
+from support.made_store import BASE, GROUND_TRUTH, fill
+
+from reports.load.collect import collect
+from reports.pages.table_views import View, compact_views, other_views
+from reports.render.text_table import Number
+from reports.tables.factor_views import label_grids, numeric_grids, one_factor_blocks
+from reports.tables.table import aggregate, tables_of
+from tiekd.config import build
+from tiekd.deploy.profile_records import Cost, network_id, write_cost
+from tiekd.store.run_store import Status
+
+ONE_AT_A_TIME = {"name": "oat", "vary": "one_at_a_time", "base": BASE}
+GRID = [{"bins.n_bins": n, "loss.temperature": t} for n in (64, 32) for t in (0.5, 1.0, 2.0)]
+
+
+def table_of(store):
+    (table,) = tables_of(collect(store))
+    return table
+
+
+def titled(views: list[View], title: str) -> View:
+    (found,) = [view for view in views if view.title.startswith(title)]
+    return found
+
+
+def test_each_factor_is_a_block_around_the_base(store):
+    fill(store, [{}, {"loss.sigma": 2.0}, {"loss.sigma": 0.25}, {"loss.temperature": 2.0}], 2, ONE_AT_A_TIME)
+    blocks = one_factor_blocks(table_of(store))
+    assert [(block.factor, block.base, block.cells) for block in blocks] == [
+        ("loss.sigma", 0, (2, 0, 1)),  # 0.25, the base's 0.5, 2
+        ("loss.temperature", 0, (0, 3)),
+    ]
+
+
+def test_a_grid_around_its_base_has_blocks_too(store):
+    fill(store, GRID, 1, {"name": "grid", "base": {**BASE, "bins": {"n_bins": 64}}})
+    blocks = one_factor_blocks(table_of(store))
+    assert [(block.factor, block.base, block.cells) for block in blocks] == [
+        ("bins.n_bins", 1, (4, 1)),
+        ("loss.temperature", 1, (0, 1, 2)),
+    ]
+
+
+@pytest.mark.parametrize("study", [{"base": BASE}, {"base": {"data": 3}}, {}])
+def test_a_grid_without_its_base_has_none(store, study):
+    fill(store, [{"loss.temperature": t} for t in (0.1, 0.2)], 1, {"name": "grid", **study})
+    assert one_factor_blocks(table_of(store)) == []
+
+
+def test_levels_are_compared_with_the_base_seed_by_seed(store):
+    lost = {(2, 0): Status("failed", "no memory")}
+    fill(store, [{}, {"loss.sigma": 2.0}, {"loss.temperature": 2.0}], 2, ONE_AT_A_TIME, lost)
+    view = titled(other_views(table_of(store)), "One factor at a time")
+    frame = view.sheet.text().set_index(["Factor", "Value"])
+    assert list(frame.index) == [
+        ("loss.sigma", "0.5 (base)"),
+        ("loss.sigma", "2"),
+        ("loss.temperature", "1 (base)"),
+        ("loss.temperature", "2"),
+    ]
+    assert frame["Abs Rel − base"].tolist() == ["–", "+0.0020", "–", "+0.0040"]
+    assert frame["p (Holm)"].tolist() == ["–", "1.000", "–", "1.000"]
+    assert frame.iloc[3]["State"] == "1 of 2 seeds: 1 failed: no memory"
+    assert view.sheet.rules == {2}
+    assert "Holm over the 2 tests" in " ".join(view.notes)
+
+
+def test_a_grid_of_two_numbers_says_what_became_of_each_place(store):
+    lost = {(1, 0): Status("failed", "x"), (2, 0): Status("diverged", "y"), (2, 1): Status("diverged", "y")}
+    fill(store, GRID, 2, {"name": "grid"}, lost, missing=(5, 1))
+    table = table_of(store)
+    view = titled(other_views(table), "bins.n_bins × loss.temperature: Abs Rel")
+    assert view.sheet.columns == ["bins.n_bins", "temperature = 0.5", "temperature = 1", "temperature = 2"]
+    assert view.sheet.text().values.tolist() == [
+        ["32", "0.0663 ± 0.0004 (2)", "0.0683 ± 0.0004 (2)", "0.0700 ± – (1 of 2)"],
+        ["64", "0.0602 ± 0.0004 (2)", "0.0625 ± – (1 of 2)", "diverged (0 of 2)"],
+    ]
+    places = [entry.anchor for row in view.sheet.rows for entry in row if isinstance(entry, Number)]
+    assert places == ["cell-4", "cell-5", "cell-6", "cell-1", "cell-2", "cell-3"]
+
+
+def test_numbers_that_were_not_varied_together_make_no_grid(store):
+    fill(store, [{}, {"loss.sigma": 2.0}, {"loss.temperature": 2.0}], 1, ONE_AT_A_TIME)
+    assert numeric_grids(table_of(store)) == []
+
+
+def test_a_third_factor_makes_a_grid_for_each_of_its_values(store):
+    fill(store, [{**cell, "loss.sigma": s} for cell in GRID for s in (0.5, 1.0)], 1, {"name": "grid"})
+    grids = [grid for grid in numeric_grids(table_of(store)) if "loss.sigma" not in (grid.row_name, grid.column_name)]
+    assert [grid.context for grid in grids] == ["sigma=0.5", "sigma=1"]
+
+
+def test_methods_stand_against_backbones(store):
+    cells = [
+        {**loss, "student.name": name} for name in ("resnet18", "resnet50") for loss in (GROUND_TRUTH, {"loss.name": "mse"})
+    ]
+    fill(store, cells, 1, {"name": "backbones"})
+    frame = titled(other_views(table_of(store)), "Backbones").sheet.text()
+    assert list(frame.columns) == ["Method", "ResNet18", "ResNet50"]
+    assert frame["Method"].tolist() == ["Baseline · SI", "adabins · Res-KD · MSE"]
+    assert frame["ResNet50"].tolist() == ["0.0640 ± – (1)", "0.0660 ± – (1)"]
+
+
+def test_methods_stand_against_teachers_and_the_baseline_has_none(store):
+    taught = [
+        {"teacher.name": t, "teacher.maps": f"maps/{t}", "loss.name": n} for t in ("adabins", "bts") for n in ("si", "mse")
+    ]
+    fill(store, [GROUND_TRUTH, *taught, {"student.name": "bts"}], 1, {"name": "teachers"})
+    table = table_of(store)
+    (grid,) = label_grids(table)
+    assert (grid.columns, len(grid.places)) == (("", "adabins", "bts"), 5)
+    frame = titled(other_views(table), "Teachers").sheet.text()
+    assert list(frame.columns) == ["Method", "no teacher", "adabins", "bts"]
+    assert frame.iloc[0].tolist()[1:] == ["0.0600 ± – (1)", "", ""]
+
+
+def test_the_best_is_bold_where_the_seeds_allow_it(store):
+    fill(store, [{"loss.name": name} for name in ("si", "mse")], 6, {"name": "six"})
+    fill(store, [{"loss.name": name} for name in ("si", "mse")], 5, {"name": "five"})
+    bold = {}
+    for table in tables_of(collect(store)):
+        (view,) = compact_views(table)
+        abs_rel, delta1 = (view.sheet.columns.index(title) for title in ("Abs Rel", "δ1"))
+        bold[table.study.name] = [(row[abs_rel].best, row[delta1].best) for row in view.sheet.rows], " ".join(view.notes)
+    assert bold["six"][0] == [(True, False), (False, True)]
+    assert "Bold: in the students of one backbone" in bold["six"][1]
+    assert bold["five"][0] == [(False, False)] * 2
+    assert "**Nothing is bold**: 5 seeds cannot tell which of 2 rows is best; it takes 6 of each row." in bold["five"][1]
+
+
+def test_a_search_has_its_trials_alone(store):
+    fill(store, GRID, 1, {"name": "hunt", "kind": "search"})
+    table = table_of(store)
+    assert other_views(table) == []
+    assert [view.title for view in compact_views(table)] == [""]
+
+
+def test_each_network_that_was_measured_is_a_row_and_its_costs_are_in_the_parquet(store):
+    (cell, *_) = fill(store, [{"loss.name": "si"}, {"loss.name": "mse"}, {"student.name": "resnet18"}], 1, {"name": "costs"})
+    network = network_id(build(cell["config"]))
+    name = "MobileNetV2, regression"
+    cost = Cost(network, name, [4, 8], "fp32", "a CPU", 2_500_000, 3_200_000_000, 41.26, 40.0, 43.0, 30, None)
+    write_cost(store, cost)
+    table = table_of(store)
+    view = titled(other_views(table), "Networks")
+    assert view.sheet.columns == ["Network", "Params [M]", "MACs [G]", "ms/image", "Memory [MB]", "Device"]
+    assert view.sheet.rows == [[name, "2.50", "3.20", "41.3 [40.0, 43.0]", "–", "a CPU"]]
+    frame = aggregate([table]).query("metric == 'rmse'")
+    assert frame["parameters"].tolist()[:2] == [2_500_000] * 2
+    assert frame["milliseconds"].isna().tolist() == [False, False, True]
+    assert frame["device"].isna().tolist() == [False, False, True]

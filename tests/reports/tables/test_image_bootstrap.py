@@ -1,0 +1,126 @@
+"""Intervals over test images against scipy, by hand, and on made images whose truth is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from reports.load.schema import METRICS
+from reports.tables.image_bootstrap import COVERAGE, FEWEST_GROUPS, cluster_interval, coverage, over_images
+from reports.tables.seed_statistics import RESAMPLES
+
+
+def made_groups(runs: dict[str, np.ndarray], counts: list[int]) -> pd.DataFrame:
+    """A row per run and group: `runs` hold each group's mean of every metric."""
+    rows = [
+        {"run_id": run_id, "group": f"drive_{number}", "n": n, "n_blank": 0} | dict.fromkeys(METRICS, mean * n)
+        for run_id, means in runs.items()
+        for number, (mean, n) in enumerate(zip(means, counts, strict=True))
+    ]
+    return pd.DataFrame(rows)
+
+
+COUNTS = [4, 9, 2, 7, 5, 3]
+MEANS = np.array([0.1, 0.3, 0.2, 0.15, 0.4, 0.25])
+
+
+def interval(means: np.ndarray, counts: list[int] = COUNTS) -> tuple[float, float]:
+    low, high = cluster_interval((means * counts)[None], np.array(counts))
+    return float(low[0]), float(high[0])
+
+
+def test_the_interval_is_scipys_bootstrap_of_groups_at_wider_levels():
+    n = len(COUNTS)
+    tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(0.025, n - 1))
+    expected = stats.bootstrap(
+        (MEANS * COUNTS, np.array(COUNTS)),
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        confidence_level=1 - 2 * tail,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(0),
+    )
+    assert interval(MEANS) == pytest.approx(tuple(expected.confidence_interval))
+
+
+def test_the_seeds_of_a_cell_are_averaged_before_images_are_drawn():
+    groups = made_groups({"a": MEANS + 0.1, "b": MEANS - 0.1, "c": MEANS}, COUNTS)
+    found = over_images(groups, [["a", "b"], ["c"]], [None, None])
+    assert found.n_groups.tolist() == [6, 6]
+    for number in range(2):
+        assert (found.low[number, 0], found.high[number, 0]) == pytest.approx(interval(MEANS))
+    assert found.low.shape == (2, len(METRICS))
+    assert np.isnan(found.baseline_low).all()
+
+
+def test_a_difference_draws_the_same_groups_for_both():
+    other = MEANS**2
+    groups = made_groups({"cell": MEANS, "baseline": other, "level": MEANS + 0.5}, COUNTS)
+    found = over_images(groups, [["cell"], ["level"]], [(["cell"], ["baseline"]), (["level"], ["cell"])])
+    assert (found.baseline_low[0, 0], found.baseline_high[0, 0]) == pytest.approx(interval(MEANS - other))
+    # worse by the same on every image: whichever images are drawn, the difference stays
+    assert (found.baseline_low[1, 0], found.baseline_high[1, 0]) == pytest.approx((0.5, 0.5))
+
+
+def test_every_metric_has_its_own_interval():
+    groups = made_groups({"a": MEANS}, COUNTS)
+    groups["rmse"] = (1 - MEANS) * COUNTS
+    found = over_images(groups, [["a"]], [None])
+    rmse = METRICS.index("rmse")
+    assert (found.low[0, rmse], found.high[0, rmse]) == pytest.approx(interval(1 - MEANS))
+    assert (found.low[0, 0], found.high[0, 0]) == pytest.approx(interval(MEANS))
+
+
+def test_runs_that_were_not_scored_on_the_same_images_have_no_interval():
+    fewer = made_groups({"b": MEANS}, [*COUNTS[:5], 1])
+    groups = pd.concat([made_groups({"a": MEANS}, COUNTS), fewer])
+    found = over_images(groups, [["a", "b"], ["a"], ["b"]], [None, (["a"], ["b"]), None])
+    assert found.n_groups.tolist() == [0, 6, 6]
+    assert np.isnan(found.low[0]).all()
+    assert np.isnan(found.baseline_low[1]).all()
+    assert (found.low[2, 0], found.high[2, 0]) == pytest.approx(interval(MEANS, [*COUNTS[:5], 1]))
+
+
+def test_groups_without_valid_ground_truth_are_not_drawn():
+    groups = made_groups({"a": np.array([*MEANS, 0.0])}, [*COUNTS, 0])
+    found = over_images(groups, [["a"]], [None])
+    assert found.n_groups.tolist() == [6]
+    assert (found.low[0, 0], found.high[0, 0]) == pytest.approx(interval(MEANS))
+
+
+def test_too_few_groups_have_no_interval_but_are_counted():
+    groups = made_groups({"a": MEANS[: FEWEST_GROUPS - 1], "b": MEANS[:4]}, COUNTS[: FEWEST_GROUPS - 1])
+    found = over_images(groups, [["a"]], [(["a"], ["b"])])
+    assert found.n_groups.tolist() == [FEWEST_GROUPS - 1]
+    assert np.isnan([found.low, found.high, found.baseline_low, found.baseline_high]).all()
+
+
+def test_cells_without_runs_or_image_rows_have_no_interval():
+    groups = made_groups({"a": MEANS}, COUNTS)
+    found = over_images(groups, [[], ["unknown"], ["a", "unknown"]], [None] * 3)
+    assert found.n_groups.tolist() == [0, 0, 0]
+    assert np.isnan(found.low).all()
+    assert np.isnan(over_images(groups.iloc[:0], [[]], [None]).low).all()
+
+
+@pytest.mark.parametrize("n_groups", sorted(COVERAGE))
+def test_drawing_groups_holds_the_truth_as_often_as_told_and_drawing_images_does_not(n_groups):
+    rng, draws, n_images = np.random.default_rng(n_groups), 1000, 20
+    of_group = np.repeat(rng.normal(size=(draws, n_groups)), n_images, axis=1)
+    values = of_group + rng.normal(size=of_group.shape)  # images of a group correlate by a half
+    sums = values.reshape(draws, n_groups, n_images).sum(-1)
+
+    def held(low: np.ndarray, high: np.ndarray) -> int:
+        return int(((low <= 0) & (high >= 0)).sum())
+
+    least, most = stats.binom(draws, COVERAGE[n_groups]).interval(0.999)
+    assert least <= held(*cluster_interval(sums, np.full(n_groups, n_images))) <= most
+    assert held(*cluster_interval(values, np.ones(values.shape[1], dtype=int))) < 0.6 * draws
+
+
+def test_the_coverage_told_is_that_of_the_next_smaller_number_of_groups_simulated():
+    assert [coverage(n) for n in (FEWEST_GROUPS, 9, 10, 28, 215)] == [0.92, 0.92, 0.94, 0.94, 0.95]

@@ -1,0 +1,220 @@
+"""Statistics over seeds against scipy, hand-computed values and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reports.tables.seed_statistics import (
+    ALPHA,
+    BCA_COVERAGE,
+    EXACT_UP_TO,
+    RESAMPLES,
+    best,
+    holm,
+    resamples,
+    seeds_needed,
+    sign_flip_p,
+    smallest_p,
+    spread,
+)
+
+
+def binomial(draws: int, share: float) -> tuple[float, float]:
+    """Where all but one in a thousand of simulations lie."""
+    return stats.binom(draws, share).interval(0.999)
+
+
+def test_spread_of_hand_computed_values():
+    result = spread([1.0, 2.0, 6.0])
+    assert (result.n, result.mean) == (3, 3.0)
+    assert result.std == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+
+
+def test_one_value_has_no_spread_and_none_has_no_mean():
+    assert math.isnan(spread([0.1]).std)
+    assert math.isnan(spread([0.1]).ci_low)
+    assert math.isnan(spread([0.1, 0.2]).bca_low)
+    assert spread([]).n == 0
+    assert math.isnan(spread([]).mean)
+
+
+def test_seeds_without_a_number_leave_the_others_as_they_are():
+    values = np.random.default_rng(1).normal(size=(4, 3, 5))
+    values[1, 2, [0, 3]] = values[2, 0] = np.nan
+    together = spread(values)
+    assert together.n.tolist() == [[5, 5, 5], [5, 5, 3], [0, 5, 5], [5, 5, 5]]
+    for place in np.ndindex(4, 3):
+        alone = spread(values[place][np.isfinite(values[place])])
+        assert [field[place] for field in vars(together).values()] == pytest.approx(list(vars(alone).values()), nan_ok=True)
+    p_values = sign_flip_p(values)
+    assert p_values[1, 2] == sign_flip_p(values[1, 2, [1, 2, 4]])
+    assert math.isnan(p_values[2, 0])
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_the_t_interval_is_scipys(n):
+    values = np.random.default_rng(n).normal(size=n)
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    result = spread(values)
+    assert (result.ci_low, result.ci_high) == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 8, 12])
+def test_the_bca_interval_is_scipys(n):
+    # Whole numbers: means of the same values in another order are equal, not just close, as scipy needs them to be.
+    values = np.random.default_rng(n).integers(0, 1000, n).astype(float)
+    expected = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=RESAMPLES, rng=np.random.default_rng(0))
+    result = spread(values)
+    assert (result.bca_low, result.bca_high) == pytest.approx(tuple(expected.confidence_interval), rel=1e-12)
+
+
+def test_an_interval_does_not_depend_on_the_rows_beside_it():
+    values = np.random.default_rng(0).normal(size=(700, 5))
+    alone = spread(values[600])
+    assert (spread(values).bca_low[600], spread(values).bca_high[600]) == pytest.approx((alone.bca_low, alone.bca_high))
+
+
+def test_identical_values_have_intervals_of_no_width():
+    result = spread([0.1, 0.1, 0.1])
+    assert (result.bca_low, result.bca_high) == (0.1, 0.1)
+    assert (result.ci_low, result.ci_high) == pytest.approx((0.1, 0.1))
+
+
+def test_resamples_draw_as_many_as_there_are():
+    counts = resamples(4)
+    assert counts.shape == (RESAMPLES, 4)
+    assert (counts.sum(1) == 4).all()
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_intervals_of_normal_values_hold_the_truth_as_often_as_told(n):
+    draws = 2000
+    found = spread(np.random.default_rng(n).normal(size=(draws, n)))
+    for low, high, told in (
+        (found.ci_low, found.ci_high, 1 - ALPHA),
+        (found.bca_low, found.bca_high, BCA_COVERAGE[n]),
+    ):
+        least, most = binomial(draws, told)
+        assert least <= ((low <= 0) & (high >= 0)).sum() <= most
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_differences_of_one_sign_reach_the_smallest_p(n):
+    assert sign_flip_p(np.arange(1, n + 1)) == pytest.approx(smallest_p(n))
+    assert sign_flip_p(-np.arange(1, n + 1)) == pytest.approx(smallest_p(n))
+
+
+def test_sign_flip_of_hand_enumerated_patterns():
+    # |sums| of the 8 patterns of (3, 1, -2): 2, 6, 4, 0, 0, 4, 6, 2; six are at least |2|
+    assert sign_flip_p([3.0, 1.0, -2.0]) == pytest.approx(6 / 8)
+
+
+@pytest.mark.parametrize("n", [2, 5, 11])
+def test_sign_flip_is_scipys_permutation_test(n):
+    differences = np.random.default_rng(n).normal(0.4, 1, size=(20, n))
+    expected = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", axis=-1, n_resamples=np.inf, vectorized=True
+    )
+    assert sign_flip_p(differences) == pytest.approx(expected.pvalue)
+
+
+def test_sign_flip_without_and_with_one_pair_or_without_any_difference():
+    assert math.isnan(sign_flip_p([]))
+    assert sign_flip_p([0.3]) == smallest_p(1) == 1.0
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+
+
+def test_values_that_differ_by_rounding_only_are_ties():
+    assert sign_flip_p([0.1 + 0.2, -0.3]) == 1.0
+    assert sign_flip_p([0.1, 0.1, 0.1]) == smallest_p(3)
+
+
+def test_sign_flip_with_many_seeds_samples_the_patterns():
+    n = EXACT_UP_TO + 4
+    assert sign_flip_p(np.ones(n)) == smallest_p(n)
+    differences = np.random.default_rng(0).normal(0.3, 1, n)
+    expected = stats.permutation_test((differences,), np.mean, permutation_type="samples", vectorized=True, n_resamples=30_000)
+    assert sign_flip_p(differences) == pytest.approx(expected.pvalue, abs=5 * math.sqrt(0.25 / 30_000))
+
+
+@pytest.mark.parametrize("n", [6, 7, 10])
+def test_sign_flip_keeps_its_false_positive_rate(n):
+    draws = 2000
+    p_values = sign_flip_p(np.random.default_rng(n).standard_t(3, size=(draws, n)))
+    attainable = math.floor(ALPHA * 2**n / 2) * 2 / 2**n  # p is a multiple of 2 / 2^n
+    low, high = binomial(draws, attainable)
+    assert low <= (p_values < ALPHA).sum() <= high
+
+
+def test_seeds_needed_is_where_p_below_alpha_becomes_possible():
+    assert seeds_needed(0.05) == 6
+    assert smallest_p(6) < 0.05 <= smallest_p(5)
+    assert seeds_needed(smallest_p(EXACT_UP_TO)) is None
+
+
+def test_holm_of_hand_computed_values():
+    corrected = holm([0.01, 0.04, math.nan, 0.03])
+    assert corrected[[0, 1, 3]].tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert math.isnan(corrected[2])
+    assert holm([0.9, 0.8]).tolist() == pytest.approx([1.0, 1.0])
+    assert holm([0.01, 0.04], tests=6).tolist() == pytest.approx([0.06, 0.2])
+
+
+def test_holm_over_a_table_of_nine_rows_gives_one_false_alarm_in_twenty_tables_at_most():
+    draws, rows = 1000, 9
+    values = np.random.default_rng(2).normal(size=(draws, rows + 1, 10))
+    p_values = sign_flip_p(values[:, 1:] - values[:, :1])
+    alarms = sum((holm(p) < ALPHA).any() for p in p_values)
+    assert 0 < alarms <= binomial(draws, ALPHA)[1]
+    assert (p_values < ALPHA).any(-1).sum() > binomial(draws, ALPHA)[1]  # without the correction
+
+
+def separate(gaps: list[float], seeds: int) -> np.ndarray:
+    """Rows whose means lie so far apart, in standard deviations of a seed."""
+    return np.random.default_rng(4).normal(size=(len(gaps), seeds)) + np.array(gaps)[:, None]
+
+
+def test_the_best_row_and_those_not_shown_to_be_worse_stand_out():
+    values = separate([0.0, 0.0, 9.0], seeds=9)
+    assert best(values, higher=False).tolist() == [True, True, False]
+    assert best(-values, higher=True).tolist() == [True, True, False]
+    assert best(values, higher=True).tolist() == [False, False, True]
+
+
+def test_nothing_stands_out_where_no_row_is_shown_to_be_worse():
+    assert not best(separate([0.0, 0.0, 0.0], seeds=9), higher=False).any()
+    assert not best(np.ones((3, 9)), higher=False).any()
+
+
+def test_nothing_stands_out_where_seeds_are_too_few_for_all_pairs_of_rows():
+    # five rows make ten pairs: 2 / 2^n < 0.05 / 10 takes 9 seeds; the four tests made alone would take 8
+    gaps = [0.0, 9.0, 9.0, 9.0, 9.0]
+    assert not best(separate(gaps, seeds=8), higher=False).any()
+    assert best(separate(gaps, seeds=9), higher=False).tolist() == [True, False, False, False, False]
+
+
+def test_a_row_with_too_few_seeds_to_be_tested_keeps_all_plain():
+    values = separate([0.0, 9.0, 9.0], seeds=9)
+    values[2, 4:] = np.nan
+    assert not best(values, higher=False).any()
+
+
+def test_a_row_that_is_better_at_the_seeds_that_both_have_is_not_shown_to_be_worse():
+    values = np.array([[1.0] * 8 + [-100.0], [0.0] * 8 + [math.nan]])  # one seed alone makes the first row's mean the best
+    assert not best(values, higher=False).any()
+
+
+def test_rows_without_a_number_take_no_part():
+    values = separate([0.0, 0.0, 9.0], seeds=6)
+    values[1] = np.nan
+    assert best(values, higher=False).tolist() == [True, False, False]
+    assert not best(values[:2], higher=False).any()
+    assert not best(values[1:2], higher=False).any()
+
+
+def test_rows_of_equal_truth_stand_out_in_one_block_of_twenty_at_most():
+    draws = 500
+    blocks = np.random.default_rng(3).normal(size=(draws, 5, 9))
+    assert 0 < sum(best(block, higher=False).any() for block in blocks) <= binomial(draws, ALPHA)[1]

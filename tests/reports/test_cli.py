@@ -1,0 +1,170 @@
+"""`tiekd report` from the store to the files, and its user's mistakes."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer
+from markdown_it import MarkdownIt
+from support.made_store import fill, write_run
+from typer.testing import CliRunner
+
+from reports.cli import report
+from reports.tables.published import published
+from tiekd.config import build
+from tiekd.errors import UserError
+from tiekd.store.run_store import RunStore, Status
+
+FILES = {
+    "runs.parquet",
+    "epochs.parquet",
+    "images.parquet",
+    "tables.parquet",
+    "tables.md",
+    "tables.tex",
+    "report.md",
+    "report.html",
+    "runs.md",
+    "figures",
+    ".report.json",
+}
+LOST = Status("failed", "no memory")
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(report)
+    return app
+
+
+@pytest.fixture(scope="module")
+def out(app, made, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "out"
+    result = runner.invoke(app, [made.uri, "--out", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "Demo study: kitti, protocol adabins-kb-garg" in result.output
+    return out
+
+
+def test_everything_is_written_and_nothing_else(out):
+    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".svg", ".csv"}
+
+
+def test_frames_read_back(out, collected):
+    runs = pd.read_parquet(out / "runs.parquet")
+    assert list(runs.columns) == list(collected.runs.columns)
+    assert runs["seed"].tolist() == [0, 1] * 9
+    tables = pd.read_parquet(out / "tables.parquet")
+    assert tables["run_ids"].map(len).tolist() == [2] * 81
+    epochs, images = (pd.read_parquet(out / f"{name}.parquet") for name in ("epochs", "images"))
+    assert {"run_id", "epoch", "part_si", "abs_rel"} <= set(epochs.columns)
+    assert list(images.columns)[:5] == ["run_id", "image", "group", "n_valid", "abs_rel"]
+
+
+def test_the_page_shows_figures_failures_and_provenance(out):
+    text = (out / "report.md").read_text()
+    tokens = [child for token in MarkdownIt("commonmark").parse(text) for child in token.children or []]
+    figures = [token.attrs["src"] for token in tokens if token.type == "image"]
+    assert len(figures) == 4
+    assert all((out / figure).is_file() for figure in figures)
+    for expected in ("loss is inf at step 7", "abc123", "torch 2.9", "test d1", "tiekd report", "0.28 demo"):
+        assert expected in text
+
+
+def test_the_same_store_gives_the_same_files(out, made, tmp_path):
+    report(made.uri, tmp_path / "again")
+    names = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.suffix not in (".md", ".html")]
+    assert [name for name in names if (out / name).read_bytes() != (tmp_path / "again" / name).read_bytes()] == []
+
+
+@pytest.fixture
+def small(store) -> RunStore:
+    """Two studies of one run each."""
+    fill(store, [{"loss.name": "ssim"}], 1, {"name": "demo"})
+    fill(store, [{"loss.name": "mse"}], 1, {"name": "other"})
+    return store
+
+
+def test_figures_of_what_is_gone_are_deleted_and_files_of_others_kept(small, tmp_path):
+    report(small.uri, tmp_path / "out")
+    figures = tmp_path / "out" / "figures"
+    whole = {path.name for path in figures.iterdir()}
+    assert "other-kitti-adabins-kb-garg-seeds.png" in whole
+    (figures / "other-mine.png").write_text("kept")
+    report(small.uri, tmp_path / "out", study="demo")
+    left = {path.name for path in figures.iterdir()}
+    assert left == {name for name in whole if name.startswith("demo-")} | {"other-mine.png"}
+
+
+def test_published_alone_leaves_the_report(small, tmp_path):
+    report(small.uri, tmp_path / "out", published=True)
+    assert "Our Abs Rel" in (tmp_path / "out" / "published.md").read_text()
+    before = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert tmp_path / "out" / "tables.md" in before
+    report(out=tmp_path / "out", published=True)
+    assert {path for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert "Our Abs Rel" not in (tmp_path / "out" / "published.md").read_text()
+
+
+def test_json_is_one_object(app, small, tmp_path):
+    result = runner.invoke(app, [small.uri, "--out", str(tmp_path / "out"), "--json"], catch_exceptions=False)
+    content = json.loads(result.stdout)
+    assert content["states"] == {"done": 2}
+    assert str(tmp_path / "out" / "tables.md") in content["files"]
+
+
+def test_a_long_table_is_printed_in_part(app, store, tmp_path):
+    fill(store, [{"loss.sigma": 0.01 * (n + 1)} for n in range(45)], 1, {"name": "long"}, {(n, 0): LOST for n in range(45)})
+    result = runner.invoke(app, [store.uri, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert "... and 5 more rows: tables.md" in result.output
+
+
+def test_published_needs_no_store(tmp_path):
+    report(out=tmp_path / "out", published=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "published.csv",
+        "published.md",
+        "published.tex",
+        ".report.json",
+    }
+    assert pd.read_csv(tmp_path / "out" / "published.csv", dtype=str, keep_default_na=False).equals(published())
+    assert "| 0.1445  | 0.4810 |" in (tmp_path / "out" / "published.md").read_text()
+
+
+def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
+    write_run(
+        store,
+        build({"data": {"dataset": "synthetic-outdoor"}, "loss": {"name": "si", "target": "ground_truth"}}),
+        Status("running"),
+        0,
+    )
+    report(store.uri, tmp_path / "out")
+    assert "| running |" in (tmp_path / "out" / "tables.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "STORE is needed"),
+        ({"study": "demo", "published": True}, "--study needs STORE"),
+        ({"viewer": "viewer", "published": True}, "--viewer needs STORE"),
+        ({"store": "store", "viewer": "store"}, "--viewer store: holds no viewer; `tiekd view STORE --out store` makes one"),
+        ({"store": "nowhere"}, "no such folder"),
+        ({"store": "store", "study": "dmeo"}, "did you mean demo"),
+        ({"store": "store", "out": "file"}, "--out file: is a file"),
+        ({"store": "store", "out": "file/below"}, "--out file/below: cannot be written"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(demo, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("kept")
+    paths = {name: Path(arguments[name]) for name in ("out", "viewer") if name in arguments}
+    with pytest.raises(UserError, match=message) as error:
+        report(**{"out": Path("out"), **arguments, **paths})
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "store"]
+    assert Path("file").read_text() == "kept"

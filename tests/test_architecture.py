@@ -1,0 +1,192 @@
+"""Imports point one way, and what only prints help loads nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.paths import ROOT
+
+PACKAGES = ("tiekd", "search_spaces", "ablations", "reports")
+# What each package may import of ours, beside itself, and of Ray.
+ALLOWED = {
+    "tiekd": set(),
+    "search_spaces": {"tiekd.config", "tiekd.config.documents", "tiekd.errors"},
+    "reports": {"tiekd"},
+    "ablations": {"tiekd", "search_spaces", "ray"},
+}
+WATCHED = {*PACKAGES, "ray"}
+
+
+def imported_by(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, at its top or inside its functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def is_allowed(name: str, package: str) -> bool:
+    return any(name == known or name.startswith(f"{known}.") for known in {package, *ALLOWED[package]})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    wrong = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files
+        for name in imported_by(path)
+        if name.split(".")[0] in WATCHED and not is_allowed(name, package)
+    }
+    assert wrong == set()
+
+
+def test_a_forbidden_import_inside_a_function_is_seen(tmp_path):
+    (tmp_path / "module.py").write_text("def f():\n    from ray import tune\n    import reports.tables.table\n")
+    assert {name for name in imported_by(tmp_path / "module.py") if not is_allowed(name, "tiekd")} == {
+        "ray.tune",
+        "reports.tables.table",
+    }
+
+
+def loaded_by(*statements: str, of: set[str]) -> set[str]:
+    """Which packages a process has loaded after some statements."""
+    script = "; ".join(["import sys", *statements, f"print(*({of} & set(sys.modules)))"])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True, cwd=ROOT)
+    assert done.stderr == ""
+    return set(done.stdout.split())
+
+
+def test_a_launch_does_without_pytorch_and_mlflow():
+    """Its trials import PyTorch in their own processes: seconds that the launching one need not spend before them."""
+    modules = (
+        "execution.node_checks",
+        "execution.sweep",
+        "execution.trial",
+        "execution.tune_callback",
+        "monitor.loggers",
+        "prepared_study",
+        "search.schedulers",
+        "search.search",
+        "search.tune_searcher",
+    )
+    loaded = loaded_by(
+        *(f"import ablations.{name}" for name in modules),
+        "import tiekd.store.run_store",
+        "ablations.monitor.loggers.TensorBoard('demo', tiekd.store.run_store.RunStore('nowhere'))",
+        of={"torch", "timm", "mlflow"},
+    )
+    assert loaded == set()
+
+
+def test_a_trial_loads_what_it_computes_with_and_no_more():
+    loaded = loaded_by(
+        "import ablations.execution.trial",
+        "import ablations.execution.runtime_tune, tiekd.distill.run, tiekd.distill.runtime",
+        of={"torch", "matplotlib", "mlflow", "onnx", "optuna", "reports", "scipy", "sqlalchemy", "transformers"},
+    )
+    assert loaded == {"torch"}
+
+
+MISTAKES = """
+import sys
+from tiekd.__main__ import main
+for words in {commands}:
+    sys.argv = ["tiekd", *words.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2, words
+print(*({{"torch", "ray"}} & set(sys.modules)))
+"""
+
+
+def test_what_is_not_there_is_told_without_pytorch(tmp_path):
+    """In half a second, then, and not in five."""
+    told = {
+        "run no.yaml": "config no.yaml: no such file",
+        "evaluate no.safetensors": "weights no.safetensors: no such file",
+        "export no.safetensors --out a.onnx": "weights no.safetensors: no such file",
+        "predict no.safetensors no.png --out made": "no.png: no such file or folder",
+        "teacher export no.yaml --out maps": "config no.yaml: no such file",
+        "teacher export no.yaml --weights no.safetensors --out maps": "config no.yaml: no such file",
+        "view no --out made": "store no: no such folder",
+        "measure no": "store no: no such folder",
+        "ablate no.yaml": "study no.yaml: no such file",
+    }
+    command = [sys.executable, "-c", MISTAKES.format(commands=list(told))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True, cwd=tmp_path)
+    assert done.stderr.splitlines() == [f"tiekd: {line}" for line in told.values()]
+    assert done.stdout == "\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+HELP = """
+import sys
+from tiekd.__main__ import build_app
+for words in {commands}:
+    try:
+        build_app()([*words, "--help"])
+    except SystemExit as end:
+        assert end.code == 0, words
+    print("<<end>>")
+print(sorted({{"torch", "ray", "pandas", "optuna"}} & set(sys.modules)))
+"""
+VERBS = [
+    ["run"],
+    ["diff"],
+    ["evaluate"],
+    ["predict"],
+    ["export"],
+    ["convert"],
+    ["measure"],
+    ["teacher", "export"],
+    ["teacher", "import"],
+    ["data", "check"],
+    ["data", "synthesize"],
+    ["ablate"],
+    ["search"],
+    ["status"],
+    ["report"],
+    ["view"],
+]
+
+
+@pytest.fixture(scope="module")
+def help_pages() -> list[str]:
+    """The output of `tiekd --help`, of each verb's, and the heavy packages that were loaded."""
+    script = HELP.format(commands=[[], *VERBS])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True, cwd=ROOT)
+    return done.stdout.split("<<end>>")
+
+
+def test_help_lists_every_verb(help_pages):
+    listed = help_pages[0].partition("Commands:")[2]
+    assert {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "} == {
+        v[0] for v in VERBS
+    }
+
+
+@pytest.mark.parametrize("position", range(len(VERBS)), ids=[" ".join(verb) for verb in VERBS])
+def test_help_of_a_verb_shows_an_example_of_it(help_pages, position):
+    example = " ".join(help_pages[position + 1].partition("Example:")[2].split())
+    assert example.startswith(f"tiekd {' '.join(VERBS[position])} ")
+
+
+@pytest.mark.parametrize("position", range(len(VERBS)), ids=[" ".join(verb) for verb in VERBS])
+def test_examples_name_files_of_the_repository(help_pages, position):
+    words = help_pages[position + 1].partition("Example:")[2].split("\n\n")[0].split()
+    for word in words:
+        if word.startswith(PACKAGES) and word.endswith(".yaml"):
+            assert (ROOT / word).is_file()
+
+
+def test_help_loads_nothing_heavy(help_pages):
+    assert help_pages[-1].strip() == "[]"

@@ -1,0 +1,88 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tiekd.data.image_io import MissingFile, encode_png, missing_files, read_rgb, read_uint16, rgb_size, uint16_size
+from tiekd.errors import UserError
+
+
+def test_sixteen_bits_survive(tmp_path):
+    values = np.array([[0, 1, 255], [256, 40000, 65535]], np.uint16)
+    (tmp_path / "depth.png").write_bytes(encode_png(values))
+    read = read_uint16(tmp_path / "depth.png", "depth map")
+    assert read.dtype == np.uint16
+    np.testing.assert_array_equal(read, values)
+    assert uint16_size(tmp_path / "depth.png", "depth map") == (2, 3)
+
+
+def test_colours_survive_and_grey_becomes_rgb(tmp_path):
+    colours = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    (tmp_path / "colour.png").write_bytes(encode_png(colours))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "colour.png"), colours)
+    Image.fromarray(colours[..., 0]).save(tmp_path / "grey.png")
+    assert read_rgb(tmp_path / "grey.png").shape == (2, 4, 3)
+    assert rgb_size(tmp_path / "grey.png") == (2, 4)
+
+
+def test_plain_pngs_do_not_need_pillow(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    colours, values = rng.integers(0, 2**8, (5, 7, 3), np.uint8), rng.integers(0, 2**16, (5, 7), np.uint16)
+    (tmp_path / "image.png").write_bytes(encode_png(colours))
+    (tmp_path / "depth.png").write_bytes(encode_png(values))
+    monkeypatch.delattr(Image, "open")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "image.png"), colours)
+    np.testing.assert_array_equal(read_uint16(tmp_path / "depth.png", "depth map"), values)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "uint16"])
+def test_damaged_pngs_are_refused_or_read_as_pillow_reads_them(tmp_path, kind):
+    rng = np.random.default_rng(1)
+    array = rng.integers(0, 2**8, (9, 11, 3), np.uint8) if kind == "rgb" else rng.integers(0, 2**16, (9, 11), np.uint16)
+    whole, path, read = encode_png(array), tmp_path / "x.png", 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            found = read_rgb(path) if kind == "rgb" else read_uint16(path, "depth map")
+        except UserError:
+            continue
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(found, np.array(image.convert("RGB") if kind == "rgb" else image))
+        read += 1
+    assert 0 < read < len(whole) / 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "found"), [("L", "8-bit grayscale"), ("P", "8-bit palette"), ("RGBA", "RGBA"), ("1", "1-bit")]
+)
+def test_other_images_are_no_depth_maps(tmp_path, mode, found):
+    Image.new(mode, (3, 2)).save(tmp_path / "depth.png")
+    for read in (read_uint16, uint16_size):
+        with pytest.raises(UserError, match=rf"depth map .*depth.png: needed a 16-bit grayscale PNG, found {found}"):
+            read(tmp_path / "depth.png", "depth map")
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(MissingFile, match=r"image .*absent.png: no such file"):
+        read_rgb(tmp_path / "absent.png")
+    (tmp_path / "page.png").write_text("<html>")
+    with pytest.raises(UserError, match=r"page.png: not an image file"):
+        rgb_size(tmp_path / "page.png")
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 2**16, (50, 50), dtype=np.uint16)
+    Image.fromarray(noise).save(buffer, format="PNG")
+    (tmp_path / "cut.png").write_bytes(buffer.getvalue()[:1000])
+    with pytest.raises(UserError, match=r"cut.png: cannot be read"):
+        read_uint16(tmp_path / "cut.png", "depth map")
+
+
+def test_missing_files_keep_their_order(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    for name in ("top.png", "a/one.png", "a/b/two.png"):
+        (tmp_path / name).touch()
+    wanted = ["a/one.png", "a/none.png", "top.png", "nowhere/x.png", "a/b/two.png", "gone.png", "a/also.png"]
+    assert missing_files(tmp_path, wanted) == ["a/none.png", "a/also.png", "gone.png", "nowhere/x.png"]
+    assert missing_files(tmp_path / "nowhere", wanted[:1]) == ["a/one.png"]

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from torch import nn
+
+from tiekd.config import ExecutionConfig
+from tiekd.distill.runtime import LocalRuntime, choose_device
+from tiekd.errors import UserError
+from tiekd.store.run_store import RunStore, Status
+
+ROWS = [{"epoch": 1, "loss": 2.0, "seconds": 1.5}, {"epoch": 2, "loss": 1.0, "seconds": 2.5}]
+
+
+@pytest.fixture
+def record(tmp_path):
+    record = RunStore(tmp_path).run("0123")
+    record.write_status(Status("running", epochs=5, started=1.0, updated=1.0))
+    return record
+
+
+def runtime(record, display=None) -> LocalRuntime:
+    return LocalRuntime(ExecutionConfig(device="cpu"), record, display)
+
+
+def test_a_run_begins_without_a_state(record):
+    assert runtime(record).resume() is None
+
+
+def test_what_was_last_reported_is_what_another_process_goes_on_from(record):
+    for epoch in (1, 2):
+        runtime(record).report(ROWS[:epoch], {"w": torch.full((2,), epoch), "epochs": ROWS[:epoch]})
+    state = runtime(record).resume()
+    assert torch.equal(state["w"], torch.full((2,), 2))
+    assert state["epochs"] == ROWS
+
+
+def test_a_report_keeps_the_rows_and_tells_how_far_the_run_is(record):
+    runtime(record).report(ROWS, {})
+    assert record.read_table("epochs.parquet").to_dict("records") == ROWS
+    status = record.status()
+    assert (status.state, status.epoch, status.epochs) == ("running", 2, 5)
+    assert status.device_seconds == 4.0
+    assert status.updated > 1.0
+
+
+def test_one_process_is_the_whole_world(record):
+    alone, student = runtime(record), nn.Linear(2, 2)
+    assert (alone.rank, alone.world_size) == (0, 1)
+    assert alone.wrap(student) is student
+    assert alone.all_sum(torch.tensor(3.0)) == 3.0
+    assert alone.gather(ROWS) == ROWS
+
+
+def test_a_display_sees_every_step_and_epoch(record):
+    seen = []
+    shown = runtime(record, lambda **news: seen.append(news))
+    shown.step(1, 8)
+    shown.report(ROWS, {})
+    assert seen == [{"step": 1, "steps": 8}, {"epoch": ROWS[-1]}]
+
+
+def test_the_threads_of_pytorch_are_those_of_the_config(record):
+    before = torch.get_num_threads()
+    try:
+        LocalRuntime(ExecutionConfig(device="cpu", cpus_per_worker=2), record)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_auto_takes_the_gpu_where_there_is_one():
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(record):
+    with pytest.raises(UserError, match=r"execution.device: 'cuda' was asked for, .* valid: auto, cpu"):
+        LocalRuntime(ExecutionConfig(device="cuda"), record)

@@ -1,0 +1,114 @@
+"""Images, folders and videos that a person names."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tiekd.data.image_io import encode_png
+from tiekd.errors import UserError
+from tiekd.inference.inputs import count_photos, find_sources, read_photos
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def save(path: Path, size: tuple[int, int] = (4, 6), colour: tuple = RED, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size[::-1], colour).save(path, **options)
+    return path
+
+
+def save_video(path: Path, frames: int = 5, rotation: int = 0) -> Path:
+    """Frames of 32 x 64 px: left half black, right half grey, brighter from frame to frame."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in range(frames):
+            picture = np.zeros((32, 64, 3), np.uint8)
+            picture[:, 32:] = 60 + 30 * number
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def photos_of(*paths: Path, every: int = 1) -> dict[str, np.ndarray]:
+    return {photo.name: photo.image for photo in read_photos(find_sources(paths), every, pytest.fail)}
+
+
+def test_files_are_named_by_themselves_and_those_of_a_folder_by_their_paths_in_it(tmp_path):
+    for name in ("in/b.jpg", "in/a.PNG", "in/sub/a.webp", "in/.hidden.png", "in/notes.txt"):
+        save(tmp_path / name, format="PNG")
+    assert list(photos_of(save(tmp_path / "street.tif"), tmp_path / "in")) == ["street", "a", "b", "sub/a"]
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    paths = [save(tmp_path / "a" / "x.png"), save(tmp_path / "b" / "x.jpg")]
+    with pytest.raises(UserError, match=r"2 images would be written as 'x': \S+a/x.png, \S+b/x.jpg; give them in separate"):
+        find_sources(paths)
+
+
+def test_what_is_not_there_and_a_folder_without_images_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none\.png: no such file or folder"):
+        find_sources([tmp_path / "none.png"])
+    with pytest.raises(UserError, match=r"no image in this folder; known by their suffixes: \.bmp, "):
+        find_sources([tmp_path])
+
+
+def test_what_cannot_be_read_is_told_in_a_line_and_left_out(tmp_path):
+    (tmp_path / "broken.png").write_bytes(encode_png(np.zeros((50, 50, 3), np.uint8))[:60])
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "film.mp4").write_text("no video")
+    save(tmp_path / "good.png")
+    lines: list[str] = []
+    sources = find_sources([tmp_path / name for name in ("broken.png", "text.jpg", "film.mp4", "good.png")])
+    assert [photo.name for photo in read_photos(sources, 1, lines.append)] == ["good"]
+    assert len(lines) == 3
+    assert "broken.png: cannot be read" in lines[0]
+    assert "text.jpg: not an image file" in lines[1]
+    assert "film.mp4: cannot be read" in lines[2]
+
+
+def test_an_image_stands_upright_as_its_camera_noted(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held turned by 90 degrees
+    assert photos_of(save(tmp_path / "phone.jpg", (40, 60), exif=turned))["phone"].shape == (60, 40, 3)
+
+
+def test_16_bit_gray_palette_and_transparent_images_become_rgb(tmp_path):
+    Image.fromarray(np.full((4, 6), 0x8012, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (6, 4), (*BLUE, 128)).save(tmp_path / "clear.png")
+    Image.new("RGB", (6, 4), BLUE).quantize(4).save(tmp_path / "palette.png")
+    photos = photos_of(tmp_path)
+    assert {name: tuple(image[0, 0].tolist()) for name, image in photos.items()} == {
+        "clear": BLUE,
+        "deep": (0x80, 0x80, 0x80),
+        "palette": BLUE,
+    }
+
+
+def test_a_video_gives_its_frames_in_order(tmp_path):
+    photos = photos_of(save_video(tmp_path / "drive.mp4"))
+    assert list(photos) == [f"drive/{number:06d}" for number in range(5)]
+    for number, image in enumerate(photos.values()):
+        assert image.shape == (32, 64, 3)
+        assert image[:, :24].mean() == pytest.approx(0, abs=4)
+        assert image[:, 40:].mean() == pytest.approx(60 + 30 * number, abs=4)
+
+
+def test_every_so_manieth_frame_is_taken_and_counted(tmp_path):
+    video = save_video(tmp_path / "drive.mp4")
+    assert list(photos_of(video, every=2)) == ["drive/000000", "drive/000002", "drive/000004"]
+    sources = find_sources([video, save(tmp_path / "a.png")])
+    assert (count_photos(sources, 1), count_photos(sources, 2)) == (6, 4)
+
+
+def test_a_turned_video_stands_upright(tmp_path):
+    """Its right half goes up when it is turned by 90 degrees against the clock."""
+    image = photos_of(save_video(tmp_path / "phone.mp4", rotation=90))["phone/000000"]
+    assert image.shape == (64, 32, 3)
+    assert image[:24].mean() == pytest.approx(60, abs=4)
+    assert image[40:].mean() == pytest.approx(0, abs=4)

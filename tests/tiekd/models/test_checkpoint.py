@@ -1,0 +1,86 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tiekd.config import override
+from tiekd.errors import UserError
+from tiekd.models import build_student
+from tiekd.models.checkpoint import load_student, pack_state, pack_student, unpack_state
+
+
+@pytest.fixture
+def weights(tiny, tmp_path):
+    """Write a student of a config with overrides; its file and the student."""
+
+    def write(overrides=None):
+        config = tiny(overrides)
+        student = build_student(config)
+        path = tmp_path / "student.safetensors"
+        path.write_bytes(pack_student(student, config))
+        return path, student
+
+    return write
+
+
+def test_a_state_comes_back_as_it_was():
+    state = {"student": {"w": torch.arange(3.0)}, "epochs": [{"epoch": 1, "loss": 0.25, "note": "a"}], "none": None}
+    back = unpack_state(pack_state(state))
+    assert torch.equal(back["student"].pop("w"), state["student"].pop("w"))
+    assert back == state
+
+
+class Foreign:
+    """What a state never holds."""
+
+
+def test_a_state_that_would_run_code_is_not_read():
+    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
+        unpack_state(pack_state({"student": Foreign()}))
+
+
+@pytest.mark.parametrize("overrides", [{}, {"loss.name": "si"}, {"student.name": "small"}], ids=str)
+def test_a_loaded_student_predicts_the_same(weights, overrides):
+    path, student = weights(overrides)
+    loaded, _ = load_student(path)
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(image).depth, student.eval()(image).depth)
+
+
+def test_weights_bring_the_config_they_were_trained_with(weights, tiny):
+    path, _ = weights({"loss.sigma": 0.8, "optim.lr": 1e-5})
+    _, config = load_student(path)
+    assert config.document() == tiny({"loss.sigma": 0.8, "optim.lr": 1e-5}).document()
+    assert override(config, {"seed": 3}).seed == 3
+
+
+def test_a_student_that_began_with_pretrained_weights_is_loaded_without_fetching_them(weights, tiny, tmp_path):
+    path, student = weights()
+    path.write_bytes(pack_student(student, tiny({"student.pretrained": True})))
+    loaded, config = load_student(path)
+    assert config.student.pretrained
+    assert torch.equal(loaded.head.logits.weight, student.head.logits.weight)
+
+
+def test_weights_hold_every_tensor_and_not_only_parameters(weights):
+    path, student = weights()
+    student.encoder.bn1.running_mean += 1
+    path.write_bytes(pack_student(student, load_student(path)[1]))
+    assert torch.equal(load_student(path)[0].encoder.bn1.running_mean, student.encoder.bn1.running_mean)
+
+
+def test_files_that_hold_no_student_are_refused_in_one_line(tmp_path):
+    def refusal(name: str) -> str:
+        with pytest.raises(UserError) as caught:
+            load_student(tmp_path / name)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "absent.safetensors: no such file" in refusal("absent.safetensors")
+    assert "no such file" in refusal(".")
+    torch.save({"w": torch.zeros(2)}, tmp_path / "published.pth")
+    assert "published.pth: not a safetensors file" in refusal("published.pth")
+    save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
+    assert "other.safetensors: has no tiekd header" in refusal("other.safetensors")

@@ -1,0 +1,92 @@
+"""The GPU kernels: what they compute by Triton's interpreter, that they compile for GPUs, and what they compute on one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support.paths import ROOT
+from test_fused import KITTI, error, leaves, plain, teacher_of, with_gradients
+
+from tiekd.models.fused import depth_and_divergence
+
+triton = pytest.importorskip("triton", reason="Triton comes with PyTorch for CUDA, on Linux")
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from tiekd.models import fused_triton  # noqa: E402
+
+SHARED = 99 * 1024  # bytes that a program may have on the smallest GPU of compute capability 8 or 9
+POINTER = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, list[float]]:
+    script = ROOT / "tests" / "support" / "triton_interpreted.py"
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    told = subprocess.run([sys.executable, script], env=environment, check=True, capture_output=True, text=True)
+    return json.loads(told.stdout)
+
+
+def test_the_kernels_agree_with_the_plain_formulas_within_1e_5(interpreted):
+    exact = {name: max(errors) for name, errors in interpreted.items() if name != "bf16"}
+    assert len(exact) == 7
+    assert max(exact.values()) < 1e-5, exact
+
+
+def test_in_bf16_the_products_alone_are_rounded(interpreted):
+    """The bound that `test_fused.py` has."""
+    assert max(interpreted["bf16"]) < 0.02
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_on_a_gpu_they_agree_with_the_plain_formulas(dtype, bound):
+    head, depth = leaves(KITTI, (3, 40, 70))
+    head = [leaf.detach().cuda() for leaf in head]
+    head = [leaf.requires_grad_() for leaf in (head[0].to(dtype, memory_format=torch.channels_last), *head[1:])]
+    exact, teacher = [leaf.detach().double().requires_grad_() for leaf in head], teacher_of(depth.cuda())
+    expected = with_gradients(plain(exact, KITTI, teacher), exact)
+    runs = [with_gradients(depth_and_divergence(*head, KITTI.centers.cuda(), teacher, "triton"), head) for _ in range(2)]
+    assert all(map(torch.equal, *runs))
+    assert max(error(*pair) for pair in zip(runs[0], expected, strict=True)) < bound
+
+
+def compiled(kernel, capability: int, dtype: torch.dtype):
+    """A kernel for 128 channels, channels last, and 257 bins."""
+    features, number, tile = POINTER[dtype], "*fp32", fused_triton.tile_of(128, 257, dtype, tf32=False)
+    options = {name: tile[name] for name in fused_triton.OPTIONS}
+    types = {"features": features, "d_features": features, "d_weight": number, "d_bias": number, "n_pixels": "i32"}
+    types |= {"head": (features, number, number), "teacher": (number, "*i32"), "spread": ("fp32",) * 4}
+    types |= {"found": (number,) * 4, "kept": (number,) * 5}
+    types |= dict.fromkeys(("strides", "d_strides"), ("i32", "i32", "i32", "constexpr"))
+    types = {name: types.get(name, "constexpr") for name in kernel.arg_names}
+    places = {name: (place,) for place, name in enumerate(types)}
+    constants = {places[name]: tile[name] for name in types if name in tile}
+    constants |= {(*places[name], 3): 1 for name in types if name.endswith("strides")}
+    aligned = {(*places[name], part): [["tt.divisibility", 16]] for name in types if "strides" in name for part in range(3)}
+    aligned |= {places[name]: [["tt.divisibility", 16]] for name in types if types[name] in (features, number)}
+    aligned |= {(*places["head"], part): [["tt.divisibility", 16]] for part in range(3)}
+    return triton.compile(ASTSource(kernel, types, constants, aligned), GPUTarget("cuda", capability, 32), options)
+
+
+def stack_of(binary: bytes, path: Path) -> int:
+    """Bytes that a thread has outside registers."""
+    path.write_bytes(binary)
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    told = subprocess.run([tool, "-res-usage", path], check=True, capture_output=True, text=True).stdout
+    return int(re.search(r"STACK:(\d+)", told)[1])
+
+
+@pytest.mark.parametrize("name", ["forward_kernel", "features_kernel", "projection_kernel"])
+def test_a_kernel_compiles_without_spilling(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel = compiled(getattr(fused_triton, name), 90, torch.bfloat16)
+    assert "wgmma" in kernel.asm["ptx"]  # its products run on tensor cores
+    assert stack_of(kernel.asm["cubin"], tmp_path / "kernel.cubin") == 0
+    assert kernel.metadata.shared <= SHARED

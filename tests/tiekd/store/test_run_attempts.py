@@ -1,0 +1,137 @@
+"""Two processes on one run: the later goes on with it, the earlier stops at its epoch's end, and nothing is written twice."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tiekd.distill.run import begin, carry_out, run_id_of, work
+from tiekd.distill.runtime import LocalRuntime
+from tiekd.errors import SupersededError
+from tiekd.store.run_store import Attempt, RunRecord, RunStore, Status
+
+EPOCHS = 6
+
+
+@pytest.fixture
+def config(tiny):
+    return tiny({"optim.epochs": EPOCHS, "evaluation.every": EPOCHS})
+
+
+@pytest.fixture
+def store(config):
+    return RunStore(config.execution.store)
+
+
+def carry_out_here(config, store, display=None) -> Status:
+    return carry_out(config, store, lambda record: LocalRuntime(config.execution, record, display))
+
+
+def at_epoch(number, act):
+    """A display that does something at the end of an epoch."""
+
+    def display(epoch=None, **step):
+        if epoch is not None and epoch["epoch"] == number:
+            act()
+
+    return display
+
+
+def test_a_process_whose_run_another_has_begun_writes_nothing_more(config, store, tree):
+    run_id, folder, seen = run_id_of(config), Path(store.uri), {}
+
+    def other_begins() -> None:
+        begin(config, store.run(run_id))
+        seen.update(tree(folder))
+
+    with pytest.raises(SupersededError, match=rf"run {run_id}: taken over by process {os.getpid()} on "):
+        carry_out_here(config, store, at_epoch(3, other_begins))
+    assert tree(folder) == seen
+    assert store.run(run_id).status().epoch == 3
+
+
+def test_the_other_goes_on_from_the_last_checkpoint_to_the_same_end(config, store, tmp_path):
+    other = store.run(run_id_of(config))
+    with pytest.raises(SupersededError):
+        carry_out_here(config, store, at_epoch(3, lambda: begin(config, other)))
+    rows = other.read_table("epochs.parquet")
+    assert work(config, other, LocalRuntime(config.execution, other)).state == "done"
+    assert list(other.read_table("epochs.parquet")["seconds"][:3]) == list(rows["seconds"])
+    alone = RunStore(tmp_path / "alone")
+    carry_out_here(config, alone)
+    assert other.read_json("summary.json") == alone.run(other.run_id).read_json("summary.json")
+
+
+def test_a_status_that_the_earlier_was_just_writing_does_not_take_the_run_back(config, store, monkeypatch):
+    """It passes the check, the other begins, and only then it writes."""
+    record, other = (store.run(run_id_of(config)) for _ in range(2))
+    write = RunRecord.write_status
+
+    def write_late(self, status: Status) -> None:
+        if self is not other and other.attempt is None and status.epoch == 3:
+            begin(config, other)
+        write(self, status)
+
+    monkeypatch.setattr(RunRecord, "write_status", write_late)
+    with pytest.raises(SupersededError):
+        carry_out_here(config, store)
+    assert record.last_attempt() == other.attempt
+    assert (record.status().state, record.status().epoch) == ("running", 3)
+    assert work(config, other, LocalRuntime(config.execution, other)).state == "done"
+
+
+def test_a_failure_of_a_process_whose_run_another_has_begun_is_not_recorded(config, store):
+    run_id = run_id_of(config)
+
+    def fail() -> None:
+        begin(config, store.run(run_id))
+        raise OSError("no such teacher map")
+
+    with pytest.raises(SupersededError):
+        carry_out_here(config, store, at_epoch(2, fail))
+    record = store.run(run_id)
+    assert (record.status().state, record.status().cause) == ("running", "")
+    assert record.read_file("error.txt") is None
+
+
+def test_of_two_commands_on_one_run_the_later_goes_on(tiny, as_yaml, tmp_path, store):
+    config = tiny({"optim.epochs": 5000, "evaluation.every": 5000})
+    command = [sys.executable, "-m", "tiekd", "run", as_yaml(tmp_path / "run.yaml", config.document())]
+    record = store.run(run_id_of(config))
+    with started(command) as earlier:
+        until_epoch(record, 2)
+        first = record.last_attempt()
+        assert (first.pid, first.alive) == (earlier.pid, True)
+        with started(command) as later:
+            _, told = earlier.communicate(timeout=240)
+            until_epoch(record, record.status().epoch + 2)
+    assert earlier.returncode == 1
+    assert told.splitlines()[-1] == f"tiekd: run {record.run_id}: taken over by process {later.pid} on {first.host}"
+    assert (record.last_attempt().pid, record.last_attempt().alive) == (later.pid, False)
+    epochs = list(record.read_table("epochs.parquet")["epoch"])
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+def test_whether_a_run_lives_on_another_machine_is_not_known():
+    assert Attempt("0", "elsewhere", os.getpid()).alive is None
+
+
+@contextmanager
+def started(command):
+    """A process that does not outlive its test."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until_epoch(record, epoch) -> None:
+    end = time.monotonic() + 240
+    while record.status().epoch < epoch:
+        assert time.monotonic() < end
+        time.sleep(0.05)

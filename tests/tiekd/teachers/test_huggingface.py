@@ -1,0 +1,606 @@
+"""Small models of the library's own families with random weights, saved to folders as their published kin are."""
+
+import hashlib
+import importlib
+import json
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from tiekd.errors import UserError
+from tiekd.teachers import huggingface as hf
+from tiekd.teachers.huggingface import HuggingFaceTeacher
+
+CPU = torch.device("cpu")
+MAX_DEPTH = 80.0
+FAMILIES = ("depth-anything", "zoedepth", "zoedepth-two-heads", "dpt", "dpt-padded", "glpn")
+# Shapes of KITTI's frames, of their kb-crop and of NYU's, at a quarter, and one that divides by nothing.
+SIZES = ((94, 311), (88, 304), (120, 160), (131, 67))
+
+
+def _dinov2():
+    from transformers import Dinov2Config
+
+    return Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=56,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+    )
+
+
+def _depth_anything(**settings):
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, DPTImageProcessor
+
+    config = DepthAnythingConfig(
+        backbone_config=_dinov2(),
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+        **{"depth_estimation_type": "metric", "max_depth": 80, **settings},
+    )
+    size = {"height": 112, "width": 112}
+    return DepthAnythingForDepthEstimation(config), DPTImageProcessor(size=size, keep_aspect_ratio=True, ensure_multiple_of=14)
+
+
+def _zoedepth(*heads):
+    from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation, ZoeDepthImageProcessor
+
+    backbone = BeitConfig(
+        image_size=64,
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=48,
+        use_relative_position_bias=True,
+        reshape_hidden_states=False,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = ZoeDepthConfig(
+        backbone_config=backbone,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        bottleneck_features=16,
+        num_relative_features=8,
+        bin_embedding_dim=8,
+        num_attractors=[4, 3, 2, 1],
+        bin_configurations=[{"name": name, "n_bins": 16, "min_depth": 1e-3, "max_depth": end} for name, end in heads],
+        num_patch_transformer_layers=4,
+        patch_transformer_hidden_size=128,
+        patch_transformer_intermediate_size=32,
+        patch_transformer_num_attention_heads=2,
+    )
+    processor = ZoeDepthImageProcessor(size={"height": 96, "width": 128}, ensure_multiple_of=32)
+    return ZoeDepthForDepthEstimation(config), processor
+
+
+def _dpt(stated="metric"):
+    """DPT as Intel publishes it, which is relative, with what makes it metric stated or not."""
+    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+
+    config = DPTConfig(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=48,
+        image_size=64,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        **({"depth_estimation_type": stated} if stated else {}),
+    )
+    return DPTForDepthEstimation(config), DPTImageProcessor(size={"height": 160, "width": 160})
+
+
+def _dpt_padded():
+    """DPT on DINOv2, whose processor keeps the frame's size and pads it to a multiple of the patch."""
+    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+
+    config = DPTConfig(
+        backbone_config=_dinov2(),
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        depth_estimation_type="metric",
+    )
+    return DPTForDepthEstimation(config), DPTImageProcessor(do_resize=False, do_pad=True, size_divisor=14)
+
+
+def _glpn():
+    from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
+
+    config = GLPNConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2], max_depth=80)
+    return GLPNForDepthEstimation(config), GLPNImageProcessor()
+
+
+def _depth_pro_without_field_of_view():
+    """Its config alone, which is what is refused."""
+    from transformers import DepthProConfig, DepthProImageProcessor
+
+    return DepthProConfig(use_fov_model=False), DepthProImageProcessor()
+
+
+MAKERS = {
+    "depth-anything": _depth_anything,
+    "zoedepth": lambda: _zoedepth(("kitti", 80.0)),
+    "zoedepth-two-heads": lambda: _zoedepth(("nyu", 10.0), ("kitti", 80.0)),
+    "dpt": _dpt,
+    "dpt-padded": _dpt_padded,
+    "glpn": _glpn,
+    "relative depth-anything": lambda: _depth_anything(depth_estimation_type="relative"),
+    "relative dpt": lambda: _dpt(stated=None),
+    "relative depth-pro": _depth_pro_without_field_of_view,
+    "indoor depth-anything": lambda: _depth_anything(max_depth=20),
+}
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """The folder of a small model, by its key in MAKERS; not to be written to."""
+    folders: dict[str, Path] = {}
+
+    def save(name: str) -> Path:
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("models") / name.replace(" ", "-")
+            for part in MAKERS[name]():
+                if isinstance(part, nn.Module):
+                    _spread(part)
+                part.save_pretrained(folders[name])
+        return folders[name]
+
+    return save
+
+
+def _spread(model: nn.Module) -> None:
+    """Weights large enough for the depth to differ from pixel to pixel."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                scale = (1 / parameter[0].numel()) ** 0.5
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture(scope="session")
+def teachers(saved):
+    """A loaded teacher, by its key in MAKERS."""
+    loaded: dict[str, HuggingFaceTeacher] = {}
+
+    def load(name: str) -> HuggingFaceTeacher:
+        if name not in loaded:
+            loaded[name] = HuggingFaceTeacher.load(str(saved(name)), MAX_DEPTH, CPU)
+        return loaded[name]
+
+    return load
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    """A copy of a small model's folder with some settings of one of its files replaced; None takes a setting out."""
+
+    def copy(name: str, file: str = "config.json", **settings) -> Path:
+        for path in saved(name).iterdir():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        document = json.loads((tmp_path / file).read_text()) | settings
+        (tmp_path / file).write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
+        return tmp_path
+
+    return copy
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    """A frame of smooth random colours, uint8 [H, W, 3]."""
+    coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    fine = functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return (255 * fine[0].permute(1, 2, 0)).round().to(torch.uint8).numpy()
+
+
+def refuse(model: object, *, max_depth: float = MAX_DEPTH, metric: bool = False) -> str:
+    """What is told when a model is refused."""
+    with pytest.raises(UserError) as error:
+        HuggingFaceTeacher.load(str(model), max_depth, CPU, metric)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+# -- depth ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_depth_has_the_frames_size_and_is_metres_in_range(teachers, family, size):
+    depth = teachers(family).depth(noise(*size))
+    assert depth.shape == size
+    assert depth.dtype == np.float32
+    assert np.isfinite(depth).all()
+    assert 0 <= depth.min() < depth.max() <= MAX_DEPTH
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "dpt-padded"])
+def test_depth_is_that_of_the_librarys_own_pipeline(teachers, saved, family):
+    from transformers import pipeline
+
+    image = noise(94, 311)
+    found = pipeline("depth-estimation", model=str(saved(family)), device="cpu")(Image.fromarray(image))["predicted_depth"]
+    np.testing.assert_allclose(teachers(family).depth(image), found.clamp(0, MAX_DEPTH).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_depth_beyond_the_data_is_clamped(saved):
+    image = noise(94, 311)
+    whole = HuggingFaceTeacher.load(str(saved("depth-anything")), MAX_DEPTH, CPU).depth(image)
+    middle = float(np.median(whole))
+    clamped = HuggingFaceTeacher.load(str(saved("depth-anything")), middle, CPU).depth(image)
+    np.testing.assert_array_equal(clamped, whole.clip(0, np.float32(middle)))
+
+
+@pytest.mark.parametrize("family", ["zoedepth-two-heads", "dpt-padded"])
+def test_a_frame_has_one_depth_whatever_was_asked_before(teachers, saved, family):
+    first = HuggingFaceTeacher.load(str(saved(family)), MAX_DEPTH, CPU).depth(noise(94, 311))
+    teachers(family).depth(noise(120, 160))
+    np.testing.assert_array_equal(teachers(family).depth(noise(94, 311)), first)
+
+
+def test_the_network_is_run_for_inference_alone(teachers):
+    model, seen = teachers("zoedepth").model, []
+    handle = model.register_forward_hook(lambda *_: seen.append(torch.is_inference_mode_enabled()))
+    teachers("zoedepth").depth(noise(*SIZES[0]))
+    handle.remove()
+    assert seen == [True]
+    assert not any(module.training for module in model.modules())
+
+
+def test_half_precision_weights_are_computed_with_in_float32(copied):
+    folder = copied("depth-anything", dtype="float16", torch_dtype="float16")
+    halved = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(halved, folder / "model.safetensors", metadata={"format": "pt"})
+    teacher = HuggingFaceTeacher.load(str(folder), MAX_DEPTH, CPU)
+    assert {parameter.dtype for parameter in teacher.model.parameters()} == {torch.float32}
+
+
+# -- alignment -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def brightness():
+    """Makes a teacher's network answer with the brightness of what it is shown, 0 .. 2 m, in its own depth's size."""
+    handles = []
+
+    def answer(_module, _inputs, shown, outputs):
+        light = shown["pixel_values"].mean(1, keepdim=True)
+        light = 2 * (light - light.min()) / (light.max() - light.min())
+        size = outputs.predicted_depth.shape[-2:]
+        outputs.predicted_depth = functional.interpolate(light, size, mode="bilinear")[:, 0]
+        return outputs
+
+    def patch(teacher: HuggingFaceTeacher) -> HuggingFaceTeacher:
+        handles.append(teacher.model.register_forward_hook(answer, with_kwargs=True))
+        return teacher
+
+    yield patch
+    for handle in handles:
+        handle.remove()
+
+
+def displacement(teacher: HuggingFaceTeacher, height: int, width: int) -> float:
+    """Nine lamps in a dark frame, near its borders and in its middle: how far in px one is from its place in the depth map."""
+    rows, columns = np.mgrid[:height, :width]
+    places = [(row, column) for row in (12, height / 2, height - 13) for column in (12, width / 2, width - 13)]
+    away = np.stack([np.hypot(rows - row, columns - column) for row, column in places])
+    frame = (255 * np.exp(-((away / 2.5) ** 2) / 2).max(0)).round().astype(np.uint8)
+    depth = teacher.depth(np.repeat(frame[..., None], 3, axis=2))
+    light = np.where(away < 10, depth, 0)
+    light /= light.sum((1, 2), keepdims=True)
+    found = np.stack([(light * rows).sum((1, 2)), (light * columns).sum((1, 2))], axis=1)
+    return np.hypot(*(found - places).T).max()
+
+
+# The library resizes ZoeDepth's input corner to corner, but its output edge to edge, as ZoeDepth's authors did.
+BOUND = dict.fromkeys(FAMILIES, 0.05) | {"zoedepth": 0.3, "zoedepth-two-heads": 0.3}  # px
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_at_a_pixel_of_the_frame_is_at_that_pixel_of_the_map(teachers, brightness, family, size):
+    assert displacement(brightness(teachers(family)), *size) < BOUND[family]
+
+
+# The sizes to which the published models' processors bring a frame.
+@pytest.mark.parametrize(
+    ("family", "settings", "size"),
+    [
+        ("depth-anything", {"size": {"height": 518, "width": 518}}, (375, 1242)),
+        ("zoedepth", {"size": {"height": 384, "width": 512}}, (375, 1242)),
+        ("zoedepth", {"size": {"height": 384, "width": 512}}, (480, 640)),
+        ("dpt-padded", {}, (352, 1216)),
+    ],
+)
+def test_frames_of_true_size_stay_in_place(copied, brightness, family, settings, size):
+    folder = copied(family, "preprocessor_config.json", **settings)
+    teacher = brightness(HuggingFaceTeacher.load(str(folder), MAX_DEPTH, CPU))
+    assert displacement(teacher, *size) < BOUND[family]
+
+
+# -- what the depth was made by ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_named_with_the_digest_of_its_weights(teachers, saved):
+    import transformers
+
+    made_by = teachers("depth-anything").made_by
+    weights = saved("depth-anything") / "model.safetensors"
+    assert made_by["weights"] == {"model.safetensors": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    assert made_by["model"] == "depth-anything"
+    assert made_by["revision"] is None
+    assert made_by["architecture"] == "DepthAnythingForDepthEstimation"
+    assert made_by["max_depth"] == 80
+    assert made_by["processor"]["size"] == {"height": 112, "width": 112}
+    assert made_by["transformers"] == transformers.__version__
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_manifest_of_maps_can_hold_it_and_names_no_folder_of_this_machine(teachers, saved, family):
+    text = json.dumps(teachers(family).made_by, allow_nan=False)
+    assert str(saved(family).parent) not in text
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["relative depth-anything", "relative dpt", "relative depth-pro"])
+def test_a_model_of_relative_depth_is_refused(saved, name):
+    assert re.search(r"gives relative depth, a teacher's is in metres; valid: \S+Metric\S+, ", refuse(saved(name)))
+
+
+def test_what_was_fine_tuned_to_metres_is_told_by_its_user_unless_its_config_says_otherwise(saved):
+    assert "or --metric for one that was trained on metres" in refuse(saved("relative dpt"))
+    teacher = HuggingFaceTeacher.load(str(saved("relative dpt")), MAX_DEPTH, CPU, metric=True)
+    assert teacher.depth(np.zeros((32, 48, 3), np.uint8)).shape == (32, 48)
+    assert "--metric" not in refuse(saved("relative depth-anything"), metric=True)
+
+
+def test_what_a_relative_family_was_fine_tuned_to_may_be_stated_in_its_config(copied):
+    folder = copied("relative dpt", depth_estimation_type="metric")
+    assert HuggingFaceTeacher.load(str(folder), MAX_DEPTH, CPU).made_by["architecture"] == "DPTForDepthEstimation"
+
+
+def test_a_model_whose_range_ends_before_the_datas_is_refused(saved):
+    assert "its depth ends at 20 m, data.max_depth is 80 m" in refuse(saved("indoor depth-anything"))
+    HuggingFaceTeacher.load(str(saved("indoor depth-anything")), 10.0, CPU)
+
+
+def test_the_widest_of_several_heads_counts(saved):
+    assert "its depth ends at 80 m, data.max_depth is 100 m" in refuse(saved("zoedepth-two-heads"), max_depth=100.0)
+
+
+def test_other_models_of_the_library_are_refused(tmp_path):
+    from transformers import ResNetConfig
+
+    ResNetConfig().save_pretrained(tmp_path)
+    assert "resnet is no depth model of the transformers library" in refuse(tmp_path)
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path):
+    assert "no config of a model of the transformers library" in refuse(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"model_type": "nonesuch"}, {"depth_estimation_type": "meters"}])
+def test_a_config_that_the_library_cannot_read_is_refused(copied, settings):
+    assert re.search(
+        r"no config of a model of the transformers library|gives relative depth", refuse(copied("dpt", **settings))
+    )
+
+
+def test_a_network_that_cannot_be_built_is_refused(copied):
+    assert re.search(
+        r"no config of a model|its network cannot be read", refuse(copied("depth-anything", head_hidden_size="wide"))
+    )
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path):
+    (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\nclass Config: pass\n")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "nonesuch", "auto_map": {"AutoConfig": "code.Config"}}))
+    refuse(tmp_path)
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_pickled_weights_are_refused(copied):
+    folder = copied("dpt")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert "other formats are pickles, which are not read" in refuse(folder)
+
+
+def test_weights_that_broke_off_are_refused(copied):
+    folder = copied("dpt")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    assert "its network cannot be read" in refuse(folder)
+
+
+def test_weights_of_another_size_are_refused(copied):
+    assert "its network cannot be read" in refuse(copied("dpt", fusion_hidden_size=24))
+
+
+def test_weights_that_lack_a_part_are_refused_and_not_made_up(copied):
+    folder = copied("dpt")
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    lacking = len(tensors) - len(kept)
+    assert f"its weights lack {lacking} tensors, first head.head.0.bias" in refuse(folder)
+
+
+def test_a_model_without_its_image_processor_is_refused(copied):
+    folder = copied("dpt")
+    (folder / "preprocessor_config.json").unlink()
+    assert "its image processor cannot be read" in refuse(folder)
+
+
+def test_an_image_processor_of_another_task_is_refused(copied):
+    folder = copied("dpt", "preprocessor_config.json", image_processor_type="ViTImageProcessor")
+    assert "its image processor ViTImageProcessor is not one of a depth model" in refuse(folder)
+
+
+def test_an_image_processor_that_cuts_the_frame_is_refused(copied):
+    folder = copied("dpt", "preprocessor_config.json", do_center_crop=True, crop_size={"height": 96, "width": 96})
+    assert "its image processor cuts the frame" in refuse(folder)
+
+
+def test_without_the_library_the_module_loads_and_a_model_is_refused(monkeypatch, saved):
+    folder = saved("dpt")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    importlib.reload(hf)
+    with pytest.raises(UserError, match=r"need the transformers library: pip install 'tiekd\[hf\]'$"):
+        hf.HuggingFaceTeacher.load(str(folder), MAX_DEPTH, CPU)
+
+
+# -- the hub -------------------------------------------------------------------------------------------------------------------
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(ThreadingHTTPServer):
+    """The hub's own protocol, as far as a download speaks it, over folders by model name; it remembers what was fetched."""
+
+    def __init__(self, models: dict[str, Path]):
+        super().__init__(("127.0.0.1", 0), _HubRequest)
+        self.models, self.fetched = models, []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def go_away(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _HubRequest(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if "/resolve/" not in self.path:
+            return self._tell()
+        path = self._file()
+        self.server.fetched.append(path.name)
+        self._answer(path.read_bytes(), path)
+
+    def do_HEAD(self):
+        self._answer(b"", self._file())
+
+    def _tell(self):
+        """What the hub knows of a model, or the list of its files."""
+        name, _, rest = self.path.removeprefix("/api/models/").partition("?")[0].partition("/tree/")
+        name = name.partition("/revision/")[0]
+        if name not in self.server.models:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        files = sorted(self.server.models[name].iterdir())
+        if rest:
+            listed = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": _etag(f)} for f in files]
+        else:
+            listed = {"id": name, "sha": REVISION, "siblings": [{"rfilename": f.name} for f in files]}
+        self._answer(json.dumps(listed).encode())
+
+    def _file(self) -> Path:
+        name, _, file = self.path.lstrip("/").partition(f"/resolve/{REVISION}/")
+        return self.server.models[name] / file
+
+    def _answer(self, content: bytes, path: Path | None = None):
+        self.send_response(200)
+        self.send_header("Content-Length", str(path.stat().st_size if path else len(content)))
+        if path:
+            self.send_header("ETag", f'"{_etag(path)}"')
+            self.send_header("X-Repo-Commit", REVISION)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_words):
+        pass
+
+
+def _etag(path: Path) -> str:
+    return hashlib.sha1(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def hub(saved, tmp_path, monkeypatch) -> Iterator[Hub]:
+    """A hub that has two models, with an empty cache before it."""
+    from huggingface_hub import constants, file_download
+
+    server = Hub({"tiny/dpt": saved("dpt"), "tiny/relative": saved("relative dpt")})
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    for module in (constants, file_download):  # releases differ in where they read it
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield server
+    server.go_away()
+    thread.join()
+
+
+def test_a_model_of_the_hub_is_downloaded_once_and_named_with_its_revision(hub, teachers):
+    teacher = HuggingFaceTeacher.load("tiny/dpt", MAX_DEPTH, CPU)
+    assert sorted(hub.fetched) == ["config.json", "model.safetensors", "preprocessor_config.json"]
+    assert teacher.made_by["model"] == "tiny/dpt"
+    assert teacher.made_by["revision"] == REVISION
+    assert teacher.made_by["weights"] == teachers("dpt").made_by["weights"]
+    hub.go_away()
+    again = HuggingFaceTeacher.load("tiny/dpt", MAX_DEPTH, CPU)
+    assert again.made_by == teacher.made_by
+    np.testing.assert_array_equal(again.depth(noise(*SIZES[0])), teachers("dpt").depth(noise(*SIZES[0])))
+
+
+def test_a_model_is_refused_before_its_weights_are_downloaded(hub):
+    assert "gives relative depth" in refuse("tiny/relative")
+    assert sorted(hub.fetched) == ["config.json", "preprocessor_config.json"]
+
+
+def test_a_name_that_the_hub_does_not_know_is_refused(hub):
+    assert "no such folder, and the Hugging Face hub knows no such model" in refuse("tiny/nonesuch")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "/no/such/folder", "./nonesuch", "a name"])
+def test_what_is_neither_a_folder_nor_a_name_is_refused(hub, name):
+    assert "no such folder, and no name of the Hugging Face hub" in refuse(name)
+
+
+def test_a_model_that_is_not_in_the_cache_is_refused_where_no_hub_answers(hub):
+    hub.go_away()
+    assert "not in the cache of the Hugging Face hub, which is out of reach; `hf download tiny/dpt`" in refuse("tiny/dpt")
+
+
+def test_a_hub_that_says_nothing_is_out_of_reach_after_a_while(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(hf, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert "which is out of reach" in refuse("tiny/dpt")
+
+
+def test_weights_that_were_not_cached_before_the_hub_went_away_are_refused(hub):
+    from huggingface_hub import snapshot_download
+
+    snapshot_download("tiny/dpt", allow_patterns="*.json")
+    hub.go_away()
+    assert re.search(r"which is out of reach|no model\*.safetensors in it", refuse("tiny/dpt"))

@@ -1,0 +1,69 @@
+"""What a person sees of a single run."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tiekd.store.run_store import RunRecord, Status
+
+REFRESH_S = 0.2
+
+
+def make_console(stderr: bool = False, quiet: bool = False) -> Console:
+    """A console whose tables are not cut when the output goes to a file or a pipe."""
+    console = Console(stderr=stderr, quiet=quiet)
+    return console if console.is_terminal else Console(stderr=stderr, quiet=quiet, width=200)
+
+
+class RunDisplay:
+    """A bar over the steps on a terminal; a line per epoch everywhere, unless quiet."""
+
+    def __init__(self, quiet: bool = False):
+        self._console = make_console(stderr=True, quiet=quiet)
+        columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=quiet or not self._console.is_terminal)
+        self._task = self._bar.add_task("", total=None)
+        self._shown = 0.0
+
+    def __enter__(self) -> "RunDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, step: int = 0, steps: int = 0, epoch: dict[str, Any] | None = None) -> None:
+        if epoch is not None:
+            self._console.print(_line(epoch), highlight=False)
+        elif time.monotonic() - self._shown > REFRESH_S:
+            self._shown = time.monotonic()
+            self._bar.update(self._task, completed=step, total=steps)
+
+
+def _line(epoch: dict[str, Any]) -> str:
+    parts = [f"{name.removeprefix('part_')} {value:.4f}" for name, value in epoch.items() if name.startswith("part_")]
+    words = [f"epoch {epoch['epoch']:3d}", f"loss {epoch['loss']:.4f}", *(parts if len(parts) > 1 else [])]
+    if "abs_rel" in epoch:
+        words += [f"abs_rel {epoch['abs_rel']:.4f}", f"rmse {epoch['rmse']:.3f}"]
+    return "  ".join([*words, f"{epoch['seconds']:.1f} s"])
+
+
+def show_run(record: RunRecord, status: Status) -> None:
+    """A run's outcome: its numbers, or why it has none."""
+    console = make_console()
+    outcome = f"{status.state}, {status.cause}" if status.cause else status.state
+    console.print(f"run {record.run_id}: {outcome}", highlight=False, markup=False)
+    summary = record.read_json("summary.json") if status.state == "done" else None
+    if summary:
+        show_metrics(console, summary["metrics"], f"protocol {summary['protocol']}, {summary['n_images']} images")
+    console.print(f"{record.store.uri}/{record.folder}", highlight=False, soft_wrap=True)
+
+
+def show_metrics(console: Console, metrics: dict[str, float], title: str) -> None:
+    """One row of metrics, with what they were measured on."""
+    table = Table(*metrics, box=None, pad_edge=False, title=title, title_justify="left")
+    table.add_row(*(f"{value:.4f}" for value in metrics.values()))
+    console.print(table)

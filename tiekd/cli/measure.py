@@ -1,0 +1,117 @@
+"""`tiekd measure`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiekd.cli.run import JsonOption
+from tiekd.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from tiekd.deploy.profile_records import Cost, Network
+    from tiekd.store.run_store import RunStore
+
+
+def measure(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="folder or URI of the run store", show_default=False)],
+    study: Annotated[str | None, typer.Option(help="only the networks of this study")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="of PyTorch, on a CPU")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what the networks of a store cost on this machine: parameters, MACs, milliseconds per image, peak memory.
+
+    Each distinct network once, one after the other, each in a process of its own. What was measured on this device before is
+    not measured again. The numbers go into the store, where `tiekd report` finds them; other work on the machine spoils them.
+
+    Example: tiekd measure demo/store
+    """
+    from tiekd.deploy.profile_records import networks_of
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {device!r}: valid: auto, cpu, cuda")
+    run_store = _open(store)
+    networks, maps_only = networks_of(run_store, study)
+    if not networks:
+        raise UserError(f"store {store}: holds no run or study whose network could be measured")
+    costs, failed = _measured(run_store, networks, device, threads)
+    _tell(networks, costs, failed, maps_only, as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _open(store: str) -> "RunStore":
+    from tiekd.store.run_store import RunStore
+
+    opened = RunStore(store)
+    if opened.local and not Path(opened.filesystem[1]).is_dir():
+        raise UserError(f"store {store}: no such folder")
+    opened.check_writable()
+    return opened
+
+
+def _measured(
+    store: "RunStore", networks: "dict[str, Network]", device: str, threads: int
+) -> "tuple[dict[str, Cost], dict[str, str]]":
+    """The cost of each network on the device, kept as soon as it is known; and why some have none."""
+    from tiekd.cli.console import make_console
+    from tiekd.deploy.profile import device_name, measure_apart
+    from tiekd.deploy.profile_records import read_cost, write_cost
+    from tiekd.distill.runtime import choose_device
+    from tiekd.models.registry import check_network
+
+    console = make_console(stderr=True)
+    place = device_name(choose_device(device), threads)
+    costs, failed = {}, {}
+    for position, (identity, network) in enumerate(networks.items(), 1):
+        known = read_cost(store, place, identity)
+        if known is None:
+            console.print(f"measuring {position} of {len(networks)}: {network.name}", highlight=False)
+            try:
+                check_network(network.config)
+                known = measure_apart(network.config, device, threads)
+            except Exception as error:  # whatever a network meets, the others are measured
+                failed[identity] = one_line(error)
+                continue
+            write_cost(store, known)
+        costs[identity] = known
+    return costs, failed
+
+
+def _tell(
+    networks: "dict[str, Network]", costs: "dict[str, Cost]", failed: dict[str, str], maps_only: list[str], as_json: bool
+) -> None:
+    if as_json:
+        rows = [{"roles": networks[identity].roles, **asdict(cost)} for identity, cost in costs.items()]
+        lost = [{"network": i, "name": networks[i].name, "cause": cause} for i, cause in failed.items()]
+        print(json.dumps({"networks": rows, "failed": lost, "maps_only": maps_only}))
+        return
+    from rich.table import Table
+
+    from tiekd.cli.console import make_console
+    from tiekd.data.image_io import pixels
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("network", "used as", "size", "params [M]", "MACs [G]", "ms/image", "quartiles", "memory [MB]"):
+        table.add_column(title, justify="left" if title in ("network", "used as") else "right")
+    for identity, network in networks.items():
+        about = (network.name, ", ".join(network.roles))
+        if identity in failed:
+            table.add_row(*about, "failed")
+            continue
+        cost = costs[identity]
+        spread = f"{cost.milliseconds_low:.4g} to {cost.milliseconds_high:.4g}"
+        memory = "–" if cost.peak_bytes is None else f"{cost.peak_bytes / 1e6:.0f}"
+        numbers = (f"{cost.parameters / 1e6:.2f}", f"{cost.macs / 1e9:.3g}", f"{cost.milliseconds:.4g}", spread, memory)
+        table.add_row(*about, pixels(tuple(cost.size)), *numbers)
+    for teacher in maps_only:
+        table.add_row("maps only", f"teacher {teacher}")
+    console = make_console()
+    console.print(table)
+    for cost in list(costs.values())[:1]:
+        console.print(f"one image at a time on {cost.device}", highlight=False)
+    for identity, cause in failed.items():
+        console.print(f"{networks[identity].name}: {cause}", highlight=False, markup=False, soft_wrap=True)

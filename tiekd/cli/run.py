@@ -1,0 +1,84 @@
+"""`tiekd run` and `tiekd diff`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiekd.errors import UserError
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="a run config", show_default=False)]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="override a setting, e.g. loss.sigma=0.8")]
+StoreOption = Annotated[str | None, typer.Option("--store", help="run store: a folder or URI [default: the config's]")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
+
+
+def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None, as_json: JsonOption = False) -> None:  # noqa: B006
+    """Compute one run in this process, without Ray.
+
+    Example: tiekd run ablations/runs/teacher.yaml --set optim.epochs=2 --store store
+    """
+    from tiekd.cli.console import RunDisplay, show_run
+    from tiekd.config import load_config
+    from tiekd.config.documents import parse_overrides
+    from tiekd.store.run_store import RunStore
+
+    changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
+    settings = load_config(config, changes)
+    if settings.execution.workers > 1:
+        raise UserError(
+            f"execution.workers: `tiekd run` is one process, got {settings.execution.workers}; valid: 1, or a study of this "
+            "config for `tiekd ablate`, which starts workers"
+        )
+    run_store = RunStore(settings.execution.store)
+    run_store.check_writable()
+    from tiekd.distill.run import carry_out, run_id_of
+    from tiekd.distill.runtime import LocalRuntime
+
+    with RunDisplay(quiet=as_json) as display:
+        status = carry_out(settings, run_store, lambda record: LocalRuntime(settings.execution, record, display))
+    record = run_store.run(run_id_of(settings))
+    if as_json:
+        summary = record.read_json("summary.json") if status.state == "done" else None
+        print(json.dumps({"run_id": record.run_id, "state": status.state, "cause": status.cause, "summary": summary}))
+    else:
+        show_run(record, status)
+    if status.state != "done":
+        raise typer.Exit(1)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="a config file, a run's folder, URI or id", show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help="the other", show_default=False)],
+    store: Annotated[str, typer.Option("--store", help="where run ids are looked up")] = "store",
+    as_json: JsonOption = False,
+) -> None:
+    """Print only the settings in which two runs differ.
+
+    Example: tiekd diff 1f0e9a4c7b2d3856 9c41d07be2a86f53 --store demo/store
+    """
+    from tiekd.config import diff as differences
+
+    found = differences(_config_of(a, store), _config_of(b, store))
+    if as_json:
+        print(json.dumps(found))
+    elif not found:
+        print("no setting differs")
+    for path, (left, right) in found.items() if not as_json else ():
+        print(f"{path}: {left} -> {right}")
+
+
+def _config_of(name: str, store: str):
+    from tiekd.config import load_config
+    from tiekd.store.run_store import RunStore, run_at
+
+    path = Path(name)
+    if path.is_dir():
+        path = path / "config.yaml"
+    if path.suffix in (".yaml", ".yml"):
+        return load_config(path)
+    config = (run_at(name) or RunStore(store).run(name)).config()
+    if config is None:
+        raise UserError(f"{name!r} is neither a config file, nor a run's folder, nor a run of store {store}")
+    return config

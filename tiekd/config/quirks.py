@@ -1,0 +1,113 @@
+"""What the released code does otherwise than the method says: each difference that changes numbers is one named switch.
+
+`fidelity: corrected`, the default, has none of them, `fidelity: released` all; a list of names has those. The effect of each in
+numbers is in docs/fidelity.md. Sources are files of the released code at commit 989ec03.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_SSIM_LOSSES = ("ssim", "ssim_si", "ssim_mse", "l_depth", "tie_kd")
+_DPM_LOSSES = ("l_dpm", "tie_kd")
+
+
+@dataclass(frozen=True)
+class Quirk:
+    released: str  # what the released code does
+    corrected: str  # what is done without it
+    source: str
+    losses: tuple[str, ...] | None = None  # those that it changes; None: all
+    overrules: tuple[str, ...] = ()  # settings of `loss` that are not read under it
+    when: Callable[[Any], bool] = lambda config: True  # of a RunConfig: what else a run needs for it to matter
+
+    def acts_on(self, config: Any) -> bool:
+        """Whether it changes the numbers of this run."""
+        return (self.losses is None or config.loss.name in self.losses) and self.when(config)
+
+
+QUIRKS: dict[str, Quirk] = {
+    "fixed_sigma": Quirk(
+        "sigma is 0.5 m in TIE-KD, whatever the config says; L_DPM alone follows the config",
+        "loss.sigma",
+        "losses/tie_kd_loss.py:61-62",
+        ("tie_kd",),
+        overrules=("sigma",),
+    ),
+    "ignored_weights": Quirk(
+        "MSE's weight is ignored, and so is the weight of the second part of SSIM+SI and SSIM+MSE: they are 1",
+        "loss.mse_weight, loss.si_weight",
+        "losses/mse_loss.py:25, ssim_si_loss.py:62-65, ssim_mse_loss.py:41-44",
+        ("mse", "ssim_si", "ssim_mse"),
+        overrules=("mse_weight", "si_weight"),
+    ),
+    "unmasked": Quirk(
+        "pixels without a teacher depth take part in every loss but SI and the chamfer distance, which take all above 0 m",
+        "a pixel takes part where min_depth < target <= max_depth",
+        "losses/*.py; si_loss.py:39-63",
+    ),
+    "rows_from_110": Quirk(
+        "crops 704 px wide lose their first 110 rows to 110 rows of zeros below, which count in the means",
+        "every row of the crop takes part",
+        "losses/l_dpm_loss.py:61, l_depth_loss.py:37",
+        ("l_dpm", "l_depth", "tie_kd"),
+        when=lambda config: config.data.train_crop[1] == 704,
+    ),
+    "kl_epsilon": Quirk(
+        "the divergence is sum q log(q / (p + 1e-7) + 1e-7) over the bins with p != 0",
+        "sum q log(q / p), from the logits",
+        "losses/l_dpm_loss.py:77",
+        _DPM_LOSSES,
+    ),
+    "uniform_outside": Quirk(
+        "a teacher depth from which every bin is far gets the uniform DPM",
+        "the nearest bin always takes part",
+        "losses/l_dpm_loss.py:73",
+        _DPM_LOSSES,
+    ),
+    "ssim_unit_range": Quirk(
+        "SSIM's constants are those of a dynamic range of 1, on metres",
+        "the range is loss.ssim_range, by default data.max_depth",
+        "losses/ssim.py:37",
+        _SSIM_LOSSES,
+        overrules=("ssim_range",),
+    ),
+    "ssim_absolute": Quirk(
+        "SSIM takes the absolute value of the covariance (and of the variances): anticorrelated windows count as similar",
+        "the covariance keeps its sign",
+        "losses/ssim.py:39",
+        _SSIM_LOSSES,
+    ),
+    "ssim_padded": Quirk(
+        "SSIM's windows reach over the border, where both maps are 0",
+        "only windows that lie wholly inside count",
+        "losses/ssim.py:27",
+        _SSIM_LOSSES,
+    ),
+    "alpha_unbounded": Quirk(
+        "alpha may exceed 1 (BTS with ResNet50 on KITTI: 1.5), so that L_DEPTH is maximised",
+        "alpha lies in 0 .. 1",
+        "configs/students/TIE-KD_bts_r50_KITTI.py:15",
+        ("tie_kd",),
+        when=lambda config: config.loss.alpha > 1,
+    ),
+    "baseline_on_teacher": Quirk(
+        "the Baseline is trained on the maps of the teacher, not on ground truth",
+        "the Baseline is trained on ground truth",
+        "decode_heads/densedepth_head_base_custom_kd.py:178",
+        ("si",),
+        when=lambda config: config.loss.target == "ground_truth" and not config.student.is_teacher,
+    ),
+    "teacher_not_rotated": Quirk(
+        "a random rotation turns image and ground truth, not the teacher's map",
+        "all are turned together",
+        "pipelines/transforms_kd2.py:215",
+        when=lambda config: config.reads_teacher and config.augment.rotate_p > 0 and config.augment.rotate_degrees > 0,
+    ),
+    "gamma_on_255": Quirk(
+        "random gamma acts on 0 .. 255 and so scales brightness by a factor of 0.57 to 1.74, then clips",
+        "gamma acts on 0 .. 1",
+        "pipelines/transforms_kd2.py, ColorAug",
+        when=lambda config: config.augment.colour_p > 0 and config.augment.gamma != (1.0, 1.0),
+    ),
+}

@@ -1,0 +1,220 @@
+"""Every setting of one run, on one page, and what makes two runs the same.
+
+A run is one YAML document. Settings that it leaves out come from the presets of the data set, the student and the loss that it
+names (`tiekd/config/presets.py`), then from the defaults below. Depths are metres, sizes are (height, width) in pixels.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from tiekd.config import presets
+from tiekd.config.documents import beneath, copied, explain, flatten, parse_overrides, read_document, with_values
+from tiekd.config.quirks import QUIRKS
+from tiekd.config.sections import (
+    AugmentConfig,
+    BinsConfig,
+    DataConfig,
+    EvaluationConfig,
+    ExecutionConfig,
+    LossConfig,
+    OptimConfig,
+    Section,
+    StudentConfig,
+    TeacherConfig,
+)
+from tiekd.errors import UserError, unknown
+
+
+class RunConfig(Section):
+    """All of one run."""
+
+    data: DataConfig
+    teacher: TeacherConfig | None = None
+    student: StudentConfig
+    bins: BinsConfig = BinsConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    augment: AugmentConfig = AugmentConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    fidelity: Literal["corrected", "released"] | tuple[str, ...] = Field(
+        "corrected",
+        description="the method as written, as the released code ran, or as written with the listed quirks of config/quirks.py",
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    execution: ExecutionConfig = ExecutionConfig()
+
+    _document: dict = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_presets(cls, document: Any, handler: Any) -> "RunConfig":
+        if isinstance(document, RunConfig):
+            return document
+        if not isinstance(document, Mapping):
+            raise ValueError(f"a run config is a mapping of sections, got {type(document).__name__}")
+        document = {k: v.model_dump() if isinstance(v, Section) else v for k, v in document.items()}
+        for name in ("data", "teacher", "student", "bins", "loss", "optim", "augment", "evaluation", "execution"):
+            if document.get(name) is not None and not isinstance(document[name], dict):
+                raise ValueError(f"{name}: a section is a mapping of settings, got {document[name]!r}")
+        filled = {"student": {}} | document
+        for preset in presets.presets_for(filled):
+            filled = beneath(filled, preset)
+        config = handler(filled)
+        config._document = copied(document)
+        return config
+
+    @field_validator("fidelity", mode="before")
+    @classmethod
+    def _known_fidelity(cls, value: Any) -> Any:
+        """One name in plain words, instead of a complaint for each alternative of the type."""
+        if isinstance(value, list | tuple):
+            for name in value:
+                if not isinstance(name, str) or name not in QUIRKS:
+                    raise ValueError(unknown("fidelity", name, QUIRKS))
+            return tuple(sorted(set(value)))
+        if value not in ("corrected", "released"):
+            raise ValueError(f"fidelity: expected corrected, released or a list of quirks, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        loss, traits = self.loss, self.loss.traits
+        if traits.needs_head and self.student.head != traits.needs_head:
+            raise ValueError(f"loss.name {loss.name!r} needs student.head {traits.needs_head!r}, got {self.student.head!r}")
+        if loss.target == "ground_truth" and traits.needs_dense_target:
+            raise ValueError(
+                f"loss.name {loss.name!r} needs a dense target: loss.target must be 'teacher', got 'ground_truth'"
+                " (on ground truth: si, mse, si_chamfer)"
+            )
+        if self.reads_teacher and self.teacher is None:
+            raise ValueError(
+                f"loss.target 'teacher' (loss {loss.name!r}) needs a teacher: section with name and maps; "
+                "or set loss.target to 'ground_truth' (si, mse)"
+                if loss.target == "teacher"
+                else "fidelity: the quirk baseline_on_teacher needs a teacher: section with name and maps"
+            )
+        if loss.alpha > 1 and "alpha_unbounded" not in self.allowed_quirks:
+            raise ValueError(f"loss.alpha: at most 1 without the quirk alpha_unbounded, got {loss.alpha}")
+        if self.execution.workers > self.optim.batch_size:
+            raise ValueError(
+                f"execution.workers: each needs an image of every batch, got {self.execution.workers} for "
+                f"optim.batch_size {self.optim.batch_size}"
+            )
+        return self
+
+    @property
+    def allowed_quirks(self) -> frozenset[str]:
+        """The quirks that the config asks for."""
+        if isinstance(self.fidelity, tuple):
+            return frozenset(self.fidelity)
+        return frozenset(QUIRKS if self.fidelity == "released" else ())
+
+    @property
+    def quirks(self) -> frozenset[str]:
+        """The quirks that change something in this run."""
+        return frozenset(name for name in self.allowed_quirks if QUIRKS[name].acts_on(self))
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether the student is trained on the teacher's maps."""
+        name = "baseline_on_teacher"  # asked for alone: other quirks depend on whether a teacher is read
+        return self.loss.target == "teacher" or (name in self.allowed_quirks and QUIRKS[name].acts_on(self))
+
+    @property
+    def method(self) -> str:
+        """The method as the published tables name it; "Teacher" for a teacher's architecture trained on ground truth."""
+        if self.loss.target == "teacher":
+            return self.loss.traits.method
+        return "Teacher" if self.student.is_teacher else "Baseline"
+
+    @property
+    def stated(self) -> dict:
+        """The settings that its document states; the others come from presets and defaults."""
+        return copied(self._document)
+
+    def document(self) -> dict:
+        """The whole config as plain values, ready for YAML or JSON."""
+        return self.model_dump(mode="json")
+
+    def with_absolute_paths(self) -> "RunConfig":
+        """The same run, readable from any working folder of this machine."""
+        paths = {"execution.store": self.execution.store}
+        if self.data.root:
+            paths["data.root"] = self.data.root
+        if self.teacher:
+            paths["teacher.maps"] = self.teacher.maps
+        if self.execution.packed:
+            paths["execution.packed"] = self.execution.packed
+        return override(self, {setting: _absolute(path) for setting, path in paths.items()})
+
+    def identity(self) -> dict:
+        """What is computed, as plain values: no paths, no execution, no setting that this run does not read."""
+        what = self.document()
+        del what["execution"]
+        del what["data"]["root"], what["data"]["train_split"], what["data"]["test_split"]
+        if not self.reads_teacher:
+            what["teacher"] = None
+        if what["teacher"]:
+            del what["teacher"]["maps"]
+        if self.student.head == "regression":
+            what["bins"] = None
+        if self.student.head == "adaptive_bins":
+            what["bins"] = {"n_bins": self.bins.n_bins}
+        overruled = {setting for name in self.quirks for setting in QUIRKS[name].overrules}
+        reads = {"name", "target", *self.loss.traits.reads} - overruled
+        what["loss"] = {key: value for key, value in what["loss"].items() if key in reads}
+        what["fidelity"] = sorted(self.quirks)
+        if not self.data.synthetic:
+            del what["data"]["scene_seed"]
+        return what
+
+    def fingerprint(self, inputs: Mapping[str, str] | None = None) -> str:
+        """16 hex digits over the identity and the digests of its inputs; equal exactly when the numbers must be."""
+        content = {"config": self.identity(), "inputs": dict(inputs or {})}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def build(document: Mapping, source: str = "config") -> RunConfig:
+    """A checked config from plain values; a mistake is a `UserError` of one line."""
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error, RunConfig)}") from None
+
+
+def config_of_frames(document: Mapping[str, Any], source: str) -> RunConfig:
+    """The config of a document of which only `data`, `evaluation` and `execution` are used; it need not name a training."""
+    return build({"loss": {"name": "si", "target": "ground_truth"}, **document}, source)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> RunConfig:
+    """The config of a YAML file with overrides, given as 'dotted.path=value' or as a mapping."""
+    return build(with_values(read_document(path), parse_overrides(overrides)), source=str(path))
+
+
+def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """`config` with some settings replaced, e.g. `{"loss.sigma": 0.8}`; presets are chosen afresh."""
+    return build(with_values(config.stated, values), source="override")
+
+
+def diff(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The settings in which two configs differ, by dotted path; a setting that one side lacks is None there."""
+    left, right = flatten(a.document()), flatten(b.document())
+    paths = sorted(left.keys() | right.keys())
+    return {p: (left.get(p), right.get(p)) for p in paths if left.get(p) != right.get(p)}

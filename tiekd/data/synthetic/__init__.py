@@ -1,0 +1,167 @@
+"""The embedded data sets: rendered streets and rooms with exact depth, the same on every machine and ready in seconds.
+
+`synthesize` writes them in the layout of a real data set, to try everything that reads such a layout.
+"""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiekd.config import DataConfig
+from tiekd.config.presets import DATASETS
+from tiekd.data.frame_source import Frame, Split
+from tiekd.data.image_io import Size, StoredDepth, encode_jpeg, encode_png
+from tiekd.data.kitti import KITTI
+from tiekd.data.nyu import NYU
+from tiekd.data.split_list import Layout
+from tiekd.data.synthetic.frame import FLAVOURS, FRAMES_PER_SCENE, RENDERER_VERSION, Rendering, Spec
+from tiekd.errors import UserError, unknown
+
+
+class RenderedFrames:
+    """The frames of a spec; a `FrameSource`."""
+
+    unlabelled = 0
+    train_border = None
+
+    def __init__(self, spec: Spec, n_frames: int):
+        self.spec, self._n_frames = spec, n_frames
+        self.keys = [f"{self.group(index)}/{index % FRAMES_PER_SCENE:04d}" for index in range(n_frames)]
+
+    def __len__(self) -> int:
+        return self._n_frames
+
+    def group(self, index: int) -> str:
+        return f"{self.spec.split}/scene_{index // FRAMES_PER_SCENE:03d}"
+
+    def labelled(self, index: int) -> bool:
+        return True
+
+    def load(self, index: int) -> Frame:
+        rendering = self.rendering(index)
+        return Frame(rendering.image, StoredDepth(rendering.depth_gt), self.spec.frame_size, (0, 0))
+
+    def frame_size(self, index: int) -> Size:
+        return self.spec.frame_size
+
+    def size(self, index: int) -> Size:
+        return self.spec.frame_size
+
+    def rendering(self, index: int) -> Rendering:
+        """The frame with its exact depth."""
+        if not 0 <= index < self._n_frames:
+            raise IndexError(f"frame {index} of {self._n_frames}")
+        return self.spec.render(index)
+
+    def files(self, index: int) -> list[Path]:
+        return []
+
+    def stamp(self, index: int) -> int:
+        return 1  # a rendered frame never changes
+
+    def digest(self) -> str:
+        content = {"renderer": RENDERER_VERSION, "n_frames": self._n_frames, **asdict(self.spec)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def check(self) -> None:
+        """There is nothing that could be missing."""
+
+
+def synthetic_frames(config: DataConfig, split: Split) -> RenderedFrames:
+    """The rendered frames of one split; those of different splits come from different scenes."""
+    n_frames = config.train_frames if split == "train" else config.test_frames
+    if n_frames is None or config.frame_size is None:
+        missing = f"data.{split}_frames" if n_frames is None else "data.frame_size"
+        raise UserError(f"{missing} is needed for {config.dataset}: frames are rendered, so nothing else limits them")
+    return _rendered(Spec(config.dataset, split, config.frame_size, config.scene_seed), n_frames)
+
+
+@lru_cache(maxsize=16)
+def _rendered(spec: Spec, n_frames: int) -> RenderedFrames:
+    return RenderedFrames(spec, n_frames)
+
+
+@dataclass(frozen=True)
+class Target:
+    """How rendered frames are named and written in a layout."""
+
+    dataset: str  # which they pretend to be
+    rendered: str
+    frame_size: Size
+    layout: Layout
+    encode_image: Callable[[np.ndarray], bytes]
+    paths: Callable[[Split, int, int], tuple[str, str]]  # split, scene, frame in it -> image and depth
+    slashed: tuple[Split, ...] = ()  # lists whose paths begin with a slash, as downloaded ones do
+    unlabelled_tail: bool = False  # the last test frame has no ground truth, as some real ones
+
+
+def _kitti_paths(split: Split, scene: int, frame: int) -> tuple[str, str]:
+    date = {"train": "2000_01_01", "test": "2000_01_02"}[split]
+    drive = f"{date}_drive_{scene:04d}_sync"
+    return f"{date}/{drive}/image_02/data/{frame:010d}.png", f"{drive}/proj_depth/groundtruth/image_02/{frame:010d}.png"
+
+
+def _nyu_paths(split: Split, scene: int, frame: int) -> tuple[str, str]:
+    folder = f"rendered_{split}_{scene:04d}"
+    return f"{folder}/rgb_{frame:05d}.jpg", f"{folder}/sync_depth_{frame:05d}.png"
+
+
+TARGETS = {
+    "kitti": Target("kitti", "synthetic-outdoor", (375, 1242), KITTI, encode_png, _kitti_paths, unlabelled_tail=True),
+    "nyu": Target("nyu", "synthetic-indoor", (480, 640), NYU, encode_jpeg, _nyu_paths, slashed=("train",)),
+}
+
+
+def synthesize(out: str | Path, layout: str, train_frames: int, test_frames: int, seed: int = 0) -> dict[str, Any]:
+    """Write a data set to `out`, which must be empty or absent; it appears whole or not at all. Returns what was written."""
+    if layout not in TARGETS:
+        raise UserError(unknown("layout", layout, TARGETS))
+    out, target = Path(out), TARGETS[layout]
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: not empty; name a new folder to write the data set to")
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
+    try:
+        for split, n_frames in (("train", train_frames), ("test", test_frames)):
+            _write_split(partial, target, RenderedFrames(Spec(target.rendered, split, target.frame_size, seed), n_frames))
+        partial.replace(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return {
+        "root": str(out),
+        "dataset": target.dataset,
+        "train_frames": train_frames,
+        "test_frames": test_frames,
+        "frame_size": list(target.frame_size),
+        "seed": seed,
+    }
+
+
+def _write_split(root: Path, target: Target, frames: RenderedFrames) -> None:
+    split, focal = frames.spec.split, FLAVOURS[target.rendered].focal * target.frame_size[1]
+    rows = []
+    for index in range(len(frames)):
+        image_path, depth_path = target.paths(split, *divmod(index, FRAMES_PER_SCENE))
+        rendering = frames.spec.render(index)
+        _write(root / target.layout.image_folder / image_path, target.encode_image(rendering.image))
+        if target.unlabelled_tail and split == "test" and 0 < index == len(frames) - 1:
+            depth_path = None
+        else:
+            value = np.rint(rendering.depth_gt * target.layout.depth_scale).astype(np.uint16)
+            _write(root / target.layout.depth_folder / depth_path, encode_png(value))
+        slash = "/" if split in target.slashed else ""
+        rows.append(f"{slash}{image_path} {slash + depth_path if depth_path else None} {focal:.4f}\n")
+    _write(root / DATASETS[target.dataset]["data"][f"{split}_split"], "".join(rows).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

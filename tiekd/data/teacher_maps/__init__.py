@@ -1,0 +1,189 @@
+"""A teacher on disk: a folder of depth maps, one for each frame's canonical view, and a manifest.
+
+FOLDER/<key>.png        16-bit grayscale; depth in m = value * depth_per_unit
+FOLDER/manifest.json    written last: a folder without it is no teacher
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tiekd.data.image_io import MissingFile, Size, StoredDepth, encode_png, missing_files, pixels, read_uint16, uint16_size
+from tiekd.errors import UserError
+from tiekd.store.files import stamp, write_atomically
+
+FORMAT = 1
+LARGEST = 2**16 - 1
+
+
+class Manifest(BaseModel):
+    """What a folder of maps holds."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    format: int = Field(ge=FORMAT, le=FORMAT, description="version of this layout")
+    depth_per_unit: float = Field(gt=0, description="m per value of a PNG")
+    max_depth: float = Field(gt=0, description="m; depth of the largest value")
+    made_by: dict[str, Any] = Field(description="teacher, run, digests of its inputs; takes no part in the digest")
+    sizes: dict[str, int] = Field(description="number of maps of each size, 'HxW'")
+    frames: dict[str, str] = Field(description="key of a frame: sha256 of its PNG file")
+
+
+def encode_map(key: str, depth: np.ndarray, max_depth: float) -> bytes:
+    """A depth map [H, W] m as a 16-bit PNG whose largest value is `max_depth`; `key` names its frame in messages."""
+    if depth.ndim != 2 or not np.isfinite(depth).all():
+        raise ValueError(f"teacher map of {key}: needed a finite [H, W] depth map, got shape {depth.shape}")
+    value = np.rint(depth.clip(0, max_depth).astype(np.float64) * (LARGEST / max_depth))
+    return encode_png(value.astype(np.uint16))
+
+
+class MapWriter:
+    """Writes a teacher's maps, and its manifest when all went well.
+
+    An earlier manifest goes first, so that a folder that is being rewritten, or was left half-written, is no teacher.
+    """
+
+    def __init__(self, folder: str | Path, max_depth: float, made_by: Mapping[str, Any]):
+        self.folder, self.max_depth, self.made_by = Path(folder), max_depth, dict(made_by)
+        self._frames: dict[str, str] = {}
+        self._sizes: Counter[str] = Counter()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._manifest.unlink(missing_ok=True)
+
+    @property
+    def _manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
+    def write(self, key: str, depth: np.ndarray) -> None:
+        """Store the map of one frame. depth [H, W] m, finite; depths outside 0 .. max_depth are clamped."""
+        content = encode_map(key, depth, self.max_depth)
+        if key in self._frames:
+            raise ValueError(f"teacher map of {key}: written twice")
+        write_atomically(_map_path(self.folder, key), content)
+        self._frames[key] = hashlib.sha256(content).hexdigest()
+        self._sizes[pixels(depth.shape)] += 1
+
+    def close(self) -> None:
+        """Write the manifest: from now on the folder is a teacher."""
+        manifest = Manifest(
+            format=FORMAT,
+            depth_per_unit=self.max_depth / LARGEST,
+            max_depth=self.max_depth,
+            made_by=self.made_by,
+            sizes=self._sizes,
+            frames=self._frames,
+        )
+        write_atomically(self._manifest, (manifest.model_dump_json(indent=1) + "\n").encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+
+
+class TeacherMaps:
+    """Reads the maps of a teacher's folder."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.manifest = _read_manifest(self.folder)
+
+    @property
+    def keys(self) -> list[str]:
+        return list(self.manifest.frames)
+
+    def path(self, key: str) -> Path:
+        return _map_path(self.folder, key)
+
+    def digest(self) -> str:
+        """64 hex digits that identify the maps: equal for equal maps, wherever, whenever and by whatever they were made."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        content = {"depth_per_unit": self.manifest.depth_per_unit, "frames": self.manifest.frames}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def check(self, keys: Iterable[str]) -> None:
+        """Raise a `UserError` unless there is a map for each of `keys`."""
+        keys = list(keys)
+        listed = self.manifest.frames
+        without = [key for key in keys if key not in listed]
+        without += missing_files(self.folder, (f"{key}.png" for key in keys if key in listed))
+        if without:
+            raise UserError(
+                f"teacher maps {self.folder}: {len(without)} of {len(keys)} frames have no map, "
+                f"first {', '.join(without[:3])}; export the teacher on these frames"
+            )
+
+    def check_size(self, key: str, size: Size) -> None:
+        """Raise a `UserError` unless the map of a listed frame has 16 bits and `size`, by its header."""
+        path = self.path(key)
+        _refuse_other_size(path, uint16_size(path, "teacher map"), size)
+
+    def stamp(self, key: str) -> int:
+        """A number that differs once the map's file does; never 0."""
+        path = self.path(key)
+        try:
+            return stamp(path)
+        except FileNotFoundError:
+            raise MissingFile(f"teacher map {path}: no such file") from None
+
+    def load(self, key: str, size: Size) -> np.ndarray:
+        """The map of one frame, float32 [H, W] m, which must have `size`."""
+        return self.stored(key, size).metres()
+
+    def stored(self, key: str, size: Size) -> StoredDepth:
+        """The same as it is stored."""
+        if key not in self.manifest.frames:
+            raise UserError(f"teacher maps {self.folder}: no map for frame {key}")
+        path = self.path(key)
+        value = read_uint16(path, "teacher map")
+        _refuse_other_size(path, value.shape, size)
+        return StoredDepth(value, self.manifest.depth_per_unit)
+
+
+def open_maps(folder: str | Path) -> TeacherMaps:
+    """The maps of a folder; a process reads a manifest once, and again when the file has changed."""
+    manifest = Path(folder) / "manifest.json"
+    return _opened(folder, stamp(manifest)) if manifest.is_file() else TeacherMaps(folder)
+
+
+@lru_cache(maxsize=16)
+def _opened(folder: str | Path, manifest_stamp: int) -> TeacherMaps:
+    return TeacherMaps(folder)
+
+
+def _refuse_other_size(path: Path, found: Size, expected: Size) -> None:
+    if found != expected:
+        raise UserError(f"teacher map of the wrong size: {path} is {pixels(found)}, expected the frame's {pixels(expected)}")
+
+
+def _map_path(folder: Path, key: str) -> Path:
+    return folder / f"{key}.png"
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    if not folder.is_dir():
+        raise UserError(f"teacher maps {folder}: no such folder; teacher.maps is a folder that `tiekd teacher export` wrote")
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise UserError(
+            f"teacher maps {folder}: no manifest.json, so the export is unfinished or this is not a teacher's folder"
+        )
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise UserError(f"teacher maps {path}: not a manifest of format {FORMAT}: {where}{first['msg']}") from None

@@ -1,0 +1,58 @@
+"""Teacher maps as the released TIE-KD code lays them out; its loaders build these names from the paths of images.
+
+ROOT/gt_kd_<teacher>/<name>.png        training frames
+ROOT/gt_kd_<teacher>_val/<name>.png    test frames
+
+16-bit grayscale, m = value * cap / 65535, cap 80 (KITTI) or 10 (NYU). KITTI's maps are of the kb-crop.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from tiekd.config.presets import DATASETS
+from tiekd.data.teacher_maps import encode_map
+from tiekd.errors import UserError
+from tiekd.store.files import write_atomically
+
+# What a name begins with, and the parts of an image's path that follow, joined by "_". The released configs reach NYU's images
+# through the relative root data/nyu, whose parts the name takes in.
+NAMES = {"kitti": ("", ("date", "drive", "camera", "data", "frame")), "nyu": ("data_nyu_", ("scene", "frame"))}
+
+
+def released_name(dataset: str, key: str) -> str:
+    """The name, without suffix, of a frame's map: `2011_09_26_2011_09_26_drive_0002_sync_image_02_data_0000000069`."""
+    beginning, _ = NAMES.get(dataset, ("", ()))
+    return beginning + key.replace("/", "_")
+
+
+class ReleasedWriter:
+    """Writes a teacher's maps for the released code; a frame of both splits goes to both folders."""
+
+    def __init__(self, root: Path, teacher: str, dataset: str, train_keys: Collection[str], test_keys: Collection[str]):
+        _check(dataset, [*train_keys, *test_keys])
+        self.dataset, self.max_depth = dataset, DATASETS[dataset]["data"]["max_depth"]
+        self.folders = {root / f"gt_kd_{teacher}": frozenset(train_keys), root / f"gt_kd_{teacher}_val": frozenset(test_keys)}
+
+    def write(self, key: str, depth: np.ndarray) -> None:
+        """Store the map of one frame. depth [H, W] m, finite; depths outside 0 .. cap are clamped."""
+        content = encode_map(key, depth, self.max_depth)
+        for folder, keys in self.folders.items():
+            if key in keys:
+                write_atomically(folder / f"{released_name(self.dataset, key)}.png", content)
+
+
+def check_dataset(dataset: str) -> None:
+    """Raise a `UserError` unless the released code reads the data set."""
+    if dataset not in NAMES:
+        raise UserError(f"--layout released: the released code reads {' and '.join(NAMES)}, got {dataset}; valid: tiekd")
+
+
+def _check(dataset: str, keys: Collection[str]) -> None:
+    """Raise a `UserError` unless the released code would find the maps: it takes a path's parts by their position."""
+    check_dataset(dataset)
+    _, parts = NAMES[dataset]
+    for key in keys:
+        if key.count("/") != len(parts) - 1:
+            raise UserError(f"--layout released: an image's path must be {'/'.join(parts)}, got {key}")

@@ -1,0 +1,174 @@
+"""A checkpoint of the released code as weights of ours.
+
+Which network it is, its keys tell; its head and bins, the shapes; its data set, the number of bins or the training's config
+beside the weights.
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tiekd.config import build, presets
+from tiekd.config.documents import with_values
+from tiekd.errors import UserError, unknown
+from tiekd.models.checkpoint import pack_student
+from tiekd.models.published_keys import PublishedKeys
+from tiekd.models.registry import build_network, count_parameters
+from tiekd.store.files import check_folder, write_atomically
+
+
+class Released(NamedTuple):
+    """A network of the released code."""
+
+    marks: tuple[str, ...]  # keys of its state dict that together tell it from those below it in RELEASED
+    module: str
+
+    def published_keys(self, network: nn.Module) -> PublishedKeys:
+        """The released names of the network's tensors."""
+        return import_module(self.module).published_keys(network)
+
+
+STUDENT = "decode_head.upsample_custom.convA.conv.weight"
+# To add an architecture: one entry. A ResNet50 has all keys of a ResNet18.
+RELEASED: dict[str, Released] = {
+    "adabins": Released(("decode_head.adaptive_bins_layer.conv3x3.weight",), "tiekd.models.adabins"),
+    "bts": Released(("decode_head.daspp_conv.0.weight",), "tiekd.models.bts"),
+    "depthformer": Released(("neck.multi_att.value_proj.weight",), "tiekd.models.depthformer"),
+    "mobilenetv2": Released((STUDENT, "backbone.layer1.0.conv.0.conv.weight"), "tiekd.models.published_keys"),
+    "resnet50": Released((STUDENT, "backbone.layer1.0.conv3.weight"), "tiekd.models.published_keys"),
+    "resnet18": Released((STUDENT, "backbone.layer1.0.conv2.weight"), "tiekd.models.published_keys"),
+}
+
+BINS = "decode_head.conv_out.0.weight"  # [K, C, 1, 1], in every head but BTS'
+UNUSED_BINS = 256  # its default, left in heads that regress
+DPM_CLASS = "DenseDepthHead_DPM"
+DATASETS = {name: presets.DATASETS[name] for name in ("kitti", "nyu")}
+
+# mmcv notes the best score of a training as a number of NumPy's, whose module had another name before NumPy 2.
+_SCALAR = np.float64().__reduce__()[0]
+NUMBERS = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType]
+
+
+def convert(path: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the network of a released checkpoint to `out` as our safetensors; returns what it was, as plain values.
+
+    Raises UserError, before anything is written, for a file that is no checkpoint or of no known network, for tensors that are
+    missing, unknown or of another shape, and where `overrides` lack a data set that the file does not tell.
+    """
+    source = f"checkpoint {path}"
+    theirs, training = read_checkpoint(path)
+    check_folder(out.parent, "--out")
+    if out.is_dir() or (out.exists() and out.samefile(path)):
+        raise UserError(f"--out {out}: is {'a folder' if out.is_dir() else 'the checkpoint itself'}; expected a file to write")
+    document = recognise(theirs, training, source)
+    if document["data"]["dataset"] is None and "data.dataset" not in overrides:
+        raise UserError(
+            f"{source}: does not tell the data set of this {document['student']['name']}, whose max_depth scales its depth; "
+            f"needed --dataset, one of: {', '.join(DATASETS)}"
+        )
+    config = build(with_values(document, overrides), source)
+    if config.student.name not in RELEASED:
+        raise UserError(f"{source}: {unknown('student.name', config.student.name, RELEASED)}")
+    network = build_network(config)
+    keys = RELEASED[config.student.name].published_keys(network)
+    tensors = translate(theirs, keys, network.state_dict(), f"{source} as {config.student.name}, {config.student.head}")
+    network.load_state_dict(tensors)
+    write_atomically(out, pack_student(network, config))
+    return {
+        "network": config.student.name,
+        "head": config.student.head,
+        "n_bins": None if config.student.head == "regression" else config.bins.n_bins,
+        "dataset": config.data.dataset,
+        "tensors": len(tensors),
+        "parameters": count_parameters(network),
+        "unused": sorted(theirs.keys() & keys.unused),
+        "out": str(out),
+    }
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The state dict of a file of mmcv's or of a bare state dict, and the text of the training's config, "" without one.
+
+    The prefix that DataParallel puts before each key is taken off.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path}: no such file")
+    content = _load(path)
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"checkpoint {path}: holds no state dict; expected tensors by name, alone or as 'state_dict'")
+    meta = content.get("meta")
+    training = meta.get("config") if isinstance(meta, Mapping) else None
+    tensors = {str(key).removeprefix("module."): value for key, value in state.items()}
+    return tensors, training if isinstance(training, str) else ""
+
+
+def _load(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(NUMBERS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other files' pickle protocols, ahead of the error
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of any kind: PyTorch takes a file of another format for a pickle and stumbles anywhere in it
+        foreign = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if foreign is None:
+            raise UserError(f"checkpoint {path}: not a checkpoint that torch.save wrote ({type(error).__name__})") from None
+        raise UserError(
+            f"checkpoint {path}: holds a pickled {foreign[1]}, which could run code and is not read; expected tensors and "
+            "plain values: save its state dict alone, where the file is trusted"
+        ) from None
+
+
+def recognise(theirs: Mapping[str, Tensor], training: str, source: str) -> dict[str, Any]:
+    """The config document of the network whose state dict this is; its data.dataset is None where nothing tells it."""
+    name = next((name for name, released in RELEASED.items() if theirs.keys() >= set(released.marks)), None)
+    if name is None:
+        raise UserError(
+            f"{source}: of no known network ({len(theirs)} tensors, first {next(iter(theirs))}); "
+            f"known in the released code: {', '.join(RELEASED)}"
+        )
+    shape = theirs[BINS].shape if BINS in theirs else ()
+    n_bins = shape[0] if shape else None
+    document: dict[str, Any] = {"data": {"dataset": _dataset(n_bins, training)}, "student": {"name": name}}
+    if n_bins is not None:
+        document["bins"] = {"n_bins": n_bins}
+    if name in presets.STUDENTS:
+        regresses = n_bins in (None, UNUSED_BINS) and DPM_CLASS not in training
+        document["student"]["head"] = "regression" if regresses else "dpm"
+        document["loss"] = {"name": "si", "target": "ground_truth"}  # needs no teacher, whose maps are not in the file
+    return document
+
+
+def _dataset(n_bins: int | None, training: str) -> str | None:
+    """By the one max_depth that the training's config states, else by the published number of bins."""
+    depths = {float(depth) for depth in re.findall(r"\bmax_depth=(\d+\.?\d*)", training)}
+    for name, preset in DATASETS.items():
+        if depths == {preset["data"]["max_depth"]} or (not depths and n_bins == preset["bins"]["n_bins"]):
+            return name
+    return None
+
+
+def translate(theirs: Mapping[str, Tensor], keys: PublishedKeys, ours: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Their tensors by our names, with the shapes of `ours`. Raises UserError that lists all that does not fit."""
+    named = set(keys.names.values())
+    pairs = [(key, name) for key, name in keys.names.items() if name in theirs]
+    faults = {
+        "missing": sorted(named - theirs.keys()),
+        "unknown": sorted(theirs.keys() - named - keys.unused),
+        "of another shape": [
+            f"{name} {list(theirs[name].shape)} instead of {list(ours[key].shape)}"
+            for key, name in pairs
+            if theirs[name].shape != ours[key].shape
+        ],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{fault} ({len(found)}): {', '.join(found)}" for fault, found in faults.items() if found)
+        raise UserError(f"{source}: {told}")
+    return {key: keys.layouts[key](theirs[name]) if key in keys.layouts else theirs[name] for key, name in pairs}

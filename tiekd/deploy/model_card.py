@@ -1,0 +1,188 @@
+"""The card of a model: what it is, how well it does, on what, and how to use it, from its run's own files."""
+
+import statistics
+from typing import Any, NamedTuple
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from tiekd.config import RunConfig
+from tiekd.config.labels import labels
+from tiekd.config.presets import METRICS
+from tiekd.store.run_store import RunRecord
+
+_CITATION = """@article{tiekd2024,
+  title   = {{TIE-KD}: Teacher-Independent and Explainable Knowledge Distillation for Monocular Depth Estimation},
+  journal = {Image and Vision Computing},
+  year    = {2024},
+  note    = {arXiv:2402.14340}
+}"""
+
+
+def describe(config: RunConfig, record: RunRecord | None) -> str:
+    """The card as Markdown with the hub's metadata ahead; without a run in a store it says that nothing was measured."""
+    summary = record.read_json("summary.json") if record else None
+    told = labels(config)
+    title = " ".join(filter(None, (told["method"], told["backbone"], told["dataset"])))
+    parts = [
+        f"# {title}",
+        _what(config),
+        "## Use",
+        _use(),
+        "## Evaluation",
+        _evaluation(config, record, summary) if record and summary else "These weights came without their run: no numbers.",
+        "## Training",
+        _training(config, record),
+        "## Limits",
+        _limits(config),
+        "## Licence",
+        f"Code: {CODE}. Weights: {licence_of(config).text}. Check the teacher's and the pretrained encoder's terms before you "
+        "pass them on.",
+        "## Citation",
+        f"```bibtex\n{_CITATION}\n```",
+    ]
+    metadata = _metadata(config, title, summary)
+    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n").content
+
+
+def _metadata(config: RunConfig, title: str, summary: dict[str, Any] | None) -> ModelCardData:
+    results = [
+        EvalResult(
+            task_type="depth-estimation",
+            dataset_type=config.data.dataset,
+            dataset_name=f"{config.data.dataset}, protocol {summary['protocol']}",
+            metric_type=metric,
+            metric_value=summary["metrics"][metric],
+        )
+        for metric in (METRICS if summary else ())
+    ]
+    licence = licence_of(config).name
+    return ModelCardData(
+        license=licence,
+        **({"license_name": "see-the-card"} if licence == "other" else {}),
+        library_name="tiekd",
+        pipeline_tag="depth-estimation",
+        tags=["monocular-depth", "knowledge-distillation", config.data.dataset],
+        model_name=title,
+        **({"eval_results": results} if results else {}),
+    )
+
+
+def _what(config: RunConfig) -> str:
+    data, told = config.data, labels(config)
+    kind = {
+        "dpm": f"For each pixel a distribution over {config.bins.n_bins} depth bins ({config.bins.spacing} spacing); its "
+        "expectation is the depth.",
+        "regression": "One depth per pixel.",
+        "adaptive_bins": f"Depth over {config.bins.n_bins} bins that the network chooses for each image.",
+    }[config.student.head]
+    taught = f" distilled from the depth maps of the teacher `{told['teacher']}`" if config.loss.target == "teacher" else ""
+    return (
+        f"Metric depth from a single image: the encoder `{config.student.encoder}` with a decoder,{taught or ' trained'} on "
+        f"`{data.dataset}`. {kind} Depth lies between {data.min_depth:g} and {data.max_depth:g} m."
+    )
+
+
+def _use() -> str:
+    return """```python
+import numpy as np
+from PIL import Image
+from tiekd.deploy.hub import DepthStudent
+
+student = DepthStudent.from_pretrained("THIS_MODEL")  # its name on the hub, or a folder
+image = np.array(Image.open("photo.jpg").convert("RGB"))
+depth = student.depth(image)  # [H, W] m, for an image of any size
+```
+
+`student(batch)` takes RGB tensors [B, 3, H, W] of 0 to 1 and returns `depth` and `dpm_logits`. `tiekd predict FOLDER IMAGE...
+--out DIR` writes depth PNGs, colours and point clouds, `tiekd export FOLDER --out M.onnx` an ONNX file."""
+
+
+def _evaluation(config: RunConfig, record: RunRecord, summary: dict[str, Any]) -> str:
+    """The run's own numbers, beside the spread of the runs that differ in the seed alone."""
+    cell = {config.seed: summary["metrics"]} | _other_seeds(record)
+    without = summary["n_images_without_ground_truth"]
+    lines = [
+        f"`{config.data.dataset}`, {summary['n_images']} test images, protocol `{summary['protocol']}`, "
+        f"{'with' if config.evaluation.flip_tta else 'without'} flip averaging"
+        + (f"; {without} further images without ground truth are not averaged." if without else "."),
+        "",
+        f"| metric | this model (seed {config.seed}) | mean ± standard deviation of {_seeds(cell)} |",
+        "|---|---|---|",
+    ]
+    for metric in METRICS:
+        values = [metrics[metric] for metrics in cell.values()]
+        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+        lines.append(f"| {metric} | {summary['metrics'][metric]:.4f} | {statistics.fmean(values):.4f}{spread} |")
+    if len(cell) == 1:
+        lines += ["", "One seed tells nothing of the spread between trainings."]
+    return "\n".join(lines)
+
+
+def _seeds(cell: dict[int, dict]) -> str:
+    seeds = sorted(cell)
+    return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
+
+
+def _other_seeds(record: RunRecord) -> dict[int, dict[str, float]]:
+    """The metrics of the store's finished runs of the same config but for the seed."""
+    ours, store = _but_for_the_seed(record.document()), record.store
+    same = [
+        (document["seed"], other)
+        for other, document in store.read_each(lambda run: (run, run.document()), store.runs())
+        if document and _but_for_the_seed(document) == ours
+    ]
+    found = {seed: other.read_json("summary.json") for seed, other in same if other.status().state == "done"}
+    return {seed: summary["metrics"] for seed, summary in found.items() if summary}
+
+
+def _but_for_the_seed(document: dict[str, Any]) -> dict[str, Any]:
+    return {section: value for section, value in document.items() if section not in ("seed", "execution")}
+
+
+def _training(config: RunConfig, record: RunRecord | None) -> str:
+    optim, told = config.optim, labels(config)
+    facts = {
+        "Run": f"`{record.run_id}`" if record else "unknown",
+        "Method": told["method"],
+        "Loss": f"{told['loss']}, against {'the teacher' if config.loss.target == 'teacher' else 'ground truth'}",
+        "Teacher": told["teacher"] or "none",
+        "Recipe": f"{optim.epochs} epochs, batch {optim.batch_size}, peak learning rate {optim.lr:g}, {optim.precision}",
+        "Encoder's start": "ImageNet weights of timm" if config.student.pretrained else "random",
+        "Seed": str(config.seed),
+    }
+    origin = record.read_json("provenance.json") if record else None
+    if origin:
+        changed = f", with uncommitted changes {origin['dirty']}" if origin["dirty"] else ""
+        facts["Code"] = f"commit `{origin['git_commit'] or 'unknown'}`{changed}"
+        facts["Versions"] = ", ".join(f"{name} {version}" for name, version in origin["versions"].items() if version)
+        facts["Inputs"] = ", ".join(f"{name} `{digest[:16]}`" for name, digest in origin["inputs"].items())
+        facts["Cost"] = f"{origin['device_seconds'] / 3600:.2f} device-hours on {origin['hardware']['device']}"
+    return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
+
+
+def _limits(config: RunConfig) -> str:
+    rendered = " It was trained on rendered scenes and is no model of the world." if config.data.synthetic else ""
+    height, width = config.data.evaluation_size
+    return (
+        f"Metres hold for cameras like those of `{config.data.dataset}`: frames of {width} x {height} pixels and their focal "
+        f"length. Other cameras shift the scale. Nothing beyond {config.data.max_depth:g} m is predicted. Edges in depth are "
+        f"blurred. Not for use where an error can hurt anybody.{rendered}"
+    )
+
+
+CODE = "Apache-2.0"
+
+
+class Licence(NamedTuple):
+    name: str  # an identifier of the Hugging Face hub
+    text: str
+
+
+def licence_of(config: RunConfig) -> Licence:
+    """The terms of what a network was trained on; whoever publishes it has to look at its teacher's, too."""
+    match config.data.dataset:
+        case "kitti":
+            return Licence("cc-by-nc-sa-3.0", "CC BY-NC-SA 3.0, that of the KITTI images it was trained on")
+        case "nyu":
+            return Licence("other", "not stated: NYU Depth v2, on which it was trained, names no licence for models")
+    return Licence("apache-2.0", f"{CODE}, as the code that rendered what it was trained on")

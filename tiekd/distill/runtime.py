@@ -1,0 +1,142 @@
+"""Where a run runs: all that the loop asks of its surroundings."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from tiekd.config import ExecutionConfig
+from tiekd.errors import UserError
+from tiekd.models.checkpoint import pack_state, unpack_state
+from tiekd.store.run_store import RunRecord
+
+CHECKPOINT = "checkpoint/state.pt"
+Row = dict[str, Any]
+
+
+class Runtime(Protocol):
+    """One of `world_size` processes that train one run together."""
+
+    device: torch.device
+    rank: int
+    world_size: int
+
+    def wrap(self, student: nn.Module) -> nn.Module:
+        """The student as it is trained: the same module, or its distributed wrapper."""
+        ...
+
+    def all_sum(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks, differentiable."""
+        ...
+
+    def gather(self, rows: list[Row]) -> list[Row]:
+        """The rows of all ranks, on every rank."""
+        ...
+
+    def resume(self) -> dict[str, Any] | None:
+        """The state that `report` was last given, or None at a run's beginning."""
+        ...
+
+    def step(self, step: int, steps: int) -> None:
+        """A step is over; for progress displays, called without waiting for the device."""
+        ...
+
+    def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
+        """An epoch is over: keep the rows of all epochs so far and the state to go on from."""
+        ...
+
+    def lost(self, error: Exception) -> bool:
+        """Whether an error tells that another process went away, so that the work may go on once there is a new one."""
+        ...
+
+
+class LocalRuntime:
+    """This process alone, keeping its checkpoint in the run store."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, execution: ExecutionConfig, record: RunRecord, display: Callable[..., None] | None = None):
+        self.device = choose_device(execution.device)
+        check_execution(execution, self.device)
+        torch.set_num_threads(execution.cpus_per_worker)
+        self._record, self._display = record, display
+
+    def wrap(self, student: nn.Module) -> nn.Module:
+        return student
+
+    def all_sum(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def gather(self, rows: list[Row]) -> list[Row]:
+        return rows
+
+    def resume(self) -> dict[str, Any] | None:
+        return kept_state(self._record)
+
+    def step(self, step: int, steps: int) -> None:
+        if self._display:
+            self._display(step=step, steps=steps)
+
+    def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
+        keep_epoch(self._record, epochs, state, self.world_size)
+        if self._display:
+            self._display(epoch=epochs[-1])
+
+    def lost(self, error: Exception) -> bool:
+        return False
+
+
+def kept_state(record: RunRecord) -> dict[str, Any] | None:
+    """The state that the run store holds of a run; None at its beginning."""
+    content = record.read_file(CHECKPOINT)
+    return None if content is None else unpack_state(content)
+
+
+def keep_epoch(record: RunRecord, epochs: list[Row], state: dict[str, Any], workers: int) -> None:
+    """Write an epoch's end to the run store: the rows of all epochs, the state, and how far the run is.
+
+    Raises SupersededError, and writes nothing, when another process has begun the run since.
+    """
+    record.own_status()
+    record.write_table("epochs.parquet", pd.DataFrame(epochs))
+    record.write_file(CHECKPOINT, pack_state(state))
+    status = record.own_status()
+    # Earlier epochs may have had another number of workers.
+    spent = status.device_seconds + sum(row["seconds"] for row in epochs[status.epoch :]) * workers
+    record.write_status(replace(status, epoch=len(epochs), device_seconds=spent, updated=time.time()))
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' is CUDA where there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("execution.device: 'cuda' was asked for, but PyTorch sees no GPU here; valid: auto, cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def check_execution(execution: ExecutionConfig, device: torch.device) -> None:
+    """Raise UserError unless a device can do what is asked of it."""
+    if execution.kernel == "triton" and not (device.type == "cuda" and find_spec("triton")):
+        raise UserError(
+            f"execution.kernel: 'triton' needs a CUDA GPU and the package triton, got the device {device}; valid here: torch"
+        )
+    if execution.compile:
+        _check_compiler(device)
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Compile a sum: what is missing for it (a C++ compiler, Python's headers, Triton) is missing for a student."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
+    except Exception as error:  # of any kind: compilers have their own
+        raise UserError(
+            f"execution.compile: torch.compile does not work on this machine ({str(error).strip().splitlines()[0]}); "
+            "valid here: false, or install a C++ compiler and Python's headers (Debian: g++, python3-dev)"
+        ) from None

@@ -1,0 +1,1 @@
+"""Predicting depth with a trained network, and scoring depth maps."""

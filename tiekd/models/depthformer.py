@@ -1,0 +1,181 @@
+"""DepthFormer (Li et al. 2022, arXiv:2203.14211): a Swin transformer and a convolutional stem, joined by HAHI.
+
+The stem is a ResNet's first layer. Depth is predicted at half the image's size by a DenseDepth-style decoder.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import timm
+import torch
+from timm.layers import PatchEmbed
+from timm.models import is_model_in_modules
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tiekd.config import RunConfig, StudentConfig
+from tiekd.errors import UserError
+from tiekd.models.decoder import DenseDepthDecoder, resize
+from tiekd.models.encoder import create_encoder
+from tiekd.models.hahi import HAHI
+from tiekd.models.published_keys import PublishedKeys
+from tiekd.models.student import Prediction
+
+STEM = 64  # channels
+LEVELS = (0, 1, 2, 3)
+DROP_PATH = 0.3  # of the deepest block
+
+
+class SwinEncoder(nn.Module):
+    """A stem at stride 2, and a Swin transformer's stages at strides 4, 8, 16, 32, each with a norm of its own."""
+
+    def __init__(self, swin: SwinTransformer):
+        super().__init__()
+        widths = [stage["num_chs"] for stage in swin.feature_info]
+        self.channels = [STEM, *widths]
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, STEM, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(STEM), nn.ReLU(inplace=True)
+        )
+        self.patch_embed, self.stages = swin.patch_embed, swin.layers
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image [B, 3, H, W] of any size. Returns [B, C_i, H_i, W_i], finest first; H_i and W_i are rounded up."""
+        features = [self.stem(image)]
+        x = self.patch_embed(image)
+        for stage, norm in zip(self.stages, self.norms, strict=True):
+            x = stage.downsample(x)
+            for block in stage.blocks:
+                x = run_block(block, x)
+            features.append(norm(x).permute(0, 3, 1, 2).contiguous())
+        return features
+
+
+def run_block(block: SwinTransformerBlock, x: Tensor) -> Tensor:
+    """A block of timm's on x [B, H, W, C], padded to whole windows before they are shifted.
+
+    So does Swin's code for dense prediction. timm shifts first and pads what it has shifted, which lets opposite borders of the
+    map attend to each other.
+    """
+    _, height, width, _ = x.shape
+    rows, columns = (-n % window for n, window in zip((height, width), block.window_size, strict=True))
+    padded = F.pad(block.norm1(x), (0, 0, 0, columns, 0, rows))
+    x = x + block.drop_path1(block._attn(padded)[:, :height, :width])
+    return x + block.drop_path2(block.mlp(block.norm2(x)))
+
+
+class DepthFormer(nn.Module):
+    """Encoder, HAHI, decoder, and a convolution to depth."""
+
+    def __init__(self, encoder: SwinEncoder, widths: Sequence[int], depth_range: tuple[float, float], embedding: int = 512):
+        super().__init__()
+        self.min_depth, self.max_depth = depth_range
+        self.encoder = encoder
+        self.neck = HAHI(encoder.channels, embedding)
+        strides = [1, 2, 4, 8, 16]  # over the finest feature, whose size the decoder's map has
+        self.decoder = DenseDepthDecoder(encoder.channels, strides, tuple(widths), activation=nn.LeakyReLU)
+        self.depth = nn.Conv2d(self.decoder.channels_out, 1, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Prediction:
+        """image [B, 3, H, W], normalised, of any size. At evaluation depth does not exceed max_depth."""
+        features = self.neck(self.encoder(image))
+        maps = self.decoder(features, features[0].shape[-2:])
+        depth = torch.relu(self.depth(maps).float()) + self.min_depth
+        if not self.training:
+            depth = depth.clamp(max=self.max_depth)
+        return Prediction(resize(depth, image.shape[-2:]))
+
+
+def build(config: RunConfig) -> DepthFormer:
+    """DepthFormer with the config's Swin transformer, any of timm's first version."""
+    encoder = SwinEncoder(_swin(config.student))
+    return DepthFormer(encoder, config.student.decoder_channels, (config.data.min_depth, config.data.max_depth))
+
+
+def _swin(config: StudentConfig) -> SwinTransformer:
+    if timm.is_model(config.encoder) and not is_model_in_modules(config.encoder, {"swin_transformer"}):
+        valid = ", ".join(timm.list_models(module="swin_transformer"))
+        raise UserError(f"student.encoder: depthformer needs a Swin transformer, got {config.encoder!r}; valid: {valid}")
+    if config.levels != LEVELS or config.output_stride != 32:
+        raise UserError(
+            f"student.levels, student.output_stride: depthformer has the levels {list(LEVELS)} and stride 32, "
+            f"got {list(config.levels)} and {config.output_stride}"
+        )
+    return create_encoder(
+        config,
+        num_classes=0,
+        drop_path_rate=DROP_PATH,
+        strict_img_size=False,
+        always_partition=True,  # whole windows also where the map is smaller
+        embed_layer=partial(PatchEmbed, dynamic_img_pad=True),
+    )
+
+
+# -- the released checkpoint ---------------------------------------------------------------------------------------------------
+
+# Our module: theirs, in a block of Swin, an attention of HAHI, ConvNormReLU and DoubleConv.
+_BLOCK = {
+    "norm1": "norm1",
+    "attn": "attn.w_msa",
+    "attn.qkv": "attn.w_msa.qkv",
+    "attn.proj": "attn.w_msa.proj",
+    "norm2": "norm2",
+    "mlp.fc1": "ffn.layers.0.0",
+    "mlp.fc2": "ffn.layers.1",
+}
+_ATTENTION = {"offsets": "sampling_offsets", "weights": "attention_weights", "value": "value_proj", "out": "output_proj"}
+_CONV_NORM = {"0": "conv", "1": "bn"}
+_DOUBLE_CONV = {"0": "convA.conv", "2": "convB.conv"}
+
+
+def published_keys(network: DepthFormer) -> PublishedKeys:
+    """The released model carries a classifier of bins that it never uses; the windows' indices are made anew."""
+    modules = dict(_released_modules(network))
+    names = {}
+    for key in network.state_dict():
+        module, _, tensor = key.rpartition(".")
+        names[key] = f"{modules[module]}.{tensor}"
+    classifier = {f"decode_head.conv_out.0.{tensor}" for tensor in ("weight", "bias")}
+    indices = {f"{theirs}.relative_position_index" for theirs in modules.values() if theirs.endswith(".attn.w_msa")}
+    layouts = {key: _place_first for key in names if ".downsample." in key}
+    layouts["neck.fusions.0.0.weight"] = partial(torch.roll, shifts=STEM, dims=1)  # theirs has the stem's channels last
+    return PublishedKeys(names, frozenset(classifier | indices), layouts)
+
+
+def _place_first(tensor: Tensor) -> Tensor:
+    """Merged patches along the last axis: from their order (channel, row, column) to timm's (column, row, channel)."""
+    return tensor.unflatten(-1, (-1, 2, 2)).transpose(-3, -1).flatten(-3)
+
+
+def _released_modules(network: DepthFormer) -> Iterator[tuple[str, str]]:
+    """Our module that holds tensors, and theirs."""
+    yield "encoder.stem.0", "backbone.conv1"
+    yield "encoder.stem.1", "backbone.bn1"
+    yield "encoder.patch_embed.proj", "backbone.patch_embed.projection"
+    yield "encoder.patch_embed.norm", "backbone.patch_embed.norm"
+    for i, stage in enumerate(network.encoder.stages):
+        for j in range(len(stage.blocks)):
+            yield from _within(f"encoder.stages.{i}.blocks.{j}", f"backbone.stages.{i}.blocks.{j}", _BLOCK)
+        if i:  # timm merges patches before a stage, they do after it
+            merging = {part: part for part in ("norm", "reduction")}
+            yield from _within(f"encoder.stages.{i}.downsample", f"backbone.stages.{i - 1}.downsample", merging)
+        yield f"encoder.norms.{i}", f"backbone.norm{i}"
+    for i in range(len(network.encoder.channels)):
+        branch, index = ("trans", i - 1) if i else ("conv", 0)
+        yield from _within(f"neck.laterals.{i}", f"neck.lateral_convs.{i}", _CONV_NORM)
+        yield from _within(f"neck.projections.{i}", f"neck.{branch}_proj.{index}", _CONV_NORM)
+        yield from _within(f"neck.fusions.{i}", f"neck.{branch}_fusion.{index}", _CONV_NORM)
+    yield from _within("neck.self_attention", "neck.self_attn", _ATTENTION)
+    yield from _within("neck.cross_attention", "neck.multi_att", _ATTENTION)
+    yield "neck.reference", "neck.reference_points"
+    yield "neck", "neck"
+    yield "decoder.bottleneck", "decode_head.conv_list.0.conv"
+    for i in range(len(network.decoder.merges)):
+        yield from _within(f"decoder.merges.{i}", f"decode_head.conv_list.{i + 1}", _DOUBLE_CONV)
+    yield "depth", "decode_head.conv_depth"
+
+
+def _within(ours: str, theirs: str, parts: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for part, released in parts.items():
+        yield f"{ours}.{part}", f"{theirs}.{released}"

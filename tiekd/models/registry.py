@@ -1,0 +1,50 @@
+"""The network that a run trains: a student, or a teacher's architecture."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from tiekd.config import RunConfig, override, presets
+from tiekd.models import STUDENTS
+from tiekd.models.encoder import check_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Builder = Callable[[RunConfig], "nn.Module"]
+
+
+def _builder(name: str) -> Builder:
+    return lambda config: import_module(f"tiekd.models.{name}").build(config)
+
+
+TEACHERS: dict[str, Builder] = {name: _builder(name) for name in presets.TEACHERS}
+NETWORKS = STUDENTS | TEACHERS
+_buildable: set[tuple] = set()  # the settings of networks that this process has built before
+
+
+def build_network(config: RunConfig) -> nn.Module:
+    """The network of a run, on the CPU, initialised from PyTorch's global generator.
+
+    It maps normalised images [B, 3, H, W] to a `tiekd.models.Prediction` whose depth has the images' size, and keeps what was
+    pretrained under `encoder`.
+    """
+    return NETWORKS[config.student.name](config)
+
+
+def check_network(config: RunConfig) -> None:
+    """Raise UserError unless the run's network can be built, and its weights be had; takes no memory and fetches nothing."""
+    reads = (config.student, config.bins, config.data)
+    if reads not in _buildable:
+        with torch.device("meta"):
+            build_network(override(config, {"student.pretrained": False}))
+        if config.student.pretrained:
+            check_weights(config.student)
+        _buildable.add(reads)
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,1 @@
+"""The run store: one folder per run, on a disk or an object store."""

@@ -1,0 +1,235 @@
+"""Metric depth models of the transformers library as teachers, by their name on the Hugging Face hub or as a folder.
+
+The library is optional (`pip install 'tiekd[hf]'`) and loads with a model.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tiekd.errors import UserError
+from tiekd.models.encoder import PATIENCE
+
+EXAMPLES = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Large-hf, Intel/zoedepth-nyu-kitti, apple/DepthPro-hf"
+# Families that give metres by construction. Of all others the config has to say so, with Depth Anything's own setting, or else
+# whoever exports the maps.
+METRIC = ("depth_pro", "glpn", "tipsv2_dpt", "zoedepth")
+
+SETTINGS, WEIGHTS = "*.json", "model*.safetensors"  # all that is read of a model, and all that is downloaded
+
+
+@dataclass(frozen=True)
+class HuggingFaceTeacher:
+    """A model with its own image processor: normalisation, size, padding, and the way back to the frame."""
+
+    model: nn.Module
+    processor: Any
+    max_depth: float  # m
+    device: torch.device
+    made_by: dict[str, Any]  # what the depth depends on, for the manifest of its maps
+
+    @classmethod
+    def load(cls, model: str, max_depth: float, device: torch.device, metric: bool = False) -> Self:
+        """The teacher of a folder or of a hub name, for data up to `max_depth` m.
+
+        `metric`: it gives metres, though neither its config nor its family says so.
+        A model that is unknown, gives no metres or ends before `max_depth` is a `UserError`, raised before its weights are
+        downloaded.
+        """
+        version = _library_version()
+        folder = _folder(model, [SETTINGS])
+        config = _read_config(model, folder)
+        _refuse_unfit(model, config, max_depth, metric)
+        processor = _read_processor(model, folder)
+        folder = _folder(model, [SETTINGS, WEIGHTS])
+        network = _read_network(model, folder, config)
+        of_hub = not Path(model).is_dir()
+        made_by = {
+            "model": model if of_hub else folder.resolve().name,
+            "revision": folder.name if of_hub else None,
+            "weights": {file.name: _digest(file) for file in sorted(folder.glob(WEIGHTS))},
+            "architecture": type(network).__name__,
+            "max_depth": _largest_depth(config),
+            "processor": {"class": type(processor).__name__, **json.loads(processor.to_json_string())},
+            "transformers": version,
+        }
+        return cls(network.float().to(device).eval(), processor, max_depth, device, made_by)
+
+    @torch.inference_mode()
+    def depth(self, image: np.ndarray) -> np.ndarray:
+        """Depth of a frame, float32 [H, W] m in 0 .. max_depth; image uint8 [H, W, 3] RGB."""
+        divisor = _pads_to(self.processor)
+        unpadded = {"do_pad": False} if divisor else {}
+        inputs = self.processor(images=image, input_data_format="channels_last", return_tensors="pt", **unpadded)
+        pixel_values = inputs["pixel_values"].to(self.device)
+        outputs = _run_padded(self.model, pixel_values, divisor) if divisor else self.model(pixel_values=pixel_values)
+        # By position: the frame's size is called source_sizes by ZoeDepth's processor, target_sizes by the others.
+        depth = self.processor.post_process_depth_estimation(outputs, [image.shape[:2]])[0]["predicted_depth"]
+        return depth.clamp(0, self.max_depth).cpu().numpy()
+
+
+def _pads_to(processor: Any) -> int | None:
+    """The multiple in px to which a processor of DPT's kind pads, or None.
+
+    Its way back to the frame forgets this padding. ZoeDepth's, which has no multiple, takes its own off.
+    """
+    return getattr(processor, "size_divisor", None) if getattr(processor, "do_pad", False) else None
+
+
+def _run_padded(model: nn.Module, pixel_values: Tensor, divisor: int) -> Any:
+    """The outputs on an image [1, 3, H, W] with zeros around it, up to multiples of `divisor` px; their depth is [1, H, W]."""
+    height, width = pixel_values.shape[-2:]
+    more_rows, more_columns = -height % divisor, -width % divisor
+    top, left = more_rows // 2, more_columns // 2
+    padded = functional.pad(pixel_values, (left, more_columns - left, top, more_rows - top))
+    outputs = model(pixel_values=padded)
+    depth = functional.interpolate(outputs.predicted_depth[:, None], padded.shape[-2:], mode="bilinear")[:, 0]
+    outputs.predicted_depth = depth[:, top : top + height, left : left + width]
+    return outputs
+
+
+# -- which models are teachers -------------------------------------------------------------------------------------------------
+
+
+def _refuse_unfit(model: str, config: Any, max_depth: float, metric: bool) -> None:
+    from transformers import MODEL_FOR_DEPTH_ESTIMATION_MAPPING
+
+    if type(config) not in MODEL_FOR_DEPTH_ESTIMATION_MAPPING:
+        raise UserError(f"model {model}: {config.model_type} is no depth model of the transformers library; valid: {EXAMPLES}")
+    stated = _is_metric(config)
+    if stated is False or not (stated or metric):
+        unless = "" if stated is False else ", or --metric for one that was trained on metres"
+        raise UserError(
+            f"model {model}: {config.model_type} gives relative depth, a teacher's is in metres; valid: {EXAMPLES}{unless}"
+        )
+    largest = _largest_depth(config)
+    if largest is not None and largest < max_depth:
+        raise UserError(
+            f"model {model}: its depth ends at {largest:g} m, data.max_depth is {max_depth:g} m; "
+            "use a model of the data's range, or lower data.max_depth"
+        )
+
+
+def _is_metric(config: Any) -> bool | None:
+    """Whether a model gives metres; None where neither its config nor its family tells."""
+    stated = getattr(config, "depth_estimation_type", None)
+    if stated is not None:
+        return stated == "metric"
+    if config.model_type in METRIC:
+        return getattr(config, "use_fov_model", True)  # Depth Pro finds the scale through the field of view
+    return None
+
+
+def _largest_depth(config: Any) -> float | None:
+    """The end of a model's range in m, of the widest head where there are several; None if its config names none."""
+    heads = getattr(config, "bin_configurations", None) or []
+    return max((float(head["max_depth"]) for head in heads), default=getattr(config, "max_depth", None))
+
+
+# -- reading -------------------------------------------------------------------------------------------------------------------
+
+
+def _library_version() -> str:
+    """The version of the transformers library, which must be there."""
+    try:
+        import transformers
+    except ImportError:
+        raise UserError("models of the Hugging Face hub need the transformers library: pip install 'tiekd[hf]'") from None
+    return transformers.__version__
+
+
+def _read_config(model: str, folder: Path) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, StrictDataclassError) as error:
+        raise UserError(f"model {model}: no config of a model of the transformers library: {_first_line(error)}") from None
+
+
+def _read_processor(model: str, folder: Path) -> Any:
+    from transformers import AutoImageProcessor
+
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {model}: its image processor cannot be read: {_first_line(error)}") from None
+    if not hasattr(processor, "post_process_depth_estimation"):
+        raise UserError(f"model {model}: its image processor {type(processor).__name__} is not one of a depth model")
+    if getattr(processor, "do_center_crop", False):
+        raise UserError(f"model {model}: its image processor cuts the frame; set do_center_crop: false in a copy of the folder")
+    return processor
+
+
+def _read_network(model: str, folder: Path, config: Any) -> nn.Module:
+    from transformers import AutoModelForDepthEstimation
+
+    if not any(folder.glob(WEIGHTS)):
+        raise UserError(f"model {model}: no {WEIGHTS} in it; other formats are pickles, which are not read")
+    try:
+        network, found = AutoModelForDepthEstimation.from_pretrained(
+            folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"model {model}: its network cannot be read: {_first_line(error)}") from None
+    # The library fills what it misses with random numbers, and only warns.
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise UserError(f"model {model}: its weights lack {len(missing)} tensors, first {', '.join(missing[:3])}")
+    return network
+
+
+def _folder(model: str, patterns: list[str]) -> Path:
+    """The folder of that name, or else the hub's snapshot, whose name is its revision; the cache's where the hub is silent."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not _hub_answers(model)))
+    except HFValidationError:
+        raise UserError(f"model {model}: no such folder, and no name of the Hugging Face hub; valid: {EXAMPLES}") from None
+    except LocalEntryNotFoundError:
+        raise UserError(
+            f"model {model}: no such folder, and not in the cache of the Hugging Face hub, which is out of reach; "
+            f"`hf download {model}` where it is not, or give a folder"
+        ) from None
+
+
+def _hub_answers(model: str) -> bool:
+    """Whether the hub can be asked about a model; one that it does not give is a `UserError`."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(model, timeout=PATIENCE)
+    except HFValidationError:
+        raise
+    except GatedRepoError:
+        raise UserError(f"model {model}: accept its terms at huggingface.co/{model}, then `hf auth login`") from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"model {model}: no such folder, and the Hugging Face hub knows no such model (a private one: `hf auth login`)"
+        ) from None
+    except Exception:  # no network, in the words of whichever HTTP client this release of the hub's library uses
+        return False
+    return True
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
