@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from reports.load import network_costs as costs
+from reports.load import network_costs
 from reports.load.per_image_worker import Apart, Here, reader_of_images
 from reports.load.records import StoredRun, Study, read_run, read_studies, unreadable
 from reports.load.run_columns import Described, Descriptions
@@ -72,7 +72,7 @@ def collect(
     return Collected(
         **frames,
         groups=groups.to_pandas(),
-        costs=costs.read(store, frames["runs"]["network"].dropna().unique()),
+        costs=network_costs.read(store, frames["runs"]["network"].dropna().unique()),
         provenance={r.run_id: r.provenance for r in stored.values() if r.provenance},
         studies=studies,
     )

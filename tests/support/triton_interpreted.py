@@ -9,7 +9,7 @@ import json
 import numpy as np
 import torch
 import triton.language as tl
-from test_fused import KITTI, error, leaves, plain, teacher_of, with_gradients
+from support.fused_reference import KITTI, error, leaves, plain, teacher_of, with_gradients
 from torch import Tensor
 from triton.runtime import interpreter
 

@@ -20,8 +20,8 @@ from tiekd.config.documents import with_values
 from tiekd.distill.run import carry_out
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, unpack_state
 from tiekd.errors import StoreError
+from tiekd.store import object_store
 from tiekd.store.run_store import RunStore
-from tiekd.store.run_store import object_store as objects
 
 EPOCHS = 20  # the first run is to last until the last has begun
 LOSSES = ["si", "mse"]
@@ -119,7 +119,7 @@ def test_a_server_that_stops_ends_a_run_that_goes_on_when_it_is_back(
 ):
     store = RunStore(f"s3://{bucket}")
     config = as_yaml(tmp_path / "run.yaml", base)
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
+    monkeypatch.setattr(object_store, "ATTEMPTS", 1)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", gate.url)
         gate.refuse(b"epochs.parquet")

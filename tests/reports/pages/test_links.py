@@ -4,8 +4,8 @@ import re
 
 import pytest
 from markdown_it import MarkdownIt
+from support.html_page import Page
 from support.made_store import BASE, CELLS, GROUND_TRUTH, LOST, MISSING, fill
-from test_report_html import Page
 
 from reports.load.collect import collect
 from reports.load.schema import METRIC_LABELS

@@ -1,33 +1,13 @@
 """report.html holds what report.md says, needs nothing beside it, and runs nothing."""
 
-from html.parser import HTMLParser
-
 import pytest
+from support.html_page import Page
 
 from reports.render.blocks import Bullets, Commands, Figure, Heading, Links, Paragraph
 from reports.render.html import html
 from reports.render.text_table import Number, Sheet
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" & 'more' `<b>` **<i>**"
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag: str) -> list[dict]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 
 from tiekd.bins import DepthBins
 from tiekd.config import build
-from tiekd.deploy import onnx as export
+from tiekd.deploy import onnx
 from tiekd.deploy.hub import DepthStudent
 from tiekd.deploy.onnx import Difference, check_onnx, export_onnx
 from tiekd.errors import ExportError, UserError
@@ -43,9 +43,9 @@ def dpm_student() -> DepthStudent:
 @pytest.fixture(scope="module")
 def exported(dpm_student, tmp_path_factory) -> SimpleNamespace:
     """A file, and the program that it was written from: tracing takes seconds."""
-    path, trace, programs = tmp_path_factory.mktemp("onnx") / "student.onnx", export._trace, []
+    path, trace, programs = tmp_path_factory.mktemp("onnx") / "student.onnx", onnx._trace, []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(export, "_trace", lambda *words: programs.append(trace(*words)) or programs[0])
+        patched.setattr(onnx, "_trace", lambda *words: programs.append(trace(*words)) or programs[0])
         export_onnx(dpm_student, path, "0123456789abcdef", dpm=True)
     return SimpleNamespace(path=path, program=programs[0])
 
@@ -100,7 +100,7 @@ def test_a_file_of_depthformer_serves_any_batch_of_one_size(tmp_path):
 
 def test_a_file_that_computes_something_else_is_not_kept(exported, tmp_path, monkeypatch):
     """The program of one network, compared with another one."""
-    monkeypatch.setattr(export, "_trace", lambda graph, view: exported.program)
+    monkeypatch.setattr(onnx, "_trace", lambda graph, view: exported.program)
     with pytest.raises(ExportError, match=r"not kept: onnxruntime and PyTorch differ by more than 0\.001: batch 1, 64x96: "):
         export_onnx(student_of(DPM, seed=1), tmp_path / "student.onnx", dpm=True)
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.fused_reference import KITTI, error, leaves, plain, teacher_of, with_gradients
 from support.paths import ROOT
-from test_fused import KITTI, error, leaves, plain, teacher_of, with_gradients
 
 from tiekd.models.fused import depth_and_divergence
 
@@ -28,7 +28,7 @@ POINTER = {torch.bfloat16: "*bf16", torch.float32: "*fp32"}
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, list[float]]:
     script = ROOT / "tests" / "support" / "triton_interpreted.py"
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
     told = subprocess.run([sys.executable, script], env=environment, check=True, capture_output=True, text=True)
     return json.loads(told.stdout)
 

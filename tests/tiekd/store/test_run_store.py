@@ -10,8 +10,8 @@ import pytest
 
 from tiekd.config import build
 from tiekd.errors import StoreError, UserError
+from tiekd.store import object_store
 from tiekd.store.run_store import READERS, STATES, RunRecord, RunStore, Status
-from tiekd.store.run_store import object_store as objects
 
 
 @pytest.fixture(params=["folder", "uri", "s3"])
@@ -175,7 +175,7 @@ def gated(bucket, gate, monkeypatch) -> RunStore:
     """A store in a bucket behind the gate, with a file in it."""
     RunStore(f"s3://{bucket}").write_bytes("file", b"old")
     monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
+    monkeypatch.setattr(object_store, "ATTEMPTS", 1)
     return RunStore(f"s3://{bucket}")
 
 
@@ -286,7 +286,7 @@ def test_a_server_that_does_not_answer_is_refused(bucket, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        monkeypatch.setattr(objects, "QUICK_SILENT_S", 1.0)
+        monkeypatch.setattr(object_store, "QUICK_SILENT_S", 1.0)
         assert f"transferred the last 1 seconds ({address}, by AWS_ENDPOINT_URL)" in refusal(f"s3://{bucket}")
     assert refusal(f"s3://{bucket}").endswith(f"({address}, by AWS_ENDPOINT_URL)")  # nobody listens there any more
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from tiekd.errors import UserError
-from tiekd.teachers import huggingface as hf
+from tiekd.teachers import huggingface
 from tiekd.teachers.huggingface import HuggingFaceTeacher
 
 CPU = torch.device("cpu")
@@ -465,9 +465,9 @@ def test_an_image_processor_that_cuts_the_frame_is_refused(copied):
 def test_without_the_library_the_module_loads_and_a_model_is_refused(monkeypatch, saved):
     folder = saved("dpt")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    importlib.reload(hf)
+    importlib.reload(huggingface)
     with pytest.raises(UserError, match=r"need the transformers library: pip install 'tiekd\[hf\]'$"):
-        hf.HuggingFaceTeacher.load(str(folder), MAX_DEPTH, CPU)
+        huggingface.HuggingFaceTeacher.load(str(folder), MAX_DEPTH, CPU)
 
 
 # -- the hub -------------------------------------------------------------------------------------------------------------------
@@ -592,7 +592,7 @@ def test_a_model_that_is_not_in_the_cache_is_refused_where_no_hub_answers(hub):
 def test_a_hub_that_says_nothing_is_out_of_reach_after_a_while(hub, monkeypatch):
     from huggingface_hub import constants
 
-    monkeypatch.setattr(hf, "PATIENCE", 0.2)
+    monkeypatch.setattr(huggingface, "PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert "which is out of reach" in refuse("tiny/dpt")
