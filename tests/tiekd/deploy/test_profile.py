@@ -29,11 +29,88 @@ def test_macs_of_convolutions_are_those_worked_out_by_hand():
     assert macs_of(nn.Linear(16, 5), 7, 16) == 7 * 16 * 5
 
 
-def test_macs_of_attention_are_counted_although_pytorch_would_fuse_it():
-    layer = nn.TransformerEncoderLayer(64, 4, dim_feedforward=128, batch_first=True)
-    projections, products = 100 * 64 * (3 * 64 + 64 + 2 * 128), 2 * 100 * 100 * 64
-    assert macs_of(layer, 100, 64) == projections + products
+class Attention(nn.Module):
+    """`scaled_dot_product_attention` with the tokens [B, T, C] as queries, keys and values of 4 heads."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.options = options
+
+    def forward(self, tokens):
+        heads = tokens.unflatten(2, (4, -1)).transpose(1, 2)
+        keys = heads[:, :2] if self.options.get("enable_gqa") else heads
+        return nn.functional.scaled_dot_product_attention(heads, keys, keys, **self.options)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.attention, self.options = nn.MultiheadAttention(64, 4, batch_first=True), options
+
+    def forward(self, tokens):
+        return self.attention(tokens, tokens, tokens, **self.options)
+
+
+def timm_attention(fused):
+    attention = timm.layers.Attention(64, num_heads=4)
+    attention.fused_attn = fused
+    return attention
+
+
+def encoder_layer():
+    return nn.TransformerEncoderLayer(64, 4, dim_feedforward=128, batch_first=True)
+
+
+PRODUCTS = 2 * 100 * 100 * 64  # of 100 tokens with 64 channels: queries with keys, weights with values; of any number of heads
+PROJECTIONS = 100 * 64 * 4 * 64  # queries, keys, values, output
+FEED_FORWARD = 100 * 64 * 2 * 128
+ATTENTION = {
+    "function": (Attention, PRODUCTS),
+    "causal": (lambda: Attention(is_causal=True), PRODUCTS),
+    "masked": (lambda: Attention(attn_mask=torch.zeros(100, 100)), PRODUCTS),
+    "grouped queries": (lambda: Attention(enable_gqa=True), PRODUCTS),
+    "module": (SelfAttention, PROJECTIONS + PRODUCTS),
+    "module without weights": (lambda: SelfAttention(need_weights=False), PROJECTIONS + PRODUCTS),
+    "encoder layer": (encoder_layer, PROJECTIONS + PRODUCTS + FEED_FORWARD),
+    "encoder": (lambda: nn.TransformerEncoder(encoder_layer(), 2), 2 * (PROJECTIONS + PRODUCTS + FEED_FORWARD)),
+    "timm, fused": (lambda: timm_attention(True), PROJECTIONS + PRODUCTS),
+    "timm, not fused": (lambda: timm_attention(False), PROJECTIONS + PRODUCTS),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_macs_of_attention_are_counted_although_pytorch_would_fuse_it(name, dtype):
+    make, expected = ATTENTION[name]
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32):
+        assert macs_of(make(), 100, 64) == expected
     assert torch.backends.mha.get_fastpath_enabled()  # as it was before
+
+
+def test_macs_do_not_depend_on_the_kernel_that_timm_chooses():
+    network = timm.create_model("vit_tiny_patch16_224")
+    fused = macs_of(network, 3, 224, 224)
+    for block in network.blocks:
+        block.attn.fused_attn = False
+    patches, tokens, classes = 14**2, 14**2 + 1, 1000
+    products = 2 * tokens**2 * 192
+    layers = tokens * 192 * (4 + 2 * 4) * 192
+    assert fused == patches * 192 * 3 * 16**2 + 12 * (layers + products) + 192 * classes
+    assert macs_of(network, 3, 224, 224) == fused
+
+
+def test_an_encoder_that_expands_a_parameter_is_measured():
+    """PyTorch's counter fails on such a parameter in inference mode while it needs a gradient."""
+    data = {"dataset": "synthetic-outdoor", "frame_size": [224, 224], "train_crop": [224, 224]}
+    student = {
+        "name": "timm",
+        "encoder": "pit_ti_224",
+        "levels": [0, 1, 2],
+        "decoder_channels": [16, 8, 8],
+        "pretrained": False,
+    }
+    config = build({"data": data, "student": student, "loss": {"name": "si", "target": "ground_truth"}})
+    assert measure(config.document(), "cpu", 1).macs > 0
 
 
 @pytest.mark.parametrize(("name", "published"), [("resnet18", 1.814e9), ("resnet50", 4.089e9), ("mobilenetv2_100", 0.3008e9)])
