@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ablations.monitor.reporters import Telling, print_event
-from ablations.monitor.study_progress import Board
+from ablations.monitor.reporters import LaunchOptions, print_event
+from ablations.monitor.study_progress import StudyProgress
 from ablations.monitor.terminal import failure_lines
 from ablations.planning.plan import mistakes, study_record
 from ablations.prepared_study import Prepared
@@ -47,21 +47,21 @@ def dry_run(prepared: Prepared, address: str | None, as_json: bool) -> None:
 def _slots(execution: ExecutionConfig, address: str | None) -> int:
     """Workers that can compute at the same time; 0 where that is not known: this machine's GPUs are not counted."""
     if address:
-        from ablations.execution.cluster import cluster
-        from ablations.execution.resources import slots
+        from ablations.execution.cluster import ray_cluster
+        from ablations.execution.resources import trial_slots
 
-        with cluster(address, execution):
-            return slots(execution) * execution.workers
+        with ray_cluster(address, execution):
+            return trial_slots(execution) * execution.workers
     each = execution.cpus_per_worker * execution.workers
     return 0 if execution.gpus_per_worker else (os.cpu_count() or 0) // each * execution.workers
 
 
-def run_study(prepared: Prepared, address: str | None, telling: Telling) -> bool:
+def run_study(prepared: Prepared, address: str | None, launch_options: LaunchOptions) -> bool:
     """Compute what has its inputs and print where the study stands. Whether every cell ended well: one that waits did not."""
     plan = prepared.plan
     prepared.check_any_can_run()
     prepared.store.check_writable()
-    console = telling.console
+    console = launch_options.console
     started = time.perf_counter()
     todo = plan.to_compute
     _tell_replaced(prepared, console)
@@ -70,15 +70,15 @@ def run_study(prepared: Prepared, address: str | None, telling: Telling) -> bool
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
         )
         _tell_waiting(prepared, console)
-        launched = _launch(prepared, address, telling)
+        launched = _launch(prepared, address, launch_options)
         todo, prepared = launched.plan.to_compute, launched.planned_again()
     _record(prepared)
-    board = prepared.board()
-    if telling.as_json:
-        failures = [failure.to_dict() for failure in board.failures]
+    progress = prepared.progress()
+    if launch_options.as_json:
+        failures = [failure.to_dict() for failure in progress.failures]
         print_event("summary", **prepared.plan.to_dict(), computed=len(todo), failures=failures)
     else:
-        _show_results(prepared, board, console)
+        _show_results(prepared, progress, console)
         _tell_waiting(prepared, console)
         computed = f"computed {len(todo)}, {time.perf_counter() - started:.1f} s" if todo else "nothing to compute"
         console.print(f"{_summary(prepared)}; {computed}")
@@ -121,40 +121,39 @@ def _record(prepared: Prepared) -> None:
     prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.whole, prepared.commands))
 
 
-def _launch(prepared: Prepared, address: str | None, telling: Telling) -> Prepared:
+def _launch(prepared: Prepared, address: str | None, launch_options: LaunchOptions) -> Prepared:
     """Compute what can begin. Returns the study less the cells that cannot.
 
     Ray is imported here: a study that is already done does not wait for it.
     """
-    from ablations.execution.cluster import cluster
-    from ablations.execution.node_checks import mistakes_there
+    from ablations.execution.cluster import ray_cluster
+    from ablations.execution.node_checks import mistakes_on_cluster
 
-    with cluster(address, prepared.execution):
-        prepared = prepared.checked(mistakes_there)
+    with ray_cluster(address, prepared.execution):
+        prepared = prepared.checked(mistakes_on_cluster)
         prepared.check_any_can_run()
         if prepared.plan.to_compute:
-            _compute(prepared, telling)
+            _compute(prepared, launch_options)
     return prepared
 
 
-def _compute(prepared: Prepared, telling: Telling) -> None:
+def _compute(prepared: Prepared, launch_options: LaunchOptions) -> None:
     """Compute the cells that can begin, on the cluster that is there."""
     from ablations.execution.node_checks import check_nodes
     from ablations.execution.sweep import Sweep, run_sweep
     from ablations.execution.trial import compute_cell
-    from ablations.execution.tune_callback import followed
+    from ablations.execution.tune_callback import track_progress
 
     todo = prepared.plan.to_compute
     check_nodes(prepared.store, [c.cell.config for c in todo])
     configs = {c.run_id: c.cell.config.document() for c in todo}
-    board = prepared.board()
-    cells = {c.run_id: c for c in board.cells if c.run_id in configs}
+    progress = prepared.progress()
+    cells = {c.run_id: c for c in progress.cells if c.run_id in configs}
     for cell in cells.values():
         cell.state = "waiting"
-    with followed(board, lambda params: cells[params["run_id"]], prepared.store, telling, prepared.execution) as (
-        progress,
-        limit,
-    ):
+    with track_progress(
+        progress, lambda params: cells[params["run_id"]], prepared.store, launch_options, prepared.execution
+    ) as (callback, limit):
         _record(prepared)
         for c in todo:
             if c.status.state == "failed":
@@ -163,7 +162,7 @@ def _compute(prepared: Prepared, telling: Telling) -> None:
             name=prepared.study.name,
             trainable=partial(compute_cell, configs=configs),
             execution=prepared.execution,
-            callback=progress,
+            callback=callback,
             stopper=limit,
             run_id=lambda params: params["run_id"],
             points=list(configs),
@@ -171,9 +170,9 @@ def _compute(prepared: Prepared, telling: Telling) -> None:
         run_sweep(sweep, prepared.store)
 
 
-def _show_results(prepared: Prepared, board: Board, console: Console) -> None:
+def _show_results(prepared: Prepared, progress: StudyProgress, console: Console) -> None:
     """One line per cell: its numbers, or why it has none; what is missing is told once, below."""
-    metrics_of = {c.run_id: c.metrics for c in board.cells}
+    metrics_of = {c.run_id: c.metrics for c in progress.cells}
     table = Table("cell", *SHOWN, "state", box=None, pad_edge=False)
     for c in prepared.plan.cells:
         metrics = metrics_of.get(c.run_id)
@@ -182,7 +181,7 @@ def _show_results(prepared: Prepared, board: Board, console: Console) -> None:
         state = c.status.state if told else f"[red]{c.status.state}[/]: {escape(c.status.cause)}"
         table.add_row(escape(str(c.cell)), *numbers, state)
     console.print(table)
-    if failures := board.failures:
+    if failures := progress.failures:
         for line in failure_lines(failures):
             console.print(line, highlight=False, soft_wrap=True)
         console.print("--retry-failed computes failed cells again")

@@ -34,13 +34,13 @@ def ablate(
     """
     from ablations.ablate import dry_run as describe
     from ablations.ablate import run_study
-    from ablations.monitor.reporters import Telling
+    from ablations.monitor.reporters import LaunchOptions
     from ablations.prepared_study import prepare
 
     prepared = prepare(study, store, overrides, name, seeds, only, retry_failed)
     if dry_run:
         describe(prepared, address, as_json)
-    elif not run_study(prepared, address, Telling(as_json, max_failures)):
+    elif not run_study(prepared, address, LaunchOptions(as_json, max_failures)):
         raise typer.Exit(1)
 
 
@@ -65,11 +65,11 @@ def search(
 
     Example: tiekd search ablations/studies/dpm.yaml --store demo/store --trials 30
     """
-    from ablations.monitor.reporters import Telling
+    from ablations.monitor.reporters import LaunchOptions
     from ablations.search.search import Options, run_search
 
     options = Options(trials, hours, warm_start, storage)
-    if not run_search(study, store, overrides, name, options, address, Telling(as_json, max_failures)):
+    if not run_search(study, store, overrides, name, options, address, LaunchOptions(as_json, max_failures)):
         raise typer.Exit(1)
 
 

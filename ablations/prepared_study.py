@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ablations.monitor.study_progress import Board, Standing, standing
+from ablations.monitor.study_progress import CellProgress, StudyProgress, cell_progress
 from ablations.planning.cells import Cell, expand, only
 from ablations.planning.launch_command import Words, launches, words
 from ablations.planning.plan import Plan, make_plan, network_of, refuse
@@ -56,15 +56,15 @@ class Prepared:
         if all(c.missing for c in plan.cells):
             raise UserError(f"study {self.study.name}: none of {len(plan.cells)} cells can run: {plan.missing_inputs[0]}")
 
-    def board(self) -> Board:
+    def progress(self) -> StudyProgress:
         """The launch's runs as the store holds them, each once."""
         cells = {c.run_id or f"without inputs {i}": c for i, c in enumerate(self.plan.cells)}
 
-        def look(record: RunRecord) -> Standing:
+        def look(record: RunRecord) -> CellProgress:
             cell = cells[record.run_id]
-            return standing(cell.to_dict(), record, cell.status)
+            return cell_progress(cell.to_dict(), record, cell.status)
 
-        return Board(self.study.name, self.store.read_each(look, map(self.store.run, cells)), OBJECTIVE)
+        return StudyProgress(self.study.name, self.store.read_each(look, map(self.store.run, cells)), OBJECTIVE)
 
 
 def prepare(

@@ -32,17 +32,17 @@ MEMORY_EVERY_S = 4.0
 # -- in the process of a trial ---------------------------------------------------------------------------------------------
 
 
-def clocked_run(document: dict[str, Any], tell: Callable[[dict], None], log: str) -> dict[str, Any]:
-    """`carry_out_run`, with a line about its times (s since 1970) and what it read (bytes) appended to `log`."""
+def clocked_run(document: dict[str, Any], report: Callable[[dict], None], log: str) -> dict[str, Any]:
+    """`execute_run`, with a line about its times (s since 1970) and what it read (bytes) appended to `log`."""
     told = {"pid": os.getpid(), "entered": time.time(), "waited": 0.0}
     import tiekd.distill.run
-    from ablations.execution.trial import carry_out_run
+    from ablations.execution.trial import execute_run
 
     read, distill = bytes_read(), tiekd.distill.run.distill
 
-    def clocked_tell(metrics: dict[str, Any]) -> None:
+    def clocked_report(metrics: dict[str, Any]) -> None:
         asked = time.time()
-        tell(metrics)
+        report(metrics)
         told["waited"] += time.time() - asked
 
     def clocked_distill(config: Any, runtime: Any) -> Any:
@@ -53,7 +53,7 @@ def clocked_run(document: dict[str, Any], tell: Callable[[dict], None], log: str
 
     tiekd.distill.run.distill = clocked_distill
     try:
-        outcome = carry_out_run(document, clocked_tell)
+        outcome = execute_run(document, clocked_report)
     finally:
         tiekd.distill.run.distill = distill
     with open(log, "a") as stream:

@@ -12,37 +12,37 @@ from ray._private.authentication.authentication_token_setup import ensure_token_
 from ray._raylet import GcsClient
 from ray.exceptions import AuthenticationError, RayError
 
-from ablations.execution.resources import CONNECT_S, check_devices, check_room
-from ablations.execution.watchdog import starting, undisturbed, watch
+from ablations.execution.resources import CONNECT_S, check_capacity, check_devices
+from ablations.execution.watchdog import defer_interrupts, ignore_signals, watch_ray
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError, one_line
 
 
 @contextlib.contextmanager
-def cluster(address: str | None, execution: ExecutionConfig) -> Iterator[None]:
+def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[None]:
     """A running Ray: the cluster at `address`, or one of this machine's own that ends with the block."""
     check_devices(execution)
     # A thread of Ray's prints a paragraph for each process that dies. `log_to_driver` has no say in it.
     ray_worker._worker_logs_enabled = False
     try:
-        with starting():
+        with defer_interrupts():
             if address:
-                join(address)
+                connect(address)
             else:
                 # "local", or Ray would join any cluster that it finds on the machine.
                 ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-        check_room(execution)
-        with watch(address):
+        check_capacity(execution)
+        with watch_ray(address):
             yield
     finally:
-        with undisturbed():
+        with ignore_signals():
             ray.shutdown()
 
 
-TOKEN = "its token comes from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
+TOKEN_SOURCES = "its token comes from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
 
 
-def join(address: str) -> None:
+def connect(address: str) -> None:
     """Connect this process to the cluster at `address`, 'auto' or HOST:PORT. Raises UserError where that cannot be.
 
     Ray itself would try for up to a minute, and fill the screen meanwhile; so each hindrance is looked for first.
@@ -59,7 +59,7 @@ def join(address: str) -> None:
         _check_node()
         ray.init(address=found, log_to_driver=False, logging_level=logging.WARNING)
     except AuthenticationError:
-        raise UserError(f"--address {address}: that Ray cluster refuses this process's token; {TOKEN}") from None
+        raise UserError(f"--address {address}: that Ray cluster refuses this process's token; {TOKEN_SOURCES}") from None
     except (OSError, ValueError, RuntimeError, RayError) as error:
         raise UserError(f"--address {address}: no Ray cluster answers there ({one_line(error)})") from None
 

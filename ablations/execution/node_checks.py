@@ -141,7 +141,7 @@ def _version() -> str:
     return f"{metadata.version('tiekd')} (method {METHOD_VERSION})"
 
 
-def mistakes_there(configs: list[RunConfig]) -> list[str]:
+def mistakes_on_cluster(configs: list[RunConfig]) -> list[str]:
     """`mistakes`; where networks must be tried, of a process of the cluster's on this machine."""
     if all(config.student.is_preset for config in configs):
         return mistakes(configs)

@@ -23,7 +23,7 @@ LOG = "ray-tune.log"
 LOGGERS = ("ray.tune", "ray.train")  # Tune reaches its storage through code of Train
 
 
-class _KeptFolder(fs.FSSpecHandler):
+class _NoRecreateHandler(fs.FSSpecHandler):
     """A local disk on which Ray makes folders only while the store is there, lest it begin one that has disappeared anew."""
 
     def __init__(self, root: str):
@@ -45,7 +45,7 @@ def ray_storage(name: str, store: RunStore) -> tuple[str, fs.FileSystem]:
     folder = f"{root}/studies/{name}"
     if store.local:
         shutil.rmtree(f"{folder}/ray", ignore_errors=True)
-        return folder, fs.PyFileSystem(_KeptFolder(root))
+        return folder, fs.PyFileSystem(_NoRecreateHandler(root))
     filesystem, _ = open_objects(store.uri, patient=False)
     try:
         filesystem.delete_dir(f"{folder}/ray")

@@ -27,7 +27,7 @@ def check_devices(execution: ExecutionConfig) -> None:
         raise UserError("execution.kernel 'triton' with execution.gpus_per_worker 0: it computes on GPUs; valid there: torch")
 
 
-def check_room(execution: ExecutionConfig) -> None:
+def check_capacity(execution: ExecutionConfig) -> None:
     """Raise UserError unless the cluster, once idle, has room for a trial."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = worker_resources(execution)
@@ -38,20 +38,20 @@ def check_room(execution: ExecutionConfig) -> None:
                 f"execution.{name.lower()}s_per_worker: a trial asks for {amount:g} {name}s, "
                 f"the cluster has {largest:g} on its largest node"
             )
-    if (room := _room(execution)) < execution.workers:
+    if (room := _worker_slots(execution)) < execution.workers:
         each = " and ".join(f"{amount:g} {name}s" for name, amount in wanted.items())
         raise UserError(
             f"execution.workers: a trial asks for {execution.workers} workers of {each}, the cluster has room for {room}"
         )
 
 
-class Room:
+class CapacityMonitor:
     """Whether the nodes that are left could run a trial: Tune waits for others in silence."""
 
     def __init__(self, execution: ExecutionConfig):
         self._execution, self._lacks, self._looked = execution, "", -LOOK_EVERY_S
 
-    def news(self, idle: bool) -> str:
+    def change(self, idle: bool) -> str:
         """A line when the room has gone or has come back; else "".
 
         Looks only while no trial runs, every few seconds however often it is asked: a look waits for an answer of Ray's head.
@@ -70,18 +70,18 @@ class Room:
 
 def _lacks(execution: ExecutionConfig) -> str:
     try:
-        check_room(execution)
+        check_capacity(execution)
     except UserError as error:
         return str(error)
     return ""
 
 
-def slots(execution: ExecutionConfig) -> int:
+def trial_slots(execution: ExecutionConfig) -> int:
     """Trials that the cluster, once idle, has room for at the same time."""
-    return _room(execution) // execution.workers
+    return _worker_slots(execution) // execution.workers
 
 
-def _room(execution: ExecutionConfig) -> int:
+def _worker_slots(execution: ExecutionConfig) -> int:
     """The same of workers."""
     wanted = worker_resources(execution)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

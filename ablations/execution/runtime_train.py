@@ -15,7 +15,7 @@ from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchConfig, get_device
 
 from ablations.execution.resources import worker_resources
-from ablations.execution.runtime_tune import Tell
+from ablations.execution.runtime_tune import ReportFn
 from ablations.execution.train_placement import TrialTrainer
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.distill.ddp import ParallelRuntime
@@ -29,7 +29,7 @@ LOOK_EVERY_S = 0.5  # between looks into the store for a new epoch
 NO_RESTARTS = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
 
 
-def carry_out_on_workers(config: RunConfig, store: RunStore, tell: Tell) -> Status:
+def execute_on_workers(config: RunConfig, store: RunStore, report: ReportFn) -> Status:
     """Compute a run on `execution.workers` processes unless the store already holds it; called in a Tune trial.
 
     Raises what `tiekd.distill.run.carry_out` does, and RuntimeError when a process has died: another attempt resumes from the
@@ -44,9 +44,9 @@ def carry_out_on_workers(config: RunConfig, store: RunStore, tell: Tell) -> Stat
         check_execution(config.execution, torch.device("cpu"))
     begin(config, record)
     training = _in_background(_trainer(config, record))
-    told = record.status().epoch
+    reported = record.status().epoch
     while wait([training], timeout=LOOK_EVERY_S).not_done:
-        told = _tell_news(record, told, tell)
+        reported = _report_new_epochs(record, reported, report)
     ended = record.own_status()
     if ended.state == "running":
         raise _what_stopped(training.exception()) from training.exception()
@@ -103,12 +103,12 @@ def _in_background(trainer: TrialTrainer) -> Future:
     return training
 
 
-def _tell_news(record: RunRecord, told: int, tell: Tell) -> int:
-    """Tell of the epochs after `told` in the store, but for the run's last. Returns how many have been told."""
+def _report_new_epochs(record: RunRecord, reported: int, report: ReportFn) -> int:
+    """Report the epochs after `reported` that the store holds, except the run's last. Returns how many are reported now."""
     status = record.status()
     last = min(status.epoch, status.epochs - 1)
-    if told < last:
-        for row in record.read_table("epochs.parquet").to_dict("records")[told:last]:
+    if reported < last:
+        for row in record.read_table("epochs.parquet").to_dict("records")[reported:last]:
             measured = {name: value for name, value in row.items() if value == value}  # epochs without validation hold NaN
-            tell({"run_id": record.run_id, "device_seconds": status.device_seconds, **measured})
+            report({"run_id": record.run_id, "device_seconds": status.device_seconds, **measured})
     return last

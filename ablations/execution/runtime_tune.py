@@ -4,15 +4,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ablations.planning.search_point import Tell
+from ablations.planning.search_point import ReportFn
 from tiekd.distill.runtime import LocalRuntime, Row
 
 
 class TuneRuntime:
     """One worker, in the trial's own process; `tell` hears of each epoch but the last."""
 
-    def __init__(self, local: LocalRuntime, run_id: str, epochs: int, tell: Tell):
-        self._local, self._run_id, self._epochs, self._tell = local, run_id, epochs, tell
+    def __init__(self, local: LocalRuntime, run_id: str, epochs: int, report: ReportFn):
+        self._local, self._run_id, self._epochs, self._report = local, run_id, epochs, report
         self.device, self.rank, self.world_size = local.device, local.rank, local.world_size
 
     def wrap(self, student: nn.Module) -> nn.Module:
@@ -36,7 +36,7 @@ class TuneRuntime:
         # outcome, lest a trial be stopped with all its work done and nothing to show.
         if len(epochs) < self._epochs:
             spent = sum(row["seconds"] for row in epochs)
-            self._tell({"run_id": self._run_id, "device_seconds": spent, **epochs[-1]})
+            self._report({"run_id": self._run_id, "device_seconds": spent, **epochs[-1]})
 
     def lost(self, error: Exception) -> bool:
         return self._local.lost(error)

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from ablations.execution.ray_storage import ray_storage, tune_log
 from ablations.execution.resources import worker_resources
-from ablations.execution.trial_failures import RETRIES, Retries, last_words, record_death
+from ablations.execution.trial_failures import RETRIES, RetryBudget, last_error, record_death
 from ablations.execution.tune_callback import FailureLimit
 from ablations.monitor.study_progress import PRUNED
 from tiekd.config import ExecutionConfig
@@ -42,8 +42,8 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
 
     Raises StoreError as soon as the store fails in a trial. The runs at work are left as running: the next launch goes on.
     """
-    retries = Retries()
-    callbacks = [retries, _Settling(sweep, store), sweep.callback]
+    retry_budget = RetryBudget()
+    callbacks = [retry_budget, _SettleCallback(sweep, store), sweep.callback]
     with tune_log(sweep.name, store):
         try:
             _tuner(sweep, store, callbacks).fit()
@@ -53,8 +53,8 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
                 raise
         if sweep.stopper.store_error:
             raise StoreError(sweep.stopper.store_error)
-        for trial in retries.trials:
-            settle(trial, sweep, store)
+        for trial in retry_budget.trials:
+            settle_run(trial, sweep, store)
 
 
 def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tune.Tuner:
@@ -84,7 +84,7 @@ def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tun
     )
 
 
-class _Settling(tune.Callback):
+class _SettleCallback(tune.Callback):
     """Settles a run as soon as its trial has ended: the store is looked at while the others go on."""
 
     def __init__(self, sweep: Sweep, store: RunStore):
@@ -96,10 +96,10 @@ class _Settling(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if "store_error" not in (trial.last_result or {}):
-            settle(trial, self._sweep, self._store)
+            settle_run(trial, self._sweep, self._store)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        settle(trial, self._sweep, self._store)
+        settle_run(trial, self._sweep, self._store)
 
 
 def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
@@ -108,7 +108,7 @@ def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory(waiting + [worker_resources(execution)] * execution.workers)
 
 
-def settle(trial: Trial, sweep: Sweep, store: RunStore) -> None:
+def settle_run(trial: Trial, sweep: Sweep, store: RunStore) -> None:
     """Record a run that its process left as running: it died, or the scheduler stopped it."""
     result = trial.last_result or {}
     if "state" in result:
@@ -120,7 +120,7 @@ def settle(trial: Trial, sweep: Sweep, store: RunStore) -> None:
     if status.state not in ("running", "missing"):
         return
     if trial.status == Trial.ERROR:
-        record_death(record, last_words(trial))
+        record_death(record, last_error(trial))
     elif status.state == "running":
         ended = PRUNED if result.get("done") else "stopped with its launch"
         cause = f"{ended} after epoch {status.epoch} of {status.epochs}"

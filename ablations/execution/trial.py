@@ -10,7 +10,7 @@ from typing import Any
 
 from ray import tune
 
-from ablations.planning.search_point import Repeats, Tell, carry_out_point
+from ablations.planning.search_point import Repeats, ReportFn, carry_out_point
 from tiekd.config import RunConfig, build
 from tiekd.errors import StoreError, SupersededError, UserError, one_line
 from tiekd.preflight import run_id_of
@@ -19,8 +19,8 @@ from tiekd.store.run_store import RunRecord, RunStore, Status
 
 def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
     """A study's cell: `params["run_id"]` names one of the config documents."""
-    with _store_errors_told():
-        tune.report(carry_out_run(configs[params["run_id"]], tune.report))
+    with _report_store_errors():
+        tune.report(execute_run(configs[params["run_id"]], tune.report))
 
 
 def compute_point(params: dict[str, Any], repeats: Repeats) -> None:
@@ -28,12 +28,12 @@ def compute_point(params: dict[str, Any], repeats: Repeats) -> None:
     if time.time() > params["begin_by"]:  # Tune asks for a trial while its slot is still taken
         tune.report({"state": "waiting", "cause": "the hours are over", "epoch": 0})
         return
-    with _store_errors_told():
-        tune.report(carry_out_point(params["point"], repeats, carry_out_run, tune.report))
+    with _report_store_errors():
+        tune.report(carry_out_point(params["point"], repeats, execute_run, tune.report))
 
 
 @contextlib.contextmanager
-def _store_errors_told() -> Iterator[None]:
+def _report_store_errors() -> Iterator[None]:
     """A store that fails is no failure of the trial, which would be tried again: it ends the launch."""
     try:
         yield
@@ -41,7 +41,7 @@ def _store_errors_told() -> Iterator[None]:
         tune.report({"store_error": str(error)})
 
 
-def carry_out_run(document: dict[str, Any], tell: Tell) -> dict[str, Any]:
+def execute_run(document: dict[str, Any], report: ReportFn) -> dict[str, Any]:
     """Carry out the run of a config document, unless the store holds it. Returns its outcome, for `tune.report`.
 
     The processes of trials outlive them, so nothing is kept.
@@ -49,7 +49,7 @@ def carry_out_run(document: dict[str, Any], tell: Tell) -> dict[str, Any]:
     try:
         config = build(document)
         store = RunStore(config.execution.store, begun=True)
-        status = _carry_out(config, store, tell)
+        status = _execute(config, store, report)
         return outcome(store, run_id_of(config), status)
     except SupersededError as error:  # another launch has begun the run
         return {"run_id": run_id_of(config), "state": "running", "cause": str(error), "epoch": 0}
@@ -57,17 +57,17 @@ def carry_out_run(document: dict[str, Any], tell: Tell) -> dict[str, Any]:
         return {"run_id": "", "state": "failed", "cause": one_line(error), "epoch": 0}
 
 
-def _carry_out(config: RunConfig, store: RunStore, tell: Tell) -> Status:
+def _execute(config: RunConfig, store: RunStore, report: ReportFn) -> Status:
     if config.execution.workers > 1:
-        from ablations.execution.runtime_train import carry_out_on_workers  # Ray Train takes seconds to import
+        from ablations.execution.runtime_train import execute_on_workers  # Ray Train takes seconds to import
 
-        return carry_out_on_workers(config, store, tell)
+        return execute_on_workers(config, store, report)
     from ablations.execution.runtime_tune import TuneRuntime
     from tiekd.distill.run import carry_out
     from tiekd.distill.runtime import LocalRuntime
 
     def runtime(record: RunRecord) -> TuneRuntime:
-        return TuneRuntime(LocalRuntime(config.execution, record), record.run_id, config.optim.epochs, tell)
+        return TuneRuntime(LocalRuntime(config.execution, record), record.run_id, config.optim.epochs, report)
 
     return carry_out(config, store, runtime)
 

@@ -9,7 +9,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from ablations.monitor.failure_groups import one_cause
+from ablations.monitor.failure_groups import short_cause
 from tiekd.store.run_store import RunRecord
 
 RETRIES = 2
@@ -17,7 +17,7 @@ SHOWN = 100  # last lines of a dead process's log that are kept
 CRASH = re.compile(r"\*\*\* (SIG\w+) received")
 
 # What Ray says of a death, and what is told of it. The first that is found counts.
-DEATHS = [
+DEATH_PATTERNS = [
     (
         re.compile(r"running low on memory\. Memory on the node \(IP: ([^,]+).*?was (\S+) used / (\S+) limit", re.S),
         "Ray's memory monitor killed it: {1} of {2} were in use on {0}",
@@ -30,7 +30,7 @@ DEATHS = [
 ]
 
 
-class Retries(tune.Callback):
+class RetryBudget(tune.Callback):
     """Lets the process of a trial die RETRIES times between two epochs; each time it goes on from the last checkpoint.
 
     Tune would count all deaths of a trial. Lost nodes add up over days, and are no fault of the run.
@@ -50,27 +50,27 @@ class Retries(tune.Callback):
         trial.max_failures = trial.num_failures + RETRIES
 
 
-def last_words(trial: Trial) -> str:
+def last_error(trial: Trial) -> str:
     """What Ray said at the last failure of a trial; "" where it never failed."""
     if not trial.error_file or not Path(trial.error_file).exists():
         return ""
-    return Path(trial.error_file).read_text().rpartition("Failure # ")[2].partition("\n")[2]
+    return Path(trial.error_file).read_text().rpartition("FailureGroup # ")[2].partition("\n")[2]
 
 
-def cause_of(words: str) -> str:
+def death_cause(words: str) -> str:
     """Ray's last words in one line: which signal, which node, how much memory."""
     if crash := CRASH.search(_log(words)):
         return f"it crashed with {crash[1]}"
-    for death, told in DEATHS:
+    for death, told in DEATH_PATTERNS:
         if found := death.search(words):
             return told.format(*found.groups())
-    return one_cause(words)
+    return short_cause(words)
 
 
 def record_death(record: RunRecord, words: str) -> None:
     """Record a run as failed, with Ray's words and the end of the dead process's own log beside it."""
     status = record.status()
-    cause = f"its process died {RETRIES + 1} times in epoch {status.epoch + 1}: {cause_of(words)}"
+    cause = f"its process died {RETRIES + 1} times in epoch {status.epoch + 1}: {death_cause(words)}"
     record.write_file("error.txt", "\n".join([words, *_log(words).splitlines()[-SHOWN:]]).encode())
     record.write_status(replace(status, state="failed", cause=cause))
 

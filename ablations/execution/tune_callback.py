@@ -1,4 +1,4 @@
-"""Follows the trials of a launch: keeps a board of its cells, and lets views tell what happens."""
+"""Follows the trials of a launch: keeps the progress of its cells, and lets reporters tell what happens."""
 
 import contextlib
 import os
@@ -10,12 +10,12 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.markup import escape
 
-from ablations.execution.resources import Room
-from ablations.execution.trial_failures import cause_of, last_words
-from ablations.monitor.failure_groups import Failure, pattern
+from ablations.execution.resources import CapacityMonitor
+from ablations.execution.trial_failures import death_cause, last_error
+from ablations.monitor.failure_groups import FailureGroup, cause_pattern
 from ablations.monitor.loggers import TRACKING, MLflow, RunLogger, TensorBoard
-from ablations.monitor.reporters import JsonLines, Lines, Screen, Telling, View
-from ablations.monitor.study_progress import Board, Standing, log_of
+from ablations.monitor.reporters import JsonReporter, LaunchOptions, LineReporter, LiveReporter, Reporter
+from ablations.monitor.study_progress import CellProgress, StudyProgress, log_path
 from ablations.planning.study import MEASURED
 from tiekd.config import ExecutionConfig
 from tiekd.config.presets import METRICS
@@ -34,14 +34,14 @@ class FailureLimit(tune.Stopper):
     def __init__(self, most: int):
         self._most = most
         self.store_error = ""  # by which the store failed in a trial: that ends the sweep, too
-        self._failures: dict[str, Failure] = {}
+        self._failures: dict[str, FailureGroup] = {}
 
-    def count(self, cell: Standing) -> None:
-        failure = self._failures.setdefault(pattern(cell.cause), Failure(cell.state, cell.cause, cell.log))
+    def count(self, cell: CellProgress) -> None:
+        failure = self._failures.setdefault(cause_pattern(cell.cause), FailureGroup(cell.state, cell.cause, cell.log))
         failure.runs.append(cell.run_id)
 
     @property
-    def reached(self) -> Failure | None:
+    def reached(self) -> FailureGroup | None:
         """The cause that ended the sweep; None while none has."""
         return next((f for f in self._failures.values() if 0 < self._most <= len(f.runs)), None)
 
@@ -53,21 +53,21 @@ class FailureLimit(tune.Stopper):
         return bool(self.store_error) or self.reached is not None
 
 
-class StudyProgress(tune.Callback):
+class ProgressCallback(tune.Callback):
     """Hears of trials from Tune, and tells of cells."""
 
     def __init__(
         self,
-        board: Board,
-        views: list[View],
-        cell_of: Callable[[dict[str, Any]], Standing],
+        progress: StudyProgress,
+        reporters: list[Reporter],
+        cell_of: Callable[[dict[str, Any]], CellProgress],
         limit: FailureLimit,
         store: RunStore,
-        room: Room,
+        capacity: CapacityMonitor,
     ):
-        self._board, self._views, self._cell_of, self._limit, self._store = board, views, cell_of, limit, store
-        self._room = room
-        self._cells: dict[str, Standing] = {}
+        self._progress, self._reporters, self._cell_of, self._limit, self._store = progress, reporters, cell_of, limit, store
+        self._capacity = capacity
+        self._cells: dict[str, CellProgress] = {}
 
     def __reduce__(self) -> tuple:
         """Tune pickles its callbacks with a state that nobody restores; a live display does not travel."""
@@ -75,20 +75,20 @@ class StudyProgress(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         cell = self._cell(trial)
-        cell.state, cell.cause, cell.heard = "running", "", time.time()
-        self._board.slots = max(self._board.slots, len(self._board.of("running")))
-        self._tell("started", cell, {})
+        cell.state, cell.cause, cell.last_update = "running", "", time.time()
+        self._progress.slots = max(self._progress.slots, len(self._progress.in_state("running")))
+        self._report("started", cell, {})
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         cell = self._cells[trial.trial_id]
         cell.run_id = result.get("run_id") or cell.run_id
         cell.epoch = result.get("epoch", cell.epoch)
         cell.device_seconds = result.get("device_seconds", cell.device_seconds)
-        cell.host, cell.heard = result.get("hostname", ""), time.time()
+        cell.host, cell.last_update = result.get("hostname", ""), time.time()
         cell.run_ids = result.get("run_ids", cell.run_ids)
         cell.metrics = {name: result[name] for name in (*METRICS, *MEASURED) if name in result} or cell.metrics
         if "state" not in result:
-            self._tell("epoch", cell, result)
+            self._report("epoch", cell, result)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         result = trial.last_result or {}
@@ -97,71 +97,71 @@ class StudyProgress(tune.Callback):
         self._end(self._cells[trial.trial_id], result.get("state", "pruned"), result.get("cause", ""), result)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._end(self._cell(trial), "failed", cause_of(last_words(trial)), {})
+        self._end(self._cell(trial), "failed", death_cause(last_error(trial)), {})
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         cell = self._cell(trial)
-        cell.state, cell.cause = "waiting", f"{cause_of(last_words(trial))}; it goes on from its last epoch"
-        self._tell("lost", cell, {})
+        cell.state, cell.cause = "waiting", f"{death_cause(last_error(trial))}; it goes on from its last epoch"
+        self._report("lost", cell, {})
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
-        news = self._room.news(idle=not self._board.of("running"))
-        for view in self._views:
-            view.beat()
-            if news:
-                view.note(news)
+        change = self._capacity.change(idle=not self._progress.in_state("running"))
+        for reporter in self._reporters:
+            reporter.tick()
+            if change:
+                reporter.message(change)
 
-    def _cell(self, trial: Trial) -> Standing:
+    def _cell(self, trial: Trial) -> CellProgress:
         """A trial's cell; a process may die before its trial has started."""
         if trial.trial_id not in self._cells:
             self._cells[trial.trial_id] = self._cell_of(trial.config)
         return self._cells[trial.trial_id]
 
-    def _end(self, cell: Standing, state: str, cause: str, result: dict[str, Any]) -> None:
+    def _end(self, cell: CellProgress, state: str, cause: str, result: dict[str, Any]) -> None:
         cell.state, cell.cause = state, cause
         if state == "failed":
-            cell.log = log_of(self._store.run(cell.run_id)) if cell.run_id else ""
+            cell.log = log_path(self._store.run(cell.run_id)) if cell.run_id else ""
             self._limit.count(cell)
-        self._tell(ENDED.get(state, "finished"), cell, result)
+        self._report(ENDED.get(state, "finished"), cell, result)
 
-    def _tell(self, event: str, cell: Standing, result: dict[str, Any]) -> None:
+    def _report(self, event: str, cell: CellProgress, result: dict[str, Any]) -> None:
         numbers = {name: value for name, value in result.items() if name in NUMBERS or name.startswith("part_")}
-        for view in self._views:
-            view.tell(event, cell, numbers)
+        for reporter in self._reporters:
+            reporter.report(event, cell, numbers)
 
 
 @contextlib.contextmanager
-def followed(
-    board: Board,
-    cell_of: Callable[[dict[str, Any]], Standing],
+def track_progress(
+    progress: StudyProgress,
+    cell_of: Callable[[dict[str, Any]], CellProgress],
     store: RunStore,
-    telling: Telling,
+    launch_options: LaunchOptions,
     execution: ExecutionConfig,
-) -> Iterator[tuple[StudyProgress, FailureLimit]]:
+) -> Iterator[tuple[ProgressCallback, FailureLimit]]:
     """What a sweep is given so that its trials are followed: `cell_of` finds a trial's cell by its parameters."""
-    limit = FailureLimit(telling.max_failures)
+    limit = FailureLimit(launch_options.max_failures)
     with contextlib.ExitStack() as stack:
-        views = list(_views(board, store, telling))
-        for view in views:
-            stack.callback(view.close)
-        yield StudyProgress(board, views, cell_of, limit, store, Room(execution)), limit
+        reporters = list(_reporters(progress, store, launch_options))
+        for reporter in reporters:
+            stack.callback(reporter.close)
+        yield ProgressCallback(progress, reporters, cell_of, limit, store, CapacityMonitor(execution)), limit
     if limit.reached:
-        telling.console.print(_gave_up(limit.reached), highlight=False, soft_wrap=True)
+        launch_options.console.print(_gave_up(limit.reached), highlight=False, soft_wrap=True)
 
 
-def _views(board: Board, store: RunStore, telling: Telling) -> Iterator[View]:
-    console = telling.console
+def _reporters(progress: StudyProgress, store: RunStore, launch_options: LaunchOptions) -> Iterator[Reporter]:
+    console = launch_options.console
     if store.local:
-        yield RunLogger(TensorBoard(board.title, store), store, console)
+        yield RunLogger(TensorBoard(progress.title, store), store, console)
     if TRACKING in os.environ:
-        yield RunLogger(MLflow(board.title), store, console)
-    if telling.as_json:
-        yield JsonLines(board)
+        yield RunLogger(MLflow(progress.title), store, console)
+    if launch_options.as_json:
+        yield JsonReporter(progress)
     else:
-        yield Screen(board, console) if console.is_terminal else Lines(board, console)
+        yield LiveReporter(progress, console) if console.is_terminal else LineReporter(progress, console)
 
 
-def _gave_up(failure: Failure) -> str:
+def _gave_up(failure: FailureGroup) -> str:
     return (
         f"[red]stopped[/]: {len(failure.runs)} cells failed of one cause: {escape(failure.cause)}; log {escape(failure.log)}; "
         "--max-failures 0 would go on"

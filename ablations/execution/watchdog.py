@@ -20,7 +20,7 @@ PATIENCE_S = 45.0  # a cluster's head may be started again; after 60 s Ray would
 
 
 @contextlib.contextmanager
-def watch(address: str | None) -> Iterator[None]:
+def watch_ray(address: str | None) -> Iterator[None]:
     """End the block with a ClusterError when Ray's head, or its node on this machine, no longer answers.
 
     Tune would wait for ever for a node to run its trials on.
@@ -71,7 +71,7 @@ def _look(parts: dict[str, tuple[str, int]], patience: float, ended: threading.E
 
 
 @contextlib.contextmanager
-def starting() -> Iterator[None]:
+def defer_interrupts() -> Iterator[None]:
     """While Ray starts: Ctrl-C waits for it, or half of its processes would stay for a minute.
 
     Ray puts handlers of its own in place, one of which aborts with a stack trace; afterwards this process's are back.
@@ -89,7 +89,7 @@ def starting() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Do not hear signals: a second Ctrl-C would leave half of Ray's processes behind."""
     handlers = _handlers()
     _set(dict.fromkeys(SIGNALS, signal.SIG_IGN))

@@ -21,7 +21,7 @@ _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception|Interrupt): ")
 _HINTS = re.compile(r"\s*(?:Some common causes include|Possible reasons include|Refer to the documentation)\b.*")
 
 
-def one_cause(text: str) -> str:
+def short_cause(text: str) -> str:
     """A failure's message on one line: of Ray's paragraphs, the error they tell of, without call stack and advice."""
     line = " ".join(text.split())
     if "ray::" in line:  # the remote call's stack, with the error itself behind it
@@ -29,16 +29,16 @@ def one_cause(text: str) -> str:
     return _HINTS.sub("", line)[:LONGEST]
 
 
-def pattern(cause: str) -> str:
+def cause_pattern(cause: str) -> str:
     """A cause without what differs between cells; failures of one cause have one pattern."""
-    line = one_cause(cause)
+    line = short_cause(cause)
     for differing, name in _DIFFERING:
         line = differing.sub(name, line)
     return line
 
 
 @dataclass
-class Failure:
+class FailureGroup:
     """Runs that failed of the same cause."""
 
     state: str
@@ -57,9 +57,9 @@ class Failure:
         }
 
 
-def group(failures: Iterable[tuple[str, str, str, str]]) -> list[Failure]:
+def group_failures(failures: Iterable[tuple[str, str, str, str]]) -> list[FailureGroup]:
     """Failures, each a run id, its state, cause and log, by the pattern of their causes; the most frequent first."""
-    groups: dict[tuple[str, str], Failure] = {}
+    groups: dict[tuple[str, str], FailureGroup] = {}
     for run_id, state, cause, log in failures:
-        groups.setdefault((state, pattern(cause)), Failure(state, one_cause(cause), log)).runs.append(run_id)
+        groups.setdefault((state, cause_pattern(cause)), FailureGroup(state, short_cause(cause), log)).runs.append(run_id)
     return sorted(groups.values(), key=lambda failure: -len(failure.runs))

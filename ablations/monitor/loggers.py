@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.markup import escape
 
-from ablations.monitor.study_progress import Standing
+from ablations.monitor.study_progress import CellProgress
 from tiekd.config.documents import flatten
 from tiekd.config.presets import METRICS
 from tiekd.errors import StoreError, UserError, one_line
@@ -36,33 +36,33 @@ Row = dict[str, float]
 class Sink(Protocol):
     """Where scalars go."""
 
-    def open(self, cell: Standing, record: RunRecord) -> int:
+    def open(self, cell: CellProgress, record: RunRecord) -> int:
         """Begin, or go on with, a run of the cell. Returns the last epoch that is there already."""
         ...
 
     def write(self, run_id: str, epoch: int, scalars: Row) -> None: ...
 
-    def close(self, run_id: str, cell: Standing) -> None:
+    def close(self, run_id: str, cell: CellProgress) -> None:
         """The run has ended, or the launch has."""
         ...
 
 
 class RunLogger:
-    """A view that gives a sink each epoch once, in order. A sink that fails is told of and left alone: it ends no sweep."""
+    """A reporter that gives a sink each epoch once, in order. A sink that fails is told of and left alone: it ends no sweep."""
 
     def __init__(self, sink: Sink, store: RunStore, console: Console):
         self._sink, self._store, self._console = sink, store, console
-        self._open: dict[str, tuple[Standing, int]] = {}  # by run id: the cell, and the last epoch written
+        self._open: dict[str, tuple[CellProgress, int]] = {}  # by run id: the cell, and the last epoch written
         self._broken = False
 
-    def tell(self, event: str, cell: Standing, numbers: Row) -> None:
+    def report(self, event: str, cell: CellProgress, numbers: Row) -> None:
         if cell.run_id and event not in ("started", "lost"):
             self._carefully(self._follow, event, cell, numbers)
 
-    def note(self, words: str) -> None:
+    def message(self, words: str) -> None:
         """Not about a run."""
 
-    def beat(self) -> None:
+    def tick(self) -> None:
         """Sinks write when they are told."""
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class RunLogger:
             told = f"[red]{name} stops here[/], the study goes on: {escape(one_line(error))}"
             self._console.print(told, highlight=False, soft_wrap=True)
 
-    def _follow(self, event: str, cell: Standing, numbers: Row) -> None:
+    def _follow(self, event: str, cell: CellProgress, numbers: Row) -> None:
         for run_id in {cell.run_id, *cell.run_ids}:
             record = self._store.run(run_id)
             if run_id not in self._open:
@@ -95,7 +95,7 @@ class RunLogger:
                 self._sink.close(run_id, cell)
                 del self._open[run_id]
 
-    def _news(self, record: RunRecord, cell: Standing, numbers: Row) -> list[Row]:
+    def _news(self, record: RunRecord, cell: CellProgress, numbers: Row) -> list[Row]:
         """The epochs of a run that the sink has not seen."""
         _, written = self._open[record.run_id]
         if "loss" in numbers and (record.run_id, cell.epoch) == (cell.run_id, written + 1):
@@ -112,7 +112,7 @@ class TensorBoard:
         self._folder = Path(store.filesystem[1]) / "studies" / study / "tensorboard"
         self._writers: dict[str, Any] = {}
 
-    def open(self, cell: Standing, record: RunRecord) -> int:
+    def open(self, cell: CellProgress, record: RunRecord) -> int:
         # Not SummaryWriter: its threads tell of a full disk on the screen, each in its own words, at the process's end again.
         from tensorboardX.event_file_writer import EventsWriter
 
@@ -131,7 +131,7 @@ class TensorBoard:
             self._add(run_id, scalar(_tag(name), value), epoch)
         self._writers[run_id].flush()
 
-    def close(self, run_id: str, cell: Standing) -> None:
+    def close(self, run_id: str, cell: CellProgress) -> None:
         from tensorboardX.summary import hparams
 
         if cell.state == "done":
@@ -168,7 +168,7 @@ class MLflow:
             raise UserError(f"{TRACKING}={os.environ[TRACKING]}: no MLflow answers there ({one_line(error)})") from None
         self._runs: dict[str, str] = {}  # MLflow's ids by ours
 
-    def open(self, cell: Standing, record: RunRecord) -> int:
+    def open(self, cell: CellProgress, record: RunRecord) -> int:
         from mlflow.entities import Param
 
         known = self._client.search_runs([self._experiment], f"tags.`{RUN_ID}` = '{record.run_id}'", max_results=1)
@@ -189,7 +189,7 @@ class MLflow:
         metrics = [Metric(name, value, now, epoch) for name, value in scalars.items()]
         self._client.log_batch(self._runs[run_id], metrics=metrics)
 
-    def close(self, run_id: str, cell: Standing) -> None:
+    def close(self, run_id: str, cell: CellProgress) -> None:
         status = {"done": "FINISHED", "failed": "FAILED"}.get(cell.state, "KILLED")
         run = self._runs.pop(run_id)
         self._client.set_tag(run, STATE, cell.state)

@@ -11,18 +11,18 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
-from ablations.monitor.study_progress import Board, Standing
-from ablations.monitor.terminal import Display, ended_line, one_line
+from ablations.monitor.study_progress import CellProgress, StudyProgress
+from ablations.monitor.terminal import ProgressDisplay, ended_line, summary_line
 from tiekd.cli.console import make_console
 from tiekd.errors import UserError
 
 REFRESH_HZ = 2
-HEARTBEAT_S = 180.0  # so long without news, and a line says how things stand, where there is no terminal
-UNDER_WAY = ("started", "epoch")
+STATUS_LINE_EVERY_S = 180.0  # so long without news, and a line says how things stand, where there is no terminal
+PROGRESS_EVENTS = ("started", "epoch")
 
 
 @dataclass(frozen=True)
-class Telling:
+class LaunchOptions:
     """How a launch tells what happens, and when it gives up."""
 
     as_json: bool
@@ -38,21 +38,21 @@ class Telling:
         return make_console(stderr=self.as_json)
 
 
-class View(Protocol):
+class Reporter(Protocol):
     """Hears of everything that happens to a launch's cells."""
 
-    def tell(self, event: str, cell: Standing, numbers: dict[str, float]) -> None:
+    def report(self, event: str, cell: CellProgress, numbers: dict[str, float]) -> None:
         """`event` is started, epoch, lost, finished, failed or pruned; `numbers` are what the cell reported with it.
 
         A cell that is lost waits to go on: a process of its trial has died.
         """
         ...
 
-    def note(self, words: str) -> None:
+    def message(self, words: str) -> None:
         """A line about the launch as a whole."""
         ...
 
-    def beat(self) -> None:
+    def tick(self) -> None:
         """Called every second or so, whether anything happened or not."""
         ...
 
@@ -61,47 +61,50 @@ class View(Protocol):
         ...
 
 
-class Screen:
+class LiveReporter:
     """A live display, and a line above it for each cell that ends or is lost."""
 
-    def __init__(self, board: Board, console: Console):
-        self._board, self._console = board, console
+    def __init__(self, progress: StudyProgress, console: Console):
+        self._progress, self._console = progress, console
         self._live = Live(
-            get_renderable=lambda: Display(board, time.time()), console=console, refresh_per_second=REFRESH_HZ, transient=True
+            get_renderable=lambda: ProgressDisplay(progress, time.time()),
+            console=console,
+            refresh_per_second=REFRESH_HZ,
+            transient=True,
         )
         self._live.start()
 
-    def tell(self, event: str, cell: Standing, numbers: dict[str, float]) -> None:
-        if event not in UNDER_WAY:
-            self._console.print(ended_line(cell, self._board.objective), highlight=False, soft_wrap=True)
+    def report(self, event: str, cell: CellProgress, numbers: dict[str, float]) -> None:
+        if event not in PROGRESS_EVENTS:
+            self._console.print(ended_line(cell, self._progress.objective), highlight=False, soft_wrap=True)
 
-    def note(self, words: str) -> None:
+    def message(self, words: str) -> None:
         self._console.print(escape(words), highlight=False, soft_wrap=True)
 
-    def beat(self) -> None:
+    def tick(self) -> None:
         """The display refreshes itself."""
 
     def close(self) -> None:
         self._live.stop()
 
 
-class Lines:
+class LineReporter:
     """A line per cell that ends or is lost, and now and then one about all of them."""
 
-    def __init__(self, board: Board, console: Console, clock: Callable[[], float] = time.time):
-        self._board, self._console, self._clock = board, console, clock
+    def __init__(self, progress: StudyProgress, console: Console, clock: Callable[[], float] = time.time):
+        self._progress, self._console, self._clock = progress, console, clock
         self._told = clock()
 
-    def tell(self, event: str, cell: Standing, numbers: dict[str, float]) -> None:
-        if event not in UNDER_WAY:
-            self._print(ended_line(cell, self._board.objective))
+    def report(self, event: str, cell: CellProgress, numbers: dict[str, float]) -> None:
+        if event not in PROGRESS_EVENTS:
+            self._print(ended_line(cell, self._progress.objective))
 
-    def note(self, words: str) -> None:
+    def message(self, words: str) -> None:
         self._print(escape(words))
 
-    def beat(self) -> None:
-        if self._clock() - self._told >= HEARTBEAT_S:
-            self._print(escape(one_line(self._board, self._clock())))
+    def tick(self) -> None:
+        if self._clock() - self._told >= STATUS_LINE_EVERY_S:
+            self._print(escape(summary_line(self._progress, self._clock())))
 
     def close(self) -> None:
         """Every line is written already."""
@@ -111,14 +114,14 @@ class Lines:
         self._console.print(line, highlight=False, soft_wrap=True)
 
 
-class JsonLines:
+class JsonReporter:
     """One JSON object per event, each on a line of standard output."""
 
-    def __init__(self, board: Board):
-        self._board = board
+    def __init__(self, progress: StudyProgress):
+        self._progress = progress
 
-    def tell(self, event: str, cell: Standing, numbers: dict[str, float]) -> None:
-        board = self._board
+    def report(self, event: str, cell: CellProgress, numbers: dict[str, float]) -> None:
+        progress = self._progress
         print_event(
             event,
             run_id=cell.run_id,
@@ -129,16 +132,16 @@ class JsonLines:
             metrics={name: value for name, value in numbers.items() if math.isfinite(value)},
             cause=cell.cause,
             log=cell.log,
-            done=board.counts.get("done", 0),
-            total=len(board.cells),
-            eta_seconds=board.eta_seconds(time.time()),
-            device_hours=board.device_hours,
+            done=progress.counts.get("done", 0),
+            total=len(progress.cells),
+            eta_seconds=progress.eta_seconds(time.time()),
+            device_hours=progress.device_hours,
         )
 
-    def note(self, words: str) -> None:
+    def message(self, words: str) -> None:
         print_event("note", words=words)
 
-    def beat(self) -> None:
+    def tick(self) -> None:
         """A log tells what happened."""
 
     def close(self) -> None:

@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ablations.monitor.failure_groups import Failure, group
-from ablations.monitor.study_progress import UNFIT, Board, Standing, log_of, place_of, standing
-from ablations.monitor.terminal import Display, failure_lines, running_lines
+from ablations.monitor.failure_groups import FailureGroup, group_failures
+from ablations.monitor.study_progress import FAILURE_STATES, CellProgress, StudyProgress, cell_progress, log_path, process_of
+from ablations.monitor.terminal import ProgressDisplay, failure_lines, running_lines
 from tiekd.cli.console import make_console
 from tiekd.config.presets import METRICS
 from tiekd.errors import UserError, unknown
@@ -29,9 +29,9 @@ class StoreStatus:
 
     uri: str
     runs: dict[str, Status]
-    studies: list[Board]
-    strangers: Board  # the running runs of no study
-    failures: list[Failure]
+    studies: list[StudyProgress]
+    unassigned: StudyProgress  # the running runs of no study
+    failures: list[FailureGroup]
     when: float  # seconds since 1970
 
     @property
@@ -43,16 +43,16 @@ class StoreStatus:
         return dict(Counter(status.state for status in self.runs.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        boards = [*self.studies, self.strangers]
+        studies = [*self.studies, self.unassigned]
         return {
             "store": self.uri,
             "time": self.when,
             "runs": len(self.runs),
             "states": self.states,
             "device_hours": self.device_hours,
-            "running": [_running(board, c, self.when) for board in boards for c in board.of("running")],
+            "running": [_running(progress, c, self.when) for progress in studies for c in progress.in_state("running")],
             "failures": [failure.to_dict() for failure in self.failures],
-            "studies": {board.title: _summary(board, self.when) for board in self.studies},
+            "studies": {progress.title: _summary(progress, self.when) for progress in self.studies},
         }
 
     def __rich__(self) -> RenderableType:
@@ -61,11 +61,11 @@ class StoreStatus:
     def _parts(self) -> Iterator[RenderableType]:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
         yield Text(f"{len(self.runs)} runs: {counts or 'none'}; {self.device_hours:.2f} device-hours")
-        for board in self.studies:
-            yield Display(board, self.when)
-        if running := self.strangers.of("running"):
+        for progress in self.studies:
+            yield ProgressDisplay(progress, self.when)
+        if running := self.unassigned.in_state("running"):
             yield Text("of no study:")
-            yield from running_lines(self.strangers, running, self.when)
+            yield from running_lines(self.unassigned, running, self.when)
         yield from failure_lines(self.failures)
 
 
@@ -80,32 +80,34 @@ def read_status(store: RunStore, study: str | None = None) -> StoreStatus:
     runs = dict(zip([record.run_id for record in chosen], store.read_each(RunRecord.status, chosen), strict=True))
     if not runs and not known:
         raise UserError(f"store {store.uri}: holds no runs")
-    studies = [_board(name, record, runs, store) for name, record in records.items()]
-    strangers = [_stranger(store.run(i), status) for i, status in runs.items() if status.state == "running" and i not in wanted]
-    unfit = ((i, s) for i, s in runs.items() if s.state in UNFIT)
-    failures = group((i, s.state, s.cause, log_of(store.run(i)) if s.state == "failed" else "") for i, s in unfit)
-    return StoreStatus(store.uri, runs, studies, Board("", strangers), failures, time.time())
+    studies = [_study_progress(name, record, runs, store) for name, record in records.items()]
+    unassigned = [
+        _unassigned_cell(store.run(i), status) for i, status in runs.items() if status.state == "running" and i not in wanted
+    ]
+    unfit = ((i, s) for i, s in runs.items() if s.state in FAILURE_STATES)
+    failures = group_failures((i, s.state, s.cause, log_path(store.run(i)) if s.state == "failed" else "") for i, s in unfit)
+    return StoreStatus(store.uri, runs, studies, StudyProgress("", unassigned), failures, time.time())
 
 
-def _board(name: str, study: dict[str, Any], runs: dict[str, Status], store: RunStore) -> Board:
+def _study_progress(name: str, study: dict[str, Any], runs: dict[str, Status], store: RunStore) -> StudyProgress:
     """A study's cells, each run once."""
     search = study["study"].get("kind") == "search"
     cells = {c["run_id"] or f"without inputs {i}": c for i, c in enumerate(study["cells"])}
     if search:  # of a point that was given up, the runs with further seeds are never begun
         cells = {run_id: c for run_id, c in cells.items() if run_id in runs}
 
-    def look(record: RunRecord) -> Standing:
-        found = standing(cells[record.run_id], record, runs.get(record.run_id, Status("missing")))
+    def look(record: RunRecord) -> CellProgress:
+        found = cell_progress(cells[record.run_id], record, runs.get(record.run_id, Status("missing")))
         return replace(found, metrics=_last_metrics(record)) if found.state == "running" else found
 
     objective = study["study"]["search"]["objectives"][0] if search else "abs_rel"
-    return Board(name, store.read_each(look, map(store.run, cells)), objective)
+    return StudyProgress(name, store.read_each(look, map(store.run, cells)), objective)
 
 
-def _stranger(record: RunRecord, status: Status) -> Standing:
-    times = {"device_seconds": status.device_seconds, "heard": status.updated}
+def _unassigned_cell(record: RunRecord, status: Status) -> CellProgress:
+    times = {"device_seconds": status.device_seconds, "last_update": status.updated}
     reached = {"epoch": status.epoch, "epochs": status.epochs, "metrics": _last_metrics(record)}
-    return Standing(record.run_id, record.run_id, state=status.state, **reached, **times, **place_of(record))
+    return CellProgress(record.run_id, record.run_id, state=status.state, **reached, **times, **process_of(record))
 
 
 def _last_metrics(record: RunRecord) -> dict[str, float]:
@@ -117,29 +119,29 @@ def _last_metrics(record: RunRecord) -> dict[str, float]:
     return {name: float(validated[name].iloc[-1]) for name in METRICS} if len(validated) else {}
 
 
-def _running(board: Board, cell: Standing, now: float) -> dict[str, Any]:
+def _running(progress: StudyProgress, cell: CellProgress, now: float) -> dict[str, Any]:
     return {
-        "study": board.title,
+        "study": progress.title,
         "run_id": cell.run_id,
         "cell": cell.name,
         "epoch": cell.epoch,
         "epochs": cell.epochs,
         "metrics": cell.metrics,
         "host": cell.host,
-        "heard_seconds_ago": now - cell.heard,
-        "silent": cell in board.silent(now),
+        "heard_seconds_ago": now - cell.last_update,
+        "silent": cell in progress.stale(now),
     }
 
 
-def _summary(board: Board, now: float) -> dict[str, Any]:
-    best = board.best
-    found = best and {"run_id": best.run_id, "cell": best.name, board.objective: best.metrics[board.objective]}
+def _summary(progress: StudyProgress, now: float) -> dict[str, Any]:
+    best = progress.best
+    found = best and {"run_id": best.run_id, "cell": best.name, progress.objective: best.metrics[progress.objective]}
     return {
-        "cells": len(board.cells),
-        "states": board.counts,
-        "eta_seconds": board.eta_seconds(now),
+        "cells": len(progress.cells),
+        "states": progress.counts,
+        "eta_seconds": progress.eta_seconds(now),
         "best": found,
-        "device_hours": board.device_hours,
+        "device_hours": progress.device_hours,
     }
 
 

@@ -12,8 +12,8 @@ from tiekd.config.documents import with_values
 from tiekd.store.run_store import RunRecord, RunStore
 
 Outcome = dict[str, Any]
-Tell = Callable[[Outcome], None]
-CarryOut = Callable[[dict, Tell], Outcome]
+ReportFn = Callable[[Outcome], None]
+CarryOut = Callable[[dict, ReportFn], Outcome]
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Repeats:
         return build(self.document(point, seed))
 
 
-def carry_out_point(point: Point, repeats: Repeats, carry_out: CarryOut, tell: Tell) -> Outcome:
+def carry_out_point(point: Point, repeats: Repeats, carry_out: CarryOut, report: ReportFn) -> Outcome:
     """Carry out a point's runs, seed after seed. Returns the outcome of its trial.
 
-    `tell` hears of each epoch of the first run, then once at the end of each run but the last: the means so far, at as many
+    `report` receives each epoch of the first run, then once at the end of each run but the last: the means so far, at as many
     epochs as were spent. A run without a number ends the trial with its cause.
     """
     ended: list[Outcome] = []
     for seed in repeats.seeds:
-        outcome = carry_out(repeats.document(point, seed), _silent if ended else tell)
+        outcome = carry_out(repeats.document(point, seed), _silent if ended else report)
         if outcome["state"] != "done":
             told = f"seed {seed}: {outcome['cause']}" if len(repeats.seeds) > 1 else outcome["cause"]
             return {**outcome, "cause": told, "run_ids": [*(o["run_id"] for o in ended), outcome["run_id"]]}
@@ -48,7 +48,7 @@ def carry_out_point(point: Point, repeats: Repeats, carry_out: CarryOut, tell: T
         record = RunStore(config.execution.store, begun=True).run(outcome["run_id"])
         ended.append(outcome | measured(record, config, repeats.objectives))
         if len(ended) < len(repeats.seeds):
-            tell(_so_far(ended, repeats.objectives))
+            report(_so_far(ended, repeats.objectives))
     return _so_far(ended, repeats.objectives) | {"state": "done", "cause": ""}
 
 

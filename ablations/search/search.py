@@ -10,8 +10,8 @@ from typing import Any
 
 import optuna
 
-from ablations.monitor.reporters import Telling, print_event
-from ablations.monitor.study_progress import Board, Standing
+from ablations.monitor.reporters import LaunchOptions, print_event
+from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.search.optuna_storage import trials_of
 from ablations.search.prepared_search import (
     Options,
@@ -34,19 +34,19 @@ def run_search(
     name: str | None,
     options: Options,
     address: str | None,
-    telling: Telling,
+    launch_options: LaunchOptions,
 ) -> bool:
     """Search until the budget is spent; print what was found. Whether it came to its end, and there is a best."""
     prepared = prepare(path, store, overrides, name, options)
     prepared.store.check_writable()
-    console = telling.console
+    console = launch_options.console
     left = begin(prepared, console)
     console.print(_headline(prepared, left), highlight=False)
-    complete = left == 0 or _launch(prepared, left, address, telling)
+    complete = left == 0 or _launch(prepared, left, address, launch_options)
     with opened(prepared) as study:
         record(prepared, study)
         findings = find(study, prepared.search, prepared.origin)
-        _tell(prepared, study, findings, telling)
+        _tell(prepared, study, findings, launch_options)
     return complete and bool(findings.best)
 
 
@@ -59,34 +59,34 @@ def _headline(prepared: Prepared, left: int | None) -> str:
     return f"search {prepared.name}: {trials} to run{hours}, {objectives}{seeds}"
 
 
-def _launch(prepared: Prepared, left: int | None, address: str | None, telling: Telling) -> bool:
+def _launch(prepared: Prepared, left: int | None, address: str | None, launch_options: LaunchOptions) -> bool:
     """Run the trials that are left. Whether they came to an end: too many failures of one cause stop them.
 
     Ray is imported here: a search that is already done does not wait for it.
     """
-    from ablations.execution.cluster import cluster
+    from ablations.execution.cluster import ray_cluster
     from ablations.execution.node_checks import check_nodes
     from ablations.execution.sweep import Sweep, run_sweep
     from ablations.execution.trial import compute_point
-    from ablations.execution.tune_callback import followed
+    from ablations.execution.tune_callback import track_progress
     from ablations.search.schedulers import build_scheduler
     from ablations.search.tune_searcher import Budget, OptunaSearcher
 
     search, epochs = prepared.search, prepared.base.optim.epochs
     whole = epochs * len(search.seeds)
-    board = Board(prepared.name, [Standing(epochs=whole) for _ in range(left or 0)], search.objective)
+    progress = StudyProgress(prepared.name, [CellProgress(epochs=whole) for _ in range(left or 0)], search.objective)
 
     cells: dict[str, dict] = {}
 
-    def cell_of(params: dict[str, Any]) -> Standing:
+    def cell_of(params: dict[str, Any]) -> CellProgress:
         cells.update(cells_of(prepared, params["point"]))
         write_study(prepared, cells)
-        return board.take(text_of(params["point"]), params["point"], whole)
+        return progress.start_cell(text_of(params["point"]), params["point"], whole)
 
     with (
         contextlib.ExitStack() as stack,
-        cluster(address, prepared.base.execution),
-        followed(board, cell_of, prepared.store, telling, prepared.base.execution) as (progress, limit),
+        ray_cluster(address, prepared.base.execution),
+        track_progress(progress, cell_of, prepared.store, launch_options, prepared.base.execution) as (callback, limit),
     ):
         check_nodes(prepared.store, [prepared.base])
         study = stack.enter_context(opened(prepared))
@@ -97,7 +97,7 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, telling: 
             name=prepared.name,
             trainable=partial(compute_point, repeats=prepared.repeats),
             execution=prepared.base.execution,
-            callback=progress,
+            callback=callback,
             stopper=limit,
             run_id=lambda params: prepared.run_at_work(params["point"]),
             searcher=OptunaSearcher(study, prepared.space, search, budget, limit.stop_all),
@@ -108,17 +108,17 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, telling: 
     return limit.reached is None
 
 
-def _tell(prepared: Prepared, study: optuna.Study, findings: Findings, telling: Telling) -> None:
+def _tell(prepared: Prepared, study: optuna.Study, findings: Findings, launch_options: LaunchOptions) -> None:
     """Write the winner's config and what was found into the store, and print it."""
     search, config = prepared.search, None
     if findings.best:
         config = write_winner(findings, search, prepared.repeats, prepared.store, prepared.name)
     document = _document(prepared, study, findings, config)
     prepared.store.write_json(f"studies/{prepared.name}/findings.json", document)
-    if telling.as_json:
+    if launch_options.as_json:
         print_event("summary", **document)
         return
-    console = telling.console
+    console = launch_options.console
     states = Counter(trial.state.name.lower() for trial in trials_of(study))
     told = ", ".join(f"{count} {state}" for state, count in states.items())
     console.print(f"search {prepared.name}: {told or 'no trials'}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ablations.execution.cluster import join
+from ablations.execution.cluster import connect
 from tiekd.errors import UserError
 
 
@@ -20,16 +20,16 @@ def silent_port() -> Iterator[int]:
 def test_an_address_where_nothing_listens_is_refused_at_once(silent_port):
     address = f"127.0.0.1:{silent_port}"
     with pytest.raises(UserError, match=f"--address {address}: no Ray cluster answers there"):
-        join(address)
+        connect(address)
 
 
 def test_an_address_that_is_none_is_refused():
     with pytest.raises(UserError, match="--address nowhere: no Ray cluster answers there"):
-        join("nowhere")
+        connect("nowhere")
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "local"])
 def test_only_a_node_of_the_cluster_can_launch(address):
     with pytest.raises(UserError, match=f"--address {address}: a sweep runs on a node of its cluster") as refused:
-        join(address)
+        connect(address)
     assert "valid there: auto, or HOST:PORT" in str(refused.value)

@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from ablations.execution.cluster import cluster as joined
-from ablations.execution.resources import check_room, slots
+from ablations.execution.cluster import ray_cluster as joined
+from ablations.execution.resources import check_capacity, trial_slots
 from tiekd.config import ExecutionConfig, build
 from tiekd.config.documents import with_values
 from tiekd.distill.run import run_id_of
@@ -78,15 +78,15 @@ def nodes(driver, ray_folder) -> Iterator[Nodes]:
 def test_a_cluster_has_room_for_a_trial_or_says_what_it_lacks(nodes):
     fits = ExecutionConfig(workers=2)
     with joined(nodes.address, fits):
-        assert slots(fits) == 1
+        assert trial_slots(fits) == 1
         with pytest.raises(
             UserError, match=r"execution.workers: a trial asks for 3 workers of 1 CPUs, the cluster has room for 2$"
         ):
-            check_room(fits.model_copy(update={"workers": 3}))
+            check_capacity(fits.model_copy(update={"workers": 3}))
         with pytest.raises(UserError, match=r"execution.cpus_per_worker: a trial asks for 2 CPUs, .* 1 on its largest node"):
-            check_room(fits.model_copy(update={"cpus_per_worker": 2}))
+            check_capacity(fits.model_copy(update={"cpus_per_worker": 2}))
         with pytest.raises(UserError, match=r"execution.gpus_per_worker: a trial asks for 512 GPUs"):
-            check_room(fits.model_copy(update={"gpus_per_worker": 512.0}))
+            check_capacity(fits.model_copy(update={"gpus_per_worker": 512.0}))
 
 
 def test_a_dry_run_joins_the_cluster_and_computes_nothing(nodes, study_file, tiekd, tmp_path):

@@ -8,8 +8,8 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 import ablations
-from ablations.execution.cluster import cluster
-from ablations.execution.sweep import Sweep, settle
+from ablations.execution.cluster import ray_cluster
+from ablations.execution.sweep import Sweep, settle_run
 from ablations.execution.trial_failures import record_death
 from ablations.execution.tune_callback import FailureLimit
 from tiekd.config import ExecutionConfig
@@ -67,7 +67,7 @@ def end(record, status=Trial.TERMINATED, **result):
     trial = Trial("compute", config={"point": "0123"}, stub=True)
     trial.run_metadata.last_result = result
     trial.status = status
-    settle(trial, SWEEP, record.store)
+    settle_run(trial, SWEEP, record.store)
     return record.status()
 
 
@@ -98,7 +98,7 @@ def test_a_worker_that_has_not_heard_of_the_end_writes_nothing_more(record):
 def test_a_run_that_was_never_begun_is_not_begun_by_its_end(record):
     unknown = record.store.run("4567")
     trial = Trial("compute", config={"point": "4567"}, stub=True)
-    settle(trial, SWEEP, record.store)
+    settle_run(trial, SWEEP, record.store)
     assert unknown.status().state == "missing"
     assert [run.run_id for run in record.store.runs()] == ["0123"]
 
@@ -120,7 +120,7 @@ def test_a_run_that_was_done_before_its_process_died_stays_done(record):
 
 
 def test_workers_that_would_find_no_gpu_are_refused():
-    with pytest.raises(UserError, match="2 workers compute on"), cluster(None, ExecutionConfig(workers=2, device="cuda")):
+    with pytest.raises(UserError, match="2 workers compute on"), ray_cluster(None, ExecutionConfig(workers=2, device="cuda")):
         pass
 
 

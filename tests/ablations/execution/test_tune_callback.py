@@ -9,25 +9,27 @@ import pytest
 from ray import tune
 from rich.console import Console
 
-from ablations.execution.cluster import cluster
-from ablations.execution.resources import Room
+from ablations.execution.cluster import ray_cluster
+from ablations.execution.resources import CapacityMonitor
 from ablations.execution.sweep import Sweep, run_sweep
-from ablations.execution.tune_callback import FailureLimit, StudyProgress, followed
-from ablations.monitor.reporters import Screen, Telling
-from ablations.monitor.study_progress import Board, Standing
+from ablations.execution.tune_callback import FailureLimit, ProgressCallback, track_progress
+from ablations.monitor.reporters import LaunchOptions, LiveReporter
+from ablations.monitor.study_progress import CellProgress, StudyProgress
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunStore, Status
 
-FAILED = Standing("loss=mse, seed=0", "c1", "failed", cause="OSError: disk 1 is full")
+FAILED = CellProgress("loss=mse, seed=0", "c1", "failed", cause="OSError: disk 1 is full")
 
 
 def test_what_follows_a_launch_can_be_pickled(tmp_path):
-    board = Board("demo", [FAILED])
-    screen = Screen(board, Console(file=io.StringIO(), force_terminal=True))
+    progress = StudyProgress("demo", [FAILED])
+    screen = LiveReporter(progress, Console(file=io.StringIO(), force_terminal=True))
     limit = FailureLimit(1)
     limit.count(FAILED)
-    progress = StudyProgress(board, [screen], lambda params: FAILED, limit, RunStore(tmp_path), Room(ExecutionConfig()))
+    progress = ProgressCallback(
+        progress, [screen], lambda params: FAILED, limit, RunStore(tmp_path), CapacityMonitor(ExecutionConfig())
+    )
     assert type(pickle.loads(pickle.dumps(progress))) is tune.Callback
     assert pickle.loads(pickle.dumps(limit)).stop_all()
     screen.close()
@@ -36,16 +38,16 @@ def test_what_follows_a_launch_can_be_pickled(tmp_path):
 def test_a_limit_is_reached_by_failures_of_one_cause():
     limit = FailureLimit(2)
     for cause in ("OSError: disk 1 is full", "KeyError: x"):
-        limit.count(Standing(cause=cause, state="failed"))
+        limit.count(CellProgress(cause=cause, state="failed"))
         assert not limit.stop_all()
-    limit.count(Standing(run_id="d1", cause="OSError: disk 2 is full", state="failed"))
+    limit.count(CellProgress(run_id="d1", cause="OSError: disk 2 is full", state="failed"))
     assert limit.stop_all()
     assert (limit.reached.cause, len(limit.reached.runs)) == ("OSError: disk 1 is full", 2)
 
 
 def test_a_limit_below_0_is_refused():
     with pytest.raises(UserError, match="--max-failures: must be at least 0, got -1; 0 is no limit"):
-        Telling(as_json=False, max_failures=-1)
+        LaunchOptions(as_json=False, max_failures=-1)
 
 
 def test_a_limit_of_0_is_none():
@@ -75,17 +77,17 @@ def test_at_the_limit_what_runs_is_stopped_and_what_waits_is_not_begun(tmp_path,
     names = ["endless", *(f"failing{i}" for i in range(40))]
     for name in names:
         store.run(name).write_status(Status("running" if name == "endless" else "missing", epoch=3, epochs=9))
-    cells = {name: Standing(name, name, epochs=9) for name in names}
-    board, telling = Board("demo", list(cells.values())), Telling(as_json=False, max_failures=2)
+    cells = {name: CellProgress(name, name, epochs=9) for name in names}
+    progress, launch_options = StudyProgress("demo", list(cells.values())), LaunchOptions(as_json=False, max_failures=2)
     execution = ExecutionConfig(cpus_per_worker=max(os.cpu_count() // 2, 1))  # two trials at a time
     with (
-        cluster(None, execution),
-        followed(board, lambda params: cells[params["run_id"]], store, telling, execution) as (progress, limit),
+        ray_cluster(None, execution),
+        track_progress(progress, lambda params: cells[params["run_id"]], store, launch_options, execution) as (progress, limit),
     ):
         sweep = Sweep("demo", report, execution, progress, limit, lambda params: params["run_id"], names)
         run_sweep(sweep, store)
-    assert [c.name for c in board.of("failed")] == ["failing0", "failing1"]
-    assert len(board.of("waiting")) >= len(names) - 4
+    assert [c.name for c in progress.in_state("failed")] == ["failing0", "failing1"]
+    assert len(progress.in_state("waiting")) >= len(names) - 4
     status = store.run("endless").status()
     assert (status.state, status.cause) == ("missing", "stopped with its launch after epoch 3 of 9")
     lines = capsys.readouterr().out.splitlines()

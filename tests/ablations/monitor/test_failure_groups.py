@@ -1,6 +1,6 @@
 import pytest
 
-from ablations.monitor.failure_groups import group, one_cause, pattern
+from ablations.monitor.failure_groups import cause_pattern, group_failures, short_cause
 
 TASK = """ray::ImplicitFunc.train() (pid=4711, ip=10.0.0.7, actor_id=5f3a, repr=compute_cell)
   File "/opt/app/ray/tune/trainable/trainable.py", line 331, in train
@@ -29,21 +29,21 @@ APART = [
 
 @pytest.mark.parametrize(("a", "b"), SAME)
 def test_what_differs_between_cells_tells_no_causes_apart(a, b):
-    assert pattern(a) == pattern(b)
+    assert cause_pattern(a) == cause_pattern(b)
 
 
 @pytest.mark.parametrize(("a", "b"), APART)
 def test_what_the_cause_is_tells_them_apart(a, b):
-    assert pattern(a) != pattern(b)
+    assert cause_pattern(a) != cause_pattern(b)
 
 
 def test_of_a_remote_stack_the_error_behind_it_is_told():
-    assert one_cause(TASK) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
-    assert one_cause("ray::f() ended") == "ray::f() ended"
+    assert short_cause(TASK) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
+    assert short_cause("ray::f() ended") == "ray::f() ended"
 
 
 def test_advice_is_cut_off():
-    assert one_cause(DEATH) == "Worker exit type: SYSTEM_ERROR Worker exit detail: End of file."
+    assert short_cause(DEATH) == "Worker exit type: SYSTEM_ERROR Worker exit detail: End of file."
 
 
 def test_groups_are_told_by_their_first_member_the_largest_first():
@@ -53,7 +53,7 @@ def test_groups_are_told_by_their_first_member_the_largest_first():
         ("c", "diverged", "OSError: disk 1 is full", ""),
         ("d", "failed", "OSError: disk 2 is full", "/store/runs/d/error.txt"),
     ]
-    disk, key, diverged = group(failures)
+    disk, key, diverged = group_failures(failures)
     assert (disk.cause, disk.log, disk.runs) == ("OSError: disk 1 is full", "/store/runs/b/error.txt", ["b", "d"])
     assert (key.runs, diverged.runs, diverged.state) == (["a"], ["c"], "diverged")
     assert {"cause", "count", "example", "log"} <= set(disk.to_dict())

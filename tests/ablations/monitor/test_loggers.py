@@ -10,7 +10,7 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
 from ablations.monitor.loggers import MLflow, RunLogger, TensorBoard
-from ablations.monitor.study_progress import Standing
+from ablations.monitor.study_progress import CellProgress
 from tiekd.config import build
 from tiekd.config.documents import flatten, with_values
 from tiekd.distill.run import carry_out
@@ -40,7 +40,7 @@ def record(store):
 
 @pytest.fixture
 def cell(record):
-    return Standing(NAME, record.run_id, "running", epochs=EPOCHS, factors=FACTORS)
+    return CellProgress(NAME, record.run_id, "running", epochs=EPOCHS, factors=FACTORS)
 
 
 @pytest.fixture
@@ -55,13 +55,13 @@ def launch(record, cell, store, console):
     def tell(sink, first: int, last: int) -> None:
         logger = RunLogger(sink, store, console)
         rows = record.read_table("epochs.parquet").to_dict("records")
-        logger.tell("started", cell, {})
+        logger.report("started", cell, {})
         for row in rows[first - 1 : min(last, EPOCHS - 1)]:
             cell.epoch = row["epoch"]
-            logger.tell("epoch", cell, row)
+            logger.report("epoch", cell, row)
         if last == EPOCHS:
             cell.state, cell.epoch, cell.metrics = "done", EPOCHS, record.read_json("summary.json")["metrics"]
-            logger.tell("finished", cell, cell.metrics)
+            logger.report("finished", cell, cell.metrics)
         logger.close()
 
     return tell

@@ -1,33 +1,37 @@
 import pytest
 
-from ablations.monitor.study_progress import SILENT_S, Board, Standing
+from ablations.monitor.study_progress import STALE_S, CellProgress, StudyProgress
 
 NOW = 1_000_000.0
 
 
-def running(name, epoch, epochs, seconds, heard=NOW, **more):
+def running(name, epoch, epochs, seconds, last_update=NOW, **more):
     """A cell whose epochs took `seconds` each."""
-    return Standing(
-        name, name, state="running", epoch=epoch, epochs=epochs, device_seconds=epoch * seconds, heard=heard, **more
+    return CellProgress(
+        name, name, state="running", epoch=epoch, epochs=epochs, device_seconds=epoch * seconds, last_update=last_update, **more
     )
 
 
 def waiting(epochs):
-    return Standing(epochs=epochs)
+    return CellProgress(epochs=epochs)
 
 
 def done(name, seconds=0.0, **metrics):
-    return Standing(name, name, state="done", epoch=4, epochs=4, device_seconds=4 * seconds, metrics=metrics)
+    return CellProgress(name, name, state="done", epoch=4, epochs=4, device_seconds=4 * seconds, metrics=metrics)
 
 
 def test_cells_are_counted_by_state():
-    board = Board("demo", [done("a"), done("b"), running("c", 1, 4, 1.0), waiting(4), Standing(state="failed")])
-    assert board.counts == {"done": 2, "running": 1, "waiting": 1, "failed": 1}
+    progress = StudyProgress("demo", [done("a"), done("b"), running("c", 1, 4, 1.0), waiting(4), CellProgress(state="failed")])
+    assert progress.counts == {"done": 2, "running": 1, "waiting": 1, "failed": 1}
 
 
 def test_epochs_that_nobody_will_compute_are_not_to_do():
-    ended = Standing(state="pruned", epoch=2, epochs=9), Standing(state="failed", epoch=1, epochs=9), Standing(state="missing")
-    assert Board("demo", [done("a"), running("b", 1, 4, 1.0), waiting(5), *ended]).epochs == (4 + 1 + 2 + 1, 8 + 3 + 5)
+    ended = (
+        CellProgress(state="pruned", epoch=2, epochs=9),
+        CellProgress(state="failed", epoch=1, epochs=9),
+        CellProgress(state="missing"),
+    )
+    assert StudyProgress("demo", [done("a"), running("b", 1, 4, 1.0), waiting(5), *ended]).epochs == (4 + 1 + 2 + 1, 8 + 3 + 5)
 
 
 @pytest.mark.parametrize(
@@ -45,49 +49,49 @@ def test_epochs_that_nobody_will_compute_are_not_to_do():
     ],
 )
 def test_the_time_left_is_that_of_the_slots(cells, slots, seconds):
-    assert Board("demo", cells, slots=slots).eta_seconds(NOW) == pytest.approx(seconds)
+    assert StudyProgress("demo", cells, slots=slots).eta_seconds(NOW) == pytest.approx(seconds)
 
 
 def test_the_time_left_counts_down_within_an_epoch_and_waits_for_one_that_is_late():
-    board = Board("demo", [running("a", 2, 10, 3.0, heard=NOW)], slots=1)
-    assert [board.eta_seconds(NOW + passed) for passed in (0, 1, 3, 60)] == pytest.approx([24, 23, 21, 21])
+    progress = StudyProgress("demo", [running("a", 2, 10, 3.0, last_update=NOW)], slots=1)
+    assert [progress.eta_seconds(NOW + passed) for passed in (0, 1, 3, 60)] == pytest.approx([24, 23, 21, 21])
 
 
 def test_no_time_is_told_before_an_epoch_or_while_nothing_runs():
-    assert Board("demo", [running("a", 0, 9, 0.0)]).eta_seconds(NOW) is None
-    assert Board("demo", [done("a", 5.0), waiting(4)]).eta_seconds(NOW) is None
+    assert StudyProgress("demo", [running("a", 0, 9, 0.0)]).eta_seconds(NOW) is None
+    assert StudyProgress("demo", [done("a", 5.0), waiting(4)]).eta_seconds(NOW) is None
 
 
 def test_the_best_is_of_finished_cells_and_deltas_are_better_when_larger():
     cells = [done("a", abs_rel=0.2, delta1=0.8), done("b", abs_rel=0.1, delta1=0.7), done("c")]
     cells.append(running("d", 1, 2, 1.0, metrics={"abs_rel": 0.01, "delta1": 1.0}))
-    assert Board("demo", cells, "abs_rel").best.name == "b"
-    assert Board("demo", cells, "delta1").best.name == "a"
-    assert Board("demo", cells[2:], "abs_rel").best is None
+    assert StudyProgress("demo", cells, "abs_rel").best.name == "b"
+    assert StudyProgress("demo", cells, "delta1").best.name == "a"
+    assert StudyProgress("demo", cells[2:], "abs_rel").best is None
 
 
 def test_device_hours_are_of_all_cells():
-    assert Board("demo", [done("a", 450.0), running("b", 2, 4, 900.0)]).device_hours == 1.0
+    assert StudyProgress("demo", [done("a", 450.0), running("b", 2, 4, 900.0)]).device_hours == 1.0
 
 
 @pytest.mark.parametrize(
     ("epoch_seconds", "silence", "alive", "told"),
     [
-        (1.0, SILENT_S - 1, None, False),
-        (1.0, SILENT_S + 1, None, True),
-        (600.0, SILENT_S + 1, None, False),  # within its first epochs' time
+        (1.0, STALE_S - 1, None, False),
+        (1.0, STALE_S + 1, None, True),
+        (600.0, STALE_S + 1, None, False),  # within its first epochs' time
         (600.0, 1801.0, None, True),
         (600.0, 1801.0, True, True),  # there, but it does not get on
         (600.0, 0.0, False, True),
     ],
 )
 def test_a_cell_is_silent_by_the_measure_of_its_own_epochs(epoch_seconds, silence, alive, told):
-    cell = running("a", 3, 9, epoch_seconds, heard=NOW - silence, alive=alive)
-    assert (cell in Board("demo", [cell, done("b", 1.0)]).silent(NOW)) == told
+    cell = running("a", 3, 9, epoch_seconds, last_update=NOW - silence, alive=alive)
+    assert (cell in StudyProgress("demo", [cell, done("b", 1.0)]).stale(NOW)) == told
 
 
 def test_a_search_names_its_cells_as_they_begin():
-    board = Board("demo", [Standing(epochs=3)])
-    first, second = board.take("sigma=1", {"loss.sigma": 1}, 3), board.take("sigma=2", {"loss.sigma": 2}, 3)
-    assert [c.name for c in board.cells] == ["sigma=1", "sigma=2"]
+    progress = StudyProgress("demo", [CellProgress(epochs=3)])
+    first, second = progress.start_cell("sigma=1", {"loss.sigma": 1}, 3), progress.start_cell("sigma=2", {"loss.sigma": 2}, 3)
+    assert [c.name for c in progress.cells] == ["sigma=1", "sigma=2"]
     assert (first.epochs, second.factors) == (3, {"loss.sigma": 2})

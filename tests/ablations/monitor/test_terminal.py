@@ -6,38 +6,44 @@ import json
 import pytest
 from rich.console import Console
 
-from ablations.monitor.reporters import HEARTBEAT_S, JsonLines, Lines, Screen
-from ablations.monitor.study_progress import Board, Standing
-from ablations.monitor.terminal import Display, duration, one_line
+from ablations.monitor.reporters import STATUS_LINE_EVERY_S, JsonReporter, LineReporter, LiveReporter
+from ablations.monitor.study_progress import CellProgress, StudyProgress
+from ablations.monitor.terminal import ProgressDisplay, duration, summary_line
 
 NOW = 1_000_000.0
-FAILED = Standing("loss=mse, seed=0", "c1", "failed", 3, 9, cause="OSError: [/disk] is full", log="/store/runs/c1/error.txt")
+FAILED = CellProgress(
+    "loss=mse, seed=0", "c1", "failed", 3, 9, cause="OSError: [/disk] is full", log="/store/runs/c1/error.txt"
+)
 
-LOST = Standing("loss=mse, seed=1", "e1", "waiting", 3, 9, metrics={"abs_rel": 0.4}, cause="its node was lost")
+LOST = CellProgress("loss=mse, seed=1", "e1", "waiting", 3, 9, metrics={"abs_rel": 0.4}, cause="its node was lost")
 
 
 @pytest.fixture
-def board():
-    return Board(
+def progress():
+    return StudyProgress(
         "demo",
         [
-            Standing("loss=si, seed=0", "a1", state="done", epoch=9, epochs=9, device_seconds=90.0, metrics={"abs_rel": 0.25}),
-            Standing("loss=si, seed=1", "b1", state="running", epoch=4, epochs=9, device_seconds=40.0, heard=NOW, host="n1"),
+            CellProgress(
+                "loss=si, seed=0", "a1", state="done", epoch=9, epochs=9, device_seconds=90.0, metrics={"abs_rel": 0.25}
+            ),
+            CellProgress(
+                "loss=si, seed=1", "b1", state="running", epoch=4, epochs=9, device_seconds=40.0, last_update=NOW, host="n1"
+            ),
             FAILED,
-            Standing("loss=tie_kd, seed=0", "d1", epochs=9),
+            CellProgress("loss=tie_kd, seed=0", "d1", epochs=9),
         ],
         slots=1,
     )
 
 
-def drawn(board, width, height=24, now=NOW):
+def drawn(progress, width, height=24, now=NOW):
     console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width, height=height)
-    console.print(Display(board, now))
+    console.print(ProgressDisplay(progress, now))
     return console.file.getvalue().rstrip("\n")
 
 
-def test_a_wide_terminal_shows_counts_best_bar_and_running_cells(board):
-    head, bar, cell = drawn(board, 120).splitlines()
+def test_a_wide_terminal_shows_counts_best_bar_and_running_cells(progress):
+    head, bar, cell = drawn(progress, 120).splitlines()
     assert head.rstrip() == "demo  4 cells  1 done  1 running  1 waiting  1 failed  best abs_rel 0.2500: loss=si, seed=0"
     assert bar.startswith("━━━")
     assert bar.rstrip().endswith("16/30 epochs  left 0:02:20  0.04 device-hours")
@@ -45,32 +51,32 @@ def test_a_wide_terminal_shows_counts_best_bar_and_running_cells(board):
 
 
 @pytest.mark.parametrize("width", [20, 30, 50, 80, 200])
-def test_no_line_is_wider_than_the_terminal(board, width):
-    board.cells[1].name = "a name that is longer than any of these terminals " * 5
-    lines = drawn(board, width).splitlines()
+def test_no_line_is_wider_than_the_terminal(progress, width):
+    progress.cells[1].name = "a name that is longer than any of these terminals " * 5
+    lines = drawn(progress, width).splitlines()
     assert max(map(len, lines)) <= width
     assert "4/9" in lines[-1]  # what is cut off is the name
 
 
-def test_a_low_terminal_shows_some_of_the_running_cells(board):
-    board.cells += [Standing(f"cell {i}", state="running", epochs=9, heard=NOW) for i in range(20)]
-    lines = drawn(board, 100, height=12).splitlines()
+def test_a_low_terminal_shows_some_of_the_running_cells(progress):
+    progress.cells += [CellProgress(f"cell {i}", state="running", epochs=9, last_update=NOW) for i in range(20)]
+    lines = drawn(progress, 100, height=12).splitlines()
     assert lines[-1] == "  and 17 more"
     assert len(lines) == 2 + 4 + 1
 
 
-def test_nodes_are_told_where_there_are_several(board):
-    assert "on n1" not in drawn(board, 100)
-    board.cells[3] = Standing("loss=mse, seed=1", state="running", epochs=9, heard=NOW, host="n2")
-    assert ["on n1" in drawn(board, 100), "on n2" in drawn(board, 100)] == [True, True]
+def test_nodes_are_told_where_there_are_several(progress):
+    assert "on n1" not in drawn(progress, 100)
+    progress.cells[3] = CellProgress("loss=mse, seed=1", state="running", epochs=9, last_update=NOW, host="n2")
+    assert ["on n1" in drawn(progress, 100), "on n2" in drawn(progress, 100)] == [True, True]
 
 
-def test_a_cell_that_may_be_dead_is_told(board):
-    assert "last heard of" not in drawn(board, 100, now=NOW + 30)
-    assert drawn(board, 100, now=NOW + 90).splitlines()[-1].endswith("last heard of 0:01:30 ago")
-    assert drawn(board, 100, now=NOW + 900).splitlines()[-1].endswith("last heard of 0:15:00 ago  perhaps dead")
-    board.cells[1].alive = False
-    assert drawn(board, 100).splitlines()[-1].endswith("its process is gone")
+def test_a_cell_that_may_be_dead_is_told(progress):
+    assert "last heard of" not in drawn(progress, 100, now=NOW + 30)
+    assert drawn(progress, 100, now=NOW + 90).splitlines()[-1].endswith("last heard of 0:01:30 ago")
+    assert drawn(progress, 100, now=NOW + 900).splitlines()[-1].endswith("last heard of 0:15:00 ago  perhaps dead")
+    progress.cells[1].alive = False
+    assert drawn(progress, 100).splitlines()[-1].endswith("its process is gone")
 
 
 @pytest.mark.parametrize(
@@ -80,32 +86,32 @@ def test_durations_are_hours_minutes_seconds(seconds, told):
     assert duration(seconds) == told
 
 
-def test_without_a_terminal_a_line_is_written_for_what_ended_and_another_when_nothing_did(board):
+def test_without_a_terminal_a_line_is_written_for_what_ended_and_another_when_nothing_did(progress):
     console, clock = Console(file=io.StringIO(), width=200), [NOW]
-    lines = Lines(board, console, lambda: clock[0])
-    lines.tell("started", board.cells[1], {})
-    lines.tell("epoch", board.cells[1], {"abs_rel": 0.3})
-    lines.tell("finished", board.cells[0], {"abs_rel": 0.25})
-    lines.tell("failed", FAILED, {})
-    lines.tell("lost", LOST, {})
-    lines.note("waiting for nodes [2]")
-    for passed in (1.0, HEARTBEAT_S, 1.0, HEARTBEAT_S - 2.0):
+    lines = LineReporter(progress, console, lambda: clock[0])
+    lines.report("started", progress.cells[1], {})
+    lines.report("epoch", progress.cells[1], {"abs_rel": 0.3})
+    lines.report("finished", progress.cells[0], {"abs_rel": 0.25})
+    lines.report("failed", FAILED, {})
+    lines.report("lost", LOST, {})
+    lines.message("waiting for nodes [2]")
+    for passed in (1.0, STATUS_LINE_EVERY_S, 1.0, STATUS_LINE_EVERY_S - 2.0):
         clock[0] += passed
-        lines.beat()
+        lines.tick()
     done, failed, lost, note, beat = console.file.getvalue().splitlines()
     assert done == "done      loss=si, seed=0  abs_rel 0.2500"
     assert failed == "failed    loss=mse, seed=0  OSError: [/disk] is full  log /store/runs/c1/error.txt"
     assert lost == "waiting   loss=mse, seed=1  its node was lost"
     assert note == "waiting for nodes [2]"
-    assert beat == one_line(board, NOW + 1.0 + HEARTBEAT_S)
+    assert beat == summary_line(progress, NOW + 1.0 + STATUS_LINE_EVERY_S)
     assert beat.startswith("1 done, 1 running, 1 waiting, 1 failed; 16/30 epochs  left ")
 
 
-def test_events_are_json_lines(board, capsys):
-    lines = JsonLines(board)
-    lines.tell("epoch", board.cells[1], {"abs_rel": 0.3, "loss": float("nan")})
-    lines.tell("failed", FAILED, {})
-    lines.note("waiting for nodes")
+def test_events_are_json_lines(progress, capsys):
+    lines = JsonReporter(progress)
+    lines.report("epoch", progress.cells[1], {"abs_rel": 0.3, "loss": float("nan")})
+    lines.report("failed", FAILED, {})
+    lines.message("waiting for nodes")
     epoch, failed, note = map(json.loads, capsys.readouterr().out.splitlines())
     assert (epoch["event"], epoch["run_id"], epoch["cell"], epoch["state"]) == ("epoch", "b1", "loss=si, seed=1", "running")
     assert (epoch["epoch"], epoch["epochs"], epoch["metrics"]) == (4, 9, {"abs_rel": 0.3})  # NaN is no JSON
@@ -117,12 +123,12 @@ def test_events_are_json_lines(board, capsys):
     assert (note["event"], note["words"]) == ("note", "waiting for nodes")
 
 
-def test_a_live_display_leaves_the_lines_and_the_cursor(board):
+def test_a_live_display_leaves_the_lines_and_the_cursor(progress):
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    screen = Screen(board, console)
-    screen.tell("epoch", board.cells[1], {})
-    screen.tell("finished", board.cells[0], {})
-    screen.note("waiting for nodes [2]")
+    screen = LiveReporter(progress, console)
+    screen.report("epoch", progress.cells[1], {})
+    screen.report("finished", progress.cells[0], {})
+    screen.message("waiting for nodes [2]")
     screen.close()
     written = console.file.getvalue()
     hide, show = "\x1b[?25l", "\x1b[?25h"
@@ -131,8 +137,8 @@ def test_a_live_display_leaves_the_lines_and_the_cursor(board):
     assert written.count("waiting for nodes [2]\n") == 1
 
 
-def test_a_narrow_terminal_breaks_the_counts_between_them(board):
-    lines = drawn(board, 32).splitlines()
+def test_a_narrow_terminal_breaks_the_counts_between_them(progress):
+    lines = drawn(progress, 32).splitlines()
     assert [line.rstrip() for line in lines[:3]] == [
         "demo  4 cells  1 done  1 running",
         "1 waiting  1 failed",

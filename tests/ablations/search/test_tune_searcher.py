@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from ablations.monitor.study_progress import Standing
+from ablations.monitor.study_progress import CellProgress
 from ablations.monitor.terminal import ended_line
 from ablations.planning.study import SearchConfig
 from ablations.search.optuna_storage import ask_again, asked, connected, counted, open_study, trials_of
@@ -107,7 +107,7 @@ def test_a_trial_that_lost_its_store_or_its_run_or_its_hours_is_asked_for_again(
 
 @pytest.mark.parametrize("state", CUT_OFF)
 def test_a_trial_that_was_cut_off_has_its_line_on_the_screen(state):
-    line = ended_line(Standing("sigma=0.5", state=state, cause="the hours are over"), "abs_rel")
+    line = ended_line(CellProgress("sigma=0.5", state=state, cause="the hours are over"), "abs_rel")
     assert state in line
     assert line.endswith("sigma=0.5  the hours are over")
 
