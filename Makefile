@@ -39,11 +39,11 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/shellcheck --severity=warning .ci/run ablations/cluster/slurm.sh
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The documentation site, at http://127.0.0.1:8000.
 docs: install
-	$(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 clean:
 	rm -rf .venv $(DEMO) site build *.egg-info
