@@ -21,7 +21,7 @@ from ablations.prepared_study import Prepared
 from tiekd.cli.console import make_console
 from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.config.labels import TEACHER
-from tiekd.store.run_store import FINISHED
+from tiekd.store.run_status import FINISHED
 
 SHOWN = ("abs_rel", "rmse", "delta1")
 LISTED = 12  # missing inputs or failures that are printed before "and N more"

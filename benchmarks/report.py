@@ -35,7 +35,8 @@ import pyarrow.parquet as pq
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.config.presets import METRICS
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 EPOCHS, IMAGES, GROUPS = 24, 700, 28
 PHASES = ("tables", "reading", "figures", "whole")

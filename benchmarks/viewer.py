@@ -37,8 +37,9 @@ from tiekd.data import open_frames
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.models.checkpoint import load_student, pack_student
 from tiekd.models.registry import build_network
-from tiekd.store.find_weights import stored_weights
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.find_weights import fetch_weights
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 LARGE = {
     "data.frame_size": [352, 1216],
@@ -71,7 +72,7 @@ def enlarge(methods: list[Method], small: RunStore, large: RunStore, folder: Pat
 
 def widened(method: Method, config: RunConfig, store: RunStore) -> nn.Module:
     """A run's student with the bins of another config."""
-    trained, _ = load_student(stored_weights(store, method.run_id))
+    trained, _ = load_student(fetch_weights(store, method.run_id))
     network, weights = build_network(config), trained.state_dict()
     for name in [name for name in weights if name.startswith("head.logits")]:
         rows = weights[name].reshape(len(weights[name]), -1).T[None]  # [1, channels, bins]

@@ -1,19 +1,20 @@
-"""Errors that a person can act on."""
+"""Errors that the command line reports in one line, and helpers for their messages."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A mistake of the user's: one line that says what was wrong, what came and what would be valid."""
+    """A mistake of the user. The message is one line: what is wrong, what was received and what would be valid."""
 
 
 class DivergedError(RuntimeError):
-    """The training left the finite numbers; the message says at which step, with which parts and learning rate."""
+    """The loss is no longer finite. The message gives the step, the loss terms and the learning rate."""
 
 
 class SupersededError(RuntimeError):
-    """Another process has begun the same run since, and goes on with it."""
+    """Another process has taken over this run."""
 
 
 class StoreError(RuntimeError):
@@ -21,21 +22,29 @@ class StoreError(RuntimeError):
 
 
 class ClusterError(RuntimeError):
-    """Ray ended beneath a launch; what it has computed is in the store."""
+    """Ray shut down during a launch. Finished work is in the store."""
 
 
-def one_line(error: BaseException) -> str:
-    """An error as its type and message on one line."""
+class ExportError(RuntimeError):
+    """A network could not be exported, or the exported network gives different results."""
+
+
+def error_line(error: BaseException) -> str:
+    """Format an error as "Type: message" on one line."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-class ExportError(RuntimeError):
-    """A network could not be written for use elsewhere, or what was written computes something else."""
+def os_error_reason(error: OSError) -> str:
+    """Return the reason of a failed file operation on one line, without file name and AWS request id."""
+    text = error.strerror or str(error) or type(error).__name__
+    if found := re.search(r"AWS Error .*", text, re.DOTALL):
+        text = re.sub(r"\(Request ID: .*?\)", "", found[0])
+    return " ".join(text.split())
 
 
 def unknown(what: str, received: object, choices: Iterable[str]) -> str:
-    """One line for a name that is not among `choices`, with the nearest ones first."""
+    """Format the message for a name that is not among `choices`, with the most similar choices first."""
     choices = sorted(choices)
     near = difflib.get_close_matches(str(received), choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""

@@ -15,7 +15,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ablations.execution.resources import CONNECT_S, check_capacity, check_devices
 from ablations.execution.watchdog import defer_interrupts, ignore_signals, watch_ray
 from tiekd.config import ExecutionConfig
-from tiekd.errors import UserError, one_line
+from tiekd.errors import UserError, error_line
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def connect(address: str) -> None:
     except AuthenticationError:
         raise UserError(f"--address {address}: that Ray cluster refuses this process's token; {TOKEN_SOURCES}") from None
     except (OSError, ValueError, RuntimeError, RayError) as error:
-        raise UserError(f"--address {address}: no Ray cluster answers there ({one_line(error)})") from None
+        raise UserError(f"--address {address}: no Ray cluster answers there ({error_line(error)})") from None
 
 
 def _check_answers(address: str) -> None:

@@ -20,7 +20,7 @@ from ablations.execution.resources import worker_resources
 from ablations.planning.plan import mistakes
 from tiekd.config import RunConfig, build
 from tiekd.data import check_inputs
-from tiekd.errors import StoreError, UserError, one_line
+from tiekd.errors import StoreError, UserError, error_line
 from tiekd.preflight import METHOD_VERSION, run_id_of
 from tiekd.store.run_store import RunStore
 
@@ -134,7 +134,7 @@ def differences(expected: Expected) -> Iterator[str]:
             if run_id_of(config) != run_id:
                 yield f"other data at {config.data.root} or maps, whose digests are not those of here"
         except UserError as error:
-            yield one_line(error)
+            yield error_line(error)
 
 
 def _version() -> str:

@@ -13,10 +13,9 @@ from pathlib import Path
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import fs
 
-from tiekd.errors import StoreError
-from tiekd.store.backends import reason
-from tiekd.store.files import holds_anything
-from tiekd.store.object_store import open_objects
+from tiekd.errors import StoreError, os_error_reason
+from tiekd.store.files import is_nonempty_folder
+from tiekd.store.object_store import open_object_store
 from tiekd.store.run_store import RunStore
 
 LOG = "ray-tune.log"
@@ -31,7 +30,7 @@ class _NoRecreateHandler(fs.FSSpecHandler):
         self._root = root
 
     def create_dir(self, path: str, recursive: bool) -> None:
-        if not holds_anything(Path(self._root)):
+        if not is_nonempty_folder(Path(self._root)):
             raise FileNotFoundError(f"{self._root} has disappeared")
         super().create_dir(path, recursive)
 
@@ -46,13 +45,13 @@ def ray_storage(name: str, store: RunStore) -> tuple[str, fs.FileSystem]:
     if store.local:
         shutil.rmtree(f"{folder}/ray", ignore_errors=True)
         return folder, fs.PyFileSystem(_NoRecreateHandler(root))
-    filesystem, _ = open_objects(store.uri, patient=False)
+    filesystem, _ = open_object_store(store.uri, fail_fast=True)
     try:
         filesystem.delete_dir(f"{folder}/ray")
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise StoreError(f"cannot delete studies/{name}/ray in store {store.uri}: {reason(error)}") from error
+        raise StoreError(f"cannot delete studies/{name}/ray in store {store.uri}: {os_error_reason(error)}") from error
     return folder, filesystem
 
 

@@ -23,7 +23,8 @@ from tiekd.distill.run import begin, run_id_of, work
 from tiekd.distill.runtime import check_execution
 from tiekd.errors import StoreError
 from tiekd.preflight import check_ready
-from tiekd.store.run_store import FINISHED, RunRecord, RunStore, Status
+from tiekd.store.run_status import FINISHED, Status
+from tiekd.store.run_store import RunRecord, RunStore
 
 LOOK_EVERY_S = 0.5  # between looks into the store for a new epoch
 NO_RESTARTS = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
@@ -82,7 +83,7 @@ def _backend(execution: ExecutionConfig) -> str:
 def work_as_rank(settings: dict[str, Any]) -> None:
     """One worker's part of a run that has begun. Raises once a failure is recorded, so that Train ends the other workers."""
     config = build(settings["document"])
-    record = RunStore(config.execution.store, begun=True).run(settings["run_id"])
+    record = RunStore(config.execution.store, must_exist=True).run(settings["run_id"])
     record.attempt = settings["attempt"]
     ended = work(config, record, ParallelRuntime(get_device(), config.execution.cpus_per_worker, record))
     if ended.state == "failed":

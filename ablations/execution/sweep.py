@@ -16,7 +16,8 @@ from ablations.execution.tune_callback import FailureLimit
 from ablations.monitor.study_progress import PRUNED
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
-from tiekd.store.run_store import Attempt, RunStore
+from tiekd.store.run_status import Attempt
+from tiekd.store.run_store import RunStore
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def settle_run(trial: Trial, sweep: Sweep, store: RunStore) -> None:
         return  # it ended by itself
     record = store.run(sweep.run_id(trial.config))
     if record.status().state == "running":
-        record.write_attempt(Attempt.here())  # a worker of the trial may be at work for another moment, and shall write no more
+        record.write_attempt(Attempt.current())  # a worker of the trial may still be running, and must not write any more
     status = record.status()
     if status.state not in ("running", "missing"):
         return

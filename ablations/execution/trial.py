@@ -12,9 +12,10 @@ from ray import tune
 
 from ablations.planning.search_point import Repeats, ReportFn, carry_out_point
 from tiekd.config import RunConfig, build
-from tiekd.errors import StoreError, SupersededError, UserError, one_line
+from tiekd.errors import StoreError, SupersededError, UserError, error_line
 from tiekd.preflight import run_id_of
-from tiekd.store.run_store import RunRecord, RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunRecord, RunStore
 
 
 def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
@@ -48,13 +49,13 @@ def execute_run(document: dict[str, Any], report: ReportFn) -> dict[str, Any]:
     """
     try:
         config = build(document)
-        store = RunStore(config.execution.store, begun=True)
+        store = RunStore(config.execution.store, must_exist=True)
         status = _execute(config, store, report)
         return outcome(store, run_id_of(config), status)
     except SupersededError as error:  # another launch has begun the run
         return {"run_id": run_id_of(config), "state": "running", "cause": str(error), "epoch": 0}
     except UserError as error:  # a point of a search that contradicts itself, or an input that went missing
-        return {"run_id": "", "state": "failed", "cause": one_line(error), "epoch": 0}
+        return {"run_id": "", "state": "failed", "cause": error_line(error), "epoch": 0}
 
 
 def _execute(config: RunConfig, store: RunStore, report: ReportFn) -> Status:

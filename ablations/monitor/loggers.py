@@ -18,7 +18,7 @@ from rich.markup import escape
 from ablations.monitor.study_progress import CellProgress
 from tiekd.config.documents import flatten
 from tiekd.config.presets import METRICS
-from tiekd.errors import StoreError, UserError, one_line
+from tiekd.errors import StoreError, UserError, error_line
 from tiekd.store.run_store import RunRecord, RunStore
 
 TRACKING = "MLFLOW_TRACKING_URI"
@@ -79,7 +79,7 @@ class RunLogger:
         except Exception as error:
             self._broken = True
             name = type(self._sink).__name__
-            told = f"[red]{name} stops here[/], the study goes on: {escape(one_line(error))}"
+            told = f"[red]{name} stops here[/], the study goes on: {escape(error_line(error))}"
             self._console.print(told, highlight=False, soft_wrap=True)
 
     def _follow(self, event: str, cell: CellProgress, numbers: Row) -> None:
@@ -165,7 +165,7 @@ class MLflow:
             found = self._client.get_experiment_by_name(study)
             self._experiment = found.experiment_id if found else self._client.create_experiment(study)
         except MlflowException as error:
-            raise UserError(f"{TRACKING}={os.environ[TRACKING]}: no MLflow answers there ({one_line(error)})") from None
+            raise UserError(f"{TRACKING}={os.environ[TRACKING]}: no MLflow answers there ({error_line(error)})") from None
         self._runs: dict[str, str] = {}  # MLflow's ids by ours
 
     def open(self, cell: CellProgress, record: RunRecord) -> int:

@@ -18,7 +18,8 @@ from ablations.monitor.terminal import ProgressDisplay, failure_lines, running_l
 from tiekd.cli.console import make_console
 from tiekd.config.presets import METRICS
 from tiekd.errors import UserError, unknown
-from tiekd.store.run_store import RunRecord, RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunRecord, RunStore
 
 LOOK_EVERY_S = 2.0
 

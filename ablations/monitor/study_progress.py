@@ -11,7 +11,8 @@ from typing import Any
 
 from ablations.monitor.failure_groups import FailureGroup, group_failures
 from ablations.planning.cells import name_of
-from tiekd.store.run_store import RunRecord, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunRecord
 
 # "waiting": to be computed, and not begun; "missing": its inputs are not there.
 STATE_ORDER = ("done", "running", "waiting", "pruned", "constant", "diverged", "failed", "missing")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tiekd.config import RunConfig
 from tiekd.data import open_frames
-from tiekd.store.run_store import Status
+from tiekd.store.run_status import Status
 
 ALIKE = "runs alike"
 SCALED = "other runs of their network, by epochs and frames"

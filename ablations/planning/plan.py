@@ -13,7 +13,8 @@ from tiekd.config import RunConfig
 from tiekd.data import check_inputs
 from tiekd.errors import UserError
 from tiekd.preflight import check_ready, run_id_of
-from tiekd.store.run_store import FINISHED, RunRecord, RunStore, Status
+from tiekd.store.run_status import FINISHED, Status
+from tiekd.store.run_store import RunRecord, RunStore
 
 Told = dict[tuple, str]  # what a check said, by the settings that it reads
 

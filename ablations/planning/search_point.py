@@ -45,7 +45,7 @@ def carry_out_point(point: Point, repeats: Repeats, carry_out: CarryOut, report:
             told = f"seed {seed}: {outcome['cause']}" if len(repeats.seeds) > 1 else outcome["cause"]
             return {**outcome, "cause": told, "run_ids": [*(o["run_id"] for o in ended), outcome["run_id"]]}
         config = repeats.config(point, seed)
-        record = RunStore(config.execution.store, begun=True).run(outcome["run_id"])
+        record = RunStore(config.execution.store, must_exist=True).run(outcome["run_id"])
         ended.append(outcome | measured(record, config, repeats.objectives))
         if len(ended) < len(repeats.seeds):
             report(_so_far(ended, repeats.objectives))

@@ -31,7 +31,8 @@ from tiekd.config.documents import flatten, parse_overrides
 from tiekd.data import check_inputs
 from tiekd.errors import UserError
 from tiekd.preflight import check_ready, run_id_of
-from tiekd.store.run_store import FINISHED, RunStore
+from tiekd.store.run_status import FINISHED
+from tiekd.store.run_store import RunStore
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from reports.load.run_columns import Described, Descriptions
 from reports.load.schema import METRICS, RUN_TYPES
 from tiekd.config.labels import LABELS
 from tiekd.errors import UserError
-from tiekd.store.run_store import RunRecord, RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunRecord, RunStore
 
 NO_STUDY = ""
 EPOCH_HEAD = ("run_id", "epoch", "step", "lr", "loss", *METRICS)

@@ -76,7 +76,7 @@ def reader_of_images(store: RunStore, n_runs: int, path: Path | None) -> Iterato
 def main() -> None:
     store, *path = sys.argv[1:]
     run_ids = map(json.loads, sys.stdin)
-    groups, lost = read_images(RunStore(store, begun=True), run_ids, Path(path[0]) if path else None)
+    groups, lost = read_images(RunStore(store, must_exist=True), run_ids, Path(path[0]) if path else None)
     groups = groups.replace_schema_metadata({_LOST: json.dumps(lost)})
     with pa.ipc.new_stream(sys.stdout.buffer, groups.schema) as stream:
         stream.write_table(groups)

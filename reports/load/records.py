@@ -12,7 +12,8 @@ import yaml
 
 from reports.load.schema import METRICS
 from tiekd.errors import StoreError, UserError, unknown
-from tiekd.store.run_store import STATES, RunRecord, RunStore, Status
+from tiekd.store.run_status import STATES, Status
+from tiekd.store.run_store import RunRecord, RunStore
 
 # What files that are cut off, edited by hand or written by another version raise when they are read.
 UNREADABLE = (StoreError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError, OSError)

@@ -19,7 +19,7 @@ from reports.tables.published import published
 from reports.tables.table import Table
 from reports.viewer.links import Viewer
 from tiekd.config.labels import CORRECTED
-from tiekd.store.run_store import STATES
+from tiekd.store.run_status import STATES
 
 RUNS_PAGE = "runs.md"
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from reports.load.schema import METRICS
 from tiekd.config.labels import BASELINE, LABELS, TEACHER
-from tiekd.store.run_store import STATES
+from tiekd.store.run_status import STATES
 
 # Settings that belong to the method compared: a row and its baseline need not agree on them. Quirks act on the one that cannot
 # act on the other, so of fidelity they must agree on what was asked for.

@@ -14,7 +14,7 @@ from tiekd.data.frame_source import spread
 from tiekd.data.teacher_maps import TeacherMaps, open_maps
 from tiekd.errors import UserError
 from tiekd.inference.protocols import check_protocol
-from tiekd.store.find_weights import FILE
+from tiekd.store.find_weights import WEIGHTS_FILE
 from tiekd.store.run_store import RunStore
 
 
@@ -127,8 +127,8 @@ def _cells(store: RunStore, study: str | None, runs: Sequence[str]) -> Iterator[
 def _readable(store: RunStore, run_id: str) -> RunConfig:
     """The config of a run whose weights are there."""
     config, (filesystem, root) = store.run(run_id).config(), store.filesystem
-    if config is None or not filesystem.get_file_info(f"{root}/runs/{run_id}/{FILE}").is_file:
-        raise UserError(f"run {run_id} has no {'config.yaml' if config is None else FILE}")
+    if config is None or not filesystem.get_file_info(f"{root}/runs/{run_id}/{WEIGHTS_FILE}").is_file:
+        raise UserError(f"run {run_id} has no {'config.yaml' if config is None else WEIGHTS_FILE}")
     return config
 
 

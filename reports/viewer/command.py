@@ -36,10 +36,10 @@ def view(
     Example: tiekd view demo/store --out demo/viewer --study debug
     """
     from reports.viewer.choose import choose
-    from tiekd.store.files import check_folder
+    from tiekd.store.files import check_output_folder
     from tiekd.store.run_store import RunStore
 
-    check_folder(out, "--out")
+    check_output_folder(out, "--out")
     run_store = RunStore(store)
     shown, left_out = choose(run_store, study, runs or [], images)
     from reports.viewer.build import build_site

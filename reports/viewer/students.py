@@ -11,7 +11,7 @@ from reports.viewer.site import MAP, Site
 from tiekd.data.transforms import normalise
 from tiekd.inference.predict import predict
 from tiekd.models.checkpoint import load_student
-from tiekd.store.find_weights import stored_weights
+from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_store import RunStore
 
 
@@ -29,7 +29,7 @@ def write_student(
         advance()
     if not todo:
         return
-    network, config = load_student(stored_weights(store, method.run_id))
+    network, config = load_student(fetch_weights(store, method.run_id))
     network.to(device).eval()
     for index in sorted(todo):
         frame = shown.source.load(index)

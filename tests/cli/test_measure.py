@@ -6,7 +6,8 @@ from pathlib import Path
 from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.deploy.profile_records import network_id
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 
 def test_what_can_be_measured_is_measured_once_and_what_cannot_is_told(tiny, tmp_path, tiekd, tree):

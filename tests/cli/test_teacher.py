@@ -244,7 +244,7 @@ def test_folders_that_are_good_are_no_mistake(tiekd, kitti, scored):
         ("--predictions pred --data DATA --set data.maximum=3", "data.maximum: no such setting"),
         ("STORE/student.safetensors --dataset kitti", "--dataset kitti: belongs to --predictions"),
         ("STORE/student.safetensors --depth-scale 256", "--depth-scale 256.0: belongs to --predictions"),
-        ("0123 --store empty", "store empty: has no run '0123'; needed a run id or an unambiguous beginning of one"),
+        ("0123 --store empty", "store empty: has no run '0123'; needed a run id or a unique prefix of one"),
     ],
 )
 def test_what_evaluate_refuses(mistake, kitti, scored, in_folder, words, message):

@@ -14,7 +14,8 @@ from reports.cli import report
 from reports.tables.published import published
 from tiekd.config import build
 from tiekd.errors import UserError
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 FILES = {
     "runs.parquet",

@@ -8,7 +8,8 @@ import pandas as pd
 from reports.load.schema import METRICS
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 EPOCHS = 3
 BASE = {

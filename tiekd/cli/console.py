@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tiekd.store.run_store import RunRecord, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunRecord
 
 REFRESH_S = 0.2
 

@@ -131,11 +131,11 @@ def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", lis
 
 def _check_table(path: Path) -> None:
     """Raise a `UserError` unless a table can be written there."""
-    from tiekd.store.files import check_folder
+    from tiekd.store.files import check_output_folder
 
     if path.suffix != ".parquet" or path.is_dir():
         raise UserError(f"--images {path}: needed the name of a .parquet file")
-    check_folder(path.parent, "--images: folder")
+    check_output_folder(path.parent, "--images: folder")
 
 
 def _tell(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, images: Path | None, as_json: bool) -> None:

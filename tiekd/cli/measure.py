@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiekd.cli.run import JsonOption
-from tiekd.errors import UserError, one_line
+from tiekd.errors import UserError, error_line
 
 if TYPE_CHECKING:
     from tiekd.deploy.profile_records import Cost, Network
@@ -74,7 +74,7 @@ def _measured(
                 check_network(network.config)
                 known = measure_apart(network.config, device, threads)
             except Exception as error:  # whatever a network meets, the others are measured
-                failed[identity] = one_line(error)
+                failed[identity] = error_line(error)
                 continue
             write_cost(store, known)
         costs[identity] = known

@@ -59,14 +59,14 @@ def predict(
     from tiekd.config import override
     from tiekd.config.documents import parse_overrides
     from tiekd.inference.inputs import check_decoder, count_photos, find_sources, read_photos
-    from tiekd.store.files import check_folder
+    from tiekd.store.files import check_output_folder
     from tiekd.store.find_weights import find_weights
 
     wished = _range(colour_range), legend, _camera(ply, focal), tuple(_pixel(words) for words in pixel)
     changes = parse_overrides(overrides)
     sources = find_sources(images)
     check_decoder(sources)
-    check_folder(out, "--out")
+    check_output_folder(out, "--out")
     file = find_weights(weights, store)
     from tiekd.distill.runtime import choose_device
     from tiekd.inference.outputs import Outcome, Wishes, check_wishes, write_predictions

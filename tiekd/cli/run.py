@@ -71,14 +71,14 @@ def diff(
 
 def _config_of(name: str, store: str):
     from tiekd.config import load_config
-    from tiekd.store.run_store import RunStore, run_at
+    from tiekd.store.run_store import RunStore, open_run
 
     path = Path(name)
     if path.is_dir():
         path = path / "config.yaml"
     if path.suffix in (".yaml", ".yml"):
         return load_config(path)
-    config = (run_at(name) or RunStore(store).run(name)).config()
+    config = (open_run(name) or RunStore(store).run(name)).config()
     if config is None:
         raise UserError(f"{name!r} is neither a config file, nor a run's folder, nor a run of store {store}")
     return config

@@ -72,7 +72,7 @@ class FrameSource(Protocol):
     def files(self, index: int) -> list[Path]:
         """What the frame is read from: image, then ground truth where there is one; none where it is rendered."""
 
-    def stamp(self, index: int) -> int:
+    def signature(self, index: int) -> int:
         """A number that differs once the frame's files do; never 0. A file that is not there is a `UserError`."""
 
     def digest(self) -> str:

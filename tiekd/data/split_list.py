@@ -22,7 +22,7 @@ from tiekd.data.image_io import (
     uint16_size,
 )
 from tiekd.errors import UserError
-from tiekd.store.files import stamp
+from tiekd.store.files import stat_signature
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,9 @@ class ListedFrames:
         row = self._rows[index]
         return [self._image_path(row), *([self._depth_path(row)] if row.depth else [])]
 
-    def stamp(self, index: int) -> int:
+    def signature(self, index: int) -> int:
         try:
-            return stamp(*self.files(index))
+            return stat_signature(*self.files(index))
         except FileNotFoundError as error:
             raise MissingFile(f"frame {self.keys[index]}: {error.filename}: no such file") from None
 
@@ -216,7 +216,7 @@ def scan(config: DataConfig, split: Split, layout: Layout) -> tuple[ListedFrames
     """
     path = list_path(config, split, layout)
     limit = config.train_frames if split == "train" else config.test_frames
-    return _read(Path(config.root), path, limit, layout, stamp(path))
+    return _read(Path(config.root), path, limit, layout, stat_signature(path))
 
 
 @lru_cache(maxsize=16)

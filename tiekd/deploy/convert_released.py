@@ -22,7 +22,7 @@ from tiekd.errors import UserError, unknown
 from tiekd.models.checkpoint import pack_student
 from tiekd.models.published_keys import PublishedKeys
 from tiekd.models.registry import build_network, count_parameters
-from tiekd.store.files import check_folder, write_atomically
+from tiekd.store.files import check_output_folder, write_atomically
 
 
 class Released(NamedTuple):
@@ -65,7 +65,7 @@ def convert(path: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, An
     """
     source = f"checkpoint {path}"
     theirs, training = read_checkpoint(path)
-    check_folder(out.parent, "--out")
+    check_output_folder(out.parent, "--out")
     if out.is_dir() or (out.exists() and out.samefile(path)):
         raise UserError(f"--out {out}: is {'a folder' if out.is_dir() else 'the checkpoint itself'}; expected a file to write")
     document = recognise(theirs, training, source)

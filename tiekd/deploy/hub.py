@@ -24,8 +24,8 @@ from tiekd.inference.predict import predict_photos
 from tiekd.models import DPMPrediction, Prediction
 from tiekd.models.checkpoint import load_student, pack_student
 from tiekd.models.registry import build_network
-from tiekd.store.files import check_folder, holds_anything, write_atomically
-from tiekd.store.find_weights import HUB_FILE
+from tiekd.store.files import check_output_folder, is_nonempty_folder, write_atomically
+from tiekd.store.find_weights import HUB_WEIGHTS_FILE
 
 PAPER = "https://arxiv.org/abs/2402.14340"
 
@@ -80,7 +80,7 @@ class DepthStudent(
         return next(predict_photos(self.network, [Photo("image", image)], self.config, device, refuse)).depth
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_atomically(Path(save_directory) / HUB_FILE, pack_student(self.network, self.config))
+        write_atomically(Path(save_directory) / HUB_WEIGHTS_FILE, pack_student(self.network, self.config))
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         return ModelCard(self.card or describe(self.config, None))
@@ -92,10 +92,10 @@ class DepthStudent(
         """The settings come from the weights' own header; a pickle is never looked for, and no tensor may be missing."""
         folder = Path(model_id)
         if folder.is_dir():
-            student = cls.load(folder / HUB_FILE)
+            student = cls.load(folder / HUB_WEIGHTS_FILE)
             student.card = (folder / "README.md").read_text("utf-8") if (folder / "README.md").is_file() else None
             return student.to(map_location)
-        return cls.load(hf_hub_download(model_id, HUB_FILE, **download)).to(map_location)
+        return cls.load(hf_hub_download(model_id, HUB_WEIGHTS_FILE, **download)).to(map_location)
 
 
 def shareable(config: RunConfig) -> RunConfig:
@@ -110,8 +110,8 @@ def shareable(config: RunConfig) -> RunConfig:
 
 def check_model_folder(out: Path) -> None:
     """Raise a `UserError` unless a model folder can be written there."""
-    check_folder(out, "--out")
-    if holds_anything(out):
+    check_output_folder(out, "--out")
+    if is_nonempty_folder(out):
         raise UserError(f"--out {out}: is not empty; needed a new folder")
 
 

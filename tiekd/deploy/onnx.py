@@ -21,7 +21,7 @@ from tiekd.deploy.hub import DepthStudent
 from tiekd.deploy.model_card import licence_of
 from tiekd.errors import ExportError, UserError
 from tiekd.inference.predict import SHORTEST
-from tiekd.store.files import check_folder
+from tiekd.store.files import check_output_folder
 
 MOST = 1e-3  # largest difference that is let pass: of a depth relative to it, of a probability
 
@@ -78,7 +78,7 @@ def check_onnx(out: Path) -> None:
         raise UserError(f"ONNX needs the extra 'export' ({error.name} is missing): pip install 'tiekd[export]'") from None
     if out.suffix != ".onnx" or out.is_dir():
         raise UserError(f"--out {out}: needed the name of an .onnx file; a folder goes with --format hub")
-    check_folder(out.parent, "--out: folder")
+    check_output_folder(out.parent, "--out: folder")
 
 
 def export_onnx(student: DepthStudent, out: Path, run_id: str = "", dpm: bool = False) -> list[Difference]:

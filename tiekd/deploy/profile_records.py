@@ -170,7 +170,7 @@ def read_cost(store: RunStore, device: str, network: str) -> Cost | None:
 
 def read_costs(store: RunStore, networks: Iterable[str]) -> list[Cost]:
     """What was measured of these networks, device by device."""
-    devices, networks = store.folders(FOLDER), list(dict.fromkeys(networks))
+    devices, networks = store.list_folders(FOLDER), list(dict.fromkeys(networks))
     places = [f"{FOLDER}/{device}/{network}.json" for device in devices for network in networks]
     return [cost for place in places if (cost := _cost(store, place)) is not None]
 

@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
+import torch
 
 from tiekd.config import RunConfig
 from tiekd.data import input_digests
 from tiekd.distill.loop import Distilled, describe, distill
 from tiekd.distill.runtime import Runtime
-from tiekd.errors import DivergedError, StoreError, SupersededError, one_line
+from tiekd.errors import DivergedError, StoreError, SupersededError, error_line
 from tiekd.models.checkpoint import pack_student
 from tiekd.preflight import check_ready, run_id_of
 from tiekd.store.provenance import provenance
-from tiekd.store.run_store import FINISHED, Attempt, RunRecord, RunStore, State, Status
+from tiekd.store.run_status import FINISHED, Attempt, State, Status
+from tiekd.store.run_store import RunRecord, RunStore
 
 
 def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:
@@ -40,7 +42,7 @@ def begin(config: RunConfig, record: RunRecord) -> None:
     Who works on it from an earlier beginning, in a launch that was thought dead or beside this one, stops at its epoch's end.
     """
     now = time.time()
-    record.attempt = Attempt.here()
+    record.attempt = Attempt.current()
     record.write_config(config)
     record.write_attempt(record.attempt)
     running = replace(record.status(), state="running", cause="", epochs=config.optim.epochs)
@@ -75,7 +77,7 @@ def _fail(record: RunRecord, error: Exception) -> Status:
     status = record.own_status()
     if status.state == "running":
         record.write_file("error.txt", "".join(traceback.format_exception(error)).encode())
-        status = replace(status, state="failed", cause=one_line(error), updated=time.time())
+        status = replace(status, state="failed", cause=error_line(error), updated=time.time())
         record.write_status(status)
     return status
 
@@ -87,7 +89,8 @@ def _compute(config: RunConfig, record: RunRecord, runtime: Runtime) -> tuple[St
 
 
 def _compute_and_keep(config: RunConfig, record: RunRecord, runtime: Runtime) -> Distilled:
-    origin = provenance(runtime.device) | {"inputs": input_digests(config)}
+    device = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else "cpu"
+    origin = provenance(device) | {"inputs": input_digests(config)}
     record.write_json("provenance.json", origin)
     result = distill(config, runtime)
     record.write_table("images.parquet", pd.DataFrame(result.images))

@@ -16,7 +16,7 @@ from torch import nn
 from tiekd.config import RunConfig, build, override
 from tiekd.errors import UserError
 from tiekd.models.registry import build_network
-from tiekd.store.find_weights import existing
+from tiekd.store.find_weights import check_weights_file
 
 
 def pack_state(state: dict[str, Any]) -> bytes:
@@ -38,7 +38,8 @@ def pack_student(student: nn.Module, config: RunConfig) -> bytes:
 
 def load_student(path: str | Path) -> tuple[nn.Module, RunConfig]:
     """A student and the config it was trained with, from its safetensors file."""
-    path = existing(Path(path))
+    path = Path(path)
+    check_weights_file(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

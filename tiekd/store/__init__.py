@@ -1,1 +1,1 @@
-"""The run store: one folder per run, on a disk or an object store."""
+"""The run store: one folder per run, on a disk or an object store. This package does not import PyTorch."""

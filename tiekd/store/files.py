@@ -1,4 +1,4 @@
-"""Files on a local disk."""
+"""Atomic writes and checks of files on a local disk."""
 
 import os
 import uuid
@@ -8,7 +8,10 @@ from tiekd.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole, through a rename: whoever looks finds the old content, the new, or none. Makes its folders."""
+    """Write a file through a rename, so that a reader finds the old content, the new content, or no file.
+
+    Creates the parent folders.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -22,29 +25,32 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def stamp(*paths: Path) -> int:
-    """A number that differs once one of the files is edited or replaced; never 0. Raises OSError where one is not there."""
+def stat_signature(*paths: Path) -> int:
+    """Hash the modification times, sizes and inodes of files; never 0. It changes when a file is edited or replaced.
+
+    Raises OSError if a file is missing.
+    """
     found = (path.stat() for path in paths)
     return hash(tuple((s.st_mtime_ns, s.st_size, s.st_ino, s.st_dev) for s in found)) or 1
 
 
-def holds_anything(folder: Path) -> bool:
-    """Whether a folder is there and not empty. Raises OSError where it cannot be listed."""
+def is_nonempty_folder(folder: Path) -> bool:
+    """Return whether a folder exists and has entries. Raises OSError if it cannot be listed."""
     try:
         return any(folder.iterdir())
     except FileNotFoundError:
         return False
 
 
-def nearest_folder(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
-    place = folder.absolute()
-    return next(parent for parent in (place, *place.parents) if parent.exists())
+def nearest_existing(path: Path) -> Path:
+    """Return the path itself if it exists, otherwise its nearest existing parent."""
+    path = path.absolute()
+    return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
-def check_folder(folder: Path, what: str) -> None:
-    """Raise a `UserError` unless files can be written to a folder, which need not be there yet. `what` it is, for messages."""
-    nearest = nearest_folder(folder)
+def check_output_folder(folder: Path, what: str) -> None:
+    """Raise UserError unless files can be written to a folder, which may not exist yet. `what` names it in the message."""
+    nearest = nearest_existing(folder)
     if not nearest.is_dir():
         raise UserError(f"{what} {folder}: {nearest} is a file; needed a folder")
     if not os.access(nearest, os.W_OK):

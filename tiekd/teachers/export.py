@@ -18,8 +18,8 @@ from tiekd.distill.run import run_id_of
 from tiekd.errors import UserError, unknown
 from tiekd.inference.predict import predict
 from tiekd.models.checkpoint import load_student
-from tiekd.store.files import check_folder
-from tiekd.store.find_weights import stored_weights
+from tiekd.store.files import check_output_folder
+from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_store import RunStore
 
 LAYOUTS = ("tiekd", "released")
@@ -62,7 +62,7 @@ def trained_weights(config: RunConfig) -> Path:
             f"store {store.uri} has no finished run {run_id} of this config: train it with `tiekd run` and the same settings, "
             "or give --weights"
         )
-    return stored_weights(store, run_id)
+    return fetch_weights(store, run_id)
 
 
 def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd") -> None:
@@ -73,7 +73,7 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
         check_dataset(config.data.dataset)
         if not name or Path(name).name != name:
             raise UserError(f"--name: becomes part of a folder's name in --layout released, got {name!r}")
-    check_folder(out, "--out")
+    check_output_folder(out, "--out")
     for source in _open_sources(config):
         source.check()
 

@@ -119,7 +119,7 @@ def test_a_server_that_stops_ends_a_run_that_goes_on_when_it_is_back(
 ):
     store = RunStore(f"s3://{bucket}")
     config = as_yaml(tmp_path / "run.yaml", base)
-    monkeypatch.setattr(object_store, "ATTEMPTS", 1)
+    monkeypatch.setattr(object_store, "MAX_ATTEMPTS", 1)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", gate.url)
         gate.refuse(b"epochs.parquet")

@@ -15,7 +15,8 @@ from ablations.execution.tune_callback import FailureLimit
 from tiekd.config import ExecutionConfig
 from tiekd.distill.runtime import keep_epoch
 from tiekd.errors import SupersededError, UserError
-from tiekd.store.run_store import Attempt, RunStore, Status
+from tiekd.store.run_status import Attempt, Status
+from tiekd.store.run_store import RunStore
 
 SWEEP = Sweep(
     name="demo",
@@ -87,7 +88,7 @@ def test_a_run_that_a_scheduler_stopped_is_missing(record):
 
 def test_a_worker_that_has_not_heard_of_the_end_writes_nothing_more(record):
     worker = record.store.run(record.run_id)
-    worker.attempt = Attempt.here()
+    worker.attempt = Attempt.current()
     worker.write_attempt(worker.attempt)
     ended = end(record, epoch=2, done=True)
     with pytest.raises(SupersededError):

@@ -17,7 +17,8 @@ from ablations.monitor.reporters import LaunchOptions, LiveReporter
 from ablations.monitor.study_progress import CellProgress, StudyProgress
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 FAILED = CellProgress("loss=mse, seed=0", "c1", "failed", cause="OSError: disk 1 is full")
 

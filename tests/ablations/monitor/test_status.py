@@ -15,7 +15,8 @@ from ablations.monitor.study_progress import PRUNED
 from ablations.planning.cells import expand
 from ablations.planning.plan import make_plan, study_record
 from tiekd.config.presets import METRICS
-from tiekd.store.run_store import Attempt, RunStore, Status
+from tiekd.store.run_status import Attempt, Status
+from tiekd.store.run_store import RunStore
 
 EPOCHS = 8
 LOSSES = {"loss.name": ["si", "mse", "ssim", "ssim_si", "ssim_mse"]}

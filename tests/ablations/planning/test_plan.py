@@ -10,7 +10,8 @@ from ablations.planning.plan import make_plan, mistakes, study_record
 from ablations.prepared_study import Prepared, prepare
 from tiekd.distill.run import carry_out
 from tiekd.distill.runtime import LocalRuntime
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 LOSSES = {"loss.name": ["si", "mse", "ssim", "ssim_mse"]}
 

@@ -7,7 +7,8 @@ from ablations.planning.cells import expand
 from ablations.planning.plan import make_plan
 from ablations.prepared_study import prepare
 from tiekd.data import teacher_maps
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 IN_A_PROCESS = """
 import sys

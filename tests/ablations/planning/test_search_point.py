@@ -5,7 +5,8 @@ import pytest
 from ablations.planning.search_point import Repeats, carry_out_point
 from tiekd.deploy.profile import FILE
 from tiekd.errors import UserError
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 VALUES = {3: 0.25, 4: 0.5, 5: 0.9}
 EPOCHS = 2

@@ -8,7 +8,8 @@ from rich.console import Console
 from ablations.search.prepared_search import Options, ask_for_base, begin, cells_of, opened, prepare
 from tiekd.errors import UserError
 from tiekd.preflight import run_id_of
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 SEARCH = {"space": "bins.yaml", "trials": 5, "seeds": [3, 4, 5]}
 POINT = {"bins.n_bins": 32, "bins.spacing": "log"}

@@ -10,7 +10,8 @@ from ablations.search.warm_start import warm_start
 from search_spaces.space import Space
 from tiekd.config import build, override
 from tiekd.preflight import run_id_of
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 SPACE = {
     "loss.name": {"type": "categorical", "choices": ["tie_kd", "ssim"]},

@@ -10,7 +10,7 @@ from reports.figures.factor_effects import BASE as BASE_LEVEL
 from reports.figures.factor_effects import draw_effects, effects
 from reports.load.collect import collect
 from reports.tables.table import tables_of
-from tiekd.store.run_store import Status
+from tiekd.store.run_status import Status
 
 
 def effects_of(store, cells, seeds=3, lost=None, **study):

@@ -8,7 +8,7 @@ from reports.figures.heatmap import draw_heatmap, fits, means_by_grid
 from reports.load.collect import collect
 from reports.tables.factor_views import numeric_grids
 from reports.tables.table import tables_of
-from tiekd.store.run_store import Status
+from tiekd.store.run_status import Status
 
 GRID = [{"loss.temperature": t, "bins.n_bins": n} for t in (0.5, 1.0) for n in (64, 128, 256)]
 

@@ -16,7 +16,8 @@ from reports.load.schema import METRICS, RUN_TYPES, SETTING_TYPES
 from tiekd.config import build
 from tiekd.config.documents import flatten, with_values
 from tiekd.errors import StoreError, UserError
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 
 def config_of(**changes):

@@ -10,7 +10,7 @@ from reports.pages.reproduce import origin
 from reports.render.blocks import Bullets, Commands
 from tiekd.config import build
 from tiekd.config.documents import with_values
-from tiekd.store.run_store import Status
+from tiekd.store.run_status import Status
 
 LAUNCHES = [["tiekd", "ablate", "my study.yaml", "--store", "s"], ["tiekd", "ablate", "my study.yaml", "--seeds", "3"]]
 

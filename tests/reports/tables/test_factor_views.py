@@ -10,7 +10,7 @@ from reports.tables.factor_views import label_grids, numeric_grids, one_factor_b
 from reports.tables.table import aggregate, tables_of
 from tiekd.config import build
 from tiekd.deploy.profile_records import Cost, network_id, write_cost
-from tiekd.store.run_store import Status
+from tiekd.store.run_status import Status
 
 ONE_AT_A_TIME = {"name": "oat", "vary": "one_at_a_time", "base": BASE}
 GRID = [{"bins.n_bins": n, "loss.temperature": t} for n in (64, 32) for t in (0.5, 1.0, 2.0)]

@@ -14,7 +14,7 @@ from reports.pages.table_layouts import compact, full, trials
 from reports.tables.table import aggregate, tables_of
 from tiekd.config import build
 from tiekd.config.documents import with_values
-from tiekd.store.run_store import Status
+from tiekd.store.run_status import Status
 
 TIE_KD = ("adabins", "TIE-KD", "L_DPM, L_DEPTH", "MobileNetV2")
 

@@ -8,7 +8,8 @@ from tiekd.config import build, override
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.deploy.profile_records import Cost, network_id, networks_of, read_cost, read_costs, write_cost
 from tiekd.errors import StoreError, UserError
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 KITTI = {"data": {"dataset": "kitti"}, "loss": {"name": "si", "target": "ground_truth"}}
 TAUGHT = {"data": {"dataset": "kitti"}, "teacher": {"name": "adabins", "maps": "nowhere"}, "loss": {"name": "tie_kd"}}

@@ -21,7 +21,8 @@ from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses import LOSSES, build_loss
 from tiekd.metrics import METRICS
 from tiekd.models.registry import build_network
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 BATCH = 5  # images: two ranks have 3 and 2 of them, three have 2, 2 and 1
 WORLDS = (3, 2)

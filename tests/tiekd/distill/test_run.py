@@ -8,7 +8,7 @@ import pytest
 from tiekd.config import RunConfig
 from tiekd.distill.run import begin, carry_out, run_id_of, work
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime
-from tiekd.errors import UserError, one_line
+from tiekd.errors import UserError, error_line
 from tiekd.metrics import METRICS, mean_metrics
 from tiekd.models.checkpoint import load_student
 from tiekd.store.run_store import RunStore
@@ -261,4 +261,4 @@ def test_a_mistake_is_told_before_the_work_and_nothing_is_written(tiny, override
     [(ValueError("a\n  b"), "ValueError: a b"), (KeyError("x"), "KeyError: 'x'"), (RuntimeError(), "RuntimeError")],
 )
 def test_an_error_is_one_line(error, line):
-    assert one_line(error) == line
+    assert error_line(error) == line

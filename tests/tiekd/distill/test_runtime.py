@@ -5,7 +5,8 @@ from torch import nn
 from tiekd.config import ExecutionConfig
 from tiekd.distill.runtime import LocalRuntime, choose_device
 from tiekd.errors import UserError
-from tiekd.store.run_store import RunStore, Status
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 ROWS = [{"epoch": 1, "loss": 2.0, "seconds": 1.5}, {"epoch": 2, "loss": 1.0, "seconds": 2.5}]
 

@@ -12,7 +12,8 @@ import pytest
 from tiekd.distill.run import begin, carry_out, run_id_of, work
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import SupersededError
-from tiekd.store.run_store import Attempt, RunRecord, RunStore, Status
+from tiekd.store.run_status import Attempt, Status
+from tiekd.store.run_store import RunRecord, RunStore
 
 EPOCHS = 6
 

@@ -11,7 +11,8 @@ import pytest
 from tiekd.config import build
 from tiekd.errors import StoreError, UserError
 from tiekd.store import object_store
-from tiekd.store.run_store import READERS, STATES, RunRecord, RunStore, Status
+from tiekd.store.run_status import STATES, Status
+from tiekd.store.run_store import OBJECT_STORE_THREADS, RunRecord, RunStore
 
 
 @pytest.fixture(params=["folder", "uri", "s3"])
@@ -117,13 +118,13 @@ def test_the_first_error_of_many_reads_is_told(store):
 
 
 def test_of_many_runs_few_are_read_before_they_are_taken(store):
-    for number in range(4 * READERS):
+    for number in range(4 * OBJECT_STORE_THREADS):
         store.run(f"{number:03}").write_status(Status("done"))
     read = []
     found = store.stream_each(lambda record: read.append(record) or record.run_id, store.runs())
     assert next(found) == "000"
-    assert len(read) <= 2 * READERS + 1
-    assert list(found) == [f"{number:03}" for number in range(1, 4 * READERS)]
+    assert len(read) <= 2 * OBJECT_STORE_THREADS + 1
+    assert list(found) == [f"{number:03}" for number in range(1, 4 * OBJECT_STORE_THREADS)]
 
 
 def test_a_table_is_read_as_arrow_by_the_columns_that_it_has(store):
@@ -175,7 +176,7 @@ def gated(bucket, gate, monkeypatch) -> RunStore:
     """A store in a bucket behind the gate, with a file in it."""
     RunStore(f"s3://{bucket}").write_bytes("file", b"old")
     monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
-    monkeypatch.setattr(object_store, "ATTEMPTS", 1)
+    monkeypatch.setattr(object_store, "MAX_ATTEMPTS", 1)
     return RunStore(f"s3://{bucket}")
 
 
@@ -247,7 +248,7 @@ def test_checking_a_store_leaves_nothing_behind(local, tmp_path):
 def test_a_store_that_has_disappeared_is_not_begun_again(local, tmp_path):
     local.run("0123").write_status(Status("running"))
     (tmp_path / "store").rename(tmp_path / "elsewhere")
-    for of_it in (local, RunStore(tmp_path / "store", begun=True)):
+    for of_it in (local, RunStore(tmp_path / "store", must_exist=True)):
         for touch in (of_it.studies, of_it.run("0123").status, lambda: local.write_study("kitti", {})):
             with pytest.raises(StoreError, match=r"store .* has disappeared: its folder is gone; is its disk mounted\?"):
                 touch()
@@ -286,7 +287,7 @@ def test_a_server_that_does_not_answer_is_refused(bucket, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        monkeypatch.setattr(object_store, "QUICK_SILENT_S", 1.0)
+        monkeypatch.setattr(object_store, "FAIL_FAST_TIMEOUT_S", 1.0)
         assert f"transferred the last 1 seconds ({address}, by AWS_ENDPOINT_URL)" in refusal(f"s3://{bucket}")
     assert refusal(f"s3://{bucket}").endswith(f"({address}, by AWS_ENDPOINT_URL)")  # nobody listens there any more
 
@@ -295,7 +296,10 @@ def test_a_server_that_does_not_answer_is_refused(bucket, monkeypatch):
     ("uri", "told"),
     [
         ("s3://", "store s3://: needed s3://BUCKET/PREFIX"),
-        ("s3://key:secret@bucket/p", "store s3://bucket/p: a store's name is written down with its runs; give no keys in it"),
+        (
+            "s3://key:secret@bucket/p",
+            "store s3://bucket/p: the store's URI is saved with its runs, so it must not contain keys",
+        ),
         ("s3://bucket?regoin=x", "query: unknown 'regoin'; did you mean region?"),
     ],
 )

@@ -140,7 +140,7 @@ class KeptFrames:
         return _itself, (self._source,)
 
     def load(self, index: int) -> Frame:
-        stamp = self._source.stamp(index)
+        stamp = self._source.signature(index)
         if arrays := self._shelf.get(index, stamp):
             image, depth_gt, (height, width, top, left) = arrays[0], arrays[1], arrays[2].tolist()
             return Frame(image, StoredDepth(depth_gt), (height, width), (top, left))
@@ -161,7 +161,7 @@ class KeptMaps:
 
     def stored(self, key: str, size: Size) -> StoredDepth:
         """As `TeacherMaps.stored`, but in m."""
-        index, stamp = self._position[key], self._maps.stamp(key)
+        index, stamp = self._position[key], self._maps.signature(key)
         arrays = self._shelf.get(index, stamp)
         if arrays and arrays[0].shape == size:
             return StoredDepth(arrays[0])

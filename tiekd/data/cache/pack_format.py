@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiekd.data.image_io import Size, StoredDepth
 from tiekd.errors import UserError
-from tiekd.store.files import stamp
+from tiekd.store.files import stat_signature
 
 FORMAT = 1
 ALIGNED = 64  # bytes
@@ -149,7 +149,7 @@ def find_part(folder: Path, name: str) -> Part:
             f"packed data {folder}: needed {name}, found {held}; `tiekd data pack CONFIG.yaml --out {folder}` adds it"
         )
     manifest = part / "manifest.json"
-    return _opened(part, stamp(manifest) if manifest.is_file() else 0)
+    return _opened(part, stat_signature(manifest) if manifest.is_file() else 0)
 
 
 @lru_cache(maxsize=16)

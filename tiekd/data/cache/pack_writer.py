@@ -23,7 +23,7 @@ from tiekd.data.frame_source import FrameSource
 from tiekd.data.image_io import Size, StoredDepth, uint16_size
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.errors import UserError
-from tiekd.store.files import check_folder, nearest_folder, write_atomically
+from tiekd.store.files import check_output_folder, nearest_existing, write_atomically
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -59,7 +59,7 @@ def pack(config: RunConfig, out: Path, quiet: bool = False) -> dict[str, Any]:
     """
     config = override(config, {"execution.packed": None})
     check_inputs(config)
-    check_folder(out, "--out")
+    check_output_folder(out, "--out")
     contents = _contents(config)
     new = [content for content in contents if not (out / content.name).is_dir()]
     _check_room(out, new)
@@ -155,7 +155,7 @@ def _check_room(out: Path, contents: list[Content]) -> None:
     for content in contents:
         item = content.load(0)
         needed += len(content.files) * sum(array.nbytes for array in (item.image, item.depth.values) if array is not None)
-    free = shutil.disk_usage(nearest_folder(out)).free
+    free = shutil.disk_usage(nearest_existing(out)).free
     if free < needed:
         raise UserError(f"--out {out}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free there")
 

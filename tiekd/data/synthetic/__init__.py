@@ -64,7 +64,7 @@ class RenderedFrames:
     def files(self, index: int) -> list[Path]:
         return []
 
-    def stamp(self, index: int) -> int:
+    def signature(self, index: int) -> int:
         return 1  # a rendered frame never changes
 
     def digest(self) -> str:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiekd.data.image_io import MissingFile, Size, StoredDepth, encode_png, missing_files, pixels, read_uint16, uint16_size
 from tiekd.errors import UserError
-from tiekd.store.files import stamp, write_atomically
+from tiekd.store.files import stat_signature, write_atomically
 
 FORMAT = 1
 LARGEST = 2**16 - 1
@@ -131,11 +131,11 @@ class TeacherMaps:
         path = self.path(key)
         _refuse_other_size(path, uint16_size(path, "teacher map"), size)
 
-    def stamp(self, key: str) -> int:
+    def signature(self, key: str) -> int:
         """A number that differs once the map's file does; never 0."""
         path = self.path(key)
         try:
-            return stamp(path)
+            return stat_signature(path)
         except FileNotFoundError:
             raise MissingFile(f"teacher map {path}: no such file") from None
 
@@ -156,7 +156,7 @@ class TeacherMaps:
 def open_maps(folder: str | Path) -> TeacherMaps:
     """The maps of a folder; a process reads a manifest once, and again when the file has changed."""
     manifest = Path(folder) / "manifest.json"
-    return _opened(folder, stamp(manifest)) if manifest.is_file() else TeacherMaps(folder)
+    return _opened(folder, stat_signature(manifest)) if manifest.is_file() else TeacherMaps(folder)
 
 
 @lru_cache(maxsize=16)
