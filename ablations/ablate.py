@@ -16,20 +16,20 @@ from rich.table import Table
 from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.monitor.study_progress import StudyProgress
 from ablations.monitor.terminal import failure_lines
-from ablations.planning.plan import mistakes, study_record
-from ablations.prepared_study import Prepared
+from ablations.planning.plan import readiness_errors, study_record
+from ablations.prepared_study import PreparedStudy
 from tiekd.cli.console import make_console
 from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.config.labels import TEACHER
 from tiekd.store.run_status import FINISHED
 
-SHOWN = ("abs_rel", "rmse", "delta1")
-LISTED = 12  # missing inputs or failures that are printed before "and N more"
+RESULT_METRICS = ("abs_rel", "rmse", "delta1")
+MAX_LISTED = 12  # missing inputs or failures that are printed before "and N more"
 
 
-def dry_run(prepared: Prepared, address: str | None, as_json: bool) -> None:
+def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool) -> None:
     """Print the plan, and what it will cost on the cluster at `address` or on this machine."""
-    prepared = prepared.checked(mistakes)
+    prepared = prepared.checked(readiness_errors)
     plan = prepared.plan
     slots = _slots(prepared.execution, address)
     if as_json:
@@ -56,7 +56,7 @@ def _slots(execution: ExecutionConfig, address: str | None) -> int:
     return 0 if execution.gpus_per_worker else (os.cpu_count() or 0) // each * execution.workers
 
 
-def run_study(prepared: Prepared, address: str | None, launch_options: LaunchOptions) -> bool:
+def launch_study(prepared: PreparedStudy, address: str | None, launch_options: LaunchOptions) -> bool:
     """Compute what has its inputs and print where the study stands. Whether every cell ended well: one that waits did not."""
     plan = prepared.plan
     prepared.check_any_can_run()
@@ -85,7 +85,7 @@ def run_study(prepared: Prepared, address: str | None, launch_options: LaunchOpt
     return all(c.status.state == "done" for c in prepared.plan.cells)
 
 
-def _tell_replaced(prepared: Prepared, console: Console) -> None:
+def _tell_replaced(prepared: PreparedStudy, console: Console) -> None:
     """A study's record lists the cells of its last launch; others of the same name keep their runs but leave its tables."""
     before = prepared.store.read_study(prepared.study.name) or {"cells": []}
     gone = {c["run_id"] for c in before["cells"]} - {c.run_id for c in prepared.whole.cells} - {None}
@@ -96,15 +96,15 @@ def _tell_replaced(prepared: Prepared, console: Console) -> None:
         )
 
 
-def _tell_waiting(prepared: Prepared, console: Console) -> None:
+def _tell_waiting(prepared: PreparedStudy, console: Console) -> None:
     """What cells wait for, and the command that makes maps of a teacher that the study has trained."""
-    for line, cells in itertools.islice(prepared.plan.waiting.items(), LISTED):
+    for line, cells in itertools.islice(prepared.plan.waiting.items(), MAX_LISTED):
         console.print(f"[red]missing[/] {escape(line)} ({len(cells)} of {len(prepared.plan.cells)} cells)", highlight=False)
         if command := _export_command(prepared, cells[0].cell.config):
             console.print(f"the study has trained that teacher: {escape(command)}", highlight=False, soft_wrap=True)
 
 
-def _export_command(prepared: Prepared, config: RunConfig) -> str:
+def _export_command(prepared: PreparedStudy, config: RunConfig) -> str:
     """`tiekd teacher export` of the first run of the study that trained the teacher of `config`; "" where none is done."""
     made = config.teacher
     if not (config.reads_teacher and prepared.store.local) or Path(made.maps, "manifest.json").exists():
@@ -117,11 +117,11 @@ def _export_command(prepared: Prepared, config: RunConfig) -> str:
     return ""
 
 
-def _record(prepared: Prepared) -> None:
+def _record(prepared: PreparedStudy) -> None:
     prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.whole, prepared.commands))
 
 
-def _launch(prepared: Prepared, address: str | None, launch_options: LaunchOptions) -> Prepared:
+def _launch(prepared: PreparedStudy, address: str | None, launch_options: LaunchOptions) -> PreparedStudy:
     """Compute what can begin. Returns the study less the cells that cannot.
 
     Ray is imported here: a study that is already done does not wait for it.
@@ -137,7 +137,7 @@ def _launch(prepared: Prepared, address: str | None, launch_options: LaunchOptio
     return prepared
 
 
-def _compute(prepared: Prepared, launch_options: LaunchOptions) -> None:
+def _compute(prepared: PreparedStudy, launch_options: LaunchOptions) -> None:
     """Compute the cells that can begin, on the cluster that is there."""
     from ablations.execution.node_checks import check_nodes
     from ablations.execution.sweep import Sweep, run_sweep
@@ -170,13 +170,13 @@ def _compute(prepared: Prepared, launch_options: LaunchOptions) -> None:
         run_sweep(sweep, prepared.store)
 
 
-def _show_results(prepared: Prepared, progress: StudyProgress, console: Console) -> None:
+def _show_results(prepared: PreparedStudy, progress: StudyProgress, console: Console) -> None:
     """One line per cell: its numbers, or why it has none; what is missing is told once, below."""
     metrics_of = {c.run_id: c.metrics for c in progress.cells}
-    table = Table("cell", *SHOWN, "state", box=None, pad_edge=False)
+    table = Table("cell", *RESULT_METRICS, "state", box=None, pad_edge=False)
     for c in prepared.plan.cells:
         metrics = metrics_of.get(c.run_id)
-        numbers = [f"{metrics[name]:.4f}" if metrics else "" for name in SHOWN]
+        numbers = [f"{metrics[name]:.4f}" if metrics else "" for name in RESULT_METRICS]
         told = c.missing or not c.status.cause
         state = c.status.state if told else f"[red]{c.status.state}[/]: {escape(c.status.cause)}"
         table.add_row(escape(str(c.cell)), *numbers, state)
@@ -187,7 +187,7 @@ def _show_results(prepared: Prepared, progress: StudyProgress, console: Console)
         console.print("--retry-failed computes failed cells again")
 
 
-def _summary(prepared: Prepared) -> str:
+def _summary(prepared: PreparedStudy) -> str:
     states = prepared.plan.states
     order = sorted(states, key=lambda state: (state not in FINISHED, state))
     return f"{len(prepared.plan.cells)} cells: " + ", ".join(f"{states[state]} {state}" for state in order)

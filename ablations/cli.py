@@ -32,15 +32,15 @@ def ablate(
 
     Example: tiekd ablate ablations/studies/debug.yaml --store demo/store --seeds 2
     """
-    from ablations.ablate import dry_run as describe
-    from ablations.ablate import run_study
+    from ablations.ablate import launch_study
+    from ablations.ablate import print_plan as describe
     from ablations.monitor.reporters import LaunchOptions
-    from ablations.prepared_study import prepare
+    from ablations.prepared_study import prepare_study
 
-    prepared = prepare(study, store, overrides, name, seeds, only, retry_failed)
+    prepared = prepare_study(study, store, overrides, name, seeds, only, retry_failed)
     if dry_run:
         describe(prepared, address, as_json)
-    elif not run_study(prepared, address, LaunchOptions(as_json, max_failures)):
+    elif not launch_study(prepared, address, LaunchOptions(as_json, max_failures)):
         raise typer.Exit(1)
 
 

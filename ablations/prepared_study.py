@@ -5,27 +5,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ablations.monitor.study_progress import CellProgress, StudyProgress, cell_progress
-from ablations.planning.cells import Cell, expand, only
-from ablations.planning.launch_command import Words, launches, words
-from ablations.planning.plan import Plan, make_plan, network_of, refuse
-from ablations.planning.study import Study, load_study
+from ablations.planning.cells import StudyCell, expand_cells, filter_cells
+from ablations.planning.launch_command import Argv, build_argv, launch_commands
+from ablations.planning.plan import Plan, exclude_networks, make_plan, network_key
+from ablations.planning.study import StudyConfig, load_study
 from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.config.documents import parse_overrides
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
-OBJECTIVE = "abs_rel"  # by which a study's best cell is told while it runs
+BEST_METRIC = "abs_rel"  # by which a study's best cell is told while it runs
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedStudy:
     """A study whose cells have been looked up in its store."""
 
-    study: Study
+    study: StudyConfig
     store: RunStore
     whole: Plan  # all of the study's cells: what the store keeps of it
-    chosen: list[Cell]  # those of this launch
-    commands: list[Words]  # that launched the study, this one the last
+    chosen: list[StudyCell]  # those of this launch
+    commands: list[Argv]  # that launched the study, this one the last
     refused: Mapping[tuple, str] = field(default_factory=dict)  # what a check said against networks, by `network_of`
 
     @property
@@ -38,17 +38,17 @@ class Prepared:
     def execution(self) -> ExecutionConfig:
         return self.chosen[0].config.execution
 
-    def planned_again(self) -> "Prepared":
+    def planned_again(self) -> "PreparedStudy":
         """The same cells against what the store holds now."""
         plan = make_plan([c.cell for c in self.whole.cells], self.store)
-        return replace(self, whole=refuse(plan, self.refused))
+        return replace(self, whole=exclude_networks(plan, self.refused))
 
-    def checked(self, mistakes: Callable[[list[RunConfig]], list[str]]) -> "Prepared":
+    def checked(self, mistakes: Callable[[list[RunConfig]], list[str]]) -> "PreparedStudy":
         """The same, less the cells whose runs could not begin: `mistakes` says why not, asked once for each network."""
-        asked = {network_of(c.cell.config): c.cell.config for c in self.plan.to_compute}
+        asked = {network_key(c.cell.config): c.cell.config for c in self.plan.to_compute}
         told = zip(asked, mistakes(list(asked.values())) if asked else [], strict=True)
         refused = {network: mistake for network, mistake in told if mistake}
-        return replace(self, whole=refuse(self.whole, refused), refused=refused)
+        return replace(self, whole=exclude_networks(self.whole, refused), refused=refused)
 
     def check_any_can_run(self) -> None:
         """Raise UserError where every cell waits for something."""
@@ -64,10 +64,10 @@ class Prepared:
             cell = cells[record.run_id]
             return cell_progress(cell.to_dict(), record, cell.status)
 
-        return StudyProgress(self.study.name, self.store.read_each(look, map(self.store.run, cells)), OBJECTIVE)
+        return StudyProgress(self.study.name, self.store.read_each(look, map(self.store.run, cells)), BEST_METRIC)
 
 
-def prepare(
+def prepare_study(
     path: Path,
     store: str | None,
     overrides: list[str],
@@ -75,12 +75,12 @@ def prepare(
     seeds: int | None = None,
     filters: Sequence[str] = (),
     retry_failed: bool = False,
-) -> Prepared:
+) -> PreparedStudy:
     """Read a study, expand it and plan it; writes nothing."""
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
     study = load_study(path, changes, name, seeds)
-    cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand(study)]
+    cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand_cells(study)]
     run_store = RunStore(cells[0].config.execution.store)
-    command = words("ablate", path, store=store, set=overrides, name=name, seeds=seeds, only=filters)
-    commands = launches(run_store, study.name, command)
-    return Prepared(study, run_store, make_plan(cells, run_store, retry_failed), only(cells, filters), commands)
+    command = build_argv("ablate", path, store=store, set=overrides, name=name, seeds=seeds, only=filters)
+    commands = launch_commands(run_store, study.name, command)
+    return PreparedStudy(study, run_store, make_plan(cells, run_store, retry_failed), filter_cells(cells, filters), commands)

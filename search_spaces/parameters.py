@@ -9,7 +9,7 @@ from tiekd.config import Section
 Value = str | int | float | bool
 
 
-class Trial(Protocol):
+class TrialLike(Protocol):
     """The part of an Optuna trial that a space needs."""
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float: ...
@@ -56,7 +56,7 @@ class FloatRange(_Interval):
     high: float
     step: float | None = Field(None, gt=0)
 
-    def suggest(self, name: str, trial: Trial) -> float:
+    def suggest(self, name: str, trial: TrialLike) -> float:
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def contains(self, value: Any) -> bool:
@@ -82,7 +82,7 @@ class IntRange(_Interval):
     high: int
     step: int = Field(1, ge=1)
 
-    def suggest(self, name: str, trial: Trial) -> int:
+    def suggest(self, name: str, trial: TrialLike) -> int:
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
     def contains(self, value: Any) -> bool:
@@ -100,7 +100,7 @@ class Choice(_Parameter):
     type: Literal["categorical"]
     choices: tuple[Value, ...] = Field(min_length=1)
 
-    def suggest(self, name: str, trial: Trial) -> Any:
+    def suggest(self, name: str, trial: TrialLike) -> Any:
         return trial.suggest_categorical(name, self.choices)
 
     def contains(self, value: Any) -> bool:
@@ -115,5 +115,5 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-KINDS = {"float": FloatRange, "int": IntRange, "categorical": Choice}
+PARAMETER_TYPES = {"float": FloatRange, "int": IntRange, "categorical": Choice}
 Parameter = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]

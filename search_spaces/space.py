@@ -23,16 +23,16 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from search_spaces.parameters import KINDS, Choice, Parameter, Trial
+from search_spaces.parameters import PARAMETER_TYPES, Choice, Parameter, TrialLike
 from tiekd.config import Section
 from tiekd.config.documents import explain, flatten, read_document
 from tiekd.errors import UserError, unknown
 
-FOLDER = Path(__file__).parent
+SPACES_FOLDER = Path(__file__).parent
 Point = dict[str, Any]  # values of the active parameters by dotted config path
 
 
-class Space(Section):
+class SearchSpace(Section):
     """Parameters by dotted config path."""
 
     parameters: dict[str, Parameter] = Field(min_length=1)
@@ -42,7 +42,7 @@ class Space(Section):
     def _explained(cls, parameters: Any) -> Any:
         """Refuse a parameter by its path and with the settings of its own kind."""
         for path, document in parameters.items() if isinstance(parameters, Mapping) else ():
-            kind = KINDS.get(document.get("type")) if isinstance(document, Mapping) else None
+            kind = PARAMETER_TYPES.get(document.get("type")) if isinstance(document, Mapping) else None
             try:
                 _ = kind and kind.model_validate(document)
             except ValidationError as error:
@@ -50,7 +50,7 @@ class Space(Section):
         return parameters
 
     @model_validator(mode="after")
-    def _conditions_hold(self) -> "Space":
+    def _conditions_hold(self) -> "SearchSpace":
         try:
             _ = self._parents_first
         except graphlib.CycleError as error:
@@ -67,7 +67,7 @@ class Space(Section):
         parents = {path: [p for p in self.parameters[path].when if p in self.parameters] for path in self.parameters}
         return list(graphlib.TopologicalSorter(parents).static_order())
 
-    def of(self, document: Mapping[str, Any]) -> "Space":
+    def of(self, document: Mapping[str, Any]) -> "SearchSpace":
         """What a study's base config leaves of the space: conditions on settings that do not vary are decided.
 
         `document` is the base's full document. Raises UserError for a path that names no setting, and where no parameter
@@ -89,7 +89,7 @@ class Space(Section):
             told = {name: settings[name] for parameter in self.parameters.values() for name in parameter.when}
             listed = ", ".join(f"{name} {value!r}" for name, value in told.items() if name not in self.parameters)
             raise UserError(f"search space: none of {', '.join(self.parameters)} is active where the base config has {listed}")
-        return Space(parameters={path: kept[path] for path in self.parameters if path in kept})
+        return SearchSpace(parameters={path: kept[path] for path in self.parameters if path in kept})
 
     @property
     def conditional(self) -> list[str]:
@@ -101,7 +101,7 @@ class Space(Section):
         """The parameters whose values have no order."""
         return [path for path, parameter in self.parameters.items() if isinstance(parameter, Choice)]
 
-    def suggest(self, trial: Trial) -> Point:
+    def suggest(self, trial: TrialLike) -> Point:
         """One point, drawn through an Optuna trial."""
         point: Point = {}
         for path in self._parents_first:
@@ -145,14 +145,14 @@ def _unknown_path(path: str, known: Mapping[str, Any]) -> str:
     return unknown("search space: no such setting", path, [p for p in known if p.startswith(f"{section}.")] or known)
 
 
-def load_space(name: str, beside: Path | None = None) -> Space:
+def load_space(name: str, beside: Path | None = None) -> SearchSpace:
     """A space by file name: one of this folder's, else a file next to `beside`, where the study that names it lies."""
-    candidates = [FOLDER / name, *([beside / name] if beside else []), Path(name)]
+    candidates = [SPACES_FOLDER / name, *([beside / name] if beside else []), Path(name)]
     path = next((c for c in candidates if c.is_file()), None)
     if path is None:
-        own = ", ".join(sorted(p.name for p in FOLDER.glob("*.yaml")))
+        own = ", ".join(sorted(p.name for p in SPACES_FOLDER.glob("*.yaml")))
         raise UserError(f"search space {name!r}: no such file; of search_spaces/: {own}")
     try:
-        return Space.model_validate(read_document(path, "search space"))
+        return SearchSpace.model_validate(read_document(path, "search space"))
     except ValidationError as error:
-        raise UserError(f"search space {path}: {explain(error, Space)}") from None
+        raise UserError(f"search space {path}: {explain(error, SearchSpace)}") from None

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ablations.execution.resources import worker_resources
-from ablations.planning.plan import mistakes
+from ablations.planning.plan import readiness_errors
 from tiekd.config import RunConfig, build
 from tiekd.data import check_inputs
 from tiekd.errors import StoreError, UserError, error_line
@@ -144,11 +144,11 @@ def _version() -> str:
 def mistakes_on_cluster(configs: list[RunConfig]) -> list[str]:
     """`mistakes`; where networks must be tried, of a process of the cluster's on this machine."""
     if all(config.student.is_preset for config in configs):
-        return mistakes(configs)
+        return readiness_errors(configs)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     told = _mistakes.options(scheduling_strategy=here).remote(configs)
     importlib.import_module("ray.tune")  # which the launch needs next, and which takes about as long as PyTorch there
     return ray.get(told)
 
 
-_mistakes = ray.remote(num_cpus=0, max_retries=0)(mistakes)
+_mistakes = ray.remote(num_cpus=0, max_retries=0)(readiness_errors)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray import tune
 
-from ablations.planning.search_point import Repeats, ReportFn, carry_out_point
+from ablations.planning.search_point import ReportFn, SeedRuns, execute_point
 from tiekd.config import RunConfig, build
 from tiekd.errors import StoreError, SupersededError, UserError, error_line
 from tiekd.preflight import run_id_of
@@ -24,13 +24,13 @@ def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
         tune.report(execute_run(configs[params["run_id"]], tune.report))
 
 
-def compute_point(params: dict[str, Any], repeats: Repeats) -> None:
+def compute_point(params: dict[str, Any], repeats: SeedRuns) -> None:
     """A search's trial: the runs of the point that `params` holds under "point", unless "begin_by" (s since 1970) is over."""
     if time.time() > params["begin_by"]:  # Tune asks for a trial while its slot is still taken
         tune.report({"state": "waiting", "cause": "the hours are over", "epoch": 0})
         return
     with _report_store_errors():
-        tune.report(carry_out_point(params["point"], repeats, execute_run, tune.report))
+        tune.report(execute_point(params["point"], repeats, execute_run, tune.report))
 
 
 @contextlib.contextmanager

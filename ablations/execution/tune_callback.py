@@ -16,12 +16,12 @@ from ablations.monitor.failure_groups import FailureGroup, cause_pattern
 from ablations.monitor.loggers import TRACKING, MLflow, RunLogger, TensorBoard
 from ablations.monitor.reporters import JsonReporter, LaunchOptions, LineReporter, LiveReporter, Reporter
 from ablations.monitor.study_progress import CellProgress, StudyProgress, log_path
-from ablations.planning.study import MEASURED
+from ablations.planning.study import MEASURED_OBJECTIVES
 from tiekd.config import ExecutionConfig
 from tiekd.config.presets import METRICS
 from tiekd.store.run_store import RunStore
 
-NUMBERS = (*METRICS, *MEASURED, "loss", "lr", "seconds")
+NUMBERS = (*METRICS, *MEASURED_OBJECTIVES, "loss", "lr", "seconds")
 ENDED = {"failed": "failed", "pruned": "pruned"}  # events by state; others have finished
 
 
@@ -86,7 +86,7 @@ class ProgressCallback(tune.Callback):
         cell.device_seconds = result.get("device_seconds", cell.device_seconds)
         cell.host, cell.last_update = result.get("hostname", ""), time.time()
         cell.run_ids = result.get("run_ids", cell.run_ids)
-        cell.metrics = {name: result[name] for name in (*METRICS, *MEASURED) if name in result} or cell.metrics
+        cell.metrics = {name: result[name] for name in (*METRICS, *MEASURED_OBJECTIVES) if name in result} or cell.metrics
         if "state" not in result:
             self._report("epoch", cell, result)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablations.monitor.failure_groups import FailureGroup, group_failures
-from ablations.planning.cells import name_of
+from ablations.planning.cells import cell_name
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord
 
@@ -60,7 +60,7 @@ def cell_progress(cell: Mapping[str, Any], record: RunRecord, status: Status) ->
     if state == "missing" and not cell.get("missing"):
         state = "pruned" if status.cause.startswith(PRUNED) else "waiting"
     return CellProgress(
-        name=name_of(cell["factors"], cell["seed"]),
+        name=cell_name(cell["factors"], cell["seed"]),
         run_id=cell["run_id"] or "",
         state=state,
         epoch=status.epoch,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.planning.study import Factors, Levels, Study, paths_of
+from ablations.planning.study import Factors, Levels, StudyConfig, factor_paths
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.config.labels import names
@@ -13,7 +13,7 @@ from tiekd.errors import UserError
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyCell:
     """One run of a study: its config and the level of each factor."""
 
     config: RunConfig
@@ -30,24 +30,24 @@ class Cell:
         return self.labels | {name: str(level) for name, level in self.factors.items()}
 
     def __str__(self) -> str:
-        return name_of(self.factors, self.config.seed)
+        return cell_name(self.factors, self.config.seed)
 
 
-def name_of(factors: Mapping[str, Any], seed: int) -> str:
+def cell_name(factors: Mapping[str, Any], seed: int) -> str:
     """What a cell is called on screens and in logs."""
     levels = [f"{name}={level:.6g}" if isinstance(level, float) else f"{name}={level}" for name, level in factors.items()]
     return ", ".join([*levels, f"seed={seed}"])
 
 
 @dataclass(frozen=True)
-class Level:
+class FactorLevel:
     """One setting of one factor."""
 
     label: Any
     changes: dict[str, Any]
 
 
-def expand(study: Study) -> list[Cell]:
+def expand_cells(study: StudyConfig) -> list[StudyCell]:
     """All cells, in the study's order, each combination once per seed."""
     cells = []
     for block in study.blocks:
@@ -61,31 +61,31 @@ def expand(study: Study) -> list[Cell]:
     return cells
 
 
-def _levels(study: Study, name: str, levels: Levels) -> list[Level]:
+def _levels(study: StudyConfig, name: str, levels: Levels) -> list[FactorLevel]:
     if not levels:
         raise UserError(f"study {study.name}: factor {name} has no levels")
     if isinstance(levels, dict):
-        return [Level(label, changes) for label, changes in levels.items()]
+        return [FactorLevel(label, changes) for label, changes in levels.items()]
     if len({repr(value) for value in levels}) != len(levels):
         raise UserError(f"study {study.name}: factor {name}: each level once, got {levels}")
-    return [Level(value, {name: value}) for value in levels]
+    return [FactorLevel(value, {name: value}) for value in levels]
 
 
-def _refuse_overlap(study: Study, block: Factors) -> None:
+def _refuse_overlap(study: StudyConfig, block: Factors) -> None:
     for (a, levels_a), (b, levels_b) in itertools.combinations(block.items(), 2):
-        if shared := paths_of(a, levels_a) & paths_of(b, levels_b):
+        if shared := factor_paths(a, levels_a) & factor_paths(b, levels_b):
             raise UserError(
                 f"study {study.name}: factors {a} and {b} contradict: both set {', '.join(sorted(shared))}; "
                 "a setting belongs to one factor"
             )
 
 
-def _grid(factors: dict[str, list[Level]]) -> Iterator[dict[str, Level]]:
+def _grid(factors: dict[str, list[FactorLevel]]) -> Iterator[dict[str, FactorLevel]]:
     for levels in itertools.product(*factors.values()):
         yield dict(zip(factors, levels, strict=True))
 
 
-def _one_at_a_time(factors: dict[str, list[Level]]) -> Iterator[dict[str, Level]]:
+def _one_at_a_time(factors: dict[str, list[FactorLevel]]) -> Iterator[dict[str, FactorLevel]]:
     """The base itself, then each level of each factor with the others at the base's."""
     yield {}
     for name, levels in factors.items():
@@ -93,15 +93,15 @@ def _one_at_a_time(factors: dict[str, list[Level]]) -> Iterator[dict[str, Level]
             yield {name: level}
 
 
-def _cell(study: Study, combination: dict[str, Level], seed: int) -> Cell:
+def _cell(study: StudyConfig, combination: dict[str, FactorLevel], seed: int) -> StudyCell:
     changes = {path: value for level in combination.values() for path, value in level.changes.items()}
     factors = {name: level.label for name, level in combination.items()}
     where = ", ".join(f"{name}={label}" for name, label in factors.items()) or "base"
     config = build(with_values(study.base, {**changes, "seed": seed}), source=f"study {study.name}, cell {where}")
-    return Cell(config, factors)
+    return StudyCell(config, factors)
 
 
-def only(cells: list[Cell], filters: list[str]) -> list[Cell]:
+def filter_cells(cells: list[StudyCell], filters: list[str]) -> list[StudyCell]:
     """The cells whose labels or factors equal every 'name=value'."""
     for text in filters:
         name, equals, value = text.partition("=")

@@ -10,9 +10,9 @@ from tiekd.config import RunConfig
 from tiekd.data import open_frames
 from tiekd.store.run_status import Status
 
-ALIKE = "runs alike"
-SCALED = "other runs of their network, by epochs and frames"
-UNKNOWN = "nothing"
+SAME_KIND = "runs alike"
+SAME_NETWORK = "other runs of their network, by epochs and frames"
+NO_BASIS = "nothing"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Estimate:
     @property
     def unknown(self) -> int:
         """Cells of which nothing is known: they come on top."""
-        return self.rests_on.get(UNKNOWN, 0)
+        return self.rests_on.get(NO_BASIS, 0)
 
     def to_dict(self, slots: int) -> dict[str, Any]:
         """With the seconds that it takes where `slots` devices compute; 0 slots are not known."""
@@ -35,7 +35,7 @@ class Estimate:
     def tell(self, slots: int) -> str:
         if not self.rests_on:
             return "nothing"
-        known = {basis: count for basis, count in self.rests_on.items() if basis != UNKNOWN}
+        known = {basis: count for basis, count in self.rests_on.items() if basis != NO_BASIS}
         if not known:
             return "unknown: no run of this study has finished an epoch yet"
         wall = f", {self.device_seconds / slots / 3600:.2f} hours on {slots} at a time" if slots else ""
@@ -44,7 +44,7 @@ class Estimate:
         return f"{self.device_seconds / 3600:.2f} device-hours{wall} ({basis}{rest})"
 
 
-def estimate(todo: Iterable[tuple[RunConfig, Status]], known: Iterable[tuple[RunConfig, Status]]) -> Estimate:
+def estimate_cost(todo: Iterable[tuple[RunConfig, Status]], known: Iterable[tuple[RunConfig, Status]]) -> Estimate:
     """Cost of the epochs that runs still need, at the pace of the `known` ones, finished or not."""
     paces = _Paces()
     for config, status in known:
@@ -73,10 +73,10 @@ class _Paces:
     def of(self, config: RunConfig) -> tuple[float, str]:
         """An epoch's device seconds, and what this rests on."""
         if alike := self._alike.get(_kind(config)):
-            return fmean(alike), ALIKE
+            return fmean(alike), SAME_KIND
         if per_frame := self._per_frame.get(_network(config)):
-            return fmean(per_frame) * _frames(config), SCALED
-        return 0.0, UNKNOWN
+            return fmean(per_frame) * _frames(config), SAME_NETWORK
+        return 0.0, NO_BASIS
 
 
 def _kind(config: RunConfig) -> str:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from tiekd.store.run_store import RunStore
 
-Words = list[str]
+Argv = list[str]
 
 
-def words(verb: str, path: Path, **options: object) -> Words:
+def build_argv(verb: str, path: Path, **options: object) -> Argv:
     """`tiekd verb path` with its options by their names; those that were not given (None, False, no values) are left out."""
     found = ["tiekd", verb, str(path)]
     for name, value in options.items():
@@ -20,7 +20,7 @@ def words(verb: str, path: Path, **options: object) -> Words:
     return found
 
 
-def launches(store: RunStore, study: str, command: Words) -> list[Words]:
+def launch_commands(store: RunStore, study: str, command: Argv) -> list[Argv]:
     """The commands that launched a study so far, and this one; each once, the latest last."""
     before = (store.read_study(study) or {}).get("commands", [])
     return [*(known for known in before if known != command), command]

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ablations.planning.cells import Cell
-from ablations.planning.estimate import Estimate, estimate
-from ablations.planning.launch_command import Words
-from ablations.planning.study import Study
+from ablations.planning.cells import StudyCell
+from ablations.planning.estimate import Estimate, estimate_cost
+from ablations.planning.launch_command import Argv
+from ablations.planning.study import StudyConfig
 from tiekd.config import RunConfig
 from tiekd.data import check_inputs
 from tiekd.errors import UserError
@@ -16,14 +16,14 @@ from tiekd.preflight import check_ready, run_id_of
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
 
-Told = dict[tuple, str]  # what a check said, by the settings that it reads
+CheckResults = dict[tuple, str]  # what a check said, by the settings that it reads
 
 
 @dataclass(frozen=True)
 class PlannedCell:
     """A cell and what the store knows of its run. Without its inputs a run has no identity yet: `run_id` is None."""
 
-    cell: Cell
+    cell: StudyCell
     run_id: str | None
     status: Status
     missing: str = ""  # the first input that is not there, as one line
@@ -72,7 +72,7 @@ class Plan:
     def estimate(self) -> Estimate:
         """What it costs to compute what is to compute."""
         known = {c.run_id: c for c in self.known if c.run_id}.values()
-        return estimate(*([(c.cell.config, c.status) for c in cells] for cells in (self.to_compute, known)))
+        return estimate_cost(*([(c.cell.config, c.status) for c in cells] for cells in (self.to_compute, known)))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -83,9 +83,9 @@ class Plan:
         }
 
 
-def make_plan(cells: list[Cell], store: RunStore, retry_failed: bool = False) -> Plan:
+def make_plan(cells: list[StudyCell], store: RunStore, retry_failed: bool = False) -> Plan:
     """Look up every cell; what several cells share is checked once."""
-    told: Told = {}
+    told: CheckResults = {}
     run_ids = [None if _missing_input(cell.config, told) else run_id_of(cell.config) for cell in cells]
     records = [store.run(run_id) for run_id in dict.fromkeys(run_ids) if run_id]
     statuses = dict(zip((r.run_id for r in records), store.read_each(RunRecord.status, records), strict=True))
@@ -96,11 +96,11 @@ def make_plan(cells: list[Cell], store: RunStore, retry_failed: bool = False) ->
     return Plan(planned, retry_failed, planned)
 
 
-def _without_run(cell: Cell, missing: str) -> PlannedCell:
+def _without_run(cell: StudyCell, missing: str) -> PlannedCell:
     return PlannedCell(cell, None, Status("missing", cause=missing), missing)
 
 
-def _missing_input(config: RunConfig, told: Told) -> str:
+def _missing_input(config: RunConfig, told: CheckResults) -> str:
     """What is missing of a config's inputs, or ""; looked for once for all configs of the same inputs."""
     reads = (config.data, config.teacher if config.reads_teacher else None, config.execution.packed)
     if reads not in told:
@@ -108,12 +108,12 @@ def _missing_input(config: RunConfig, told: Told) -> str:
     return told[reads]
 
 
-def network_of(config: RunConfig) -> tuple:
+def network_key(config: RunConfig) -> tuple:
     """What a run's network and protocol are built from: settings on which `mistakes` says the same."""
     return config.data, config.student, config.bins, config.evaluation.protocol
 
 
-def mistakes(configs: list[RunConfig]) -> list[str]:
+def readiness_errors(configs: list[RunConfig]) -> list[str]:
     """What keeps each run from beginning: a network that cannot be built, a protocol that does not fit; else ""."""
     return [_mistake(check_ready, config) for config in configs]
 
@@ -126,16 +126,16 @@ def _mistake(check: Callable[[RunConfig], None], config: RunConfig) -> str:
     return ""
 
 
-def refuse(plan: Plan, refused: Mapping[tuple, str]) -> Plan:
+def exclude_networks(plan: Plan, refused: Mapping[tuple, str]) -> Plan:
     """The plan without runs for unfinished cells of the networks that `refused` has something against."""
 
     def look(planned: PlannedCell) -> PlannedCell:
-        mistake = refused.get(network_of(planned.cell.config))
+        mistake = refused.get(network_key(planned.cell.config))
         return _without_run(planned.cell, mistake) if mistake and planned.status.state not in FINISHED else planned
 
     return replace(plan, cells=[look(c) for c in plan.cells], known=[look(c) for c in plan.known])
 
 
-def study_record(study: Study, plan: Plan, commands: list[Words]) -> dict[str, Any]:
+def study_record(study: StudyConfig, plan: Plan, commands: list[Argv]) -> dict[str, Any]:
     """What the store keeps of a study; `commands` launched it."""
     return {"study": study.model_dump(mode="json"), "commands": commands, "cells": [c.to_dict() for c in plan.cells]}

@@ -14,7 +14,8 @@ Levels = list[str | int | float | bool | None] | dict[str, dict[str, Any]]
 Factors = dict[str, Levels]
 
 
-MEASURED = ("milliseconds", "parameters")  # objectives that a run's efficiency gives: ms per image, and the student's size
+# Objectives measured on the finished student: ms per image, number of parameters.
+MEASURED_OBJECTIVES = ("milliseconds", "parameters")
 NO_PBT = (
     "search.scheduler: 'pbt' changes a run's settings while it trains, and here a run is its settings: none of its members "
     "could be named, repeated or found in the store again; valid: asha, median, none"
@@ -29,7 +30,7 @@ class SearchConfig(Section):
     scheduler: Literal["asha", "median", "none"] = "asha"
     trials: int | None = Field(None, ge=1, description="trials in all, over every launch; a grid is all its points")
     hours: float | None = Field(None, gt=0, description="of one launch: after that it begins no new trial")
-    objectives: list[Literal[METRICS + MEASURED]] = Field(
+    objectives: list[Literal[METRICS + MEASURED_OBJECTIVES]] = Field(
         ["abs_rel"], min_length=1, description="metrics of the last validation, milliseconds per image, number of parameters"
     )
     seeds: list[int] = Field([0], min_length=1, description="a trial's value is the mean over the runs with these seeds")
@@ -50,7 +51,7 @@ class SearchConfig(Section):
         for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
                 raise ValueError(f"search.{name}: each once, got {values}")
-        if self.scheduler != "none" and self.objective in MEASURED:
+        if self.scheduler != "none" and self.objective in MEASURED_OBJECTIVES:
             raise ValueError(
                 f"search.scheduler: {self.scheduler} compares the first objective epoch by epoch, and {self.objective} is "
                 "measured at the end; put a metric first, or set scheduler to none"
@@ -68,7 +69,7 @@ class SearchConfig(Section):
         return ["max" if name.startswith("delta") else "min" for name in self.objectives]
 
 
-class Study(Section):
+class StudyConfig(Section):
     """One YAML document of ablations/studies.
 
     A factor is a config path with a list of values, or a free name with named levels, each a set of overrides:
@@ -126,16 +127,16 @@ def _check_levels(name: Any, levels: Any) -> None:
 
 def load_study(
     path: str | Path, overrides: dict[str, Any] | None = None, name: str | None = None, seeds: int | None = None
-) -> Study:
+) -> StudyConfig:
     """A study from its file, its base overridden by dotted paths, under another name or with seeds 0 .. seeds - 1 if given.
 
     Raises UserError for what is not a study, and for an override of what a factor varies.
     """
     document = read_document(path, "study") | ({"name": name} if name else {})
     try:
-        study = Study.model_validate(document)
+        study = StudyConfig.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"study {path}: {explain(error, Study)}") from None
+        raise UserError(f"study {path}: {explain(error, StudyConfig)}") from None
     overrides = overrides or {}
     _refuse_varied(study, overrides)
     changes: dict[str, Any] = {"base": with_values(study.base, overrides)}
@@ -148,8 +149,8 @@ def load_study(
     return study.model_copy(update=changes)
 
 
-def _refuse_varied(study: Study, overrides: dict[str, Any]) -> None:
-    varied = {path for block in study.blocks for name, levels in block.items() for path in paths_of(name, levels)}
+def _refuse_varied(study: StudyConfig, overrides: dict[str, Any]) -> None:
+    varied = {path for block in study.blocks for name, levels in block.items() for path in factor_paths(name, levels)}
     for path in overrides:
         if path in varied or path == "seed":
             raise UserError(
@@ -159,7 +160,7 @@ def _refuse_varied(study: Study, overrides: dict[str, Any]) -> None:
             )
 
 
-def paths_of(name: str, levels: Levels) -> set[str]:
+def factor_paths(name: str, levels: Levels) -> set[str]:
     """The config paths that a factor sets."""
     if isinstance(levels, dict):
         return {path for changes in levels.values() for path in changes}

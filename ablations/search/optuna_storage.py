@@ -19,12 +19,12 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ablations.planning.study import SearchConfig
 from ablations.search.samplers import SAMPLERS
-from search_spaces.space import Point, Space
+from search_spaces.space import Point, SearchSpace
 from tiekd.errors import StoreError, UserError
 from tiekd.store.run_store import RunStore
 
-CONNECT_S = 10  # until a database server counts as silent
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+DATABASE_TIMEOUT_S = 10  # until a database server counts as silent
+FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def storage_url(option: str | None, store: RunStore, name: str) -> str:
@@ -56,24 +56,26 @@ def _checked(given: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def shown(url: str) -> str:
+def hide_password(url: str) -> str:
     """A database's URL without its password."""
     return make_url(url).render_as_string()
 
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator[BaseStorage]:
+def connect(url: str) -> Iterator[BaseStorage]:
     """The database, with Optuna's tables. Raises UserError where it does not answer, StoreError where it fails later on."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    server = {} if url.startswith("sqlite") else {"connect_args": {"connect_timeout": CONNECT_S}, "pool_pre_ping": True}
+    server = (
+        {} if url.startswith("sqlite") else {"connect_args": {"connect_timeout": DATABASE_TIMEOUT_S}, "pool_pre_ping": True}
+    )
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=server)
     except SQLAlchemyError as error:
-        raise UserError(f"--storage {shown(url)}: the database does not answer ({_cause(error)})") from None
+        raise UserError(f"--storage {hide_password(url)}: the database does not answer ({_cause(error)})") from None
     try:
         yield storage
     except (StorageInternalError, SQLAlchemyError) as error:
-        raise StoreError(f"the search's database {shown(url)} failed: {_cause(error)}") from error
+        raise StoreError(f"the search's database {hide_password(url)} failed: {_cause(error)}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
@@ -85,12 +87,12 @@ def _cause(error: BaseException) -> str:
     return str(getattr(error, "orig", error)).splitlines()[0]
 
 
-def exists(name: str, url: str) -> bool:
+def study_exists(name: str, url: str) -> bool:
     """Whether a database holds the study of that name; makes no file."""
     parts = make_url(url)
     if parts.drivername.startswith("sqlite") and not Path(parts.database or "").is_file():
         return False
-    with connected(url) as storage:
+    with connect(url) as storage:
         return name in optuna.study.get_all_study_names(storage)
 
 
@@ -99,18 +101,18 @@ def open_study(name: str, storage: BaseStorage, search: SearchConfig) -> optuna.
     directions = [f"{mode}imize" for mode in search.modes]
     study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
     # A resumed search must not draw its first points again.
-    study.sampler = SAMPLERS[search.sampler].build(search.sampler_seed + len(trials_of(study)))
+    study.sampler = SAMPLERS[search.sampler].build(search.sampler_seed + len(get_trials(study)))
     return study
 
 
-def trials_of(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+def get_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
     """Trials in these states, or all; not to be changed."""
     return study.get_trials(deepcopy=False, states=states or None)
 
 
-def changed_kind(study: optuna.Study, space: Space) -> str:
+def changed_parameter(study: optuna.Study, space: SearchSpace) -> str:
     """The first parameter of another type or with other choices than in the trials so far; "" for none. Ranges may change."""
-    for trial in trials_of(study):
+    for trial in get_trials(study):
         for path, drawn_from in trial.distributions.items():
             if path in space.parameters and _kind(drawn_from) != _kind(space.parameters[path]):
                 return path
@@ -123,35 +125,39 @@ def _kind(parameter: Any) -> tuple:
     return name, getattr(parameter, "choices", ())
 
 
-def ask_again(study: optuna.Study) -> None:
+def requeue_interrupted(study: optuna.Study) -> None:
     """Fail the running trials of a launch that died, and put their points into the queue."""
-    for trial in trials_of(study, TrialState.RUNNING):
+    for trial in get_trials(study, TrialState.RUNNING):
         study.tell(trial.number, state=TrialState.FAIL)
-        if point := asked(trial):
+        if point := trial_point(trial):
             study.enqueue_trial(point, user_attrs={"repeats": trial.number})
 
 
-def asked(trial: FrozenTrial) -> Point:
+def trial_point(trial: FrozenTrial) -> Point:
     """A trial's point, also of one that was put into the queue and had not drawn all its parameters."""
     return trial.system_attrs.get("fixed_params", {}) | trial.params
 
 
-def counts(trial: FrozenTrial) -> bool:
+def uses_budget(trial: FrozenTrial) -> bool:
     """Whether a trial used up budget: all that ended; those of a launch that died are repeated, and have no cause."""
-    return (trial.state in ENDED or "cause" in trial.user_attrs) and "warm" not in trial.user_attrs
+    return (trial.state in FINISHED_STATES or "cause" in trial.user_attrs) and "warm" not in trial.user_attrs
 
 
-def counted(study: optuna.Study) -> int:
-    return sum(map(counts, trials_of(study)))
+def budget_used(study: optuna.Study) -> int:
+    return sum(map(uses_budget, get_trials(study)))
 
 
-def points_left(study: optuna.Study, grid: list[Point]) -> list[Point]:
+def remaining_points(study: optuna.Study, grid: list[Point]) -> list[Point]:
     """The points of a grid that no trial has had, nor waits to have."""
-    had = [asked(t) for t in trials_of(study) if t.state in (*ENDED, TrialState.WAITING) or "cause" in t.user_attrs]
+    had = [
+        trial_point(t)
+        for t in get_trials(study)
+        if t.state in (*FINISHED_STATES, TrialState.WAITING) or "cause" in t.user_attrs
+    ]
     return [point for point in grid if point not in had]
 
 
-def told(study: optuna.Study, trial: optuna.Trial, outcome: dict[str, Any], objectives: list[str]) -> None:
+def finish_trial(study: optuna.Study, trial: optuna.Trial, outcome: dict[str, Any], objectives: list[str]) -> None:
     """Tell Optuna how a trial ended. An outcome without a state is of a trial that its scheduler stopped."""
     for name in ("run_id", "run_ids", "epoch"):
         if name in outcome:
@@ -164,11 +170,11 @@ def told(study: optuna.Study, trial: optuna.Trial, outcome: dict[str, Any], obje
         trial.set_user_attr("cause", outcome.get("cause") or outcome["state"])
         study.tell(trial, state=TrialState.FAIL)
     else:
-        heard(trial, outcome, objectives)
+        report_value(trial, outcome, objectives)
         study.tell(trial, state=TrialState.PRUNED)
 
 
-def heard(trial: optuna.Trial, outcome: dict[str, Any], objectives: list[str]) -> None:
+def report_value(trial: optuna.Trial, outcome: dict[str, Any], objectives: list[str]) -> None:
     """Keep a value on the way, from which samplers learn of pruned trials; Optuna has none where objectives are several."""
     if len(objectives) == 1 and objectives[0] in outcome:
         trial.report(outcome[objectives[0]], outcome["epoch"])

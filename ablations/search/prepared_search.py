@@ -9,23 +9,23 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
-from ablations.planning.launch_command import Words, launches, words
-from ablations.planning.search_point import Repeats
-from ablations.planning.study import MEASURED, SearchConfig, Study, load_study
+from ablations.planning.launch_command import Argv, build_argv, launch_commands
+from ablations.planning.search_point import SeedRuns
+from ablations.planning.study import MEASURED_OBJECTIVES, SearchConfig, StudyConfig, load_study
 from ablations.search.optuna_storage import (
-    ask_again,
-    changed_kind,
-    connected,
-    counted,
-    exists,
+    budget_used,
+    changed_parameter,
+    connect,
+    get_trials,
     open_study,
-    points_left,
+    remaining_points,
+    requeue_interrupted,
     storage_url,
-    trials_of,
+    study_exists,
 )
 from ablations.search.samplers import check_sampler
 from ablations.search.warm_start import warm_start
-from search_spaces.space import Point, Space, load_space
+from search_spaces.space import Point, SearchSpace, load_space
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import flatten, parse_overrides
 from tiekd.data import check_inputs
@@ -36,7 +36,7 @@ from tiekd.store.run_store import RunStore
 
 
 @dataclass(frozen=True)
-class Options:
+class SearchOptions:
     """What a launch may change of a study's search block; None: nothing."""
 
     trials: int | None = None
@@ -46,24 +46,24 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSearch:
     """A checked search."""
 
-    study: Study
+    study: StudyConfig
     search: SearchConfig
-    space: Space  # what the base leaves of it
+    space: SearchSpace  # what the base leaves of it
     base: RunConfig
     store: RunStore
     url: str  # of the Optuna database; may hold a password, and so is neither kept nor shown
-    commands: list[Words]  # that launched the search, this one the last
+    commands: list[Argv]  # that launched the search, this one the last
 
     @property
     def name(self) -> str:
-        return name_of(self.study)
+        return search_name(self.study)
 
     @property
-    def repeats(self) -> Repeats:
-        return Repeats(self.base.stated, self.search.seeds, self.search.objectives)
+    def repeats(self) -> SeedRuns:
+        return SeedRuns(self.base.stated, self.search.seeds, self.search.objectives)
 
     @property
     def origin(self) -> Point | None:
@@ -76,12 +76,14 @@ class Prepared:
         return next((i for i in run_ids if self.store.run(i).status().state not in FINISHED), run_ids[-1])
 
 
-def name_of(study: Study) -> str:
+def search_name(study: StudyConfig) -> str:
     """A search is a study of its own in the store, beside the one whose cells `tiekd ablate` computes."""
     return f"{study.name}-search"
 
 
-def prepare(path: Path, store: str | None, overrides: list[str], name: str | None, options: Options) -> Prepared:
+def prepare_search(
+    path: Path, store: str | None, overrides: list[str], name: str | None, options: SearchOptions
+) -> PreparedSearch:
     """Read and check a search; writes nothing."""
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
     study = load_study(path, changes, name)
@@ -94,18 +96,20 @@ def prepare(path: Path, store: str | None, overrides: list[str], name: str | Non
         raise UserError(f"--set {varied[0]}: the search space {search.space} varies it")
     space = whole.of(base.document())
     check_sampler(search, space)
-    if base.execution.workers > 1 and set(search.objectives) & set(MEASURED):
+    if base.execution.workers > 1 and set(search.objectives) & set(MEASURED_OBJECTIVES):
         raise UserError(f"execution.workers: milliseconds and parameters are measured with 1, got {base.execution.workers}")
     check_inputs(base)
     run_store = RunStore(base.execution.store)
-    command = words("search", path, store=store, set=overrides, name=name, trials=options.trials, hours=options.hours)
+    command = build_argv("search", path, store=store, set=overrides, name=name, trials=options.trials, hours=options.hours)
     if options.warm_start is not None:
         command.append("--warm-start" if options.warm_start else "--cold-start")
-    commands = launches(run_store, name_of(study), command)
-    return Prepared(study, search, space, base, run_store, storage_url(options.storage, run_store, name_of(study)), commands)
+    commands = launch_commands(run_store, search_name(study), command)
+    return PreparedSearch(
+        study, search, space, base, run_store, storage_url(options.storage, run_store, search_name(study)), commands
+    )
 
 
-def _with(search: SearchConfig, options: Options) -> SearchConfig:
+def _with(search: SearchConfig, options: SearchOptions) -> SearchConfig:
     """The search block under the launch's options."""
     if options.trials is not None and options.trials < 1:
         raise UserError(f"--trials: must be at least 1, got {options.trials}")
@@ -116,37 +120,37 @@ def _with(search: SearchConfig, options: Options) -> SearchConfig:
 
 
 @contextlib.contextmanager
-def opened(prepared: Prepared) -> Iterator[optuna.Study]:
+def open_search(prepared: PreparedSearch) -> Iterator[optuna.Study]:
     """The search's Optuna study, in which no trial of a launch that died is left running."""
     if prepared.store.local:
         Path(prepared.store.filesystem[1], "studies", prepared.name).mkdir(parents=True, exist_ok=True)
     search = prepared.search
     subject = f"{', '.join(search.objectives)} over seeds {search.seeds} of {run_id_of(prepared.base)}"
-    with connected(prepared.url) as storage:
+    with connect(prepared.url) as storage:
         study = open_study(prepared.name, storage, search)
         if study.user_attrs.setdefault("subject", subject) != subject:
             raise UserError(
                 f"search {prepared.name}: its trials so far are of another base, data, objectives or seeds; "
                 "values of both do not compare: --name keeps this one apart"
             )
-        if path := changed_kind(study, prepared.space):
+        if path := changed_parameter(study, prepared.space):
             raise UserError(
                 f"search {prepared.name}: its trials so far had another type or other choices of {path}, which Optuna does not "
                 "mix; --name keeps this one apart"
             )
         study.set_user_attr("subject", subject)
-        ask_again(study)
+        requeue_interrupted(study)
         yield study
 
 
-def begin(prepared: Prepared, console: Console) -> int | None:
+def start_search(prepared: PreparedSearch, console: Console) -> int | None:
     """Give a search what the store knows, if that is asked for; trials that its budget leaves, None where hours limit it."""
-    begun = exists(prepared.name, prepared.url)
+    begun = study_exists(prepared.name, prepared.url)
     if not begun:
         check_ready(prepared.base)
     if not begun and not prepared.search.warm_start:
         return _left(prepared, None)
-    with opened(prepared) as study:
+    with open_search(prepared) as study:
         if prepared.search.warm_start:
             added = warm_start(study, prepared.space, prepared.repeats, prepared.store)
             console.print(f"search {prepared.name}: {added} points of the store are trials from the start")
@@ -156,39 +160,39 @@ def begin(prepared: Prepared, console: Console) -> int | None:
     return left
 
 
-def ask_for_base(prepared: Prepared, study: optuna.Study) -> None:
+def enqueue_base(prepared: PreparedSearch, study: optuna.Study) -> None:
     """Have the first trial of a search be its base itself: what is found can then be told beside it."""
-    had = trials_of(study)
+    had = get_trials(study)
     begun = any(not trial.user_attrs.get("warm") for trial in had)
     known = any(trial.params == prepared.origin for trial in had)
     if prepared.origin and not begun and not known and prepared.search.sampler != "grid":
         study.enqueue_trial(prepared.origin)
 
 
-def _left(prepared: Prepared, study: optuna.Study | None) -> int | None:
+def _left(prepared: PreparedSearch, study: optuna.Study | None) -> int | None:
     """Trials that the budget allows; None where hours alone limit them."""
     search = prepared.search
     left = search.trials
     if left is not None and study:
-        left = max(left - counted(study), 0)
+        left = max(left - budget_used(study), 0)
     if search.sampler == "grid":
         grid = prepared.space.grid()
-        unasked = len(points_left(study, grid)) + len(trials_of(study, TrialState.WAITING)) if study else len(grid)
+        unasked = len(remaining_points(study, grid)) + len(get_trials(study, TrialState.WAITING)) if study else len(grid)
         left = unasked if left is None else min(left, unasked)
     return left
 
 
-def record(prepared: Prepared, study: optuna.Study) -> dict[str, dict]:
+def record_search(prepared: PreparedSearch, study: optuna.Study) -> dict[str, dict]:
     """Write the search as a study of the store: each run of each trial a cell. Returns the cells by run id."""
     cells = {}
-    for trial in trials_of(study):
+    for trial in get_trials(study):
         if prepared.space.read(trial.params) == trial.params:  # else it was killed before it had drawn its whole point
-            cells |= cells_of(prepared, trial.params)
-    write_study(prepared, cells)
+            cells |= point_cells(prepared, trial.params)
+    write_search_study(prepared, cells)
     return cells
 
 
-def cells_of(prepared: Prepared, point: Point) -> dict[str, dict]:
+def point_cells(prepared: PreparedSearch, point: Point) -> dict[str, dict]:
     """A point's runs as cells, with the point as their factors; none where it contradicts itself."""
     cells = {}
     for seed in prepared.search.seeds:
@@ -201,6 +205,6 @@ def cells_of(prepared: Prepared, point: Point) -> dict[str, dict]:
     return cells
 
 
-def write_study(prepared: Prepared, cells: dict[str, dict]) -> None:
+def write_search_study(prepared: PreparedSearch, cells: dict[str, dict]) -> None:
     document = prepared.study.model_dump(mode="json") | {"name": prepared.name, "kind": "search"}
     prepared.store.write_study(prepared.name, {"study": document, "commands": prepared.commands, "cells": list(cells.values())})

@@ -10,18 +10,18 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from ablations.planning.search_point import Repeats
+from ablations.planning.search_point import SeedRuns
 from ablations.planning.study import SearchConfig
-from ablations.search.optuna_storage import trials_of
+from ablations.search.optuna_storage import get_trials
 from search_spaces.space import Point
 from tiekd.store.run_store import RunStore
 
-SHOWN = 5  # best trials
-ENOUGH = 10  # complete trials, for the parameters' importance
+BEST_SHOWN = 5  # best trials
+MIN_TRIALS_FOR_IMPORTANCE = 10  # complete trials, for the parameters' importance
 
 
 @dataclass(frozen=True)
-class Findings:
+class SearchResults:
     """Complete trials, best first, by the first objective; each as plain values."""
 
     best: list[dict[str, Any]]
@@ -30,14 +30,14 @@ class Findings:
     base: dict[str, Any] | None = None  # the trial of the search's base itself, if it is complete
 
 
-def find(study: optuna.Study, search: SearchConfig, origin: Point | None = None) -> Findings:
+def collect_results(study: optuna.Study, search: SearchConfig, origin: Point | None = None) -> SearchResults:
     """origin: the point at which the search's base lies."""
     sign = -1 if search.modes[0] == "max" else 1
-    complete = sorted(trials_of(study, TrialState.COMPLETE), key=lambda t: sign * t.values[0])
+    complete = sorted(get_trials(study, TrialState.COMPLETE), key=lambda t: sign * t.values[0])
     told = [_told(trial, search) for trial in complete]
     front = {t.number for t in study.best_trials} if len(search.objectives) > 1 else set()
     base = next((trial for trial in told if trial["params"] == origin), None)
-    return Findings(told, [t for t in told if t["number"] in front], _importance(study, complete), base)
+    return SearchResults(told, [t for t in told if t["number"] in front], _importance(study, complete), base)
 
 
 def _told(trial: FrozenTrial, search: SearchConfig) -> dict[str, Any]:
@@ -58,12 +58,12 @@ def _told(trial: FrozenTrial, search: SearchConfig) -> dict[str, Any]:
 
 def _importance(study: optuna.Study, complete: list[FrozenTrial]) -> dict[str, float]:
     """Optuna's own measure (PED-ANOVA); of several objectives together."""
-    if len(complete) < ENOUGH or len({tuple(t.values) for t in complete}) == 1:
+    if len(complete) < MIN_TRIALS_FOR_IMPORTANCE or len({tuple(t.values) for t in complete}) == 1:
         return {}
     return optuna.importance.get_param_importances(study)
 
 
-def write_winner(findings: Findings, search: SearchConfig, repeats: Repeats, store: RunStore, name: str) -> str:
+def write_best_config(findings: SearchResults, search: SearchConfig, repeats: SeedRuns, store: RunStore, name: str) -> str:
     """The best trial's config, with the first seed, as a document that `tiekd run` takes; its place in the store.
 
     Every other trial's configs lie with its runs: `runs/<run_id>/config.yaml`.
@@ -80,12 +80,12 @@ def write_winner(findings: Findings, search: SearchConfig, repeats: Repeats, sto
     return f"{store.uri}/{place}"
 
 
-def show(findings: Findings, search: SearchConfig, console: Console) -> None:
+def print_results(findings: SearchResults, search: SearchConfig, console: Console) -> None:
     """Print what was found, the winner last."""
     if not findings.best:
         console.print("no trial finished: there is no best")
         return
-    console.print(_table(findings.best[:SHOWN], search))
+    console.print(_table(findings.best[:BEST_SHOWN], search))
     if findings.front:
         console.print(f"Pareto front of {', '.join(search.objectives)}: {len(findings.front)} trials")
         console.print(_table(findings.front, search))
@@ -94,11 +94,11 @@ def show(findings: Findings, search: SearchConfig, console: Console) -> None:
         console.print(f"importance: {shares}", highlight=False, soft_wrap=True)
     best = findings.best[0]
     over = f" over {len(search.seeds)} seeds" if len(search.seeds) > 1 else ""
-    line = f"best trial: {search.objective} {_value(best, search.objective)}{over} with {text_of(best['params'])}"
+    line = f"best trial: {search.objective} {_value(best, search.objective)}{over} with {format_point(best['params'])}"
     console.print(line + _beside_base(findings, search), soft_wrap=True)
 
 
-def _beside_base(findings: Findings, search: SearchConfig) -> str:
+def _beside_base(findings: SearchResults, search: SearchConfig) -> str:
     if not findings.base:
         return ""
     if findings.base is findings.best[0]:
@@ -121,7 +121,7 @@ def _value(trial: dict, name: str) -> str:
     return f"{trial['values'][name]:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
 
 
-def text_of(point: Point) -> str:
+def format_point(point: Point) -> str:
     """A point on one line."""
     return ", ".join(f"{_leaf(path)}={_number(value)}" for path, value in point.items())
 

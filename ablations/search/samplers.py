@@ -11,23 +11,23 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from ablations.planning.study import SearchConfig
-from search_spaces.space import Space
+from search_spaces.space import SearchSpace
 from tiekd.errors import UserError
 
 POPULATION = 10  # of a generation of NSGA-II; Optuna's 50 is more than most of our searches have trials
 
 
-def _no_objection(search: SearchConfig, space: Space) -> str:
+def _no_objection(search: SearchConfig, space: SearchSpace) -> str:
     return ""
 
 
 @dataclass(frozen=True)
 class Sampler:
     build: Callable[[int], BaseSampler]
-    objection: Callable[[SearchConfig, Space], str] = _no_objection  # "" where it can do what is asked
+    objection: Callable[[SearchConfig, SearchSpace], str] = _no_objection  # "" where it can do what is asked
 
 
-def _not_cmaes(search: SearchConfig, space: Space) -> str:
+def _not_cmaes(search: SearchConfig, space: SearchSpace) -> str:
     # Optuna would draw such parameters at random, and say so in a warning a trial.
     if others := [*space.categorical, *space.conditional]:
         return f"adapts numbers that are always active, and {others[0]} is categorical or conditional; tpe takes both"
@@ -36,13 +36,13 @@ def _not_cmaes(search: SearchConfig, space: Space) -> str:
     return ""
 
 
-def _not_nsgaii(search: SearchConfig, space: Space) -> str:
+def _not_nsgaii(search: SearchConfig, space: SearchSpace) -> str:
     if search.trials is not None and search.trials <= POPULATION:
         return f"draws its first generation of {POPULATION} at random, and {search.trials} trials end there; ask for more"
     return ""
 
 
-def _not_grid(search: SearchConfig, space: Space) -> str:
+def _not_grid(search: SearchConfig, space: SearchSpace) -> str:
     try:
         space.grid()
     except UserError as error:
@@ -68,7 +68,7 @@ SAMPLERS = {
 }
 
 
-def check_sampler(search: SearchConfig, space: Space) -> None:
+def check_sampler(search: SearchConfig, space: SearchSpace) -> None:
     """Raise UserError where a sampler cannot do what is asked of it, or where nothing ends the search."""
     if objection := SAMPLERS[search.sampler].objection(search, space):
         raise UserError(f"search.sampler: {search.sampler} {objection}")

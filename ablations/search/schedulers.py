@@ -8,7 +8,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 
 from ablations.planning.study import SearchConfig
 
-TIME = "epoch"  # of a trial's results: epochs spent on it, over all seeds
+TIME_ATTR = "epoch"  # of a trial's results: epochs spent on it, over all seeds
 
 
 class MedianStopping(MedianStoppingRule):
@@ -21,7 +21,7 @@ class MedianStopping(MedianStoppingRule):
 
 def _asha(search: SearchConfig, epochs: int) -> TrialScheduler:
     return AsyncHyperBandScheduler(
-        time_attr=TIME,
+        time_attr=TIME_ATTR,
         metric=search.objective,
         mode=search.modes[0],
         max_t=epochs,
@@ -32,7 +32,7 @@ def _asha(search: SearchConfig, epochs: int) -> TrialScheduler:
 
 def _median(search: SearchConfig, epochs: int) -> TrialScheduler:
     return MedianStopping(
-        time_attr=TIME,
+        time_attr=TIME_ATTR,
         metric=search.objective,
         mode=search.modes[0],
         grace_period=min(search.grace_epochs, epochs),

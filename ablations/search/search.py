@@ -12,19 +12,19 @@ import optuna
 
 from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.monitor.study_progress import CellProgress, StudyProgress
-from ablations.search.optuna_storage import trials_of
+from ablations.search.optuna_storage import get_trials
 from ablations.search.prepared_search import (
-    Options,
-    Prepared,
-    ask_for_base,
-    begin,
-    cells_of,
-    opened,
-    prepare,
-    record,
-    write_study,
+    PreparedSearch,
+    SearchOptions,
+    enqueue_base,
+    open_search,
+    point_cells,
+    prepare_search,
+    record_search,
+    start_search,
+    write_search_study,
 )
-from ablations.search.results import Findings, find, show, text_of, write_winner
+from ablations.search.results import SearchResults, collect_results, format_point, print_results, write_best_config
 
 
 def run_search(
@@ -32,25 +32,25 @@ def run_search(
     store: str | None,
     overrides: list[str],
     name: str | None,
-    options: Options,
+    options: SearchOptions,
     address: str | None,
     launch_options: LaunchOptions,
 ) -> bool:
     """Search until the budget is spent; print what was found. Whether it came to its end, and there is a best."""
-    prepared = prepare(path, store, overrides, name, options)
+    prepared = prepare_search(path, store, overrides, name, options)
     prepared.store.check_writable()
     console = launch_options.console
-    left = begin(prepared, console)
+    left = start_search(prepared, console)
     console.print(_headline(prepared, left), highlight=False)
     complete = left == 0 or _launch(prepared, left, address, launch_options)
-    with opened(prepared) as study:
-        record(prepared, study)
-        findings = find(study, prepared.search, prepared.origin)
+    with open_search(prepared) as study:
+        record_search(prepared, study)
+        findings = collect_results(study, prepared.search, prepared.origin)
         _tell(prepared, study, findings, launch_options)
     return complete and bool(findings.best)
 
 
-def _headline(prepared: Prepared, left: int | None) -> str:
+def _headline(prepared: PreparedSearch, left: int | None) -> str:
     search = prepared.search
     trials = "trials" if left is None else f"{left} of {search.trials or len(prepared.space.grid())} trials"
     hours = "" if search.hours is None else f" for {search.hours:g} h"
@@ -59,7 +59,7 @@ def _headline(prepared: Prepared, left: int | None) -> str:
     return f"search {prepared.name}: {trials} to run{hours}, {objectives}{seeds}"
 
 
-def _launch(prepared: Prepared, left: int | None, address: str | None, launch_options: LaunchOptions) -> bool:
+def _launch(prepared: PreparedSearch, left: int | None, address: str | None, launch_options: LaunchOptions) -> bool:
     """Run the trials that are left. Whether they came to an end: too many failures of one cause stop them.
 
     Ray is imported here: a search that is already done does not wait for it.
@@ -79,9 +79,9 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, launch_op
     cells: dict[str, dict] = {}
 
     def cell_of(params: dict[str, Any]) -> CellProgress:
-        cells.update(cells_of(prepared, params["point"]))
-        write_study(prepared, cells)
-        return progress.start_cell(text_of(params["point"]), params["point"], whole)
+        cells.update(point_cells(prepared, params["point"]))
+        write_search_study(prepared, cells)
+        return progress.start_cell(format_point(params["point"]), params["point"], whole)
 
     with (
         contextlib.ExitStack() as stack,
@@ -89,9 +89,9 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, launch_op
         track_progress(progress, cell_of, prepared.store, launch_options, prepared.base.execution) as (callback, limit),
     ):
         check_nodes(prepared.store, [prepared.base])
-        study = stack.enter_context(opened(prepared))
-        cells |= record(prepared, study)
-        ask_for_base(prepared, study)
+        study = stack.enter_context(open_search(prepared))
+        cells |= record_search(prepared, study)
+        enqueue_base(prepared, study)
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
             name=prepared.name,
@@ -108,29 +108,29 @@ def _launch(prepared: Prepared, left: int | None, address: str | None, launch_op
     return limit.reached is None
 
 
-def _tell(prepared: Prepared, study: optuna.Study, findings: Findings, launch_options: LaunchOptions) -> None:
+def _tell(prepared: PreparedSearch, study: optuna.Study, findings: SearchResults, launch_options: LaunchOptions) -> None:
     """Write the winner's config and what was found into the store, and print it."""
     search, config = prepared.search, None
     if findings.best:
-        config = write_winner(findings, search, prepared.repeats, prepared.store, prepared.name)
+        config = write_best_config(findings, search, prepared.repeats, prepared.store, prepared.name)
     document = _document(prepared, study, findings, config)
     prepared.store.write_json(f"studies/{prepared.name}/findings.json", document)
     if launch_options.as_json:
         print_event("summary", **document)
         return
     console = launch_options.console
-    states = Counter(trial.state.name.lower() for trial in trials_of(study))
+    states = Counter(trial.state.name.lower() for trial in get_trials(study))
     told = ", ".join(f"{count} {state}" for state, count in states.items())
     console.print(f"search {prepared.name}: {told or 'no trials'}")
     if config:
         console.print(f"the winner as a config: {config}", highlight=False, soft_wrap=True)
-    show(findings, search, console)
+    print_results(findings, search, console)
 
 
-def _document(prepared: Prepared, study: optuna.Study, findings: Findings, config: str | None) -> dict[str, Any]:
+def _document(prepared: PreparedSearch, study: optuna.Study, findings: SearchResults, config: str | None) -> dict[str, Any]:
     return {
         "study": prepared.name,
-        "trials": len(trials_of(study)),
+        "trials": len(get_trials(study)),
         "objectives": prepared.search.objectives,
         "seeds": prepared.search.seeds,
         "best": findings.best,

@@ -15,11 +15,11 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from ablations.planning.study import SearchConfig
-from ablations.search.optuna_storage import heard, points_left, told, trials_of
-from search_spaces.space import Space
+from ablations.search.optuna_storage import finish_trial, get_trials, remaining_points, report_value
+from search_spaces.space import SearchSpace
 
-CUT_OFF = ("running", "waiting")  # another launch has taken the run over; the hours were over before it began
-DIED = {"state": "failed", "cause": "the trial's process died"}
+INTERRUPTED = ("running", "waiting")  # another launch has taken the run over; the hours were over before it began
+PROCESS_DIED = {"state": "failed", "cause": "the trial's process died"}
 
 
 @dataclass
@@ -49,7 +49,7 @@ class OptunaSearcher(Searcher):
     def __init__(
         self,
         study: optuna.Study,
-        space: Space,
+        space: SearchSpace,
         search: SearchConfig,
         budget: Budget,
         gave_up: Callable[[], bool] = lambda: False,
@@ -57,7 +57,7 @@ class OptunaSearcher(Searcher):
         super().__init__(metric=search.objective, mode=search.modes[0])
         self._gave_up = gave_up
         self._study, self._space, self._objectives, self._budget = study, space, search.objectives, budget
-        self._grid = points_left(study, space.grid()) if search.sampler == "grid" else None
+        self._grid = remaining_points(study, space.grid()) if search.sampler == "grid" else None
         self._trials: dict[str, optuna.Trial] = {}
         self._last: dict[str, dict[str, Any]] = {}
 
@@ -71,7 +71,7 @@ class OptunaSearcher(Searcher):
 
     def _next_is_queued(self) -> bool:
         """Of a grid, see that a point waits in the study's queue; False when none is left."""
-        if self._grid is None or trials_of(self._study, TrialState.WAITING):
+        if self._grid is None or get_trials(self._study, TrialState.WAITING):
             return True
         if self._grid:
             self._study.enqueue_trial(self._grid.pop(0))
@@ -81,17 +81,17 @@ class OptunaSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if self.metric in result:
             self._last[trial_id] = result
-            heard(self._trials[trial_id], result, self._objectives)
+            report_value(self._trials[trial_id], result, self._objectives)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial, last = self._trials.pop(trial_id, None), self._last.pop(trial_id, {})
-        outcome = {**last, **DIED} if error else result or last
+        outcome = {**last, **PROCESS_DIED} if error else result or last
         if trial and not self._cut_off(outcome):
-            told(self._study, trial, outcome, self._objectives)
+            finish_trial(self._study, trial, outcome, self._objectives)
 
     def _cut_off(self, outcome: dict[str, Any]) -> bool:
         if "state" in outcome:
-            return outcome["state"] in CUT_OFF
+            return outcome["state"] in INTERRUPTED
         return "store_error" in outcome or self._gave_up()
 
     def __reduce__(self) -> tuple:

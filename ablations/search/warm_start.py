@@ -6,22 +6,22 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from ablations.planning.search_point import Repeats, measured
-from ablations.search.optuna_storage import trials_of
-from search_spaces.space import Point, Space
+from ablations.planning.search_point import SeedRuns, measured_objectives
+from ablations.search.optuna_storage import get_trials
+from search_spaces.space import Point, SearchSpace
 from tiekd.config.documents import flatten
 from tiekd.errors import UserError
 from tiekd.preflight import run_id_of
 from tiekd.store.run_store import RunRecord, RunStore
 
 
-def warm_start(study: optuna.Study, space: Space, repeats: Repeats, store: RunStore) -> int:
+def warm_start(study: optuna.Study, space: SearchSpace, repeats: SeedRuns, store: RunStore) -> int:
     """Add the store's points to a study that has no such trials yet, as complete ones; how many there were.
 
     A point is the store's where its run with every seed is done: the very runs that the search would compute, found by their
     identities. Points that the search had itself are left alone.
     """
-    had = [trial.params for trial in trials_of(study)]
+    had = [trial.params for trial in get_trials(study)]
     points = [point for point in _points_in(store, space, repeats) if point not in had]
     for point in points:
         runs = [store.run(run_id_of(repeats.config(point, seed))) for seed in repeats.seeds]
@@ -43,7 +43,7 @@ def warm_start(study: optuna.Study, space: Space, repeats: Repeats, store: RunSt
     return len(points)
 
 
-def _points_in(store: RunStore, space: Space, repeats: Repeats) -> list[Point]:
+def _points_in(store: RunStore, space: SearchSpace, repeats: SeedRuns) -> list[Point]:
     """The points of the space of which the store holds every run, each once."""
     done = {run.run_id: run for run in store.runs() if run.status().state == "done"}
     points: list[Point] = []
@@ -57,24 +57,24 @@ def _points_in(store: RunStore, space: Space, repeats: Repeats) -> list[Point]:
     return points
 
 
-def _identity(repeats: Repeats, point: Point, seed: int) -> str:
+def _identity(repeats: SeedRuns, point: Point, seed: int) -> str:
     try:
         return run_id_of(repeats.config(point, seed))
     except UserError:  # another run's settings that contradict this search's base
         return ""
 
 
-def _values(runs: list[RunRecord], repeats: Repeats) -> dict[str, list[float]]:
+def _values(runs: list[RunRecord], repeats: SeedRuns) -> dict[str, list[float]]:
     """Each objective's value for each run."""
     values: dict[str, list[float]] = {name: [] for name in repeats.objectives}
     for run in runs:
-        known = run.read_json("summary.json")["metrics"] | measured(run, run.config(), repeats.objectives)
+        known = run.read_json("summary.json")["metrics"] | measured_objectives(run, run.config(), repeats.objectives)
         for name in values:
             values[name].append(known[name])
     return values
 
 
-def _distributions(space: Space, point: Point) -> dict[str, Any]:
+def _distributions(space: SearchSpace, point: Point) -> dict[str, Any]:
     trial = optuna.trial.FixedTrial(point)
     space.suggest(trial)
     return trial.distributions

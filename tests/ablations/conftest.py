@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ablations.planning.study import Study
+from ablations.planning.study import StudyConfig
 from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.distill.run import carry_out, run_id_of
@@ -24,11 +24,11 @@ from tiekd.store.run_store import RunStore
 
 
 @pytest.fixture
-def study(tiny) -> Callable[..., Study]:
+def study(tiny) -> Callable[..., StudyConfig]:
     """A study of the smallest run, in memory."""
 
-    def make(**settings: Any) -> Study:
-        return Study.model_validate({"name": "demo", "base": tiny} | settings)
+    def make(**settings: Any) -> StudyConfig:
+        return StudyConfig.model_validate({"name": "demo", "base": tiny} | settings)
 
     return make
 

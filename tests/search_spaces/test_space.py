@@ -1,7 +1,7 @@
 import optuna
 import pytest
 
-from search_spaces.space import FOLDER, Space, load_space
+from search_spaces.space import SPACES_FOLDER, SearchSpace, load_space
 from tiekd.config import build, override
 from tiekd.errors import UserError
 
@@ -20,7 +20,7 @@ PARAMETERS = {
 def points() -> list[dict]:
     """Two hundred points of a space, drawn by Optuna."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    space = Space.model_validate({"parameters": PARAMETERS})
+    space = SearchSpace.model_validate({"parameters": PARAMETERS})
     return [space.suggest(study.ask()) for _ in range(200)]
 
 
@@ -129,7 +129,7 @@ CHAIN = {
 
 
 def space_of(parameters):
-    return Space.model_validate({"parameters": parameters})
+    return SearchSpace.model_validate({"parameters": parameters})
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_the_point_of_a_config_or_that_it_lies_outside(settings, point):
 
 
 def test_every_point_that_is_drawn_lies_inside(points):
-    space = Space.model_validate({"parameters": PARAMETERS})
+    space = SearchSpace.model_validate({"parameters": PARAMETERS})
     assert all(space.read(point) == point for point in points)
 
 
@@ -257,7 +257,7 @@ def test_every_point_that_is_drawn_lies_inside(points):
 BASES = {"res_kd.yaml": ("si", "mse", "ssim", "ssim_si", "ssim_mse"), "alpha.yaml": ("tie_kd",), "loss.yaml": ("tie_kd",)}
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(SPACES_FOLDER.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_corners_of_every_space_of_the_folder_are_valid_configs(path, tiny):
     for loss in BASES.get(path.name, ("tie_kd", "l_dpm")):
         base = build(tiny | {"loss": {"name": loss}})

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ablations.monitor.study_progress import PRUNED
-from ablations.planning.cells import expand
+from ablations.planning.cells import expand_cells
 from ablations.planning.plan import make_plan, study_record
 from tiekd.config.presets import METRICS
 from tiekd.store.run_status import Attempt, Status
@@ -42,7 +42,7 @@ def run_ids(study, store, tiny, tmp_path) -> list[str | None]:
     base = tiny | {"optim": {"epochs": EPOCHS}}
     blocks = [LOSSES, {"source": {"away": {"teacher.maps": str(tmp_path / "away")}}}]
     made = study(base=base, factors=blocks)
-    plan = make_plan(expand(made), store)
+    plan = make_plan(expand_cells(made), store)
     store.write_study("demo", study_record(made, plan, []))
     return [c.run_id for c in plan.cells]
 

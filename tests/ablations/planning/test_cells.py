@@ -1,6 +1,6 @@
 import pytest
 
-from ablations.planning.cells import expand, only
+from ablations.planning.cells import expand_cells, filter_cells
 from tiekd.errors import UserError
 
 METHODS = {
@@ -21,13 +21,13 @@ def settings_of(cells, *paths):
 
 
 def test_without_factors_there_is_one_cell_per_seed(study):
-    cells = expand(study(seeds=[3, 5]))
+    cells = expand_cells(study(seeds=[3, 5]))
     assert settings_of(cells, "seed", "loss.name") == [(3, "si"), (5, "si")]
     assert [str(cell) for cell in cells] == ["seed=3", "seed=5"]
 
 
 def test_a_grid_has_every_combination_once_per_seed(study):
-    cells = expand(study(factors={"loss.name": ["si", "mse"], "bins.n_bins": [8, 16, 32]}, seeds=[0, 1]))
+    cells = expand_cells(study(factors={"loss.name": ["si", "mse"], "bins.n_bins": [8, 16, 32]}, seeds=[0, 1]))
     expected = [(loss, bins, seed) for loss in ("si", "mse") for bins in (8, 16, 32) for seed in (0, 1)]
     assert settings_of(cells, "loss.name", "bins.n_bins", "seed") == expected
     assert cells[0].factors == {"loss.name": "si", "bins.n_bins": 8}
@@ -35,25 +35,25 @@ def test_a_grid_has_every_combination_once_per_seed(study):
 
 
 def test_one_at_a_time_leaves_the_others_at_the_base(study):
-    cells = expand(study(vary="one_at_a_time", factors={"loss.si_weight": [2.0, 3.0], "bins.n_bins": [8, 32]}))
+    cells = expand_cells(study(vary="one_at_a_time", factors={"loss.si_weight": [2.0, 3.0], "bins.n_bins": [8, 32]}))
     assert settings_of(cells, "loss.si_weight", "bins.n_bins") == [(1.0, 16), (2.0, 16), (3.0, 16), (1.0, 8), (1.0, 32)]
     assert [cell.factors for cell in cells][:2] == [{}, {"loss.si_weight": 2.0}]
 
 
 def test_named_levels_set_several_settings_together(study):
-    cells = expand(study(factors={"method": METHODS}))
+    cells = expand_cells(study(factors={"method": METHODS}))
     expected = [("si", "ground_truth", 0.1), ("tie_kd", "teacher", 0.3)]
     assert settings_of(cells, "loss.name", "loss.target", "loss.alpha") == expected
     assert [cell.factors for cell in cells] == [{"method": "baseline"}, {"method": "tie-kd"}]
 
 
 def test_blocks_are_united(study):
-    cells = expand(study(factors=[{"loss.name": ["si", "mse"]}, {"bins.n_bins": [8], "method": METHODS}]))
+    cells = expand_cells(study(factors=[{"loss.name": ["si", "mse"]}, {"bins.n_bins": [8], "method": METHODS}]))
     assert settings_of(cells, "loss.name", "bins.n_bins") == [("si", 16), ("mse", 16), ("si", 8), ("tie_kd", 8)]
 
 
 def test_presets_follow_the_level_and_not_the_base(study, tiny):
-    cells = expand(
+    cells = expand_cells(
         study(base=tiny | {"student": {}}, factors={"student.name": ["tiny", "small"], "loss.name": ["si", "l_dpm"]})
     )
     found = settings_of(cells, "student.encoder", "student.head")
@@ -84,19 +84,19 @@ def test_presets_follow_the_level_and_not_the_base(study, tiny):
 )
 def test_contradictions_name_their_cell(study, factors, message):
     with pytest.raises(UserError, match=message) as caught:
-        expand(study(factors=factors))
+        expand_cells(study(factors=factors))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("study demo")
 
 
 def test_an_empty_union_has_no_cells(study):
     with pytest.raises(UserError, match="study demo: has no cells"):
-        expand(study(factors=[]))
+        expand_cells(study(factors=[]))
 
 
 @pytest.fixture
 def cells(study):
-    return expand(study(factors={"method": METHODS, "bins.n_bins": [8, 16]}, seeds=[0, 1]))
+    return expand_cells(study(factors={"method": METHODS, "bins.n_bins": [8, 16]}, seeds=[0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def cells(study):
     ],
 )
 def test_only_keeps_the_cells_that_match_every_filter(cells, filters, count):
-    kept = only(cells, filters)
+    kept = filter_cells(cells, filters)
     assert len(kept) == count
     assert all(cell.names[text.partition("=")[0]] == text.partition("=")[2] for cell in kept for text in filters)
 
@@ -128,4 +128,4 @@ def test_only_keeps_the_cells_that_match_every_filter(cells, filters, count):
 )
 def test_a_filter_that_fits_nothing_lists_what_would(cells, text, message):
     with pytest.raises(UserError, match=f"--only '{text}': {message}"):
-        only(cells, [text])
+        filter_cells(cells, [text])

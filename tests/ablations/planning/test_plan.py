@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from ablations.planning.cells import expand
-from ablations.planning.estimate import ALIKE, SCALED, UNKNOWN, Estimate
-from ablations.planning.plan import make_plan, mistakes, study_record
-from ablations.prepared_study import Prepared, prepare
+from ablations.planning.cells import expand_cells
+from ablations.planning.estimate import NO_BASIS, SAME_KIND, SAME_NETWORK, Estimate
+from ablations.planning.plan import make_plan, readiness_errors, study_record
+from ablations.prepared_study import PreparedStudy, prepare_study
 from tiekd.distill.run import carry_out
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_status import Status
@@ -24,7 +24,7 @@ def store(tmp_path):
 @pytest.fixture
 def four(study):
     """Four cells."""
-    return expand(study(factors=LOSSES))
+    return expand_cells(study(factors=LOSSES))
 
 
 def ids(plan):
@@ -67,7 +67,7 @@ def test_failed_runs_are_computed_when_asked(four, store):
 
 
 def test_one_run_is_computed_once_however_many_cells_it_has(study, store):
-    cells = expand(study(factors=[{"loss.name": ["si", "mse"]}, {"loss.sigma": [1.0, 2.0]}]))  # si does not read sigma
+    cells = expand_cells(study(factors=[{"loss.name": ["si", "mse"]}, {"loss.sigma": [1.0, 2.0]}]))  # si does not read sigma
     plan = make_plan(cells, store)
     assert len(plan.cells) == 4
     assert computed(plan) == ids(plan)[:2]
@@ -75,7 +75,7 @@ def test_one_run_is_computed_once_however_many_cells_it_has(study, store):
 
 def test_a_run_is_the_same_wherever_its_maps_lie(study, store, maps, tmp_path):
     (tmp_path / "moved").symlink_to(maps)
-    plan = make_plan(expand(study(factors={"teacher.maps": [str(maps), str(tmp_path / "moved")]})), store)
+    plan = make_plan(expand_cells(study(factors={"teacher.maps": [str(maps), str(tmp_path / "moved")]})), store)
     assert len(set(ids(plan))) == 1
 
 
@@ -84,7 +84,7 @@ def test_missing_inputs_are_told_once_and_leave_no_identity(study, store, tmp_pa
         "source": {"there": {}, "nowhere": {"teacher.maps": str(tmp_path / "nowhere")}},
         "loss.name": ["si", "mse"],
     }
-    plan = make_plan(expand(study(factors=factors, seeds=[0, 1])), store)
+    plan = make_plan(expand_cells(study(factors=factors, seeds=[0, 1])), store)
     assert [run_id is None for run_id in ids(plan)] == [False] * 4 + [True] * 4
     assert len(plan.missing_inputs) == 1
     assert f"teacher maps {tmp_path / 'nowhere'}: no such folder" in plan.missing_inputs[0]
@@ -94,45 +94,45 @@ def test_missing_inputs_are_told_once_and_leave_no_identity(study, store, tmp_pa
 
 def test_a_teacher_that_is_not_read_need_not_be_there(study, store, tiny):
     base = tiny | {"teacher": {"name": "x", "maps": "nowhere"}, "loss": {"name": "si", "target": "ground_truth"}}
-    assert make_plan(expand(study(base=base)), store).missing_inputs == []
+    assert make_plan(expand_cells(study(base=base)), store).missing_inputs == []
 
 
 def test_a_baseline_waits_for_maps_only_where_it_is_trained_on_them(study, store, tiny):
     base = tiny | {"teacher": {"name": "x", "maps": "nowhere"}, "loss": {"name": "si", "target": "ground_truth"}}
     quirk = {"corrected": {"fidelity": "corrected"}, "on_teacher": {"fidelity": ["baseline_on_teacher"]}}
-    plan = make_plan(expand(study(base=base, factors={"quirk": quirk})), store)
+    plan = make_plan(expand_cells(study(base=base, factors={"quirk": quirk})), store)
     assert [bool(c.missing) for c in plan.cells] == [False, True]
     assert [[c.cell.factors["quirk"] for c in cells] for cells in plan.waiting.values()] == [["on_teacher"]]
 
 
 def test_the_estimate_is_what_runs_alike_took(four, store):
-    assert make_plan(four, store).estimate().rests_on == {UNKNOWN: 4}
+    assert make_plan(four, store).estimate().rests_on == {NO_BASIS: 4}
     finish(store, make_plan(four, store), "done", seconds=50.0)
-    assert make_plan(four, store).estimate() == Estimate(150.0, {ALIKE: 3})
+    assert make_plan(four, store).estimate() == Estimate(150.0, {SAME_KIND: 3})
 
 
 def test_longer_runs_cost_more_by_their_epochs(study, store):
-    cells = expand(study(factors={"optim.epochs": [2, 3]}, seeds=[0, 1]))
+    cells = expand_cells(study(factors={"optim.epochs": [2, 3]}, seeds=[0, 1]))
     finish(store, make_plan(cells, store), "done", seconds=50.0)
-    assert make_plan(cells, store).estimate() == Estimate(50.0 + 2 * 75.0, {ALIKE: 3})
+    assert make_plan(cells, store).estimate() == Estimate(50.0 + 2 * 75.0, {SAME_KIND: 3})
 
 
 def test_an_unfinished_run_tells_the_pace_and_needs_only_its_last_epochs(study, store):
-    cells = expand(study(factors={"optim.epochs": [10]}, seeds=[0, 1]))
+    cells = expand_cells(study(factors={"optim.epochs": [10]}, seeds=[0, 1]))
     store.run(make_plan(cells, store).cells[0].run_id).write_status(Status("running", epoch=4, device_seconds=40.0))
-    assert make_plan(cells, store).estimate() == Estimate(60.0 + 100.0, {ALIKE: 2})
+    assert make_plan(cells, store).estimate() == Estimate(60.0 + 100.0, {SAME_KIND: 2})
 
 
 def test_runs_on_other_data_are_scaled_by_its_frames_and_other_networks_stay_unknown(study, store, tiny):
     base = tiny | {"loss": {"name": "si", "target": "ground_truth"}}  # there are maps of the base's frames alone
     levels = {"all": {}, "half": {"data.train_frames": 4}, "other": {"student.decoder_channels": [32, 16, 8, 8]}}
-    cells = expand(study(base=base, factors={"source": levels}))
+    cells = expand_cells(study(base=base, factors={"source": levels}))
     finish(store, make_plan(cells, store), "done", seconds=200.0)
     plan = make_plan(cells, store)
-    assert plan.estimate() == Estimate(100.0, {SCALED: 1, UNKNOWN: 1})
+    assert plan.estimate() == Estimate(100.0, {SAME_NETWORK: 1, NO_BASIS: 1})
     assert plan.to_dict()["estimated_device_seconds"] is None
     told = plan.estimate().tell(slots=2)
-    assert told == f"0.03 device-hours, 0.01 hours on 2 at a time (1 from {SCALED}; 1 more of unknown cost)"
+    assert told == f"0.03 device-hours, 0.01 hours on 2 at a time (1 from {SAME_NETWORK}; 1 more of unknown cost)"
 
 
 def test_nothing_to_compute_costs_nothing(four, store):
@@ -181,7 +181,7 @@ def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_fil
         factors=[{"teacher": {"bts": {"student.name": "bts", "loss.target": "ground_truth", **network}}}, {"source": source}],
     )
     assert "the study has trained" not in tiekd("ablate", path, "--dry-run").out
-    (teacher, _) = prepare(path, None, []).plan.cells
+    (teacher, _) = prepare_study(path, None, []).plan.cells
     carry_out(teacher.cell.config, store, lambda record: LocalRuntime(teacher.cell.config.execution, record))
     lines = tiekd("ablate", path, "--dry-run").out.splitlines()
     (command,) = [line.partition("trained that teacher: ")[2] for line in lines if "the study has trained" in line]
@@ -192,7 +192,7 @@ def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_fil
 
 
 def test_a_protocol_that_is_not_defined_on_the_frames_is_a_missing_input(study, store):
-    cells = expand(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]}))
-    plan = Prepared(study(), store, make_plan(cells, store), cells, []).checked(mistakes).plan
+    cells = expand_cells(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]}))
+    plan = PreparedStudy(study(), store, make_plan(cells, store), cells, []).checked(readiness_errors).plan
     assert plan.missing_inputs == ["protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"]
     assert len(plan.to_compute) == 1

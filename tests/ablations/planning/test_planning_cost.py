@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-from ablations.planning.cells import expand
+from ablations.planning.cells import expand_cells
 from ablations.planning.plan import make_plan
-from ablations.prepared_study import prepare
+from ablations.prepared_study import prepare_study
 from tiekd.data import teacher_maps
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
@@ -29,14 +29,14 @@ def test_what_cells_share_is_read_once(study, tmp_path, monkeypatch):
     read, really = [], teacher_maps._read_manifest
     monkeypatch.setattr(teacher_maps, "_read_manifest", lambda folder: read.append(folder) or really(folder))
     teacher_maps._opened.cache_clear()
-    cells = expand(study(factors={"optim.lr": [1e-4, 1e-3, 1e-2, 1e-1], "optim.batch_size": [2, 4]}, seeds=[0, 1, 2]))
+    cells = expand_cells(study(factors={"optim.lr": [1e-4, 1e-3, 1e-2, 1e-1], "optim.batch_size": [2, 4]}, seeds=[0, 1, 2]))
     plan = make_plan(cells, RunStore(tmp_path / "store"))
     assert (len(plan.cells), len(plan.to_compute), len(read)) == (24, 24, 1)
 
 
 def test_a_study_that_is_done_and_one_that_is_planned_are_told_without_pytorch_and_ray(study_file, tmp_path):
     path = study_file(seeds=[0, 1])
-    prepared = prepare(path, str(tmp_path / "store"), [])
+    prepared = prepare_study(path, str(tmp_path / "store"), [])
     (tmp_path / "store").mkdir()
     for c in prepared.plan.cells:
         record = prepared.store.run(c.run_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-from ablations.planning.cells import Cell, expand, only
+from ablations.planning.cells import StudyCell, expand_cells, filter_cells
 from ablations.planning.study import load_study
 from search_spaces.space import load_space
 from tiekd.config import RunConfig, build
@@ -78,7 +78,7 @@ SHORT = {"mobilenetv2": "mobilev2", "resnet18": "resnet18", "resnet50": "resnet5
 def configs_of(name: str, override: str = "") -> list[RunConfig]:
     """Every cell of a study of this repository, under a fidelity if one is given."""
     study = load_study(STUDIES / f"{name}.yaml", {"fidelity": override} if override else {})
-    return [cell.config for cell in expand(study)]
+    return [cell.config for cell in expand_cells(study)]
 
 
 def configs(studies: dict[str, dict]) -> Iterator[RunConfig]:
@@ -218,13 +218,13 @@ def test_corrected_baselines_and_teachers_need_no_maps():
 
 
 def test_teachers_are_chosen_by_their_method():
-    chosen = only(cells_of("kitti"), ["method=Teacher", "seed=0"])
+    chosen = filter_cells(cells_of("kitti"), ["method=Teacher", "seed=0"])
     assert [cell.labels["teacher"] for cell in chosen] == ["adabins", "bts", "depthformer"]
     assert [cell.config.loss.target for cell in chosen] == ["ground_truth"] * 3
 
 
-def cells_of(name: str) -> list[Cell]:
-    return expand(load_study(STUDIES / f"{name}.yaml"))
+def cells_of(name: str) -> list[StudyCell]:
+    return expand_cells(load_study(STUDIES / f"{name}.yaml"))
 
 
 # -- quirk by quirk ------------------------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def read_by(config: RunConfig) -> str:
 def test_every_study_expands_and_is_named_like_its_file(path):
     study = load_study(path)
     assert study.name == path.stem
-    assert len(expand(study)) > 1
+    assert len(expand_cells(study)) > 1
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablations.planning.search_point import Repeats, carry_out_point
+from ablations.planning.search_point import SeedRuns, execute_point
 from tiekd.deploy.profile import FILE
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
@@ -23,14 +23,14 @@ def carry_out(document, tell):
 @pytest.fixture
 def repeats(tiny):
     def make(seeds=(3, 4, 5), objectives=("abs_rel",), **settings):
-        return Repeats(tiny | settings, list(seeds), list(objectives))
+        return SeedRuns(tiny | settings, list(seeds), list(objectives))
 
     return make
 
 
 def test_a_trial_is_the_mean_over_its_seeds(repeats):
     told = []
-    outcome = carry_out_point({"optim.lr": 0.1}, repeats(objectives=("abs_rel", "rmse")), carry_out, told.append)
+    outcome = execute_point({"optim.lr": 0.1}, repeats(objectives=("abs_rel", "rmse")), carry_out, told.append)
     assert outcome["state"] == "done"
     assert (outcome["abs_rel"], outcome["rmse"]) == (pytest.approx(0.55), 8.0)
     assert outcome["by_seed"] == [[0.25, 0.5, 0.9], [6.0, 8.0, 10.0]]
@@ -40,14 +40,14 @@ def test_a_trial_is_the_mean_over_its_seeds(repeats):
 
 def test_schedulers_hear_the_first_seed_by_the_epoch_and_the_others_whole(repeats):
     told = []
-    carry_out_point({}, repeats(), carry_out, told.append)
+    execute_point({}, repeats(), carry_out, told.append)
     assert [(t["epoch"], t["abs_rel"]) for t in told] == [(1, 9.0), (2, 0.25), (4, 0.375)]
     assert not any("state" in t for t in told)
 
 
 def test_one_seed_is_one_run(repeats):
     told = []
-    outcome = carry_out_point({}, repeats(seeds=[4]), carry_out, told.append)
+    outcome = execute_point({}, repeats(seeds=[4]), carry_out, told.append)
     assert (outcome["abs_rel"], outcome["by_seed"]) == (0.5, [[0.5]])
     assert [t["epoch"] for t in told] == [1]
 
@@ -61,7 +61,7 @@ def test_a_seed_without_a_number_ends_the_trial_with_its_cause(repeats, state):
         outcome = carry_out(document, tell)
         return outcome | {"state": state, "cause": "why"} if document["seed"] == 4 else outcome
 
-    outcome = carry_out_point({}, repeats(), second_fails, lambda outcome: None)
+    outcome = execute_point({}, repeats(), second_fails, lambda outcome: None)
     assert begun == [3, 4]
     assert (outcome["state"], outcome["cause"], outcome["run_ids"]) == (state, "seed 4: why", ["run-3", "run-4"])
 
@@ -77,8 +77,8 @@ def test_what_a_student_costs_is_measured_once_per_run(repeats, tmp_path):
     store = RunStore(tmp_path)
     store.run("run-3").write_status(Status("done"))
     costly = repeats(seeds=[3, 4], objectives=("abs_rel", "milliseconds"), execution={"store": str(tmp_path)})
-    first = carry_out_point({}, costly, carry_out, lambda outcome: None)
+    first = execute_point({}, costly, carry_out, lambda outcome: None)
     kept = [store.run(f"run-{seed}").read_json(FILE)["milliseconds"] for seed in (3, 4)]
     assert first["by_seed"][1] == kept
     assert first["milliseconds"] == pytest.approx(sum(kept) / 2)
-    assert carry_out_point({}, costly, carry_out, lambda outcome: None)["by_seed"][1] == kept
+    assert execute_point({}, costly, carry_out, lambda outcome: None)["by_seed"][1] == kept

@@ -6,23 +6,23 @@ from optuna.trial import TrialState
 
 from ablations.planning.study import SearchConfig
 from ablations.search.optuna_storage import (
-    ask_again,
-    asked,
-    changed_kind,
-    connected,
-    counted,
-    exists,
+    budget_used,
+    changed_parameter,
+    connect,
+    finish_trial,
+    get_trials,
+    hide_password,
     open_study,
-    shown,
+    requeue_interrupted,
     storage_url,
-    told,
-    trials_of,
+    study_exists,
+    trial_point,
 )
-from search_spaces.space import Space
+from search_spaces.space import SearchSpace
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunStore
 
-SPACE = Space.model_validate(
+SPACE = SearchSpace.model_validate(
     {
         "parameters": {
             "loss.name": {"type": "categorical", "choices": ["tie_kd", "l_dpm"]},
@@ -42,37 +42,37 @@ def url(request, tmp_path) -> str:
 
 
 def test_a_search_that_was_killed_goes_on_in_its_database(url):
-    assert not exists("demo", url)
-    with connected(url) as storage:
+    assert not study_exists("demo", url)
+    with connect(url) as storage:
         before = open_study("demo", storage, SEARCH)
         trials = [before.ask() for _ in range(4)]
         points = [SPACE.suggest(trial) for trial in trials]
         outcome = {"run_id": "0123", "run_ids": ["0123", "4567"], "epoch": 3, "state": "done", "abs_rel": 0.25}
-        told(before, trials[0], outcome | {"by_seed": [[0.125, 0.375]]}, ["abs_rel"])
-        told(before, trials[1], {"run_id": "89ab", "epoch": 2, "abs_rel": 0.5}, ["abs_rel"])
-    assert exists("demo", url)
-    with connected(url) as storage:
+        finish_trial(before, trials[0], outcome | {"by_seed": [[0.125, 0.375]]}, ["abs_rel"])
+        finish_trial(before, trials[1], {"run_id": "89ab", "epoch": 2, "abs_rel": 0.5}, ["abs_rel"])
+    assert study_exists("demo", url)
+    with connect(url) as storage:
         after = open_study("demo", storage, SEARCH)
-        ask_again(after)
+        requeue_interrupted(after)
         assert [trial.state.name for trial in after.trials] == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "WAITING", "WAITING"]
         assert [SPACE.suggest(after.ask()) for _ in range(2)] == points[2:]
-        assert [asked(trial) for trial in after.trials] == [*points, *points[2:]]
+        assert [trial_point(trial) for trial in after.trials] == [*points, *points[2:]]
         assert [trial.user_attrs.get("repeats") for trial in after.trials[-2:]] == [2, 3]
         assert after.trials[0].user_attrs["by_seed"] == {"abs_rel": [0.125, 0.375]}
         assert (after.trials[1].value, after.trials[1].intermediate_values) == (0.5, {2: 0.5})
-        assert counted(after) == 2
+        assert budget_used(after) == 2
 
 
 def test_a_repeated_trial_that_is_killed_again_is_repeated_again(tmp_path):
     study = optuna.create_study()
     point = SPACE.suggest(study.ask())
     for _ in range(2):
-        ask_again(study)
+        requeue_interrupted(study)
         study.ask()  # killed before it had drawn its point
-    ask_again(study)
+    requeue_interrupted(study)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3 + [TrialState.WAITING]
     assert SPACE.suggest(study.ask()) == point
-    assert counted(study) == 0
+    assert budget_used(study) == 0
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_a_repeated_trial_that_is_killed_again_is_repeated_again(tmp_path):
 def test_a_changed_space_goes_on_unless_optuna_cannot_mix_it(path, parameter, changed):
     study = optuna.create_study()
     SPACE.suggest(study.ask())
-    assert changed_kind(study, Space.model_validate({"parameters": {path: parameter}})) == changed
+    assert changed_parameter(study, SearchSpace.model_validate({"parameters": {path: parameter}})) == changed
 
 
 def test_the_directions_are_the_objectives():
     search = SearchConfig(space="made-up.yaml", trials=9, objectives=["abs_rel", "delta1", "milliseconds"])
     study = open_study("demo", optuna.storages.InMemoryStorage(), search)
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
-    assert trials_of(study) == []
+    assert get_trials(study) == []
 
 
 def test_a_store_that_is_no_folder_needs_a_database(bucket):
@@ -116,7 +116,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path)
     with pytest.raises(
         UserError, match=r"--storage postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db: .* does not answer"
     ) as caught:
-        exists("demo", url)
+        study_exists("demo", url)
     assert "not-a-secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert shown(url) == "postgresql+psycopg://me:***@127.0.0.1:1/db"
+    assert hide_password(url) == "postgresql+psycopg://me:***@127.0.0.1:1/db"

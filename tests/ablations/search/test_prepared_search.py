@@ -5,7 +5,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from ablations.search.prepared_search import Options, ask_for_base, begin, cells_of, opened, prepare
+from ablations.search.prepared_search import SearchOptions, enqueue_base, open_search, point_cells, prepare_search, start_search
 from tiekd.errors import UserError
 from tiekd.preflight import run_id_of
 from tiekd.store.run_status import Status
@@ -17,16 +17,16 @@ POINT = {"bins.n_bins": 32, "bins.spacing": "log"}
 
 @pytest.fixture
 def prepared(study_file, tiny, tmp_path):
-    def make(options=Options(), bins=None, **search):
+    def make(options=SearchOptions(), bins=None, **search):
         base = tiny | {"loss": {"name": "tie_kd"}} | ({"bins": bins} if bins else {})
         path = study_file(base=base, search=SEARCH | search)
-        return prepare(path, str(tmp_path / "store"), [], None, options)
+        return prepare_search(path, str(tmp_path / "store"), [], None, options)
 
     return make
 
 
 def left(prepared):
-    return begin(prepared, Console(quiet=True))
+    return start_search(prepared, Console(quiet=True))
 
 
 def test_the_run_at_work_is_the_first_that_has_not_ended(prepared, tmp_path):
@@ -43,8 +43,8 @@ def test_the_run_at_work_is_the_first_that_has_not_ended(prepared, tmp_path):
 
 
 def queued(prepared):
-    with opened(prepared) as study:
-        ask_for_base(prepared, study)
+    with open_search(prepared) as study:
+        enqueue_base(prepared, study)
         return [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
 
 
@@ -63,21 +63,21 @@ def test_a_base_outside_of_the_space_or_of_a_grid_is_not_asked_for(prepared, n_b
 
 
 def test_a_point_is_a_cell_for_each_seed_and_none_where_it_contradicts_itself(prepared):
-    cells = cells_of(prepared(), POINT)
+    cells = point_cells(prepared(), POINT)
     assert [(c["seed"], c["factors"]) for c in cells.values()] == [(seed, POINT) for seed in SEARCH["seeds"]]
-    assert cells_of(prepared(), {"data.min_depth": 90.0}) == {}
+    assert point_cells(prepared(), {"data.min_depth": 90.0}) == {}
 
 
 @pytest.mark.parametrize(
     ("options", "search", "expected"),
     [
-        (Options(), {}, 5),
-        (Options(trials=9), {}, 9),
-        (Options(hours=2), {"trials": None}, None),
-        (Options(hours=2), {}, 5),
-        (Options(), {"trials": None, "sampler": "grid"}, 21),
-        (Options(), {"sampler": "grid"}, 5),
-        (Options(trials=99), {"sampler": "grid"}, 21),
+        (SearchOptions(), {}, 5),
+        (SearchOptions(trials=9), {}, 9),
+        (SearchOptions(hours=2), {"trials": None}, None),
+        (SearchOptions(hours=2), {}, 5),
+        (SearchOptions(), {"trials": None, "sampler": "grid"}, 21),
+        (SearchOptions(), {"sampler": "grid"}, 5),
+        (SearchOptions(trials=99), {"sampler": "grid"}, 21),
     ],
 )
 def test_what_the_budget_leaves_at_first(prepared, tree, tmp_path, options, search, expected):
@@ -89,7 +89,7 @@ def test_what_the_budget_leaves_at_first(prepared, tree, tmp_path, options, sear
 
 def test_what_it_leaves_later_and_another_base_is_kept_apart(prepared):
     search = prepared()
-    with opened(search) as study:
+    with open_search(search) as study:
         for value in (0.5, 0.25):
             trial = study.ask()
             search.space.suggest(trial)

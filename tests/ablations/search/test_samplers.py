@@ -6,9 +6,9 @@ import optuna
 import pytest
 
 from ablations.planning.study import SearchConfig
-from ablations.search.optuna_storage import open_study, points_left
+from ablations.search.optuna_storage import open_study, remaining_points
 from ablations.search.samplers import SAMPLERS, check_sampler
-from search_spaces.space import Space
+from search_spaces.space import SearchSpace
 from tiekd.errors import UserError
 
 NUMBERS = {
@@ -25,7 +25,7 @@ TRIALS = 40
 
 
 def space_of(parameters):
-    return Space.model_validate({"parameters": parameters})
+    return SearchSpace.model_validate({"parameters": parameters})
 
 
 def search_of(sampler, **settings):
@@ -41,7 +41,7 @@ def bowl(point):
 def draw(study, space, search, trials):
     """The points of so many trials, as the searcher asks for them."""
     points = []
-    grid = points_left(study, space.grid()) if search.sampler == "grid" else []
+    grid = remaining_points(study, space.grid()) if search.sampler == "grid" else []
     for _ in range(trials):
         if search.sampler == "grid":
             study.enqueue_trial(grid.pop(0))
@@ -101,7 +101,7 @@ def test_a_grid_that_went_on_has_each_point_once(study):
     search, space = search_of("grid"), space_of(MIXED)
     points = draw(study(search), space, search, 7) + draw(study(search), space, search, len(space.grid()) - 7)
     assert sorted(points, key=str) == sorted(space.grid(), key=str)
-    assert points_left(study(search), space.grid()) == []
+    assert remaining_points(study(search), space.grid()) == []
 
 
 def test_genetic_search_finds_the_front_of_two_objectives(study):
@@ -161,4 +161,4 @@ def test_points_left_are_those_that_no_trial_has_had_nor_waits_to_have():
         distributions = {"loss.alpha": optuna.distributions.FloatDistribution(0, 1)}
         study.add_trial(optuna.trial.create_trial(params=point, distributions=distributions, state=state, user_attrs=attrs))
     study.enqueue_trial(waiting)
-    assert points_left(study, space.grid()) == [dead, left]
+    assert remaining_points(study, space.grid()) == [dead, left]

@@ -10,12 +10,12 @@ from ray.tune.search import Searcher
 from ablations.monitor.study_progress import CellProgress
 from ablations.monitor.terminal import ended_line
 from ablations.planning.study import SearchConfig
-from ablations.search.optuna_storage import ask_again, asked, connected, counted, open_study, trials_of
-from ablations.search.tune_searcher import CUT_OFF, Budget, OptunaSearcher
-from search_spaces.space import Space
+from ablations.search.optuna_storage import budget_used, connect, get_trials, open_study, requeue_interrupted, trial_point
+from ablations.search.tune_searcher import INTERRUPTED, Budget, OptunaSearcher
+from search_spaces.space import SearchSpace
 
 SIGMA = {"type": "float", "low": 0.1, "high": 1.0, "points": 4}
-SPACE = Space.model_validate({"parameters": {"loss.sigma": SIGMA}})
+SPACE = SearchSpace.model_validate({"parameters": {"loss.sigma": SIGMA}})
 
 
 def search_of(**settings):
@@ -90,22 +90,22 @@ def test_trials_that_end_because_the_launch_gives_up_are_asked_for_again(study):
     stopped, failed = (searcher.suggest(name)["point"] for name in "ab")
     searcher.on_trial_complete("a", result(1, 0.5))
     searcher.on_trial_complete("b", result(2, None, "failed", cause="why"))
-    ask_again(study)
+    requeue_interrupted(study)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
-    assert counted(study) == 1
-    assert asked(study.trials[2]) == stopped != failed
+    assert budget_used(study) == 1
+    assert trial_point(study.trials[2]) == stopped != failed
 
 
 @pytest.mark.parametrize("end", [{"store_error": "cannot write"}, {"state": "running"}, {"state": "waiting"}])
 def test_a_trial_that_lost_its_store_or_its_run_or_its_hours_is_asked_for_again(study, searcher, end):
     searcher.on_trial_result("t", result(1, 0.5))
     searcher.on_trial_complete("t", end)
-    ask_again(study)
+    requeue_interrupted(study)
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
-    assert counted(study) == 0
+    assert budget_used(study) == 0
 
 
-@pytest.mark.parametrize("state", CUT_OFF)
+@pytest.mark.parametrize("state", INTERRUPTED)
 def test_a_trial_that_was_cut_off_has_its_line_on_the_screen(state):
     line = ended_line(CellProgress("sigma=0.5", state=state, cause="the hours are over"), "abs_rel")
     assert state in line
@@ -130,14 +130,14 @@ def test_several_objectives_are_told_together_and_none_on_the_way():
 
 
 def test_nothing_of_the_database_is_in_its_pickle(tmp_path):
-    with connected(f"sqlite:///{tmp_path}/not-a-secret.db") as storage:
+    with connect(f"sqlite:///{tmp_path}/not-a-secret.db") as storage:
         searcher = OptunaSearcher(open_study("demo", storage, search_of()), SPACE, search_of(), Budget(2))
         assert b"not-a-secret" not in pickle.dumps(searcher)
 
 
 # -- grids ---------------------------------------------------------------------------------------------------------------------
 
-GRID = Space.model_validate(
+GRID = SearchSpace.model_validate(
     {"parameters": {"loss.sigma": SIGMA, "bins.n_bins": {"type": "int", "low": 8, "high": 9, "when": {"loss.sigma": [1.0]}}}}
 )
 
@@ -160,16 +160,16 @@ def test_a_grid_has_every_point_once_over_launches_of_which_one_was_killed(study
     ended = first.suggest("a")["point"]
     first.on_trial_complete("a", result(3, 0.5, "done"))
     running = [first.suggest(name)["point"] for name in "bc"]
-    ask_again(study)  # as the next launch does, for "b" and "c" are lost
+    requeue_interrupted(study)  # as the next launch does, for "b" and "c" are lost
     points = run_all(grid_searcher(study))
     assert points[:2] == running
     assert sorted([ended, *points], key=str) == sorted(GRID.grid(), key=str)
-    assert not trials_of(study, TrialState.RUNNING, TrialState.WAITING)
-    assert counted(study) == len(GRID.grid()) == 5
+    assert not get_trials(study, TrialState.RUNNING, TrialState.WAITING)
+    assert budget_used(study) == len(GRID.grid()) == 5
     assert run_all(grid_searcher(study)) == []
 
 
 def test_a_grid_stops_at_its_trials_and_leaves_none_waiting(study):
     assert run_all(grid_searcher(study, trials=2)) == GRID.grid()[:2]
-    assert not trials_of(study, TrialState.WAITING)
+    assert not get_trials(study, TrialState.WAITING)
     assert run_all(grid_searcher(study, trials=9)) == GRID.grid()[2:]

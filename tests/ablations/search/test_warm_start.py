@@ -4,10 +4,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ablations.planning.search_point import Repeats
-from ablations.search.optuna_storage import counted, points_left
+from ablations.planning.search_point import SeedRuns
+from ablations.search.optuna_storage import budget_used, remaining_points
 from ablations.search.warm_start import warm_start
-from search_spaces.space import Space
+from search_spaces.space import SearchSpace
 from tiekd.config import build, override
 from tiekd.preflight import run_id_of
 from tiekd.store.run_status import Status
@@ -27,7 +27,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def repeats(tiny):
-    return Repeats(tiny | {"loss": {"name": "tie_kd"}}, SEEDS, ["abs_rel"])
+    return SeedRuns(tiny | {"loss": {"name": "tie_kd"}}, SEEDS, ["abs_rel"])
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def study():
 @pytest.fixture
 def start(study, repeats, store):
     """Warm-start the study; how many trials that added."""
-    space = Space.model_validate({"parameters": SPACE}).of(build(repeats.base).document())
+    space = SearchSpace.model_validate({"parameters": SPACE}).of(build(repeats.base).document())
     return lambda: warm_start(study, space, repeats, store)
 
 
@@ -78,8 +78,8 @@ def test_they_are_added_once_and_use_no_budget(start, study, computed):
     for seed in SEEDS:
         computed(0.5, seed, loss__alpha=0.5)
     assert (start(), start()) == (1, 0)
-    assert counted(study) == 0
-    left = points_left(study, Space.model_validate({"parameters": SPACE}).grid())
+    assert budget_used(study) == 0
+    left = remaining_points(study, SearchSpace.model_validate({"parameters": SPACE}).grid())
     assert {"loss.name": "tie_kd", "loss.alpha": 0.5} not in left
     assert len(left) == 3
 
@@ -110,10 +110,10 @@ def test_points_that_the_search_had_itself_are_left_alone(start, study, computed
     for seed in SEEDS:
         computed(0.5, seed, loss__alpha=0.5)
     trial = study.ask()
-    Space.model_validate({"parameters": SPACE}).suggest(trial)
+    SearchSpace.model_validate({"parameters": SPACE}).suggest(trial)
     study.tell(trial, 0.5)
     study.enqueue_trial({"loss.name": "tie_kd", "loss.alpha": 0.5})
     again = study.ask()
-    Space.model_validate({"parameters": SPACE}).suggest(again)
+    SearchSpace.model_validate({"parameters": SPACE}).suggest(again)
     study.tell(again, 0.5)
     assert start() == 0
