@@ -7,7 +7,7 @@ numbers. It grows from one size to the next, and each size is reported by a proc
 or read, and so lie in the page cache. Needs Linux.
 
     tables   everything but the figures: reading, statistics, pages, and the Parquet files with every image's row
-    reading  of these: the store's files, up to the frames of `reports.load.collect`, and images.parquet
+    reading  of these: the store's files, up to the frames of `reports.loading.collect`, and images.parquet
     figures  what remains
     peak     memory of the command's process and of the one that reads the images, together
 """
@@ -178,15 +178,15 @@ class Clock:
 
 def report_clocked(store: str, out: str) -> None:
     """Run the command in this process; prints the seconds of its phases as JSON, last."""
-    import reports.load.collect
+    import reports.loading.collect
     from reports.cli import report
 
-    clock, collect = Clock(), reports.load.collect.collect
+    clock, collect = Clock(), reports.loading.collect.collect
 
     def collected(store: RunStore, study: str | None, images_to: Path, meanwhile: Callable[[], Any]) -> Any:
         return collect(store, study, images_to, lambda: clock_figures(clock, meanwhile()))
 
-    reports.load.collect.collect = clock.of("reading", collected)
+    reports.loading.collect.collect = clock.of("reading", collected)
     clock.of("command", report)(store, Path(out), as_json=True)
     print(json.dumps(clock.spent))
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from reports.load.schema import METRICS
-from reports.tables.image_bootstrap import cluster_interval, over_images
-from reports.tables.seed_statistics import ALPHA, best, holm, resamples, sign_flip_p, spread
+from reports.loading.schema import METRICS
+from reports.tables.image_bootstrap import cluster_interval, image_intervals
+from reports.tables.seed_statistics import ALPHA, best_rows, holm, resamples, sign_flip_p, summarize_seeds
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -37,7 +37,7 @@ def over_seeds(rng: np.random.Generator, draws: int) -> pd.DataFrame:
     for n in range(2, 21):
         row = {"seeds": n}
         for shape, draw in SHAPES.items():
-            found = spread(draw(rng, (draws, n)))
+            found = summarize_seeds(draw(rng, (draws, n)))
             row[f"t, {shape}"] = held(found.ci_low, found.ci_high)
             row[f"BCa, {shape}"] = held(found.bca_low, found.bca_high) if n > 2 else np.nan
             if shape == "normal":
@@ -88,7 +88,7 @@ def paired_over_groups(rng: np.random.Generator, draws: int) -> pd.DataFrame:
         groups = pd.DataFrame({"run_id": np.repeat(runs, n_groups), "group": np.tile(np.arange(n_groups), len(runs))})
         groups = groups.assign(n=np.tile(counts, len(runs)), **dict.fromkeys(METRICS, sums.ravel()))
         pairs = [([cell], [base]) for cell, base in zip(runs[::2], runs[1::2], strict=True)]
-        found = over_images(groups, [cell for cell, _ in pairs], pairs)
+        found = image_intervals(groups, [cell for cell, _ in pairs], pairs)
         own, paired = found.high - found.low, found.baseline_high - found.baseline_low
         rows.append(
             {
@@ -127,7 +127,7 @@ def families(rng: np.random.Generator, draws: int) -> pd.DataFrame:
                     "against a baseline, uncorrected": (p_values < ALPHA).any(-1).mean(),
                     "Holm": np.mean([(holm(p) < ALPHA).any() for p in p_values]),
                     "against the best, Holm over those tests": (against_best < ALPHA).mean(),
-                    "Holm over all pairs (bold)": np.mean([best(block, higher=False).any() for block in chosen]),
+                    "Holm over all pairs (bold)": np.mean([best_rows(block, higher=False).any() for block in chosen]),
                 }
             )
     return pd.DataFrame(rows)
@@ -139,7 +139,7 @@ def bold(rng: np.random.Generator, draws: int) -> pd.DataFrame:
     for gap in (0.5, 1.0, 2.0, 4.0):
         for n in (10, 11, 13):
             values = rng.standard_normal((draws, ROWS, n)) - np.where(np.arange(ROWS) == 0, gap, 0)[:, None]
-            marked = np.array([best(block, higher=False) for block in values])
+            marked = np.array([best_rows(block, higher=False) for block in values])
             some = marked.any(-1)
             shares = {"any is bold": some.mean(), "the better row is": marked[:, 0].mean()}
             rows.append({"gap": f"{gap:g}", "seeds": n} | shares | {"it alone": (marked[:, 0] & (marked.sum(-1) == 1)).mean()})

@@ -13,7 +13,7 @@ import typer
 from tiekd.errors import UserError
 
 if TYPE_CHECKING:
-    from reports.load.collect import Collected
+    from reports.loading.collect import StoreFrames
     from reports.tables.table import Table
 
 _SHOWN = 40  # rows of a table that are printed
@@ -31,7 +31,7 @@ def report(
 
     Example: tiekd report store --out report --study kitti
     """
-    from reports.pages.output_folder import filled
+    from reports.pages.output_folder import staged_output
     from reports.viewer.links import viewer_of
 
     if store is None and not published:
@@ -44,26 +44,26 @@ def report(
     pictures = viewer_of(viewer, beside=out) if viewer else None
     collected, tables, files = None, [], []
     if store is not None:
-        with filled(out, "report", files) as folder:
+        with staged_output(out, "report", files) as folder:
             collected, tables = _read(store, study, folder / "images.parquet")
             command = _command(store, out, study, viewer, published)
             _writer().write_report(folder, collected, tables, store, command, pictures)
     if published:
-        with filled(out, "published", files) as folder:
+        with staged_output(out, "published", files) as folder:
             _writer().write_published(folder, tables)
     _tell(collected, tables, files, as_json)
 
 
-def _read(store: str, study: str | None, images_to: Path) -> "tuple[Collected, list[Table]]":
-    from reports.load.collect import collect
+def _read(store: str, study: str | None, images_to: Path) -> "tuple[StoreFrames, list[Table]]":
+    from reports.loading.collect import collect
     from tiekd.store.run_store import RunStore
 
     gc.disable()
     try:
         collected = collect(RunStore(store), study, images_to, meanwhile=_writer)
-        from reports.tables.table import tables_of  # imported by then
+        from reports.tables.table import build_tables  # imported by then
 
-        return collected, tables_of(collected)
+        return collected, build_tables(collected)
     finally:
         gc.freeze()  # it stays to the end: to look through it again and again for garbage takes a tenth of the time
         gc.enable()
@@ -80,16 +80,20 @@ def _command(store: str, out: Path, study: str | None, viewer: Path | None, publ
     return shlex.join([*words, *(["--published"] if published else [])])
 
 
-def _tell(collected: "Collected | None", tables: "list[Table]", files: list[Path], as_json: bool) -> None:
-    from reports.pages.report_page import heading
+def _tell(collected: "StoreFrames | None", tables: "list[Table]", files: list[Path], as_json: bool) -> None:
+    from reports.pages.report_page import table_heading
 
     if as_json:
         states = {} if collected is None else collected.runs["state"].value_counts().to_dict()
-        content = {"files": [str(file) for file in files], "states": states, "tables": [heading(table) for table in tables]}
+        content = {
+            "files": [str(file) for file in files],
+            "states": states,
+            "tables": [table_heading(table) for table in tables],
+        }
         typer.echo(json.dumps(content, indent=2))
         return
     for table in tables:
-        typer.echo(f"{heading(table)}\n{_text(table)}\n")
+        typer.echo(f"{table_heading(table)}\n{_text(table)}\n")
     figures = [file for file in files if file.parent.name == "figures"]
     for file in files:
         if file not in figures:
@@ -102,9 +106,9 @@ def _text(table: "Table") -> str:
     """A table's first rows, as much as a terminal shows."""
     from tabulate import tabulate
 
-    from reports.pages.table_layouts import brief, laid_out
+    from reports.pages.table_layouts import lay_out, terminal_layout
 
-    sheet = laid_out(table, brief)
-    text = tabulate(sheet.head(_SHOWN).text(), headers="keys", showindex=False, disable_numparse=True)
-    more = len(sheet.rows) - _SHOWN
+    text_table = lay_out(table, terminal_layout)
+    text = tabulate(text_table.head(_SHOWN).to_frame(), headers="keys", showindex=False, disable_numparse=True)
+    more = len(text_table.rows) - _SHOWN
     return f"{text}\n... and {more} more rows: tables.md" if more > 0 else text

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures.style import GREY, PAGE, SMALLEST_TEXT, scale, styles
-from reports.load.schema import MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS
 from reports.tables.formatting import cell_name
 from reports.tables.table import Table
 

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures.style import COLOURS, GREY, PAGE
-from reports.load.schema import MAIN_METRIC, METRIC_LABELS, METRICS, SETTING_TYPES
-from reports.tables.cells import Cell
-from reports.tables.formatting import value_text
-from reports.tables.seed_statistics import spread
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS, SETTING_TYPES
+from reports.tables.cells import TableCell
+from reports.tables.formatting import format_value
+from reports.tables.seed_statistics import summarize_seeds
 from reports.tables.table import Table
 from tiekd.config import build
 from tiekd.config.documents import flatten
@@ -39,8 +39,8 @@ def effects(table: Table) -> pd.DataFrame:
             difference = values[[cell for cell, _ in pairs]] - values[[other for _, other in pairs]]
             n_pairs = np.isfinite(difference).sum(0)
             of_seeds = np.divide(np.nansum(difference, 0), n_pairs, out=np.full(len(seeds), np.nan), where=n_pairs > 0)
-            found = spread(of_seeds)
-            shared = {"factor": factor, "base": value_text(base), "level": value_text(level)}
+            found = summarize_seeds(of_seeds)
+            shared = {"factor": factor, "base": format_value(base), "level": format_value(level)}
             shared |= {"mean": float(found.mean), "ci_low": float(found.ci_low), "ci_high": float(found.ci_high)}
             rows += [
                 shared | {"seed": seed, "n_pairs": n, "difference": one}
@@ -71,7 +71,7 @@ def _levels(table: Table, factor: str) -> tuple[Hashable, dict[Hashable, list[tu
     return base, {level: found for level, found in pairs.items() if found and few}
 
 
-def _level(table: Table, cell: Cell, factor: str) -> Hashable:
+def _level(table: Table, cell: TableCell, factor: str) -> Hashable:
     """A cell's level. Where one factor varies at a time, a cell without one of its named levels has the base."""
     level = table.value(cell, factor)
     named = factor not in SETTING_TYPES

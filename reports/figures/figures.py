@@ -19,8 +19,8 @@ from reports.figures.learning_curves import draw_curves, learning_curves
 from reports.figures.seed_dots import draw_dots, seeds_by_cell
 from reports.figures.sensitivity import draw_sensitivity, draw_trials, seeds_by_factor, trials_by_factor
 from reports.figures.style import STYLE
-from reports.load.collect import Collected
-from reports.load.schema import MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.loading.collect import StoreFrames
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS
 from reports.tables.factor_views import numeric_factors, numeric_grids
 from reports.tables.table import Table
 
@@ -39,7 +39,7 @@ class Picture:
     draw: Callable[[pd.DataFrame], Figure]
 
 
-def pictures(table: Table, collected: Collected, stem: str) -> Iterator[Picture]:
+def pictures(table: Table, collected: StoreFrames, stem: str) -> Iterator[Picture]:
     """The figures that this table's runs can fill."""
     drawn = _of_search(table) if table.study.is_search else _of_study(table, collected)
     for picture in [*drawn, *_frontier(table)]:
@@ -47,7 +47,7 @@ def pictures(table: Table, collected: Collected, stem: str) -> Iterator[Picture]
             yield replace(picture, name=f"{stem}-{picture.name}")
 
 
-def _of_study(table: Table, collected: Collected) -> Iterator[Picture]:
+def _of_study(table: Table, collected: StoreFrames) -> Iterator[Picture]:
     """Of very many cells the best are drawn, and the captions say so."""
     best, of_which = _best(table, MOST_CURVES)
     caption = f"{LABEL} after each epoch: mean over the seeds that are done, in a band from the lowest to the highest."

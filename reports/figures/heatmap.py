@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from reports.figures.sensitivity import axis_label
 from reports.figures.style import COLUMN, LETTER, PAGE, SMALLEST_TEXT
-from reports.load.schema import DIGITS, MAIN_METRIC, METRIC_LABELS
-from reports.tables.factor_views import Grid
+from reports.loading.schema import DIGITS, MAIN_METRIC, METRIC_LABELS
+from reports.tables.factor_views import FactorGrid
 from reports.tables.table import Table
 
 MOST_ROWS, MOST_COLUMNS = 20, 12  # of a grid whose numbers can be read
@@ -21,7 +21,7 @@ _CELL = 0.42  # inches; room for ±0.0000
 _INNER = PAGE - 1.1  # inches beside the axis and the colour bar
 
 
-def means_by_grid(table: Table, grids: list[Grid]) -> pd.DataFrame:
+def means_by_grid(table: Table, grids: list[FactorGrid]) -> pd.DataFrame:
     """panel, row_factor, column_factor, row, column, mean, std, n_seeds, state: a row per place of grids of two factors.
 
     state is that of a place without a number: where several cells have it, "several", since no mean is of them all.
@@ -47,7 +47,7 @@ def means_by_grid(table: Table, grids: list[Grid]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def fits(grid: Grid) -> bool:
+def fits(grid: FactorGrid) -> bool:
     return len(grid.rows) <= MOST_ROWS and len(grid.columns) <= MOST_COLUMNS
 
 

@@ -4,10 +4,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.figures.style import COLOURS, COLUMN, SMALLEST_TEXT
-from reports.load.records import Study
+from reports.loading.records import StudyRecord
 
 
-def shares(study: Study) -> pd.DataFrame:
+def shares(study: StudyRecord) -> pd.DataFrame:
     """parameter, share: the search's own measure (PED-ANOVA over its complete trials), the largest first."""
     found = sorted(study.importance.items(), key=lambda item: -item[1])
     return pd.DataFrame(found, columns=["parameter", "share"])

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures.style import scale, small_multiples, styles
-from reports.load.schema import MAIN_METRIC, METRIC_LABELS
-from reports.tables.cells import Cell
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS
+from reports.tables.cells import TableCell
 from reports.tables.formatting import cell_name
 from reports.tables.table import Table
 
@@ -30,7 +30,7 @@ def learning_curves(table: Table, epochs: pd.DataFrame) -> pd.DataFrame:
     return values.agg(mean="mean", low="min", high="max", n_seeds="count").reset_index()
 
 
-def _panels(table: Table, cell: Cell) -> list[str]:
+def _panels(table: Table, cell: TableCell) -> list[str]:
     """A panel per teacher and backbone; a cell without a teacher stands in every panel of its backbone, to compare with."""
     teachers = [cell.labels["teacher"]]
     if teachers == [""]:

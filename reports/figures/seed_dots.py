@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures.style import COLOURS, GREY, PAGE, SMALLEST_TEXT
-from reports.load.schema import MAIN_METRIC, METRIC_LABELS
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS
 from reports.tables.formatting import cell_name, common_name
 from reports.tables.published import published_value
 from reports.tables.table import Table

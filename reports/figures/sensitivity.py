@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from reports.figures.style import COLOURS, scale, small_multiples, styles
-from reports.load.schema import MAIN_METRIC, METRIC_LABELS
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS
 from reports.tables.formatting import cell_name
 from reports.tables.table import Table
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from reports.load.schema import MAIN_METRIC, METRIC_LABELS, METRICS
-from reports.pages.table_layouts import objective
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.pages.table_layouts import objective_metric
 from reports.tables.aggregates import Numbers
 from reports.tables.formatting import ROW_LABELS
-from reports.tables.image_bootstrap import FEWEST_GROUPS, coverage
+from reports.tables.image_bootstrap import FEWEST_GROUPS, interval_coverage
 from reports.tables.seed_statistics import ALPHA, BCA_COVERAGE, seeds_needed, smallest_p
 from reports.tables.table import Table
 
@@ -18,24 +18,24 @@ _LABEL = METRIC_LABELS[MAIN_METRIC]
 _MAIN = METRICS.index(MAIN_METRIC)
 
 
-def notes(table: Table, whole: bool = True) -> list[str]:
+def table_notes(table: Table, whole: bool = True) -> list[str]:
     """The lines beneath a study's published layout, or beneath a search's trials.
 
     whole: the table has every label as a column, and the test against the baseline.
     """
     lines = [_protocol(table), _seeds()]
     if table.study.is_search:
-        label = METRIC_LABELS[objective(table)]
+        label = METRIC_LABELS[objective_metric(table)]
         ranking = (
             f"Each row is one trial, the best {label} first; trials without a number stand last. Nothing is bold: a search"
             " looks where it found good values, so that its trials are no fair test of each other."
         )
         return [*_shared(table), *lines, ranking, *_states(table)]
-    lines = [*lines, *_published(table), *test_notes(table)] if whole else [*_shared(table), *lines, *_published(table)]
+    lines = [*lines, *_published(table), *baseline_notes(table)] if whole else [*_shared(table), *lines, *_published(table)]
     return [*lines, *_bold(table, table.blocks, "the students of one backbone"), *_states(table)]
 
 
-def test_notes(table: Table) -> list[str]:
+def baseline_notes(table: Table) -> list[str]:
     """The lines beneath differences to the baseline."""
     difference = f"{_LABEL} − Baseline (same data, backbone, protocol and shared settings)"
     return [*_test(table, table.numbers, difference), *_images(table)]
@@ -106,8 +106,9 @@ def _images(table: Table) -> Iterator[str]:
     elif np.isfinite(table.numbers["baseline_images_ci_low"]).any():
         yield (
             f"95 % over images: what another draw of the {groups[-1]} drives or scenes would say of the same trained networks"
-            f" (bootstrap of whole groups; of so many it held the truth in {coverage(groups[-1]):.0%} of simulated studies). It"
-            " holds no spread over seeds, and 95 % over seeds none over images."
+            f" (bootstrap of whole groups; of so many it held the truth in"
+            f" {interval_coverage(groups[-1]):.0%} of simulated studies)."
+            " It holds no spread over seeds, and 95 % over seeds none over images."
         )
 
 

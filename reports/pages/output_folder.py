@@ -13,7 +13,7 @@ MANIFEST = ".report.json"  # what reports wrote into the folder: {kind: [file, .
 
 
 @contextmanager
-def filled(out: Path, kind: str, files: list[Path]) -> Iterator[Path]:
+def staged_output(out: Path, kind: str, files: list[Path]) -> Iterator[Path]:
     """A folder to write into; its files are then moved to `out`, file by file, and appended to `files`.
 
     A reader of `out` never meets half a file. Files that an earlier filling of the same kind left there and this one did not

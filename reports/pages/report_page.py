@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.load.collect import Collected
-from reports.pages.reproduce import hours
-from reports.pages.run_listing import listed
-from reports.pages.table_layouts import published_rows
-from reports.pages.table_views import View, compact_views, full_views, other_views
-from reports.render.blocks import Block, Bullets, Figure, Heading, Links, Paragraph
-from reports.render.html import html
+from reports.loading.collect import StoreFrames
+from reports.pages.reproduce import device_hours
+from reports.pages.run_listing import run_listing
+from reports.pages.table_layouts import published_layout
+from reports.pages.table_views import TableView, all_metrics_views, compact_views, extra_views
+from reports.render.blocks import Bullets, Figure, Heading, Links, PageBlock, Paragraph
+from reports.render.html import render_html
 from reports.render.latex import latex_document, latex_tables
-from reports.render.markdown import markdown
-from reports.render.text_table import Sheet
-from reports.tables.published import published
+from reports.render.markdown import render_markdown
+from reports.render.text_table import TextTable
+from reports.tables.published import published_table
 from reports.tables.table import Table
 from reports.viewer.links import Viewer
 from tiekd.config.labels import CORRECTED
@@ -25,97 +25,103 @@ RUNS_PAGE = "runs.md"
 
 
 @dataclass(frozen=True)
-class Shown:
+class TableSection:
     """A study's place in the report: its table, the views of it that fit a page, and its figures."""
 
     table: Table
-    main: list[View]
-    others: list[View]
+    main: list[TableView]
+    others: list[TableView]
     figures: list[Figure]
 
 
-def show(table: Table, figures: Iterable[Figure]) -> Shown:
-    return Shown(table, compact_views(table), other_views(table), list(figures))
+def make_section(table: Table, figures: Iterable[Figure]) -> TableSection:
+    return TableSection(table, compact_views(table), extra_views(table), list(figures))
 
 
-def heading(table: Table) -> str:
+def table_heading(table: Table) -> str:
     study = table.study.title or table.study.name or "Runs of no study"
     stated = {cell.fidelity for cell in table.cells}
     arithmetic = f", fidelity {stated.pop()}" if len(stated) == 1 and stated != {CORRECTED} else ""
     return f"{study}: {table.dataset}, protocol {table.protocol}{arithmetic}"
 
 
-def stem(table: Table) -> str:
+def table_stem(table: Table) -> str:
     """The table's name in names of files and labels."""
     return f"{table.study.name or 'no-study'}-{table.dataset}-{table.protocol}"
 
 
-def report_markdown(collected: Collected, shown: list[Shown], origin: list[Block], viewer: Viewer | None = None) -> str:
+def report_markdown(
+    collected: StoreFrames, shown: list[TableSection], origin: list[PageBlock], viewer: Viewer | None = None
+) -> str:
     """The page that is read first: what was run, what came out, what failed, and where it came from."""
     files = [("All metrics of every table", "tables.md"), ("The runs behind every number", RUNS_PAGE)]
     files += [("This page as one file, with figures and runs", "report.html"), *_pictures(viewer)]
-    return markdown([Heading(1, "Report"), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
+    return render_markdown([Heading(1, "Report"), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
 
 
 def report_html(
-    collected: Collected, shown: list[Shown], runs: list[Block], origin: list[Block], viewer: Viewer | None = None
+    collected: StoreFrames,
+    shown: list[TableSection],
+    runs: list[PageBlock],
+    origin: list[PageBlock],
+    viewer: Viewer | None = None,
 ) -> str:
-    """The same page as one file, with the runs behind every number, from their `listing`."""
-    parts = [*((heading(item.table), f"#{stem(item.table)}") for item in shown), *_pictures(viewer)]
+    """The same page as one file, with the runs behind every number, from their `run_listings`."""
+    parts = [*((table_heading(item.table), f"#{table_stem(item.table)}") for item in shown), *_pictures(viewer)]
     blocks = [*_report(collected, shown), *runs, *origin]
-    return html("Report", [Heading(1, "Report"), Links(parts), *blocks])
+    return render_html("Report", [Heading(1, "Report"), Links(parts), *blocks])
 
 
-def tables_markdown(shown: list[Shown]) -> str:
+def tables_markdown(shown: list[TableSection]) -> str:
     """Every table with all its metrics and notes."""
-    tables = (block for item in shown for block in _tables(item, full_views(item.table)))
-    return markdown([Heading(1, "Tables"), *tables], RUNS_PAGE)
+    tables = (block for item in shown for block in _tables(item, all_metrics_views(item.table)))
+    return render_markdown([Heading(1, "Tables"), *tables], RUNS_PAGE)
 
 
-def listing(tables: Iterable[Table], viewer: Viewer | None = None) -> list[Block]:
+def run_listings(tables: Iterable[Table], viewer: Viewer | None = None) -> list[PageBlock]:
     """Every run, beneath the cell to which it belongs; those that `viewer` shows lead to their pictures."""
-    return [block for table in tables for block in (Heading(2, f"Runs of {heading(table)}"), *listed(table, viewer))]
+    return [block for table in tables for block in (Heading(2, f"Runs of {table_heading(table)}"), *run_listing(table, viewer))]
 
 
-def runs_markdown(runs: list[Block]) -> str:
-    """The page of the runs, from their `listing`."""
-    return markdown([Heading(1, "Runs"), *runs], "")
+def runs_markdown(runs: list[PageBlock]) -> str:
+    """The page of the runs, from their `run_listings`."""
+    return render_markdown([Heading(1, "Runs"), *runs], "")
 
 
-def tables_latex(shown: list[Shown]) -> str:
+def tables_latex(shown: list[TableSection]) -> str:
     """Tables that fit a page, as a document that compiles and can be cut up."""
     tables = []
     for item in shown:
         for number, view in enumerate([*item.main, *item.others]):
-            caption = f"{heading(item.table)}{'; ' if view.title else ''}{view.title}"
-            label = f"tab:{stem(item.table)}{f'-{number}' if number else ''}"
-            tables += latex_tables(view.sheet, caption, label, view.notes)
+            caption = f"{table_heading(item.table)}{'; ' if view.title else ''}{view.title}"
+            label = f"tab:{table_stem(item.table)}{f'-{number}' if number else ''}"
+            tables += latex_tables(view.content, caption, label, view.notes)
     return latex_document(tables)
 
 
-def published_tables(tables: list[Table]) -> list[tuple[str, Sheet]]:
+def published_layouts(tables: list[Table]) -> list[tuple[str, TextTable]]:
     """(heading, table) of each published table, our numbers beside the published ones where `tables` hold them."""
-    datasets = published()["dataset"].unique()
-    return [(f"{data}: {role}s", published_rows(role, data, tables)) for data in datasets for role in ("teacher", "student")]
+    datasets = published_table()["dataset"].unique()
+    return [(f"{data}: {role}s", published_layout(role, data, tables)) for data in datasets for role in ("teacher", "student")]
 
 
 def published_markdown(tables: list[Table]) -> str:
-    blocks = (block for title, sheet in published_tables(tables) for block in (Heading(2, title), sheet))
-    return markdown([Heading(1, "Published tables"), *blocks], RUNS_PAGE)
+    blocks = (block for title, text_table in published_layouts(tables) for block in (Heading(2, title), text_table))
+    return render_markdown([Heading(1, "Published tables"), *blocks], RUNS_PAGE)
 
 
 def published_latex(tables: list[Table]) -> str:
-    found = published_tables(tables)
+    found = published_layouts(tables)
     return latex_document(
         [
             part
-            for title, sheet in found
-            for part in latex_tables(sheet, f"Published, {title}", f"tab:{title.replace(': ', '-')}", [])
+            for title, text_table in found
+            for part in latex_tables(text_table, f"Published, {title}", f"tab:{title.replace(': ', '-')}", [])
         ]
     )
 
 
-def _report(collected: Collected, shown: list[Shown]) -> Iterator[Block]:
+def _report(collected: StoreFrames, shown: list[TableSection]) -> Iterator[PageBlock]:
     yield Heading(2, "What was run")
     yield from _what_was_run(collected.runs)
     for item in shown:
@@ -125,10 +131,10 @@ def _report(collected: Collected, shown: list[Shown]) -> Iterator[Block]:
     yield _failures(collected.runs)
 
 
-def _tables(item: Shown, main: list[View]) -> Iterator[Block]:
+def _tables(item: TableSection, main: list[TableView]) -> Iterator[PageBlock]:
     for view in (*main, *item.others):
-        yield Heading(3, view.title) if view.title else Heading(2, heading(item.table), stem(item.table))
-        yield view.sheet
+        yield Heading(3, view.title) if view.title else Heading(2, table_heading(item.table), table_stem(item.table))
+        yield view.content
         yield Bullets(view.notes)
 
 
@@ -136,19 +142,19 @@ def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
     return [("Pictures of the predictions", viewer.address)] if viewer else []
 
 
-def _what_was_run(runs: pd.DataFrame) -> Iterator[Block]:
+def _what_was_run(runs: pd.DataFrame) -> Iterator[PageBlock]:
     """Runs by state and device-hours of each study; a run of two studies is computed once."""
     rows = []
     for name, part in runs.groupby("study", sort=False):
         states = part["state"].value_counts()
         counts = {state: str(states[state]) if state in states else "" for state in STATES if (runs["state"] == state).any()}
-        rows.append({"Study": name or "(no study)", **counts, "Device-hours": hours(part)})
-    yield Sheet.of(rows)
+        rows.append({"Study": name or "(no study)", **counts, "Device-hours": device_hours(part)})
+    yield TextTable.from_rows(rows)
     distinct = runs["run_id"].dropna().nunique()
-    yield Paragraph(f"{distinct} distinct runs, {hours(runs)} device-hours recorded.")
+    yield Paragraph(f"{distinct} distinct runs, {device_hours(runs)} device-hours recorded.")
 
 
-def _failures(runs: pd.DataFrame) -> Block:
+def _failures(runs: pd.DataFrame) -> PageBlock:
     """Every cause with the runs that it stopped; cells that wait to be run are no failures."""
     lost = runs.loc[~runs["state"].isin(["done", "running"])]
     lost = lost.loc[(lost["state"] != "missing") | (lost["cause"] != "")]
@@ -156,7 +162,7 @@ def _failures(runs: pd.DataFrame) -> Block:
     if lost.empty:
         return Paragraph("None.")
     causes = lost.groupby(["state", "cause"], sort=False)["run_id"]
-    return Sheet.of(
+    return TextTable.from_rows(
         {"State": state, "Cause": cause, "Runs": str(len(ids)), "Ids": " ".join(ids.dropna().str[:8]) or "–"}
         for (state, cause), ids in causes
     )

@@ -8,16 +8,16 @@ from importlib.metadata import version
 
 import pandas as pd
 
-from reports.load.collect import NO_STUDY, Collected
-from reports.load.records import Study
-from reports.render.blocks import Block, Bullets, Commands, Heading, Paragraph
+from reports.loading.collect import NO_STUDY, StoreFrames
+from reports.loading.records import StudyRecord
+from reports.render.blocks import Bullets, Commands, Heading, PageBlock, Paragraph
 from tiekd.store.provenance import code_state
 
 _ALONE = 5  # runs of no study whose command is given
 _LIBRARIES = ("tiekd", "numpy", "pandas", "scipy", "matplotlib")  # that make a report
 
 
-def origin(collected: Collected, store: str, command: str) -> list[Block]:
+def reproduction_blocks(collected: StoreFrames, store: str, command: str) -> list[PageBlock]:
     """The commands that made runs and report, and what they ran on. `command` is the report's own."""
     return [
         Heading(2, "How to make it again"),
@@ -27,7 +27,7 @@ def origin(collected: Collected, store: str, command: str) -> list[Block]:
     ]
 
 
-def _launches(studies: Iterable[Study], store: str) -> list[str]:
+def _launches(studies: Iterable[StudyRecord], store: str) -> list[str]:
     """What launched each study, or where its document is if that is not on record."""
     lines = []
     for study in studies:
@@ -45,11 +45,11 @@ def _alone(runs: pd.DataFrame, store: str) -> list[str]:
     return [*lines, f"# and {more} more runs of no study, each from its config.yaml"] if more else lines
 
 
-def _facts(collected: Collected) -> list[str | tuple[str, list[str]]]:
+def _facts(collected: StoreFrames) -> list[str | tuple[str, list[str]]]:
     found, runs = collected.provenance.values(), collected.runs
     seeds = map(str, sorted(runs["seed"].dropna().unique()))
     protocols = sorted(set(runs["protocol"].dropna()) - {""})
-    spent = [f"{hours(part)} {name or '(no study)'}" for name, part in runs.groupby("study", sort=False)]
+    spent = [f"{device_hours(part)} {name or '(no study)'}" for name, part in runs.groupby("study", sort=False)]
     versions = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     return [
         _fact("Commits of the runs", (_commit(p) for p in found)),
@@ -63,7 +63,7 @@ def _facts(collected: Collected) -> list[str | tuple[str, list[str]]]:
     ]
 
 
-def hours(runs: pd.DataFrame) -> str:
+def device_hours(runs: pd.DataFrame) -> str:
     """Device-hours of rows of runs.parquet; a run of two studies was computed once."""
     seconds = runs.dropna(subset="run_id").drop_duplicates("run_id")["device_seconds"].sum()
     return f"{seconds / 3600:.2f}"

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 
-from reports.load.schema import DIGITS, METRIC_LABELS
-from reports.render.blocks import Block, Heading, Paragraph
-from reports.render.text_table import ABSENT, Entry, Link, Sheet
-from reports.tables.formatting import cell_name, clip, common_name, value_text
+from reports.loading.schema import DIGITS, METRIC_LABELS
+from reports.render.blocks import Heading, PageBlock, Paragraph
+from reports.render.text_table import ABSENT, Entry, Link, TextTable
+from reports.tables.formatting import cell_name, common_name, format_value, shorten
 from reports.tables.table import Table
 from reports.viewer.links import Viewer
 
 _SETTINGS = 12  # of a cell's differences to its baseline that are named
 
 
-def listed(table: Table, viewer: Viewer | None) -> Iterator[Block]:
+def run_listing(table: Table, viewer: Viewer | None) -> Iterator[PageBlock]:
     """Each cell of a table with its runs, done or not; those that the viewer shows lead to their pictures."""
     if common := common_name(table):
         yield Paragraph(f"All of {common}.")
@@ -20,7 +20,7 @@ def listed(table: Table, viewer: Viewer | None) -> Iterator[Block]:
         yield Heading(4, cell_name(table, cell), table.anchor(number))
         if (baseline := table.baselines[number]) is not None:
             yield Paragraph(_difference(table, number, baseline))
-        yield Sheet.of(_row(run) | _pictures(run, viewer) for run in cell.runs)
+        yield TextTable.from_rows(_row(run) | _pictures(run, viewer) for run in cell.runs)
 
 
 def _difference(table: Table, number: int, baseline: int) -> str:
@@ -28,8 +28,8 @@ def _difference(table: Table, number: int, baseline: int) -> str:
     ours, theirs = table.cells[number].settings, table.cells[baseline].settings
     changed = [path for path in ours if path in theirs and ours[path] != theirs[path]]
     added = [path for path in ours if path not in theirs and ours[path] is not None]
-    texts = [f"`{path}` {value_text(ours[path])} ({value_text(theirs[path])})" for path in changed]
-    texts += [f"`{path}` {value_text(ours[path])}" for path in added]
+    texts = [f"`{path}` {format_value(ours[path])} ({format_value(theirs[path])})" for path in changed]
+    texts += [f"`{path}` {format_value(ours[path])}" for path in added]
     more = f" and {len(texts) - _SETTINGS} more" if len(texts) > _SETTINGS else ""
     return f"Unlike its baseline ({cell_name(table, table.cells[baseline])}): {'; '.join(texts[:_SETTINGS])}{more}."
 
@@ -45,7 +45,7 @@ def _row(run: dict) -> dict[str, str]:
     seconds = run["device_seconds"]
     return {
         "Seed": str(run["seed"]),
-        "State": clip(state),
+        "State": shorten(state),
         **{label: ABSENT if run[m] != run[m] else f"{run[m]:.{DIGITS + 1}f}" for m, label in METRIC_LABELS.items()},
         "Device-seconds": ABSENT if seconds != seconds else f"{seconds:.0f}",
         "Folder in the store": f"runs/{run['run_id']}" if run["run_id"] else ABSENT,

@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from reports.load.schema import HIGHER_IS_BETTER, MAIN_METRIC, METRIC_LABELS, METRICS
-from reports.render.text_table import ABSENT, Entry, Sheet
+from reports.loading.schema import HIGHER_IS_BETTER, MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.render.text_table import ABSENT, Entry, TextTable
 from reports.tables.formatting import (
     ROW_LABELS,
     difference_entries,
-    digits,
-    fate,
-    led,
+    format_number,
+    format_value,
+    linked,
     mean_entries,
     mean_entry,
-    names,
-    value_text,
+    name_entries,
+    status_entries,
 )
-from reports.tables.published import PUBLISHED_METRICS, published, published_value, row_labels
+from reports.tables.published import PUBLISHED_METRICS, published_labels, published_table, published_value
 from reports.tables.table import Table
 from tiekd.config.labels import CORRECTED, RELEASED
 
@@ -27,68 +27,72 @@ _TEST = ("− Baseline", "− base", "95 % over seeds", "95 % over images", "p (
 _OPTIONAL = ("published", "diff.", *_TEST)
 
 
-def laid_out(table: Table, form: Callable[[Table], Sheet]) -> Sheet:
-    """A search as its trials, any other study in the form `full`, `compact` or `brief`."""
-    return trials(table) if table.study.is_search else form(table)
+def lay_out(table: Table, form: Callable[[Table], TextTable]) -> TextTable:
+    """A search as its trials, any other study in the form `full_layout`, `compact_layout` or `terminal_layout`."""
+    return trial_layout(table) if table.study.is_search else form(table)
 
 
-def full(table: Table) -> Sheet:
+def full_layout(table: Table) -> TextTable:
     """Every metric, the published values, and the test against the baseline: a row per cell."""
     return _published_layout(table, METRICS)
 
 
-def compact(table: Table) -> Sheet:
+def compact_layout(table: Table) -> TextTable:
     """What fits a page: the published metrics and δ1, without the test."""
-    return _published_layout(table, COMPACT_METRICS).without(lambda title, _: title.endswith(_TEST))
+    return _published_layout(table, COMPACT_METRICS).drop_columns(lambda title, _: title.endswith(_TEST))
 
 
-def tested(table: Table) -> Sheet:
+def baseline_layout(table: Table) -> TextTable:
     """The cells that have a baseline: the difference to it, its intervals and its test."""
     rows = [
-        names(table, number)
+        name_entries(table, number)
         | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
-        | {"Pairs": led(table, number, str(len(table.cells[number].done_ids.keys() & table.cells[baseline].done_ids.keys())))}
+        | {
+            "Pairs": linked(
+                table, number, str(len(table.cells[number].done_ids.keys() & table.cells[baseline].done_ids.keys()))
+            )
+        }
         for number, baseline in enumerate(table.baselines)
         if baseline is not None
     ]
-    return without_blank(Sheet.of(rows))
+    return drop_blank_columns(TextTable.from_rows(rows))
 
 
-def unshared(table: Table, sheet: Sheet) -> Sheet:
+def drop_shared_labels(table: Table, text_table: TextTable) -> TextTable:
     """Without the labels that all cells share: `common_name` tells them."""
-    return sheet.without(lambda title, _: title in {ROW_LABELS.get(name) for name in table.common})
+    return text_table.drop_columns(lambda title, _: title in {ROW_LABELS.get(name) for name in table.common})
 
 
-def brief(table: Table) -> Sheet:
+def terminal_layout(table: Table) -> TextTable:
     """What fits a terminal: the published metrics and what became of the seeds."""
-    return Sheet.of(
-        names(table, number) | mean_entries(table, number, PUBLISHED_METRICS) | fate(table, number)
+    return TextTable.from_rows(
+        name_entries(table, number) | mean_entries(table, number, PUBLISHED_METRICS) | status_entries(table, number)
         for number in range(len(table.cells))
     )
 
 
-def trials(table: Table) -> Sheet:
+def trial_layout(table: Table) -> TextTable:
     """A search's trials, the best objective first; those that have none stand last, as what they are."""
-    goal = objective(table)
+    goal = objective_metric(table)
     metrics = [goal, *(m for m in COMPACT_METRICS if m != goal)]
-    return Sheet.of(
-        {path: value_text(table.cells[number].factors.get(path)) for path in table.factor_paths}
+    return TextTable.from_rows(
+        {path: format_value(table.cells[number].factors.get(path)) for path in table.factor_paths}
         | mean_entries(table, number, metrics)
-        | fate(table, number)
+        | status_entries(table, number)
         for number in sorted(range(len(table.cells)), key=lambda number: _badness(table.number_of(number, goal, "mean"), goal))
     )
 
 
-def objective(table: Table) -> str:
+def objective_metric(table: Table) -> str:
     """The first metric that a search optimised."""
     objectives = (table.study.document.get("search") or {}).get("objectives", ())
     return next((name for name in objectives if name in METRICS), MAIN_METRIC)
 
 
-def published_rows(role: str, dataset: str, tables: list[Table]) -> Sheet:
+def published_layout(role: str, dataset: str, tables: list[Table]) -> TextTable:
     """A published table with its own digits, and our numbers beside them where `tables` hold some, each fidelity its own."""
     titles = {"teacher": "Model", "backbone": "Backbone"} if role == "teacher" else ROW_LABELS
-    part = published().query("dataset == @dataset and role == @role").to_dict("records")
+    part = published_table().query("dataset == @dataset and role == @role").to_dict("records")
     rows = []
     for row in part:
         named = {title: row[name] or "-" for name, title in titles.items()} | {"Train Epoch": row["epochs"]}
@@ -98,23 +102,23 @@ def published_rows(role: str, dataset: str, tables: list[Table]) -> Sheet:
         found = dict.fromkeys(title for entries in ours for title in entries)
         for row, entries in zip(rows, ours, strict=True):
             row |= {f"{title}{ending}": entries.get(title, ABSENT) for title in found}
-    return without_blank(Sheet.of(rows))
+    return drop_blank_columns(TextTable.from_rows(rows))
 
 
-def _published_layout(table: Table, metrics: Iterable[str]) -> Sheet:
+def _published_layout(table: Table, metrics: Iterable[str]) -> TextTable:
     """Teacher, method, loss, backbone; metrics, the published ones first; the test. What says nothing is left out."""
     ordered = sorted(metrics, key=lambda m: m not in PUBLISHED_METRICS)
     rows = [
-        names(table, number)
+        name_entries(table, number)
         | {title: entry for metric in ordered for title, entry in _metric_entries(table, number, metric).items()}
         | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
-        | fate(table, number)
+        | status_entries(table, number)
         for number in range(len(table.cells))
     ]
-    return without_blank(Sheet.of(rows))
+    return drop_blank_columns(TextTable.from_rows(rows))
 
 
-def without_blank(sheet: Sheet) -> Sheet:
+def drop_blank_columns(text_table: TextTable) -> TextTable:
     """Without columns that say nothing in any row: no value was published, there is no baseline, every state is done."""
 
     def says_nothing(title: str, entries: list[Entry]) -> bool:
@@ -122,7 +126,7 @@ def without_blank(sheet: Sheet) -> Sheet:
             return set(entries) <= {"done", ABSENT}
         return title.endswith(_OPTIONAL) and set(entries) <= {"", ABSENT}
 
-    return sheet.without(says_nothing)
+    return text_table.drop_columns(says_nothing)
 
 
 def _metric_entries(table: Table, number: int, metric: str) -> dict[str, Entry]:
@@ -131,13 +135,15 @@ def _metric_entries(table: Table, number: int, metric: str) -> dict[str, Entry]:
     entries = mean_entries(table, number, [metric])
     if metric in PUBLISHED_METRICS:
         entries[f"{label} published"] = published_value(table.cells[number].labels, table.protocol, metric) or ABSENT
-        entries[f"{label} diff."] = led(table, number, digits(table.number_of(number, metric, "difference"), sign=True))
+        entries[f"{label} diff."] = linked(
+            table, number, format_number(table.number_of(number, metric, "difference"), sign=True)
+        )
     return entries
 
 
 def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, Entry]:
     """Our cell of a published row's labels and protocol; where studies hold several, tables.md tells them apart."""
-    labels = row_labels(row)
+    labels = published_labels(row)
     found = [
         (table, number)
         for table in tables
@@ -152,7 +158,7 @@ def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, 
         return {f"Our {METRIC_LABELS[m]}": f"{len(found)} cells" for m in PUBLISHED_METRICS}
     ((table, number),) = found
     ours = {f"Our {METRIC_LABELS[m]}": mean_entry(table, number, m, best=()) for m in PUBLISHED_METRICS}
-    return ours | fate(table, number)
+    return ours | status_entries(table, number)
 
 
 def _badness(mean: float, metric: str) -> tuple[bool, float]:

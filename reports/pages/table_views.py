@@ -5,49 +5,57 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.load.schema import MAIN_METRIC, METRIC_LABELS
-from reports.pages.footnotes import cost_notes, grid_notes, notes, one_factor_notes, test_notes
-from reports.pages.table_layouts import COMPACT_METRICS, compact, full, laid_out, tested, unshared, without_blank
-from reports.render.text_table import ABSENT, Entry, Number, Sheet, text_of
-from reports.tables.aggregates import Numbers, at
-from reports.tables.factor_views import Block, Grid, label_grids, numeric_grids, one_factor_blocks
-from reports.tables.formatting import common_name, difference_entries, fate, mean_entry, value_text
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS
+from reports.pages.footnotes import baseline_notes, cost_notes, grid_notes, one_factor_notes, table_notes
+from reports.pages.table_layouts import (
+    COMPACT_METRICS,
+    baseline_layout,
+    compact_layout,
+    drop_blank_columns,
+    drop_shared_labels,
+    full_layout,
+    lay_out,
+)
+from reports.render.text_table import ABSENT, Entry, Number, TextTable, entry_text
+from reports.tables.aggregates import Numbers, numbers_of
+from reports.tables.factor_views import FactorBlock, FactorGrid, label_grids, numeric_grids, one_factor_blocks
+from reports.tables.formatting import common_name, difference_entries, format_value, mean_entry, status_entries
 from reports.tables.table import Table
 
 _LABEL_TITLES = {"backbone": "Backbones", "teacher": "Teachers"}
 
 
 @dataclass(frozen=True)
-class View:
+class TableView:
     """One table with what stands above and beneath it; a study's main one has no title of its own."""
 
     title: str
-    sheet: Sheet
+    content: TextTable
     notes: list[str]
 
 
-def full_views(table: Table) -> list[View]:
+def all_metrics_views(table: Table) -> list[TableView]:
     """A study's cells with all metrics and the test, or a search's trials."""
-    return [View("", laid_out(table, full), notes(table))]
+    return [TableView("", lay_out(table, full_layout), table_notes(table))]
 
 
-def compact_views(table: Table) -> list[View]:
+def compact_views(table: Table) -> list[TableView]:
     """The same in two tables that fit a page, the labels that all rows share beneath: the numbers, and their test."""
-    main = View("", unshared(table, laid_out(table, compact)), notes(table, whole=False))
-    test = unshared(table, tested(table))
-    return [main, View("Against the Baseline", test, test_notes(table))] if test.rows else [main]
+    main = TableView("", drop_shared_labels(table, lay_out(table, compact_layout)), table_notes(table, whole=False))
+    test = drop_shared_labels(table, baseline_layout(table))
+    return [main, TableView("Against the Baseline", test, baseline_notes(table))] if test.rows else [main]
 
 
-def other_views(table: Table) -> list[View]:
+def extra_views(table: Table) -> list[TableView]:
     """One factor at a time, grids, and what the networks cost: those that the study's cells can fill."""
     found = [_one_factor(table, blocks)] if (blocks := one_factor_blocks(table)) else []
     found += [_grid(table, grid, by_column=False) for grid in numeric_grids(table)]
     found += [_grid(table, grid, by_column=True) for grid in label_grids(table)]
     costs = _costs(table)
-    return [*found, View("Networks", costs, cost_notes())] if costs.rows else found
+    return [*found, TableView("Networks", costs, cost_notes())] if costs.rows else found
 
 
-def _one_factor(table: Table, blocks: list[Block]) -> View:
+def _one_factor(table: Table, blocks: list[FactorBlock]) -> TableView:
     """Each factor a block, its levels against the study's base."""
     others: list[int | None] = [None] * len(table.cells)
     for block in blocks:
@@ -60,46 +68,46 @@ def _one_factor(table: Table, blocks: list[Block]) -> View:
         best = {metric: table.best_of(block.cells, metric) for metric in COMPACT_METRICS}
         rows += [_level(table, block, number, compared, best) for number in block.cells]
     lines = one_factor_notes(table, compared, [block.cells for block in blocks])
-    return View("One factor at a time", without_blank(Sheet.of(rows, rules=rules[1:])), lines)
+    return TableView("One factor at a time", drop_blank_columns(TextTable.from_rows(rows, rules=rules[1:])), lines)
 
 
-def _level(table: Table, block: Block, number: int, compared: Numbers, best: dict[str, list[int]]) -> dict[str, Entry]:
-    value = value_text(table.value(table.cells[number], block.factor))
+def _level(table: Table, block: FactorBlock, number: int, compared: Numbers, best: dict[str, list[int]]) -> dict[str, Entry]:
+    value = format_value(table.value(table.cells[number], block.factor))
     return (
         {"Factor": block.factor, "Value": f"{value} (base)" if number == block.base else value}
         | {METRIC_LABELS[m]: mean_entry(table, number, m, best[m]) for m in COMPACT_METRICS}
-        | difference_entries(table, number, at(compared, number, MAIN_METRIC), "base")
-        | fate(table, number)
+        | difference_entries(table, number, numbers_of(compared, number, MAIN_METRIC), "base")
+        | status_entries(table, number)
     )
 
 
-def _grid(table: Table, grid: Grid, by_column: bool) -> View:
+def _grid(table: Table, grid: FactorGrid, by_column: bool) -> TableView:
     """Rows by columns of the main metric; the best of the grid in bold, or of each column."""
     blocks = [[n for place in _places(grid, columns) for n in place] for columns in _blocks(grid, by_column)]
     best = {number for block in blocks for number in table.best_of(block, MAIN_METRIC)}
     titles = {column: _title(grid.column_name, column) for column in grid.columns}
     rows = [
-        {grid.row_name or "Method": value_text(row)}
+        {grid.row_name or "Method": format_value(row)}
         | {titles[column]: _place(table, grid.places.get((row, column), ()), best) for column in grid.columns}
         for row in grid.rows
     ]
     title = _LABEL_TITLES.get(grid.column_name) or f"{grid.row_name} × {grid.column_name}"
     context = f", {grid.context}" if grid.context not in ("", common_name(table)) else ""
     lines = grid_notes(table, blocks, "a column" if by_column else "the grid")
-    return View(f"{title}: {METRIC_LABELS[MAIN_METRIC]}{context}", Sheet.of(rows), lines)
+    return TableView(f"{title}: {METRIC_LABELS[MAIN_METRIC]}{context}", TextTable.from_rows(rows), lines)
 
 
-def _blocks(grid: Grid, by_column: bool) -> list[tuple[Hashable, ...]]:
+def _blocks(grid: FactorGrid, by_column: bool) -> list[tuple[Hashable, ...]]:
     return [(column,) for column in grid.columns] if by_column else [grid.columns]
 
 
-def _places(grid: Grid, columns: Collection[Hashable]) -> list[tuple[int, ...]]:
+def _places(grid: FactorGrid, columns: Collection[Hashable]) -> list[tuple[int, ...]]:
     return [numbers for (_, column), numbers in grid.places.items() if column in columns]
 
 
 def _title(name: str, value: Hashable) -> str:
     """A column's title: a label's own name, or a factor with its value."""
-    return (str(value) or "no teacher") if name in _LABEL_TITLES else f"{name.rpartition('.')[2]} = {value_text(value)}"
+    return (str(value) or "no teacher") if name in _LABEL_TITLES else f"{name.rpartition('.')[2]} = {format_value(value)}"
 
 
 def _place(table: Table, numbers: tuple[int, ...], best: Collection[int]) -> Entry:
@@ -109,20 +117,20 @@ def _place(table: Table, numbers: tuple[int, ...], best: Collection[int]) -> Ent
     (number,) = numbers
     cell, mean = table.cells[number], mean_entry(table, number, MAIN_METRIC, best)
     seeds = f"{cell.n_done}" if cell.state == "done" else f"{cell.n_done} of {len(cell.runs)}"
-    text = f"{cell.state} ({seeds})" if mean == ABSENT else f"{text_of(mean)} ({seeds})"
+    text = f"{cell.state} ({seeds})" if mean == ABSENT else f"{entry_text(mean)} ({seeds})"
     return Number(text, table.anchor(number), number in best)
 
 
-def _costs(table: Table) -> Sheet:
+def _costs(table: Table) -> TextTable:
     """A row for each network of the table that was measured."""
     first = {cell.network: cell for cell in reversed(table.cells) if cell.network in table.costs.index}
     varying = [path for path in table.varying if path.startswith("student.")]  # the name tells of the head and its bins
     rows = []
     for network, cell in reversed(first.items()):
         cost = table.costs.loc[network]
-        settings = {path: value_text(table.value(cell, path)) for path in varying}
+        settings = {path: format_value(table.value(cell, path)) for path in varying}
         rows.append({"Network": cost["name"]} | settings | _cost_texts(cost))
-    return Sheet.of(rows)
+    return TextTable.from_rows(rows)
 
 
 def _cost_texts(cost: pd.Series) -> dict[str, str]:

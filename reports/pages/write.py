@@ -5,29 +5,29 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from reports.figures.figures import pictures, save
-from reports.load.collect import Collected
+from reports.loading.collect import StoreFrames
 from reports.pages.report_page import (
     RUNS_PAGE,
-    listing,
+    make_section,
     published_latex,
     published_markdown,
     report_html,
     report_markdown,
+    run_listings,
     runs_markdown,
-    show,
-    stem,
+    table_stem,
     tables_latex,
     tables_markdown,
 )
-from reports.pages.reproduce import origin
+from reports.pages.reproduce import reproduction_blocks
 from reports.render.blocks import Figure
-from reports.tables.published import published
-from reports.tables.table import Table, aggregate
+from reports.tables.published import published_table
+from reports.tables.table import Table, tables_frame
 from reports.viewer.links import Viewer
 
 
 def write_report(
-    folder: Path, collected: Collected, tables: list[Table], store: str, command: str, viewer: Viewer | None
+    folder: Path, collected: StoreFrames, tables: list[Table], store: str, command: str, viewer: Viewer | None
 ) -> None:
     """Parquet, Markdown, HTML, LaTeX and figures of a store, but for images.parquet; `command` is what made them.
 
@@ -37,12 +37,12 @@ def write_report(
         found = thread.submit(lambda: [table.numbers for table in tables])
         collected.runs.to_parquet(folder / "runs.parquet", index=False)
         collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
-        runs = listing(tables, viewer)
+        runs = run_listings(tables, viewer)
         _write(folder / RUNS_PAGE, runs_markdown(runs))
         found.result()
-    aggregate(tables).to_parquet(folder / "tables.parquet", index=False)
-    shown = [show(table, _figures(folder, table, collected)) for table in tables]
-    made_by = origin(collected, store, command)
+    tables_frame(tables).to_parquet(folder / "tables.parquet", index=False)
+    shown = [make_section(table, _figures(folder, table, collected)) for table in tables]
+    made_by = reproduction_blocks(collected, store, command)
     _write(folder / "tables.md", tables_markdown(shown))
     _write(folder / "tables.tex", tables_latex(shown))
     _write(folder / "report.md", report_markdown(collected, shown, made_by, viewer))
@@ -51,7 +51,7 @@ def write_report(
 
 def write_published(folder: Path, tables: list[Table]) -> None:
     """The published tables with their own digits, our numbers beside them where `tables` hold some."""
-    published().to_csv(folder / "published.csv", index=False)
+    published_table().to_csv(folder / "published.csv", index=False)
     _write(folder / "published.md", published_markdown(tables))
     _write(folder / "published.tex", published_latex(tables))
 
@@ -60,7 +60,7 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _figures(folder: Path, table: Table, collected: Collected) -> Iterator[Figure]:
-    for picture in pictures(table, collected, stem(table)):
+def _figures(folder: Path, table: Table, collected: StoreFrames) -> Iterator[Figure]:
+    for picture in pictures(table, collected, table_stem(table)):
         _, svg, _ = save(picture, folder / "figures")
         yield Figure(svg, picture.caption)

@@ -7,7 +7,7 @@ markup. Headings, links and tables are plain text.
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.render.text_table import Sheet
+from reports.render.text_table import TextTable
 
 
 @dataclass(frozen=True)
@@ -51,4 +51,4 @@ class Links:
     items: list[tuple[str, str]]
 
 
-Block = Heading | Paragraph | Bullets | Figure | Commands | Links | Sheet
+PageBlock = Heading | Paragraph | Bullets | Figure | Commands | Links | TextTable

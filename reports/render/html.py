@@ -8,33 +8,33 @@ from html import escape
 from jinja2 import Environment, PackageLoader, Template
 from markupsafe import Markup
 
-from reports.render.blocks import Block, Figure
-from reports.render.inline_markup import one_line, spans
-from reports.render.text_table import Entry, Number, Sheet, text_of
+from reports.render.blocks import Figure, PageBlock
+from reports.render.inline_markup import single_line, split_spans
+from reports.render.text_table import Entry, Number, TextTable, entry_text
 
 _LONG = 40  # characters: longer texts go on over lines
 _SPAN = {"plain": "{}", "code": "<code>{}</code>", "strong": "<strong>{}</strong>"}
 
 
-def html(title: str, blocks: Iterable[Block]) -> str:
+def render_html(title: str, blocks: Iterable[PageBlock]) -> str:
     """A page; its numbers lead to anchors of its own, and its figures are inside it."""
     return _template().render(title=title, blocks=blocks)
 
 
-def prose(text: str) -> Markup:
-    return Markup("".join(_SPAN[kind].format(escape(piece)) for kind, piece in spans(one_line(text))))
+def _prose(text: str) -> Markup:
+    return Markup("".join(_SPAN[kind].format(escape(piece)) for kind, piece in split_spans(single_line(text))))
 
 
-def _body(sheet: Sheet) -> Markup:
+def _body(table: TextTable) -> Markup:
     """A table's rows; in Python, since a report may have a hundred thousand entries."""
-    _, entries = sheet.written(escape, _entry)
+    _, entries = table.render(escape, _entry)
     rows = (f"<tr>{''.join(row)}</tr>\n" for row in entries)
-    ruled = (f"</tbody><tbody>\n{row}" if number in sheet.rules else row for number, row in enumerate(rows))
+    ruled = (f"</tbody><tbody>\n{row}" if number in table.rules else row for number, row in enumerate(rows))
     return Markup(f"<tbody>\n{''.join(ruled)}</tbody>")
 
 
 def _entry(entry: Entry, text: str) -> str:
-    start = '<td class="long">' if len(text_of(entry)) > _LONG else "<td>"
+    start = '<td class="long">' if len(entry_text(entry)) > _LONG else "<td>"
     if isinstance(entry, str):
         return f"{start}{text}</td>"
     if isinstance(entry, Number):
@@ -51,6 +51,6 @@ def _picture(figure: Figure) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(loader=PackageLoader("reports", "render"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"prose": prose, "body": _body, "picture": _picture, "one_line": one_line}
+    environment.filters |= {"prose": _prose, "body": _body, "picture": _picture, "one_line": single_line}
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     return environment.get_template("report.html.j2")

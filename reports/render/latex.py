@@ -2,8 +2,8 @@
 
 import re
 
-from reports.render.inline_markup import one_line, spans
-from reports.render.text_table import Entry, Number, Sheet
+from reports.render.inline_markup import single_line, split_spans
+from reports.render.text_table import Entry, Number, TextTable
 
 ROWS_PER_PAGE = 40
 _LONG_TITLE = 12
@@ -31,9 +31,9 @@ _MINUS = re.compile(r"(?<!\w)-(?=\d)")  # a number's sign, and no hyphen
 _SYMBOL = re.compile("|".join(map(re.escape, _SYMBOLS)))
 
 
-def latex_tables(sheet: Sheet, caption: str, label: str, notes: list[str]) -> list[str]:
+def latex_tables(table: TextTable, caption: str, label: str, notes: list[str]) -> list[str]:
     """Booktabs tables of at most ROWS_PER_PAGE rows, the notes beneath the last. Needs booktabs and graphicx."""
-    pages = sheet.pages(ROWS_PER_PAGE)
+    pages = table.split(ROWS_PER_PAGE)
     parts = []
     for number, page in enumerate(pages, 1):
         title = f"{caption} ({number} of {len(pages)})" if len(pages) > 1 else caption
@@ -52,7 +52,7 @@ def latex_document(tables: list[str]) -> str:
 
 def latex_text(text: str) -> str:
     """`text` as one line of LaTeX; what Latin-1 does not hold becomes a question mark, since plain LaTeX stops at it."""
-    return _escaped(one_line(text))
+    return _escaped(single_line(text))
 
 
 def _escaped(text: str) -> str:
@@ -60,12 +60,12 @@ def _escaped(text: str) -> str:
     return _MINUS.sub("$-$", symbols).encode("latin-1", "replace").decode("latin-1")
 
 
-def _table(sheet: Sheet, caption: str, label: str, notes: list[str]) -> str:
+def _table(table: TextTable, caption: str, label: str, notes: list[str]) -> str:
     """One float, shrunk to the line where it would be wider."""
-    _, rows = sheet.written(_escaped, _entry)
-    lines = [r"\toprule", " & ".join(map(_title, sheet.columns)) + r" \\", r"\midrule"]
+    _, rows = table.render(_escaped, _entry)
+    lines = [r"\toprule", " & ".join(map(_title, table.columns)) + r" \\", r"\midrule"]
     for number, row in enumerate(rows):
-        lines += [r"\midrule"] if number in sheet.rules else []
+        lines += [r"\midrule"] if number in table.rules else []
         lines.append(" & ".join(row) + r" \\")
     return "\n".join(
         [
@@ -74,7 +74,7 @@ def _table(sheet: Sheet, caption: str, label: str, notes: list[str]) -> str:
             rf"\caption{{{latex_text(caption)}}}",
             rf"\label{{{label}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{''.join(map(_column, sheet.columns))}}}",
+            rf"\begin{{tabular}}{{{''.join(map(_column, table.columns))}}}",
             *lines,
             r"\bottomrule",
             r"\end{tabular}%",
@@ -108,7 +108,7 @@ def _title(text: str) -> str:
 
 def _prose(text: str) -> str:
     commands = {"plain": "", "code": r"\texttt", "strong": r"\textbf"}
-    pieces = ((commands[kind], _escaped(piece)) for kind, piece in spans(one_line(text)))
+    pieces = ((commands[kind], _escaped(piece)) for kind, piece in split_spans(single_line(text)))
     return "".join(f"{command}{{{piece}}}" if command else piece for command, piece in pieces)
 
 

@@ -3,34 +3,34 @@
 import re
 from collections.abc import Iterable
 
-from reports.render.blocks import Block, Bullets, Commands, Figure, Heading, Links, Paragraph
-from reports.render.inline_markup import one_line, spans
-from reports.render.text_table import Entry, Link, Sheet
+from reports.render.blocks import Bullets, Commands, Figure, Heading, Links, PageBlock, Paragraph
+from reports.render.inline_markup import single_line, split_spans
+from reports.render.text_table import Entry, Link, TextTable
 
 # Characters that would start markup. An underscore inside a word, as in L_DPM, starts none.
 _SPECIAL = re.compile(r"[\\`*<\[\]|]")
 
 
-def markdown(blocks: Iterable[Block], runs_page: str) -> str:
+def render_markdown(blocks: Iterable[PageBlock], runs_page: str) -> str:
     """A page; numbers lead to anchors of `runs_page`, a file beside it ("" for the page itself)."""
     return "\n\n".join([*(_block(block, runs_page) for block in blocks), ""])
 
 
-def markdown_table(sheet: Sheet, runs_page: str = "") -> str:
+def markdown_table(table: TextTable, runs_page: str = "") -> str:
     """A pipe table; numbers stay the text they are."""
-    titles, rows = sheet.written(_escaped, lambda entry, text: _entry(entry, text, runs_page))
+    titles, rows = table.render(_escaped, lambda entry, text: _entry(entry, text, runs_page))
     widths = [max(3, *map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = [titles, ["-" * width for width in widths], *rows]
     return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
 
 
-def plain(text: str) -> str:
+def _plain(text: str) -> str:
     """`text` as one line of plain Markdown."""
-    return _escaped(one_line(text))
+    return _escaped(single_line(text))
 
 
-def prose(text: str) -> str:
-    return "".join(_SPAN[kind](piece) for kind, piece in spans(one_line(text)))
+def _prose(text: str) -> str:
+    return "".join(_SPAN[kind](piece) for kind, piece in split_spans(single_line(text)))
 
 
 def _escaped(text: str) -> str:
@@ -40,30 +40,30 @@ def _escaped(text: str) -> str:
 _SPAN = {"plain": _escaped, "code": lambda text: f"`{text}`", "strong": lambda text: f"**{_escaped(text)}**"}
 
 
-def _block(block: Block, runs_page: str) -> str:
+def _block(block: PageBlock, runs_page: str) -> str:
     match block:
-        case Sheet():
+        case TextTable():
             return markdown_table(block, runs_page)
         case Heading():
             anchor = f'<a id="{block.anchor}"></a>\n\n' if block.anchor else ""
-            return f"{anchor}{'#' * block.level} {plain(block.text)}"
+            return f"{anchor}{'#' * block.level} {_plain(block.text)}"
         case Paragraph():
-            return prose(block.text)
+            return _prose(block.text)
         case Bullets():
             return "\n".join(_item(item) for item in block.items)
         case Figure():
-            text = prose(block.caption)
+            text = _prose(block.caption)
             return f"![{text}](figures/{block.file.with_suffix('.png').name})\n\n*{text}*"
         case Commands():
-            return "\n".join(["```bash", *map(one_line, block.lines), "```"])
+            return "\n".join(["```bash", *map(single_line, block.lines), "```"])
         case Links():
-            return "\n".join(f"- [{plain(text)}]({target})" for text, target in block.items)
+            return "\n".join(f"- [{_plain(text)}]({target})" for text, target in block.items)
 
 
 def _item(item: str | tuple[str, list[str]]) -> str:
     if isinstance(item, str):
-        return f"- {prose(item)}"
-    return "\n".join([f"- {prose(item[0])}", *(f"  - {prose(part)}" for part in item[1])])
+        return f"- {_prose(item)}"
+    return "\n".join([f"- {_prose(item[0])}", *(f"  - {_prose(part)}" for part in item[1])])
 
 
 def _entry(entry: Entry, text: str, runs_page: str) -> str:

@@ -6,7 +6,7 @@ from itertools import chain
 
 import pandas as pd
 
-from reports.render.inline_markup import escaped_each
+from reports.render.inline_markup import escape_each
 
 ABSENT = "–"
 
@@ -31,12 +31,12 @@ class Link:
 Entry = str | Number | Link
 
 
-def text_of(entry: Entry) -> str:
+def entry_text(entry: Entry) -> str:
     return entry if isinstance(entry, str) else entry.text
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TextTable:
     """Rows of equal length beneath column titles; a row whose position is in `rules` begins a block."""
 
     columns: list[str]
@@ -44,37 +44,39 @@ class Sheet:
     rules: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, rows: Iterable[dict[str, Entry]], columns: Iterable[str] = (), rules: Iterable[int] = ()) -> "Sheet":
+    def from_rows(cls, rows: Iterable[dict[str, Entry]], columns: Iterable[str] = (), rules: Iterable[int] = ()) -> "TextTable":
         """Rows by column title; `columns` come first and are there even without rows, what a row lacks is blank."""
         rows = list(rows)
         titles = list(dict.fromkeys([*columns, *(title for row in rows for title in row)]))
         return cls(titles, [[row.get(title, "") for title in titles] for row in rows], frozenset(rules))
 
-    def text(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """As plain text."""
-        return pd.DataFrame([list(map(text_of, row)) for row in self.rows], columns=self.columns, dtype=object)
+        return pd.DataFrame([list(map(entry_text, row)) for row in self.rows], columns=self.columns, dtype=object)
 
-    def written(self, escape: Callable[[str], str], dress: Callable[[Entry, str], str]) -> tuple[list[str], list[list[str]]]:
-        """Titles and rows as a format writes them: texts by `escape` (see `escaped_each`), which `dress` makes entries of."""
+    def render(self, escape: Callable[[str], str], dress: Callable[[Entry, str], str]) -> tuple[list[str], list[list[str]]]:
+        """Titles and rows as a format writes them: texts by `escape` (see `escape_each`), which `dress` makes entries of."""
         entries = [*self.columns, *chain.from_iterable(self.rows)]
-        texts = list(map(dress, entries, escaped_each(list(map(text_of, entries)), escape)))
+        texts = list(map(dress, entries, escape_each(list(map(entry_text, entries)), escape)))
         width = len(self.columns)
         titles, *rows = (texts[start : start + width] for start in range(0, len(texts), width))
         return titles, rows
 
-    def without(self, unwanted: Callable[[str, list[Entry]], bool]) -> "Sheet":
+    def drop_columns(self, unwanted: Callable[[str, list[Entry]], bool]) -> "TextTable":
         """Without the columns for which `unwanted(title, entries)` holds."""
         by_column = zip(self.columns, range(len(self.columns)), strict=True)
         kept = [i for title, i in by_column if not unwanted(title, [row[i] for row in self.rows])]
         return replace(self, columns=[self.columns[i] for i in kept], rows=[[row[i] for i in kept] for row in self.rows])
 
-    def head(self, n: int) -> "Sheet":
+    def head(self, n: int) -> "TextTable":
         return replace(self, rows=self.rows[:n])
 
-    def pages(self, n: int) -> list["Sheet"]:
+    def split(self, n: int) -> list["TextTable"]:
         """In parts of at most n rows; one part where there are no rows."""
         starts = range(0, max(len(self.rows), 1), n)
         return [
-            Sheet(self.columns, self.rows[start : start + n], frozenset(r - start for r in self.rules if start < r < start + n))
+            TextTable(
+                self.columns, self.rows[start : start + n], frozenset(r - start for r in self.rules if start < r < start + n)
+            )
             for start in starts
         ]

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from reports.load.schema import METRICS
-from reports.tables.cells import Cell
-from reports.tables.image_bootstrap import over_images
-from reports.tables.seed_statistics import holm, sign_flip_p, spread
+from reports.loading.schema import METRICS
+from reports.tables.cells import TableCell
+from reports.tables.image_bootstrap import image_intervals
+from reports.tables.seed_statistics import holm, sign_flip_p, summarize_seeds
 
 Numbers = dict[str, np.ndarray]  # by column of tables.parquet, each [cells, metrics]
-Others = Sequence[int | None]  # of each cell, the position of the one that it is compared with
+References = Sequence[int | None]  # of each cell, the position of the one that it is compared with
 
 
-def by_seed(cells: Sequence[Cell]) -> np.ndarray:
+def values_by_seed(cells: Sequence[TableCell]) -> np.ndarray:
     """[cells, metrics, seeds]: the number of each run that is done, NaN elsewhere."""
     seeds = sorted({seed for cell in cells for seed in cell.done})
     values = np.full((len(cells), len(METRICS), len(seeds)), np.nan)
@@ -28,9 +28,9 @@ def by_seed(cells: Sequence[Cell]) -> np.ndarray:
     return values
 
 
-def of_cells(values: np.ndarray) -> Numbers:
+def seed_numbers(values: np.ndarray) -> Numbers:
     """Mean, sample standard deviation and intervals of the mean of values [cells, metrics, seeds]."""
-    found = spread(values)
+    found = summarize_seeds(values)
     return {
         "n_seeds": found.n,
         "mean": found.mean,
@@ -42,7 +42,7 @@ def of_cells(values: np.ndarray) -> Numbers:
     }
 
 
-def of_differences(values: np.ndarray, others: Others) -> Numbers:
+def difference_numbers(values: np.ndarray, others: References) -> Numbers:
     """Of values [cells, metrics, seeds] less those of the cells that they are compared with, at the seeds that both have.
 
     p_holm is p_value corrected over the cells, for each metric.
@@ -50,7 +50,7 @@ def of_differences(values: np.ndarray, others: Others) -> Numbers:
     pairs = np.full_like(values, np.nan)
     have = [number for number, other in enumerate(others) if other is not None]
     pairs[have] = values[have] - values[[others[number] for number in have]]
-    found, p_value = spread(pairs), sign_flip_p(pairs)
+    found, p_value = summarize_seeds(pairs), sign_flip_p(pairs)
     return {
         "baseline_difference": found.mean,
         "baseline_n_seeds": found.n,
@@ -63,15 +63,15 @@ def of_differences(values: np.ndarray, others: Others) -> Numbers:
     }
 
 
-def at(numbers: Numbers, cell: int, metric: str) -> dict[str, float]:
+def numbers_of(numbers: Numbers, cell: int, metric: str) -> dict[str, float]:
     """The numbers of one cell's metric, by column."""
     column = METRICS.index(metric)
     return {name: array[cell, column] for name, array in numbers.items()}
 
 
-def of_images(cells: Sequence[Cell], others: Others, groups: pd.DataFrame) -> Numbers:
-    """What other test images would have changed, of the same networks; `groups` are the table's of Collected.groups."""
-    found = over_images(groups, [list(cell.done_ids.values()) for cell in cells], _pairs(cells, others))
+def image_numbers(cells: Sequence[TableCell], others: References, groups: pd.DataFrame) -> Numbers:
+    """What other test images would have changed, of the same networks; `groups` are the table's of StoreFrames.groups."""
+    found = image_intervals(groups, [list(cell.done_ids.values()) for cell in cells], _pairs(cells, others))
     return {
         "n_groups": np.repeat(np.asarray(found.n_groups)[:, None], len(METRICS), axis=1),
         "images_ci_low": found.low,
@@ -81,7 +81,7 @@ def of_images(cells: Sequence[Cell], others: Others, groups: pd.DataFrame) -> Nu
     }
 
 
-def _pairs(cells: Sequence[Cell], others: Others) -> list[tuple[list[str], list[str]] | None]:
+def _pairs(cells: Sequence[TableCell], others: References) -> list[tuple[list[str], list[str]] | None]:
     """The runs of each cell and of the one that it is compared with, at the seeds that both have."""
     pairs = []
     for cell, other in zip(cells, others, strict=True):

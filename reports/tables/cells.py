@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.load.schema import METRICS
+from reports.loading.schema import METRICS
 from tiekd.config.labels import BASELINE, LABELS, TEACHER
 from tiekd.store.run_status import STATES
 
@@ -17,11 +17,11 @@ from tiekd.store.run_status import STATES
 # act on the other, so of fidelity they must agree on what was asked for.
 METHOD_SETTINGS = ("loss.", "teacher", "bins", "student.head", "fidelity")
 FIRST = (TEACHER, BASELINE)
-OF_RUNS = ["run_id", "seed", "state", "cause", "n_images", "fidelity", "network", "device_seconds", *METRICS]
+RUN_COLUMNS = ["run_id", "seed", "state", "cause", "n_images", "fidelity", "network", "device_seconds", *METRICS]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One row of a table.
 
     `runs` are OF_RUNS of runs.parquet, one for each seed: plain values, since there may be thousands of cells of few runs. What
@@ -83,7 +83,7 @@ class Cell:
         return f"{self.n_done} of {len(self.runs)} seeds: {'; '.join(f'{n} {what}' for what, n in lost)}"
 
 
-def cells_of(runs: pd.DataFrame) -> list[Cell]:
+def group_into_cells(runs: pd.DataFrame) -> list[TableCell]:
     """Cells of rows of runs.parquet joined with their identities, in the rows' order, teachers and baselines first.
 
     A run that is named twice counts once, under its first name.
@@ -96,10 +96,10 @@ def cells_of(runs: pd.DataFrame) -> list[Cell]:
     return sorted(_cells(runs, parts), key=_rank)
 
 
-def _cells(runs: pd.DataFrame, parts: Collection) -> Iterator[Cell]:
-    plain, first = _plain(runs[OF_RUNS]), runs.iloc[[rows[0] for rows in parts]]
+def _cells(runs: pd.DataFrame, parts: Collection) -> Iterator[TableCell]:
+    plain, first = _plain(runs[RUN_COLUMNS]), runs.iloc[[rows[0] for rows in parts]]
     for rows, labels, *identity in zip(parts, _plain(first[[*LABELS]]), first["settings"], first["factors"], strict=True):
-        yield Cell(labels, *identity, tuple(plain[row] for row in rows))
+        yield TableCell(labels, *identity, tuple(plain[row] for row in rows))
 
 
 def _plain(runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ def _plain(runs: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _rank(cell: Cell) -> int:
+def _rank(cell: TableCell) -> int:
     method = cell.labels["method"]
     return FIRST.index(method) if method in FIRST else len(FIRST)
 
@@ -120,7 +120,7 @@ def _rank(cell: Cell) -> int:
 class Baselines:
     """Finds each cell's baseline among the cells of a table."""
 
-    def __init__(self, cells: Iterable[Cell]):
+    def __init__(self, cells: Iterable[TableCell]):
         cells = list(cells)
         shared = set.intersection(*(set(cell.settings) for cell in cells)) if cells else set()
         self._paths = sorted(path for path in shared if not path.startswith(METHOD_SETTINGS))
@@ -142,12 +142,12 @@ class Baselines:
         found = [i for i in found if self._cells[i].labels["loss"] == "SI"] or found  # the published Baseline
         return found[0] if len(found) == 1 and found[0] != number else None
 
-    def _key(self, cell: Cell) -> tuple:
+    def _key(self, cell: TableCell) -> tuple:
         """What a cell and its baseline must agree on, of the settings that every cell has."""
         return (cell.labels["backbone"], cell.fidelity, *(cell.settings[path] for path in self._paths))
 
 
-def _comparable(baseline: Cell, cell: Cell) -> bool:
+def _comparable(baseline: TableCell, cell: TableCell) -> bool:
     """Whether they agree on the settings that both read, but for the method's."""
     shared = baseline.settings.keys() & cell.settings.keys()
     return all(baseline.settings[p] == cell.settings[p] for p in shared if not p.startswith(METHOD_SETTINGS))

@@ -16,7 +16,7 @@ Trait = Callable[[int], Hashable]  # of a cell, by its position
 
 
 @dataclass(frozen=True)
-class Block:
+class FactorBlock:
     """The cells that differ in one factor alone, by position; `base` is the one of the study's base."""
 
     factor: str
@@ -25,7 +25,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Grid:
+class FactorGrid:
     """Cells by two of their traits; all else is equal, and `context` names it.
 
     A place holds the positions of its cells: absent where none was planned, several where only their inputs tell them apart.
@@ -52,7 +52,7 @@ def numeric_factors(table: Table) -> Iterator[str]:
             yield path
 
 
-def one_factor_blocks(table: Table) -> list[Block]:
+def one_factor_blocks(table: Table) -> list[FactorBlock]:
     """Each factor around the study's base; none where no cell is the base. Trials of a search draw all factors anew."""
     base = None if table.study.is_search else _base(table)
     if base is None:
@@ -63,7 +63,7 @@ def one_factor_blocks(table: Table) -> list[Block]:
         rest = [[table.value(cell, path) for path in others] for cell in table.cells]
         found = [number for number, values in enumerate(rest) if values == rest[base]]
         if len(found) > 1:
-            blocks.append(Block(factor, base, _in_order(found, lambda n, path=factor: table.value(table.cells[n], path))))
+            blocks.append(FactorBlock(factor, base, _in_order(found, lambda n, path=factor: table.value(table.cells[n], path))))
     return blocks
 
 
@@ -82,14 +82,14 @@ def _base(table: Table) -> int | None:
     return next((number for number, values in enumerate(found) if values == wanted), None)
 
 
-def numeric_grids(table: Table) -> list[Grid]:
+def numeric_grids(table: Table) -> list[FactorGrid]:
     """Every two numeric factors that the study varied together, a grid for each setting of the others."""
     if table.study.is_search:
         return []
     return [grid for a, b in combinations(numeric_factors(table), 2) for grid in _grids(table, a, b) if grid.compares]
 
 
-def _grids(table: Table, row: str, column: str) -> Iterator[Grid]:
+def _grids(table: Table, row: str, column: str) -> Iterator[FactorGrid]:
     contexts: dict[str, list[int]] = {}
     for number, cell in enumerate(table.cells):
         if None not in (table.value(cell, row), table.value(cell, column)):
@@ -99,7 +99,7 @@ def _grids(table: Table, row: str, column: str) -> Iterator[Grid]:
         yield _grid(numbers, (row, row_of), (column, column_of), context)
 
 
-def label_grids(table: Table) -> list[Grid]:
+def label_grids(table: Table) -> list[FactorGrid]:
     """Methods against backbones, and methods against teachers, where several were tried."""
     if table.study.is_search:
         return []
@@ -119,13 +119,13 @@ def _label(table: Table, label: str) -> Trait:
     return lambda number: table.cells[number].labels[label]
 
 
-def _grid(numbers: Iterable[int], row: tuple[str, Trait], column: tuple[str, Trait], context: str) -> Grid:
+def _grid(numbers: Iterable[int], row: tuple[str, Trait], column: tuple[str, Trait], context: str) -> FactorGrid:
     places: dict[tuple, tuple[int, ...]] = {}
     for number in numbers:
         key = (row[1](number), column[1](number))
         places[key] = (*places.get(key, ()), number)
     rows, columns = (tuple(_sorted(dict.fromkeys(key[axis] for key in places))) for axis in (0, 1))
-    return Grid(row[0], column[0], context, rows, columns, places)
+    return FactorGrid(row[0], column[0], context, rows, columns, places)
 
 
 def _in_order(numbers: list[int], value: Trait) -> tuple[int, ...]:

@@ -4,19 +4,19 @@ from collections.abc import Collection, Iterable
 
 import pandas as pd
 
-from reports.load.schema import DIGITS, MAIN_METRIC, METRIC_LABELS
+from reports.loading.schema import DIGITS, MAIN_METRIC, METRIC_LABELS
 from reports.render.text_table import ABSENT, Entry, Number
-from reports.tables.cells import Cell
+from reports.tables.cells import TableCell
 from reports.tables.table import Table
 
 ROW_LABELS = {"teacher": "Teacher", "method": "Method", "loss": "Loss", "backbone": "Backbone"}
 _CAUSE_LENGTH = 120
 
 
-def names(table: Table, number: int) -> dict[str, Entry]:
+def name_entries(table: Table, number: int) -> dict[str, Entry]:
     cell = table.cells[number]
     labels = {title: cell.labels[name] or "-" for name, title in ROW_LABELS.items()}
-    return labels | {path: value_text(table.value(cell, path)) for path in table.varying}
+    return labels | {path: format_value(table.value(cell, path)) for path in table.varying}
 
 
 def common_name(table: Table) -> str:
@@ -24,15 +24,15 @@ def common_name(table: Table) -> str:
     return " · ".join(table.cells[0].labels[name] for name in ROW_LABELS if name in table.common)
 
 
-def cell_name(table: Table, cell: Cell, without: tuple[str, ...] = ()) -> str:
+def cell_name(table: Table, cell: TableCell, without: tuple[str, ...] = ()) -> str:
     """What tells a cell from the others of its table, or from those that agree with it but for `without`, on one line."""
     names = [cell.labels[name] for name in ROW_LABELS if cell.labels[name] and name not in (*without, *table.common)]
     values = {path: table.value(cell, path) for path in table.varying if path not in without}
-    levels = [f"{path.rpartition('.')[2]}={value_text(value)}" for path, value in values.items() if value is not None]
+    levels = [f"{path.rpartition('.')[2]}={format_value(value)}" for path, value in values.items() if value is not None]
     return ", ".join([*([" · ".join(names)] if names else []), *levels]) or common_name(table)
 
 
-def value_text(value: object) -> str:
+def format_value(value: object) -> str:
     """A setting in a table."""
     if value is None or value is pd.NA:
         return ABSENT
@@ -42,7 +42,7 @@ def value_text(value: object) -> str:
 def mean_entry(table: Table, number: int, metric: str, best: Collection[int]) -> Entry:
     """Mean ± standard deviation, in bold for the cells of `best`; what is absent is no number."""
     n_seeds, mean, std = (table.number_of(number, metric, column) for column in ("n_seeds", "mean", "std"))
-    return Number(f"{digits(mean)} ± {digits(std)}", table.anchor(number), number in best) if n_seeds else ABSENT
+    return Number(f"{format_number(mean)} ± {format_number(std)}", table.anchor(number), number in best) if n_seeds else ABSENT
 
 
 def mean_entries(table: Table, number: int, metrics: Iterable[str]) -> dict[str, Entry]:
@@ -53,37 +53,37 @@ def mean_entries(table: Table, number: int, metrics: Iterable[str]) -> dict[str,
 def difference_entries(table: Table, number: int, result: dict[str, float], name: str) -> dict[str, Entry]:
     """A difference, by the `name` of what it is to: its intervals over seeds and over images, and its test."""
     texts = {
-        f"{METRIC_LABELS[MAIN_METRIC]} − {name}": digits(result["baseline_difference"], sign=True),
-        "95 % over seeds": interval_text(result["baseline_ci_low"], result["baseline_ci_high"]),
-        "95 % over images": interval_text(result["baseline_images_ci_low"], result["baseline_images_ci_high"]),
+        f"{METRIC_LABELS[MAIN_METRIC]} − {name}": format_number(result["baseline_difference"], sign=True),
+        "95 % over seeds": format_interval(result["baseline_ci_low"], result["baseline_ci_high"]),
+        "95 % over images": format_interval(result["baseline_images_ci_low"], result["baseline_images_ci_high"]),
         "p (Holm)": ABSENT if pd.isna(result["p_holm"]) else f"{result['p_holm']:.3f}",
     }
-    return {title: led(table, number, text) for title, text in texts.items()}
+    return {title: linked(table, number, text) for title, text in texts.items()}
 
 
-def fate(table: Table, number: int) -> dict[str, Entry]:
+def status_entries(table: Table, number: int) -> dict[str, Entry]:
     """How many seeds are done, and what became of the others."""
     cell = table.cells[number]
-    seeds = led(table, number, f"{cell.n_done}/{len(cell.runs)}")
+    seeds = linked(table, number, f"{cell.n_done}/{len(cell.runs)}")
     pruned = table.study.is_search and all((run["cause"] or "").startswith("pruned") for run in cell.runs)
     state = cell.runs[0]["cause"] if pruned else cell.detail or "done"
-    return {"Seeds": seeds, "State": clip(state)}
+    return {"Seeds": seeds, "State": shorten(state)}
 
 
-def led(table: Table, number: int, text: str) -> Entry:
+def linked(table: Table, number: int, text: str) -> Entry:
     """A number that leads to the runs of a cell, unless it is absent."""
     return text if text == ABSENT else Number(text, table.anchor(number))
 
 
-def interval_text(low: float, high: float) -> str:
-    return ABSENT if pd.isna(low) else f"[{digits(low, sign=True)}, {digits(high, sign=True)}]"
+def format_interval(low: float, high: float) -> str:
+    return ABSENT if pd.isna(low) else f"[{format_number(low, sign=True)}, {format_number(high, sign=True)}]"
 
 
-def clip(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= _CAUSE_LENGTH else f"{text[: _CAUSE_LENGTH - 1]}…"
 
 
-def digits(value: float, sign: bool = False) -> str:
+def format_number(value: float, sign: bool = False) -> str:
     if value != value:  # for NumPy's numbers a third of the time of pd.isna
         return ABSENT
     return f"{value:+.{DIGITS}f}" if sign else f"{value:.{DIGITS}f}"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, stdtrit
 
-from reports.load.schema import METRICS
+from reports.loading.schema import METRICS
 from reports.tables.seed_statistics import ALPHA, resamples
 
 FEWEST_GROUPS = 5  # with fewer, the widened level lies beyond the ends of what can be drawn
@@ -41,7 +41,7 @@ class ImageIntervals:
     baseline_high: np.ndarray
 
 
-def over_images(groups: pd.DataFrame, cells: Sequence[Sequence[str]], pairs: Sequence[Pair | None]) -> ImageIntervals:
+def image_intervals(groups: pd.DataFrame, cells: Sequence[Sequence[str]], pairs: Sequence[Pair | None]) -> ImageIntervals:
     """The intervals of cells, each given by its runs' ids, and of their differences to a baseline, where there is one.
 
     groups: a row per run and group with `run_id`, `group`, `n` images, and each metric's sum over them. The runs of a cell are
@@ -54,7 +54,7 @@ def over_images(groups: pd.DataFrame, cells: Sequence[Sequence[str]], pairs: Seq
     return ImageIntervals(n_groups, *_intervals(means), *_intervals(differences))
 
 
-def coverage(n_groups: int) -> float:
+def interval_coverage(n_groups: int) -> float:
     """What a 95 % interval over n_groups >= FEWEST_GROUPS holds at least, in simulation."""
     return COVERAGE[max(n for n in COVERAGE if n <= n_groups)]
 

@@ -8,14 +8,14 @@ import pandas as pd
 from tiekd.config.labels import LABELS, TEACHER
 from tiekd.config.presets import DATASETS, LOSS_LABELS, TEACHERS
 
-FOLDER = Path(__file__).parents[1] / "published"
+_FOLDER = Path(__file__).parents[1] / "published"
 PUBLISHED_METRICS = ("abs_rel", "rmse")
 
 
 @cache
-def published() -> pd.DataFrame:
+def published_table() -> pd.DataFrame:
     """Both published tables as text: dataset, role, teacher, method, loss, backbone, epochs, abs_rel, rmse."""
-    files = sorted(FOLDER.glob("*.csv"))
+    files = sorted(_FOLDER.glob("*.csv"))
     return pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in files], ignore_index=True)
 
 
@@ -26,7 +26,7 @@ def published_value(labels: dict[str, str], protocol: str, metric: str) -> str |
     return _by_labels().get(tuple(labels[name] for name in LABELS), {}).get(metric)
 
 
-def row_labels(row: dict[str, str]) -> dict[str, str]:
+def published_labels(row: dict[str, str]) -> dict[str, str]:
     """The labels of a run of ours that makes a published row; a teacher's row names no loss: it is its recipe's."""
     own = {name: row[name] for name in LABELS}
     if row["role"] == "teacher":
@@ -36,4 +36,4 @@ def row_labels(row: dict[str, str]) -> dict[str, str]:
 
 @cache
 def _by_labels() -> dict[tuple[str, ...], dict[str, str]]:
-    return {tuple(row_labels(row).values()): row for row in published().to_dict("records")}
+    return {tuple(published_labels(row).values()): row for row in published_table().to_dict("records")}

@@ -22,7 +22,7 @@ _ROWS = 256  # at once: bounds the memory of resampled means
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSummary:
     """Of each set of n seeds: mean, sample standard deviation (n - 1), two 95 % intervals of the mean; NaN where undefined.
 
     ci_low, ci_high are Student's t (from 2 seeds): right for normal values at every n. bca_low, bca_high are the bias-corrected
@@ -38,11 +38,11 @@ class Spread:
     bca_high: np.ndarray
 
 
-def spread(values: np.ndarray) -> Spread:
+def summarize_seeds(values: np.ndarray) -> SeedSummary:
     """values [..., seeds]; every field of the result is [...]."""
     values = np.asarray(values, dtype=float)
     n = np.isfinite(values).sum(-1)
-    found = {field.name: np.full(n.shape, np.nan) for field in fields(Spread) if field.name != "n"}
+    found = {field.name: np.full(n.shape, np.nan) for field in fields(SeedSummary) if field.name != "n"}
     for where, rows in _complete(values):
         found["mean"][where] = rows.mean(-1)
         if rows.shape[-1] > 1:
@@ -50,7 +50,7 @@ def spread(values: np.ndarray) -> Spread:
             found["ci_low"][where], found["ci_high"][where] = t_interval(rows)
         if rows.shape[-1] > 2:
             found["bca_low"][where], found["bca_high"][where] = bca_interval(rows)
-    return Spread(n, **{name: values[()] for name, values in found.items()})
+    return SeedSummary(n, **{name: values[()] for name, values in found.items()})
 
 
 def t_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +163,7 @@ def holm(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:
     return corrected
 
 
-def best(values: np.ndarray, higher: bool) -> np.ndarray:
+def best_rows(values: np.ndarray, higher: bool) -> np.ndarray:
     """Which rows of a block are the best, or not shown to be worse than it: values [rows, seeds] -> bool [rows].
 
     Each row is tested against the row of the best mean, paired by seed. That row was picked for its mean, so Holm's correction

@@ -12,14 +12,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.load.collect import Collected
-from reports.load.network_costs import of_one_device
-from reports.load.records import Study
-from reports.load.schema import HIGHER_IS_BETTER, METRICS, TABLE_KEYS, TABLE_VALUES
-from reports.tables.aggregates import Numbers, Others, at, by_seed, of_cells, of_differences, of_images
-from reports.tables.cells import Baselines, Cell, cells_of
+from reports.loading.collect import StoreFrames
+from reports.loading.network_costs import costs_on_one_device
+from reports.loading.records import StudyRecord
+from reports.loading.schema import HIGHER_IS_BETTER, METRICS, TABLE_KEYS, TABLE_VALUES
+from reports.tables.aggregates import (
+    Numbers,
+    References,
+    difference_numbers,
+    image_numbers,
+    numbers_of,
+    seed_numbers,
+    values_by_seed,
+)
+from reports.tables.cells import Baselines, TableCell, group_into_cells
 from reports.tables.published import published_value
-from reports.tables.seed_statistics import best
+from reports.tables.seed_statistics import best_rows
 from tiekd.config.labels import LABELS, TEACHER
 
 
@@ -27,14 +35,14 @@ from tiekd.config.labels import LABELS, TEACHER
 class Table:
     """The cells of one study, data set and protocol, in the study's order, teachers and baselines first.
 
-    `first` is the number of the report's cells before this table's. `groups` are the rows of Collected.groups of its runs, and
-    `costs` what networks cost on one device, by network.
+    `first` is the number of the report's cells before this table's. `groups` are the rows of StoreFrames.groups of its runs,
+    and `costs` what networks cost on one device, by network.
     """
 
-    study: Study
+    study: StudyRecord
     dataset: str
     protocol: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     first: int
     groups: pd.DataFrame
     costs: pd.DataFrame
@@ -71,7 +79,7 @@ class Table:
         """The columns of tables.parquet that are the table's own; of another study, `fidelity` may be another."""
         return list(dict.fromkeys([*self.factor_paths, *self.varying, "fidelity"]))
 
-    def value(self, cell: Cell, path: str):
+    def value(self, cell: TableCell, path: str):
         """A cell's setting or factor; None where it does not read it."""
         return cell.settings.get(path, cell.factors.get(path))
 
@@ -84,15 +92,15 @@ class Table:
     @cached_property
     def by_seed(self) -> np.ndarray:
         """[cells, metrics, seeds]: the numbers of the runs that are done, NaN elsewhere."""
-        return by_seed(self.cells)
+        return values_by_seed(self.cells)
 
-    def compared(self, others: Others) -> Numbers:
+    def compared(self, others: References) -> Numbers:
         """Each cell less another one, as over seeds so over images; None: not compared."""
-        return of_differences(self.by_seed, others) | of_images(self.cells, others, self.groups)
+        return difference_numbers(self.by_seed, others) | image_numbers(self.cells, others, self.groups)
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """The rows of tables.parquet, indexed by (position of the cell, metric); see `aggregate` for the columns."""
+        """The rows of tables.parquet, indexed by (position of the cell, metric); see `tables_frame` for the columns."""
         index = pd.MultiIndex.from_product([range(len(self.cells)), METRICS], names=["cell", "metric"])
         shared = pd.DataFrame([self._shared(cell) for cell in self.cells], dtype=object)
         shared = shared.assign(**self.costs.reindex([cell.network for cell in self.cells]).reset_index(drop=True))
@@ -104,12 +112,12 @@ class Table:
     def numbers(self) -> Numbers:
         """Of each cell and metric, by column of tables.parquet."""
         published = [[published_value(cell.labels, self.protocol, m) or np.nan for m in METRICS] for cell in self.cells]
-        numbers = of_cells(self.by_seed) | {"published": np.array(published, dtype=float)}
+        numbers = seed_numbers(self.by_seed) | {"published": np.array(published, dtype=float)}
         return numbers | {"difference": numbers["mean"] - numbers["published"]} | self.compared(self.baselines)
 
     def result(self, number: int, metric: str) -> dict[str, float]:
         """The numbers of a cell's metric, by column of tables.parquet."""
-        return at(self.numbers, number, metric)
+        return numbers_of(self.numbers, number, metric)
 
     def number_of(self, number: int, metric: str, column: str) -> float:
         """One number of a cell's metric, by its column of tables.parquet."""
@@ -132,9 +140,9 @@ class Table:
     def best_of(self, block: Sequence[int], metric: str) -> list[int]:
         """Of the cells of a block, those that its seeds allow to set in bold; none where they cannot tell."""
         values = self.by_seed[list(block), METRICS.index(metric)]
-        return [number for number, bold in zip(block, best(values, metric in HIGHER_IS_BETTER), strict=True) if bold]
+        return [number for number, bold in zip(block, best_rows(values, metric in HIGHER_IS_BETTER), strict=True) if bold]
 
-    def _shared(self, cell: Cell) -> dict:
+    def _shared(self, cell: TableCell) -> dict:
         """What the rows of a cell have in common; object columns keep None, numbers and text apart until all are known."""
         return {
             "table": self.study.name,
@@ -148,16 +156,16 @@ class Table:
         }
 
 
-def tables_of(collected: Collected) -> list[Table]:
+def build_tables(collected: StoreFrames) -> list[Table]:
     """Every table of the store; runs whose config cannot be read have no place in one."""
     runs = collected.runs.join(collected.identities)
     runs = runs.loc[runs["settings"].notna()]
-    costs = of_one_device(collected.costs)
+    costs = costs_on_one_device(collected.costs)
     tables, first = [], 0
     for (name, dataset, protocol), part in runs.groupby(["study", "dataset", "protocol"], sort=False):
-        cells = tuple(cells_of(part))
+        cells = tuple(group_into_cells(part))
         groups = collected.groups.loc[collected.groups["run_id"].isin(part["run_id"])]
-        study = collected.studies.get(name, Study(name))
+        study = collected.studies.get(name, StudyRecord(name))
         tables.append(Table(study, dataset, protocol, cells, first, groups, costs))
         first += len(cells)
     return tables
@@ -182,7 +190,7 @@ def _other(value: Any, first: Any) -> bool:
     return value is not first and (type(value) is not type(first) or value != first)
 
 
-def aggregate(tables: Iterable[Table]) -> pd.DataFrame:
+def tables_frame(tables: Iterable[Table]) -> pd.DataFrame:
     """`tables.parquet`: one row per cell and metric.
 
     state is "done" only where every seed is; mean and std are over the n_seeds that are done of n_planned, and `detail` says

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from reports.load.collect import collect
-from reports.tables.formatting import value_text
-from reports.tables.table import Cell, Table, tables_of
+from reports.loading.collect import collect
+from reports.tables.cells import TableCell
+from reports.tables.formatting import format_value
+from reports.tables.table import Table, build_tables
 from tiekd.config import RunConfig
 from tiekd.data import FrameSource, open_frames
 from tiekd.data.frame_source import spread
@@ -25,7 +26,7 @@ class Method:
     run_id: str
     config: RunConfig
     table: Table
-    cell: Cell
+    cell: TableCell
     maps: TeacherMaps | None  # of the teacher that it was trained on
 
     @property
@@ -68,7 +69,7 @@ class Shown:
 def _name(method: Method, telling: list[str]) -> str:
     table, labels = method.table, method.cell.labels
     values = {path: table.value(method.cell, path) for path in table.varying}
-    levels = [f"{path.rpartition('.')[2]}={value_text(value)}" for path, value in values.items() if value is not None]
+    levels = [f"{path.rpartition('.')[2]}={format_value(value)}" for path, value in values.items() if value is not None]
     return ", ".join([" · ".join(labels[name] for name in ("method", "loss", *telling) if labels[name]), *levels])
 
 
@@ -109,10 +110,10 @@ def _tell_apart(shown: list[Shown]) -> None:
             one.name = f"{one.name} {one.id[:6]}"
 
 
-def _cells(store: RunStore, study: str | None, runs: Sequence[str]) -> Iterator[tuple[Table, Cell, str]]:
+def _cells(store: RunStore, study: str | None, runs: Sequence[str]) -> Iterator[tuple[Table, TableCell, str]]:
     """Each cell with the finished run that stands for it: its first seed, or each that `runs` name by how their ids begin."""
     unused = set(runs)
-    for table in tables_of(collect(store, study)):
+    for table in build_tables(collect(store, study)):
         for cell in table.cells:
             done = [run_id for _, run_id in sorted(cell.done_ids.items())]
             for run_id in done if runs else done[:1]:

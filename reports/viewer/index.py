@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from reports.load.schema import HIGHER_IS_BETTER, METRIC_LABELS, METRICS
+from reports.loading.schema import HIGHER_IS_BETTER, METRIC_LABELS, METRICS
 from reports.viewer.choose import Method, Shown
 from reports.viewer.frames import target_id, teacher_id
 from reports.viewer.pack import DEPTH_ERROR, MASS, NEAREST, STEP, dpm_error

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from support.made_store import CELLS, LOST, MISSING, fill
 
-from reports.load.collect import Collected, collect
-from reports.tables.table import Table, tables_of
+from reports.loading.collect import StoreFrames, collect
+from reports.tables.table import Table, build_tables
 from tiekd.store.run_store import RunStore
 
 
@@ -31,11 +31,11 @@ def demo(made: RunStore, store: RunStore) -> RunStore:
 
 
 @pytest.fixture(scope="session")
-def collected(made: RunStore) -> Collected:
+def collected(made: RunStore) -> StoreFrames:
     return collect(made)
 
 
 @pytest.fixture(scope="session")
-def table(collected: Collected) -> Table:
-    (only,) = tables_of(collected)
+def table(collected: StoreFrames) -> Table:
+    (only,) = build_tables(collected)
     return only

@@ -11,7 +11,7 @@ from support.made_store import fill, write_run
 from typer.testing import CliRunner
 
 from reports.cli import report
-from reports.tables.published import published
+from reports.tables.published import published_table
 from tiekd.config import build
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
@@ -132,7 +132,7 @@ def test_published_needs_no_store(tmp_path):
         "published.tex",
         ".report.json",
     }
-    assert pd.read_csv(tmp_path / "out" / "published.csv", dtype=str, keep_default_na=False).equals(published())
+    assert pd.read_csv(tmp_path / "out" / "published.csv", dtype=str, keep_default_na=False).equals(published_table())
     assert "| 0.1445  | 0.4810 |" in (tmp_path / "out" / "published.md").read_text()
 
 

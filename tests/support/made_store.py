@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from reports.load.schema import METRICS
+from reports.loading.schema import METRICS
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.store.run_status import Status

@@ -5,9 +5,9 @@ from support.made_store import BASE, fill, metrics_of
 
 from reports.figures.cost_frontier import PANELS, cells_by_cost, draw_frontier
 from reports.figures.figures import pictures
-from reports.load.collect import collect
-from reports.load.network_costs import of_one_device
-from reports.tables.table import tables_of
+from reports.loading.collect import collect
+from reports.loading.network_costs import costs_on_one_device
+from reports.tables.table import build_tables
 from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.deploy.profile_records import Cost, network_id, network_name, write_cost
@@ -41,7 +41,7 @@ def measured(store):
 
 
 def only_table(store):
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     return table
 
 
@@ -80,7 +80,7 @@ def test_one_network_gives_no_figure(store):
     fill(store, CELLS[1:3], 2, {"name": "study"})
     write_costs(store, CELLS)
     collected = collect(store)
-    (table,) = tables_of(collected)
+    (table,) = build_tables(collected)
     assert cells_by_cost(table).empty
     assert "study-costs" not in {picture.name for picture in pictures(table, collected, "study")}
 
@@ -89,7 +89,7 @@ def test_numbers_of_two_devices_are_not_mixed(measured):
     write_costs(measured, CELLS[:1], device="another", factor=100)
     costs = collect(measured).costs
     assert set(costs["device"]) == {"cpu", "another"}
-    assert of_one_device(costs)["device"].unique().tolist() == ["cpu"]
+    assert costs_on_one_device(costs)["device"].unique().tolist() == ["cpu"]
     assert cells_by_cost(only_table(measured))["parameters"].max() == 400
 
 

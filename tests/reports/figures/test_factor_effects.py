@@ -8,14 +8,14 @@ from support.made_store import BASE, fill, metrics_of
 
 from reports.figures.factor_effects import BASE as BASE_LEVEL
 from reports.figures.factor_effects import draw_effects, effects
-from reports.load.collect import collect
-from reports.tables.table import tables_of
+from reports.loading.collect import collect
+from reports.tables.table import build_tables
 from tiekd.store.run_status import Status
 
 
 def effects_of(store, cells, seeds=3, lost=None, **study):
     fill(store, cells, seeds, {"name": "study", "base": BASE, **study}, lost)
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     return effects(table)
 
 
@@ -73,7 +73,7 @@ def with_levels(store, levels, **document):
         cell["factors"] = named
     study["study"] |= document
     store.write_study("study", study)
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     return effects(table)
 
 

@@ -10,8 +10,8 @@ from support.made_store import EPOCHS, fill, metrics_of
 from reports.figures.figures import MOST_CELLS, MOST_CURVES, pictures, save
 from reports.figures.sensitivity import seeds_by_factor
 from reports.figures.style import PER_PANEL
-from reports.load.collect import collect
-from reports.tables.table import tables_of
+from reports.loading.collect import collect
+from reports.tables.table import build_tables
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_series_beyond_a_panel_go_on_in_the_next(store, tmp_path):
     grid = [{"loss.temperature": t, "loss.sigma": 0.1 * (s + 1)} for t in (1.0, 10.0) for s in range(PER_PANEL + 2)]
     fill(store, grid, 1, {"name": "grid"})
     collected = collect(store)
-    (table,) = tables_of(collected)
+    (table,) = build_tables(collected)
     by_name = {picture.name: picture for picture in pictures(table, collected, "grid")}
     picture = by_name["grid-loss-temperature"]
     axes = [a for a in picture.draw(picture.data).axes if a.get_visible()]
@@ -79,7 +79,7 @@ def test_a_search_is_drawn_along_its_factors_as_points(store):
     points = [{"loss.temperature": t, "loss.sigma": s, "bins.spacing": b} for t, s, b in drawn]
     fill(store, points, 1, {"name": "hunt", "kind": "search"})
     collected = collect(store)
-    (table,) = tables_of(collected)
+    (table,) = build_tables(collected)
     (picture,) = pictures(table, collected, "hunt")
     assert picture.name == "hunt-trials"
     assert picture.data.groupby("factor")["value"].apply(list).to_dict() == {
@@ -96,7 +96,7 @@ def test_a_searchs_importance_is_what_it_found(store, tmp_path):
     fill(store, [{"loss.temperature": t} for t in (0.5, 1.5)], 1, {"name": "hunt", "kind": "search"})
     store.write_json("studies/hunt/findings.json", {"importance": {"loss.sigma": 0.2, "loss.temperature": 0.8}})
     collected = collect(store)
-    (table,) = tables_of(collected)
+    (table,) = build_tables(collected)
     importance = next(iter(pictures(table, collected, "hunt")))
     _, _, csv = save(importance, tmp_path)
     assert csv.read_text().splitlines() == ["parameter,share", "loss.temperature,0.8", "loss.sigma,0.2"]
@@ -106,6 +106,6 @@ def test_more_series_than_can_be_read_are_left_to_the_other_figures(store, monke
     monkeypatch.setattr("reports.figures.sensitivity.MOST_SERIES", 2)
     grid = [{"loss.temperature": t, "loss.sigma": s} for t in (1.0, 2.0) for s in (0.1, 0.2, 0.3)]
     fill(store, grid, 1, {"name": "grid"})
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     assert seeds_by_factor(table, "loss.temperature").empty
     assert seeds_by_factor(table, "loss.sigma")["series"].nunique() == 2

@@ -5,9 +5,9 @@ from support.made_store import fill, metrics_of
 
 from reports.figures.figures import pictures
 from reports.figures.heatmap import draw_heatmap, fits, means_by_grid
-from reports.load.collect import collect
+from reports.loading.collect import collect
 from reports.tables.factor_views import numeric_grids
-from reports.tables.table import tables_of
+from reports.tables.table import build_tables
 from tiekd.store.run_status import Status
 
 GRID = [{"loss.temperature": t, "bins.n_bins": n} for t in (0.5, 1.0) for n in (64, 128, 256)]
@@ -15,7 +15,7 @@ GRID = [{"loss.temperature": t, "bins.n_bins": n} for t in (0.5, 1.0) for n in (
 
 def table_of(store, cells, lost=None):
     fill(store, cells, 2, {"name": "grid"}, lost)
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     return table
 
 
@@ -41,7 +41,7 @@ def test_a_study_of_a_grid_gets_the_figure_and_one_at_a_time_none(store):
     one_at_a_time = [{}, {"loss.temperature": 0.5}, {"bins.n_bins": 64}]
     fill(store, one_at_a_time, 2, {"name": "single", "vary": "one_at_a_time"})
     collected = collect(store)
-    drawn = {t.study.name: {p.name for p in pictures(t, collected, t.study.name)} for t in tables_of(collected)}
+    drawn = {t.study.name: {p.name for p in pictures(t, collected, t.study.name)} for t in build_tables(collected)}
     assert "grid-loss-temperature-bins-n_bins" in drawn["grid"]
     assert not any("n_bins" in name and "temperature" in name for name in drawn["single"])
 

@@ -7,20 +7,20 @@ from markdown_it import MarkdownIt
 from support.html_page import Page
 from support.made_store import BASE, CELLS, GROUND_TRUTH, LOST, MISSING, fill
 
-from reports.load.collect import collect
-from reports.load.schema import METRIC_LABELS
+from reports.loading.collect import collect
+from reports.loading.schema import METRIC_LABELS
 from reports.pages.report_page import (
-    heading,
-    listing,
+    make_section,
     published_markdown,
     report_html,
     report_markdown,
+    run_listings,
     runs_markdown,
-    show,
+    table_heading,
     tables_markdown,
 )
-from reports.pages.reproduce import origin
-from reports.tables.table import aggregate, tables_of
+from reports.pages.reproduce import reproduction_blocks
+from reports.tables.table import build_tables, tables_frame
 from tiekd.store.run_store import RunStore
 
 PAGES = ("report.md", "tables.md", "published.md")
@@ -40,9 +40,9 @@ def report(tmp_path_factory):
     students = [{**loss, "student.name": name} for name in ("resnet18", "resnet50") for loss in (GROUND_TRUTH, {})]
     fill(store, students, 1, {"name": "backbones"})
     collected = collect(store)
-    tables = tables_of(collected)
-    shown = [show(table, []) for table in tables]
-    made_by, runs = origin(collected, store.uri, "tiekd report"), listing(tables)
+    tables = build_tables(collected)
+    shown = [make_section(table, []) for table in tables]
+    made_by, runs = reproduction_blocks(collected, store.uri, "tiekd report"), run_listings(tables)
     (folder / "report.md").write_text(report_markdown(collected, shown, made_by))
     (folder / "report.html").write_text(report_html(collected, shown, runs, made_by))
     (folder / "tables.md").write_text(tables_markdown(shown))
@@ -117,7 +117,7 @@ def test_html_and_markdown_say_the_same(report):
     markdown = (out / "report.md").read_text()
     for entry in {text for row in rows_of(markdown) for text, _ in row}:
         assert entry.replace("&lt;", "<").replace("&amp;", "&").replace("&gt;", ">") in page.text
-    assert all(heading(table) in page.text for table in tables)
+    assert all(table_heading(table) in page.text for table in tables)
 
 
 def test_runs_that_did_not_end_well_are_listed_as_what_they_are(report):
@@ -129,5 +129,5 @@ def test_runs_that_did_not_end_well_are_listed_as_what_they_are(report):
 
 def test_the_parquet_names_the_same_runs(report):
     _, tables = report
-    frame = aggregate(tables)
+    frame = tables_frame(tables)
     assert {run_id for ids in frame["run_ids"] for run_id in ids} == set().union(*by_anchor(tables).values())

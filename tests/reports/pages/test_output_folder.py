@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from reports.pages.output_folder import MANIFEST, filled
+from reports.pages.output_folder import MANIFEST, staged_output
 from tiekd.errors import UserError
 
 
 def fill(out: Path, kind: str, *names: str) -> list[Path]:
     files: list[Path] = []
-    with filled(out, kind, files) as folder:
+    with staged_output(out, kind, files) as folder:
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(kind)
@@ -40,7 +40,7 @@ def test_what_fails_leaves_the_folder_as_it_was(tmp_path):
 
 
 def test_what_fails_leaves_no_folder_that_was_not_there(tmp_path):
-    with pytest.raises(RuntimeError), filled(tmp_path / "new" / "out", "report", []):
+    with pytest.raises(RuntimeError), staged_output(tmp_path / "new" / "out", "report", []):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
@@ -66,5 +66,5 @@ def test_a_manifest_that_cannot_be_read_deletes_nothing(tmp_path, content):
 
 def test_a_place_that_cannot_be_a_folder_is_the_users_mistake(tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UserError, match="cannot be written"), filled(tmp_path / "file" / "below", "report", []):
+    with pytest.raises(UserError, match="cannot be written"), staged_output(tmp_path / "file" / "below", "report", []):
         pass

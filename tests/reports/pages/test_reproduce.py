@@ -5,8 +5,8 @@ import shlex
 import pytest
 from support.made_store import BASE, CELLS, fill, write_run
 
-from reports.load.collect import collect
-from reports.pages.reproduce import origin
+from reports.loading.collect import collect
+from reports.pages.reproduce import reproduction_blocks
 from reports.render.blocks import Bullets, Commands
 from tiekd.config import build
 from tiekd.config.documents import with_values
@@ -25,7 +25,7 @@ def blocks(store):
     record = store.run(store.read_study("demo")["cells"][0]["run_id"])
     odd = {"git_commit": "def456", "dirty": "77", "versions": ["odd"], "hardware": {"cpus": 2}, "inputs": ["odd"]}
     record.write_json("provenance.json", odd)
-    return origin(collect(store), store.uri, "tiekd report s --out r")
+    return reproduction_blocks(collect(store), store.uri, "tiekd report s --out r")
 
 
 def commands(blocks) -> list[str]:
@@ -68,4 +68,4 @@ def test_the_facts_tell_what_the_runs_were_made_with_and_how_many(blocks):
 
 def test_what_no_run_recorded_is_said(store):
     store.write_study("later", {"study": {}, "cells": [{"run_id": None, "config": BASE, "factors": {}, "missing": "no maps"}]})
-    assert "Commits of the runs: not recorded" in facts(origin(collect(store), store.uri, "tiekd report"))
+    assert "Commits of the runs: not recorded" in facts(reproduction_blocks(collect(store), store.uri, "tiekd report"))

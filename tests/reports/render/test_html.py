@@ -4,8 +4,8 @@ import pytest
 from support.html_page import Page
 
 from reports.render.blocks import Bullets, Commands, Figure, Heading, Links, Paragraph
-from reports.render.html import html
-from reports.render.text_table import Number, Sheet
+from reports.render.html import render_html
+from reports.render.text_table import Number, TextTable
 
 HOSTILE = "<script>alert(1)</script> \"quoted\" & 'more' `<b>` **<i>**"
 
@@ -14,13 +14,13 @@ HOSTILE = "<script>alert(1)</script> \"quoted\" & 'more' `<b>` **<i>**"
 def blocks(tmp_path):
     figure = tmp_path / "f.svg"
     figure.write_text("<svg/>")
-    sheet = Sheet([HOSTILE], [[HOSTILE], [Number(HOSTILE, "cell-1", best=True)]], frozenset({1}))
+    text_table = TextTable([HOSTILE], [[HOSTILE], [Number(HOSTILE, "cell-1", best=True)]], frozenset({1}))
     lists = [Bullets([HOSTILE, (HOSTILE, [HOSTILE])]), Links([(HOSTILE, "#cell-1")]), Commands([HOSTILE])]
-    return [Heading(3, HOSTILE, "cell-1"), Paragraph(HOSTILE), *lists, Figure(figure, HOSTILE), sheet]
+    return [Heading(3, HOSTILE, "cell-1"), Paragraph(HOSTILE), *lists, Figure(figure, HOSTILE), text_table]
 
 
 def test_hostile_text_is_text_everywhere(blocks):
-    page = Page(html(HOSTILE, blocks))
+    page = Page(render_html(HOSTILE, blocks))
     assert not page.all("script")
     assert not page.all("b")
     assert not page.all("i")
@@ -29,17 +29,17 @@ def test_hostile_text_is_text_everywhere(blocks):
 
 
 def test_a_page_needs_nothing_beside_it(blocks):
-    page = Page(html("Report", blocks))
+    page = Page(render_html("Report", blocks))
     assert not page.all("link")
     assert not page.all("script")
     assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in page.all("img"))
     assert all(link["href"].startswith("#") for link in page.all("a"))
     assert len(page.all("style")) == 1
-    assert "url(" not in html("Report", [])
+    assert "url(" not in render_html("Report", [])
 
 
 def test_a_number_leads_to_its_runs_and_blocks_are_ruled(blocks):
-    page = Page(html("Report", blocks))
+    page = Page(render_html("Report", blocks))
     assert page.all("a")[-1]["href"] == "#cell-1"
     assert page.all("h3")[0]["id"] == "cell-1"
     assert len(page.all("tbody")) == 2

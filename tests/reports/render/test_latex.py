@@ -7,12 +7,12 @@ import subprocess
 import pytest
 from support.made_store import BASE, CELLS, fill
 
-from reports.load.collect import collect
-from reports.pages.report_page import published_latex, show, tables_latex
-from reports.pages.table_layouts import full
+from reports.loading.collect import collect
+from reports.pages.report_page import make_section, published_latex, tables_latex
+from reports.pages.table_layouts import full_layout
 from reports.render.latex import ROWS_PER_PAGE, latex_document, latex_tables, latex_text
-from reports.render.text_table import Number, Sheet
-from reports.tables.table import tables_of
+from reports.render.text_table import Number, TextTable
+from reports.tables.table import build_tables
 
 HOSTILE = r"a | b & 100% of C_1 #2 $x {y} ~z^ \cmd <tag> `code` *bold* [link](x)"
 
@@ -25,26 +25,26 @@ def test_every_special_character_is_escaped():
 
 
 def test_a_table_has_booktabs_rules_and_equal_rows(table):
-    sheet = full(table)
-    (text,) = latex_tables(sheet, "A_b", "tab:a", ["5% `x_1` **not**"])
+    text_table = full_layout(table)
+    (text,) = latex_tables(text_table, "A_b", "tab:a", ["5% `x_1` **not**"])
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     body = text[text.index(r"\midrule") :]
     rows = [line for line in body.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 9
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(sheet.columns) - 1}
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(text_table.columns) - 1}
     assert r"\caption{A\_b}" in text
     assert r"5\% \texttt{x\_1} \textbf{not}\par" in text
 
 
 def test_blocks_are_ruled_and_the_best_is_bold():
-    sheet = Sheet(["a"], [["x"], [Number("0.1 ± 0.2", "cell-1", best=True)]], frozenset({1}))
-    (text,) = latex_tables(sheet, "", "tab:a", [])
+    text_table = TextTable(["a"], [["x"], [Number("0.1 ± 0.2", "cell-1", best=True)]], frozenset({1}))
+    (text,) = latex_tables(text_table, "", "tab:a", [])
     assert "x \\\\\n\\midrule\n\\textbf{0.1 $\\pm$ 0.2} \\\\" in text
 
 
 def test_long_tables_go_on_over_pages_with_the_notes_beneath_the_last():
     rows = [[str(number)] for number in range(2 * ROWS_PER_PAGE + 1)]
-    parts = latex_tables(Sheet(["n"], rows), "Long", "tab:long", ["note"])
+    parts = latex_tables(TextTable(["n"], rows), "Long", "tab:long", ["note"])
     assert [f"Long ({i} of 3)" in part for i, part in enumerate(parts, 1)] == [True] * 3
     assert [len(re.findall(r"^\d+ \\\\$", part, re.M)) for part in parts] == [ROWS_PER_PAGE, ROWS_PER_PAGE, 1]
     assert ["note" in part for part in parts] == [False, False, True]
@@ -67,7 +67,7 @@ def test_the_tables_compile_and_fit_the_page(store, table, tmp_path):
     grid = [{"loss.temperature": t, "bins.n_bins": n} for t in (0.5, 1.0) for n in (32, 64)]
     fill(store, grid, 3, {"name": "grid", "base": BASE})
     fill(store, CELLS[:3], 7, {"name": "bold"})
-    shown = [show(found, []) for found in [table, *tables_of(collect(store))]]
+    shown = [make_section(found, []) for found in [table, *build_tables(collect(store))]]
     log, text = compiled(tables_latex(shown), tmp_path)
     assert "Overfull" not in log
     assert "a | b & 100% of C" in text
@@ -82,11 +82,11 @@ def test_the_published_tables_compile_and_fit_the_page(tmp_path):
 
 def test_text_that_looks_like_an_option_of_a_line_break_is_text(tmp_path):
     rows = [["[5em]", "x"], ["*", "y"], [HOSTILE, "z"]]
-    _, text = compiled(latex_document(latex_tables(Sheet(["[a]", "b"], rows), "c", "tab:c", [])), tmp_path)
+    _, text = compiled(latex_document(latex_tables(TextTable(["[a]", "b"], rows), "c", "tab:c", [])), tmp_path)
     assert [line.split() for line in text.splitlines() if line.strip()][1:4] == [["[a]", "b"], ["[5em]", "x"], ["*", "y"]]
 
 
 def test_many_tables_compile(tmp_path):
     """LaTeX holds no more than some fifty floats at a time."""
-    tables = [part for n in range(60) for part in latex_tables(Sheet(["n"], [[str(n)]]), str(n), f"tab:{n}", [HOSTILE])]
+    tables = [part for n in range(60) for part in latex_tables(TextTable(["n"], [[str(n)]]), str(n), f"tab:{n}", [HOSTILE])]
     compiled(latex_document(tables), tmp_path)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from reports.pages.table_layouts import full
+from reports.pages.table_layouts import full_layout
 from reports.render.blocks import Bullets, Commands, Figure, Heading, Links, Paragraph
-from reports.render.markdown import markdown, markdown_table
-from reports.render.text_table import Number, Sheet
+from reports.render.markdown import markdown_table, render_markdown
+from reports.render.text_table import Number, TextTable
 
 HOSTILE = r"a | b & 100% of C_1 #2 $x {y} ~z^ \cmd <tag> `code` *bold* [link](x)"
 
@@ -26,22 +26,22 @@ def cells_of(text: str) -> list[list[str]]:
 
 
 def test_a_table_reads_back_as_it_was(table):
-    sheet = full(table)
-    assert cells_of(markdown_table(sheet, "runs.md")) == [sheet.columns, *sheet.text().values.tolist()]
+    text_table = full_layout(table)
+    assert cells_of(markdown_table(text_table, "runs.md")) == [text_table.columns, *text_table.to_frame().values.tolist()]
 
 
 def test_hostile_text_stays_in_its_cell():
-    sheet = Sheet(["a", "b"], [[HOSTILE, Number(HOSTILE, "cell-1", best=True)]])
-    assert cells_of(markdown_table(sheet)) == [["a", "b"], [HOSTILE, HOSTILE]]
+    text_table = TextTable(["a", "b"], [[HOSTILE, Number(HOSTILE, "cell-1", best=True)]])
+    assert cells_of(markdown_table(text_table)) == [["a", "b"], [HOSTILE, HOSTILE]]
 
 
 def test_text_of_many_lines_stands_on_one():
-    assert cells_of(markdown_table(Sheet(["abc"], [["x\ny\t\x1b[0mz"]]))) == [["abc"], ["x y [0mz"]]
+    assert cells_of(markdown_table(TextTable(["abc"], [["x\ny\t\x1b[0mz"]]))) == [["abc"], ["x y [0mz"]]
 
 
 def test_a_number_leads_to_its_runs_and_the_best_is_bold():
     text = rendered(
-        markdown_table(Sheet(["abc"], [[Number("0.1", "cell-1")], [Number("0.2", "cell-2", best=True)]]), "runs.md")
+        markdown_table(TextTable(["abc"], [[Number("0.1", "cell-1")], [Number("0.2", "cell-2", best=True)]]), "runs.md")
     )
     assert '<td><a href="runs.md#cell-1">0.1</a></td>' in text
     assert '<td><a href="runs.md#cell-2"><strong>0.2</strong></a></td>' in text
@@ -68,4 +68,4 @@ def test_a_number_leads_to_its_runs_and_the_best_is_bold():
     ],
 )
 def test_blocks_become_what_they_are(block, expected):
-    assert rendered(markdown([block], "")) == expected
+    assert rendered(render_markdown([block], "")) == expected

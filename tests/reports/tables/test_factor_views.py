@@ -3,11 +3,11 @@
 import pytest
 from support.made_store import BASE, GROUND_TRUTH, fill
 
-from reports.load.collect import collect
-from reports.pages.table_views import View, compact_views, other_views
+from reports.loading.collect import collect
+from reports.pages.table_views import TableView, compact_views, extra_views
 from reports.render.text_table import Number
 from reports.tables.factor_views import label_grids, numeric_grids, one_factor_blocks
-from reports.tables.table import aggregate, tables_of
+from reports.tables.table import build_tables, tables_frame
 from tiekd.config import build
 from tiekd.deploy.profile_records import Cost, network_id, write_cost
 from tiekd.store.run_status import Status
@@ -17,11 +17,11 @@ GRID = [{"bins.n_bins": n, "loss.temperature": t} for n in (64, 32) for t in (0.
 
 
 def table_of(store):
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     return table
 
 
-def titled(views: list[View], title: str) -> View:
+def titled(views: list[TableView], title: str) -> TableView:
     (found,) = [view for view in views if view.title.startswith(title)]
     return found
 
@@ -53,8 +53,8 @@ def test_a_grid_without_its_base_has_none(store, study):
 def test_levels_are_compared_with_the_base_seed_by_seed(store):
     lost = {(2, 0): Status("failed", "no memory")}
     fill(store, [{}, {"loss.sigma": 2.0}, {"loss.temperature": 2.0}], 2, ONE_AT_A_TIME, lost)
-    view = titled(other_views(table_of(store)), "One factor at a time")
-    frame = view.sheet.text().set_index(["Factor", "Value"])
+    view = titled(extra_views(table_of(store)), "One factor at a time")
+    frame = view.content.to_frame().set_index(["Factor", "Value"])
     assert list(frame.index) == [
         ("loss.sigma", "0.5 (base)"),
         ("loss.sigma", "2"),
@@ -64,7 +64,7 @@ def test_levels_are_compared_with_the_base_seed_by_seed(store):
     assert frame["Abs Rel − base"].tolist() == ["–", "+0.0020", "–", "+0.0040"]
     assert frame["p (Holm)"].tolist() == ["–", "1.000", "–", "1.000"]
     assert frame.iloc[3]["State"] == "1 of 2 seeds: 1 failed: no memory"
-    assert view.sheet.rules == {2}
+    assert view.content.rules == {2}
     assert "Holm over the 2 tests" in " ".join(view.notes)
 
 
@@ -72,13 +72,13 @@ def test_a_grid_of_two_numbers_says_what_became_of_each_place(store):
     lost = {(1, 0): Status("failed", "x"), (2, 0): Status("diverged", "y"), (2, 1): Status("diverged", "y")}
     fill(store, GRID, 2, {"name": "grid"}, lost, missing=(5, 1))
     table = table_of(store)
-    view = titled(other_views(table), "bins.n_bins × loss.temperature: Abs Rel")
-    assert view.sheet.columns == ["bins.n_bins", "temperature = 0.5", "temperature = 1", "temperature = 2"]
-    assert view.sheet.text().values.tolist() == [
+    view = titled(extra_views(table), "bins.n_bins × loss.temperature: Abs Rel")
+    assert view.content.columns == ["bins.n_bins", "temperature = 0.5", "temperature = 1", "temperature = 2"]
+    assert view.content.to_frame().values.tolist() == [
         ["32", "0.0663 ± 0.0004 (2)", "0.0683 ± 0.0004 (2)", "0.0700 ± – (1 of 2)"],
         ["64", "0.0602 ± 0.0004 (2)", "0.0625 ± – (1 of 2)", "diverged (0 of 2)"],
     ]
-    places = [entry.anchor for row in view.sheet.rows for entry in row if isinstance(entry, Number)]
+    places = [entry.anchor for row in view.content.rows for entry in row if isinstance(entry, Number)]
     assert places == ["cell-4", "cell-5", "cell-6", "cell-1", "cell-2", "cell-3"]
 
 
@@ -98,7 +98,7 @@ def test_methods_stand_against_backbones(store):
         {**loss, "student.name": name} for name in ("resnet18", "resnet50") for loss in (GROUND_TRUTH, {"loss.name": "mse"})
     ]
     fill(store, cells, 1, {"name": "backbones"})
-    frame = titled(other_views(table_of(store)), "Backbones").sheet.text()
+    frame = titled(extra_views(table_of(store)), "Backbones").content.to_frame()
     assert list(frame.columns) == ["Method", "ResNet18", "ResNet50"]
     assert frame["Method"].tolist() == ["Baseline · SI", "adabins · Res-KD · MSE"]
     assert frame["ResNet50"].tolist() == ["0.0640 ± – (1)", "0.0660 ± – (1)"]
@@ -112,7 +112,7 @@ def test_methods_stand_against_teachers_and_the_baseline_has_none(store):
     table = table_of(store)
     (grid,) = label_grids(table)
     assert (grid.columns, len(grid.places)) == (("", "adabins", "bts"), 5)
-    frame = titled(other_views(table), "Teachers").sheet.text()
+    frame = titled(extra_views(table), "Teachers").content.to_frame()
     assert list(frame.columns) == ["Method", "no teacher", "adabins", "bts"]
     assert frame.iloc[0].tolist()[1:] == ["0.0600 ± – (1)", "", ""]
 
@@ -121,10 +121,10 @@ def test_the_best_is_bold_where_the_seeds_allow_it(store):
     fill(store, [{"loss.name": name} for name in ("si", "mse")], 6, {"name": "six"})
     fill(store, [{"loss.name": name} for name in ("si", "mse")], 5, {"name": "five"})
     bold = {}
-    for table in tables_of(collect(store)):
+    for table in build_tables(collect(store)):
         (view,) = compact_views(table)
-        abs_rel, delta1 = (view.sheet.columns.index(title) for title in ("Abs Rel", "δ1"))
-        bold[table.study.name] = [(row[abs_rel].best, row[delta1].best) for row in view.sheet.rows], " ".join(view.notes)
+        abs_rel, delta1 = (view.content.columns.index(title) for title in ("Abs Rel", "δ1"))
+        bold[table.study.name] = [(row[abs_rel].best, row[delta1].best) for row in view.content.rows], " ".join(view.notes)
     assert bold["six"][0] == [(True, False), (False, True)]
     assert "Bold: in the students of one backbone" in bold["six"][1]
     assert bold["five"][0] == [(False, False)] * 2
@@ -134,7 +134,7 @@ def test_the_best_is_bold_where_the_seeds_allow_it(store):
 def test_a_search_has_its_trials_alone(store):
     fill(store, GRID, 1, {"name": "hunt", "kind": "search"})
     table = table_of(store)
-    assert other_views(table) == []
+    assert extra_views(table) == []
     assert [view.title for view in compact_views(table)] == [""]
 
 
@@ -145,10 +145,10 @@ def test_each_network_that_was_measured_is_a_row_and_its_costs_are_in_the_parque
     cost = Cost(network, name, [4, 8], "fp32", "a CPU", 2_500_000, 3_200_000_000, 41.26, 40.0, 43.0, 30, None)
     write_cost(store, cost)
     table = table_of(store)
-    view = titled(other_views(table), "Networks")
-    assert view.sheet.columns == ["Network", "Params [M]", "MACs [G]", "ms/image", "Memory [MB]", "Device"]
-    assert view.sheet.rows == [[name, "2.50", "3.20", "41.3 [40.0, 43.0]", "–", "a CPU"]]
-    frame = aggregate([table]).query("metric == 'rmse'")
+    view = titled(extra_views(table), "Networks")
+    assert view.content.columns == ["Network", "Params [M]", "MACs [G]", "ms/image", "Memory [MB]", "Device"]
+    assert view.content.rows == [[name, "2.50", "3.20", "41.3 [40.0, 43.0]", "–", "a CPU"]]
+    frame = tables_frame([table]).query("metric == 'rmse'")
     assert frame["parameters"].tolist()[:2] == [2_500_000] * 2
     assert frame["milliseconds"].isna().tolist() == [False, False, True]
     assert frame["device"].isna().tolist() == [False, False, True]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports.load.schema import METRICS
-from reports.tables.image_bootstrap import COVERAGE, FEWEST_GROUPS, cluster_interval, coverage, over_images
+from reports.loading.schema import METRICS
+from reports.tables.image_bootstrap import COVERAGE, FEWEST_GROUPS, cluster_interval, image_intervals, interval_coverage
 from reports.tables.seed_statistics import RESAMPLES
 
 
@@ -49,7 +49,7 @@ def test_the_interval_is_scipys_bootstrap_of_groups_at_wider_levels():
 
 def test_the_seeds_of_a_cell_are_averaged_before_images_are_drawn():
     groups = made_groups({"a": MEANS + 0.1, "b": MEANS - 0.1, "c": MEANS}, COUNTS)
-    found = over_images(groups, [["a", "b"], ["c"]], [None, None])
+    found = image_intervals(groups, [["a", "b"], ["c"]], [None, None])
     assert found.n_groups.tolist() == [6, 6]
     for number in range(2):
         assert (found.low[number, 0], found.high[number, 0]) == pytest.approx(interval(MEANS))
@@ -60,7 +60,7 @@ def test_the_seeds_of_a_cell_are_averaged_before_images_are_drawn():
 def test_a_difference_draws_the_same_groups_for_both():
     other = MEANS**2
     groups = made_groups({"cell": MEANS, "baseline": other, "level": MEANS + 0.5}, COUNTS)
-    found = over_images(groups, [["cell"], ["level"]], [(["cell"], ["baseline"]), (["level"], ["cell"])])
+    found = image_intervals(groups, [["cell"], ["level"]], [(["cell"], ["baseline"]), (["level"], ["cell"])])
     assert (found.baseline_low[0, 0], found.baseline_high[0, 0]) == pytest.approx(interval(MEANS - other))
     # worse by the same on every image: whichever images are drawn, the difference stays
     assert (found.baseline_low[1, 0], found.baseline_high[1, 0]) == pytest.approx((0.5, 0.5))
@@ -69,7 +69,7 @@ def test_a_difference_draws_the_same_groups_for_both():
 def test_every_metric_has_its_own_interval():
     groups = made_groups({"a": MEANS}, COUNTS)
     groups["rmse"] = (1 - MEANS) * COUNTS
-    found = over_images(groups, [["a"]], [None])
+    found = image_intervals(groups, [["a"]], [None])
     rmse = METRICS.index("rmse")
     assert (found.low[0, rmse], found.high[0, rmse]) == pytest.approx(interval(1 - MEANS))
     assert (found.low[0, 0], found.high[0, 0]) == pytest.approx(interval(MEANS))
@@ -78,7 +78,7 @@ def test_every_metric_has_its_own_interval():
 def test_runs_that_were_not_scored_on_the_same_images_have_no_interval():
     fewer = made_groups({"b": MEANS}, [*COUNTS[:5], 1])
     groups = pd.concat([made_groups({"a": MEANS}, COUNTS), fewer])
-    found = over_images(groups, [["a", "b"], ["a"], ["b"]], [None, (["a"], ["b"]), None])
+    found = image_intervals(groups, [["a", "b"], ["a"], ["b"]], [None, (["a"], ["b"]), None])
     assert found.n_groups.tolist() == [0, 6, 6]
     assert np.isnan(found.low[0]).all()
     assert np.isnan(found.baseline_low[1]).all()
@@ -87,24 +87,24 @@ def test_runs_that_were_not_scored_on_the_same_images_have_no_interval():
 
 def test_groups_without_valid_ground_truth_are_not_drawn():
     groups = made_groups({"a": np.array([*MEANS, 0.0])}, [*COUNTS, 0])
-    found = over_images(groups, [["a"]], [None])
+    found = image_intervals(groups, [["a"]], [None])
     assert found.n_groups.tolist() == [6]
     assert (found.low[0, 0], found.high[0, 0]) == pytest.approx(interval(MEANS))
 
 
 def test_too_few_groups_have_no_interval_but_are_counted():
     groups = made_groups({"a": MEANS[: FEWEST_GROUPS - 1], "b": MEANS[:4]}, COUNTS[: FEWEST_GROUPS - 1])
-    found = over_images(groups, [["a"]], [(["a"], ["b"])])
+    found = image_intervals(groups, [["a"]], [(["a"], ["b"])])
     assert found.n_groups.tolist() == [FEWEST_GROUPS - 1]
     assert np.isnan([found.low, found.high, found.baseline_low, found.baseline_high]).all()
 
 
 def test_cells_without_runs_or_image_rows_have_no_interval():
     groups = made_groups({"a": MEANS}, COUNTS)
-    found = over_images(groups, [[], ["unknown"], ["a", "unknown"]], [None] * 3)
+    found = image_intervals(groups, [[], ["unknown"], ["a", "unknown"]], [None] * 3)
     assert found.n_groups.tolist() == [0, 0, 0]
     assert np.isnan(found.low).all()
-    assert np.isnan(over_images(groups.iloc[:0], [[]], [None]).low).all()
+    assert np.isnan(image_intervals(groups.iloc[:0], [[]], [None]).low).all()
 
 
 @pytest.mark.parametrize("n_groups", sorted(COVERAGE))
@@ -123,4 +123,4 @@ def test_drawing_groups_holds_the_truth_as_often_as_told_and_drawing_images_does
 
 
 def test_the_coverage_told_is_that_of_the_next_smaller_number_of_groups_simulated():
-    assert [coverage(n) for n in (FEWEST_GROUPS, 9, 10, 28, 215)] == [0.92, 0.92, 0.94, 0.94, 0.95]
+    assert [interval_coverage(n) for n in (FEWEST_GROUPS, 9, 10, 28, 215)] == [0.92, 0.92, 0.94, 0.94, 0.95]

@@ -7,10 +7,10 @@ import pytest
 from support.made_store import GROUND_TRUTH, fill, metrics_of
 from support.paths import SHARED
 
-from reports.load.collect import collect
-from reports.pages.table_layouts import published_rows
-from reports.tables.published import published, published_value, row_labels
-from reports.tables.table import tables_of
+from reports.loading.collect import collect
+from reports.pages.table_layouts import published_layout
+from reports.tables.published import published_labels, published_table, published_value
+from reports.tables.table import build_tables
 
 SOURCE = SHARED / "published" / "tie_kd_tables.csv"
 COLUMNS = ["dataset", "role", "teacher", "method", "loss", "backbone", "epochs", "abs_rel", "rmse"]
@@ -21,15 +21,15 @@ def test_every_published_cell_is_there_with_its_digits():
         pytest.skip(f"{SOURCE.name} lies beside the repository, and not in it")
     with SOURCE.open(newline="") as file:
         expected = [[row[column] for column in COLUMNS] for row in csv.DictReader(file)]
-    assert published()[COLUMNS].values.tolist() == expected
-    assert Counter(published()["role"]) == {"student": 66, "teacher": 6}
+    assert published_table()[COLUMNS].values.tolist() == expected
+    assert Counter(published_table()["role"]) == {"student": 66, "teacher": 6}
 
 
 @pytest.mark.parametrize("dataset", ["kitti", "nyu"])
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_rendered_rows_keep_digits_and_order(dataset, role):
-    frame = published_rows(role, dataset, []).text()
-    part = published().query("dataset == @dataset and role == @role")
+    frame = published_layout(role, dataset, []).to_frame()
+    part = published_table().query("dataset == @dataset and role == @role")
     assert frame["Abs Rel"].tolist() == part["abs_rel"].tolist()
     assert frame["RMSE"].tolist() == part["rmse"].tolist()
 
@@ -51,8 +51,8 @@ def test_a_teacher_is_known_by_its_recipe():
 
 
 def test_every_published_row_has_its_own_labels():
-    rows = published().to_dict("records")
-    assert len({tuple(row_labels(row).values()) for row in rows}) == len(rows) == 72
+    rows = published_table().to_dict("records")
+    assert len({tuple(published_labels(row).values()) for row in rows}) == len(rows) == 72
 
 
 @pytest.fixture
@@ -61,22 +61,22 @@ def tables(store):
     cells = [{"student.name": "bts"}, GROUND_TRUTH, {"loss.name": "ssim"}]
     fill(store, cells, 2, {"name": "kitti"})
     fill(store, [{**cell, "fidelity": "released"} for cell in [*cells[1:], cells[0]]], 2, {"name": "kitti-released"})
-    return tables_of(collect(store))
+    return build_tables(collect(store))
 
 
 def test_each_fidelity_stands_in_its_own_columns(tables):
-    teachers = published_rows("teacher", "kitti", tables).text().set_index("Model")
+    teachers = published_layout("teacher", "kitti", tables).to_frame().set_index("Model")
     assert teachers.loc["bts", ["Abs Rel", "Our Abs Rel", "Our Abs Rel, released"]].tolist() == [
         "0.0586",
         mean_text(0),
         mean_text(2),
     ]
     assert teachers.loc["adabins", "Our Abs Rel"] == "–"
-    students = published_rows("student", "kitti", tables).text().set_index(["Method", "Loss", "Backbone", "Teacher"])
+    students = published_layout("student", "kitti", tables).to_frame().set_index(["Method", "Loss", "Backbone", "Teacher"])
     baseline = students.loc[("Baseline", "SI", "MobileNetV2", "-")]
     assert baseline[["Our Abs Rel", "Our Abs Rel, released"]].tolist() == [mean_text(1), mean_text(0)]
     assert baseline[["Seeds", "Seeds, released"]].tolist() == ["2/2", "2/2"]
-    assert not [column for column in published_rows("student", "nyu", tables).columns if column.startswith("Our")]
+    assert not [column for column in published_layout("student", "nyu", tables).columns if column.startswith("Our")]
 
 
 def mean_text(cell):
@@ -85,7 +85,7 @@ def mean_text(cell):
 
 
 def test_ours_stands_beside_where_one_cell_answers(table):
-    frame = published_rows("student", "kitti", [table]).text().set_index(["Method", "Loss", "Backbone", "Teacher"])
+    frame = published_layout("student", "kitti", [table]).to_frame().set_index(["Method", "Loss", "Backbone", "Teacher"])
     assert frame.loc[("Res-KD", "SSIM, SI", "MobileNetV2", "adabins"), "Our Abs Rel"] == "0.0663 ± 0.0004"
     assert frame.loc[("TIE-KD", "L_DPM, L_DEPTH", "MobileNetV2", "adabins"), "Our Abs Rel"] == "3 cells"
     assert frame.loc[("Baseline", "SI", "ResNet50", "-"), "Our Abs Rel"] == "–"

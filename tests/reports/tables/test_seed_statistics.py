@@ -11,13 +11,13 @@ from reports.tables.seed_statistics import (
     BCA_COVERAGE,
     EXACT_UP_TO,
     RESAMPLES,
-    best,
+    best_rows,
     holm,
     resamples,
     seeds_needed,
     sign_flip_p,
     smallest_p,
-    spread,
+    summarize_seeds,
 )
 
 
@@ -27,26 +27,26 @@ def binomial(draws: int, share: float) -> tuple[float, float]:
 
 
 def test_spread_of_hand_computed_values():
-    result = spread([1.0, 2.0, 6.0])
+    result = summarize_seeds([1.0, 2.0, 6.0])
     assert (result.n, result.mean) == (3, 3.0)
     assert result.std == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
 
 
 def test_one_value_has_no_spread_and_none_has_no_mean():
-    assert math.isnan(spread([0.1]).std)
-    assert math.isnan(spread([0.1]).ci_low)
-    assert math.isnan(spread([0.1, 0.2]).bca_low)
-    assert spread([]).n == 0
-    assert math.isnan(spread([]).mean)
+    assert math.isnan(summarize_seeds([0.1]).std)
+    assert math.isnan(summarize_seeds([0.1]).ci_low)
+    assert math.isnan(summarize_seeds([0.1, 0.2]).bca_low)
+    assert summarize_seeds([]).n == 0
+    assert math.isnan(summarize_seeds([]).mean)
 
 
 def test_seeds_without_a_number_leave_the_others_as_they_are():
     values = np.random.default_rng(1).normal(size=(4, 3, 5))
     values[1, 2, [0, 3]] = values[2, 0] = np.nan
-    together = spread(values)
+    together = summarize_seeds(values)
     assert together.n.tolist() == [[5, 5, 5], [5, 5, 3], [0, 5, 5], [5, 5, 5]]
     for place in np.ndindex(4, 3):
-        alone = spread(values[place][np.isfinite(values[place])])
+        alone = summarize_seeds(values[place][np.isfinite(values[place])])
         assert [field[place] for field in vars(together).values()] == pytest.approx(list(vars(alone).values()), nan_ok=True)
     p_values = sign_flip_p(values)
     assert p_values[1, 2] == sign_flip_p(values[1, 2, [1, 2, 4]])
@@ -57,7 +57,7 @@ def test_seeds_without_a_number_leave_the_others_as_they_are():
 def test_the_t_interval_is_scipys(n):
     values = np.random.default_rng(n).normal(size=n)
     expected = stats.ttest_1samp(values, 0).confidence_interval()
-    result = spread(values)
+    result = summarize_seeds(values)
     assert (result.ci_low, result.ci_high) == pytest.approx(tuple(expected))
 
 
@@ -66,18 +66,20 @@ def test_the_bca_interval_is_scipys(n):
     # Whole numbers: means of the same values in another order are equal, not just close, as scipy needs them to be.
     values = np.random.default_rng(n).integers(0, 1000, n).astype(float)
     expected = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=RESAMPLES, rng=np.random.default_rng(0))
-    result = spread(values)
+    result = summarize_seeds(values)
     assert (result.bca_low, result.bca_high) == pytest.approx(tuple(expected.confidence_interval), rel=1e-12)
 
 
 def test_an_interval_does_not_depend_on_the_rows_beside_it():
     values = np.random.default_rng(0).normal(size=(700, 5))
-    alone = spread(values[600])
-    assert (spread(values).bca_low[600], spread(values).bca_high[600]) == pytest.approx((alone.bca_low, alone.bca_high))
+    alone = summarize_seeds(values[600])
+    assert (summarize_seeds(values).bca_low[600], summarize_seeds(values).bca_high[600]) == pytest.approx(
+        (alone.bca_low, alone.bca_high)
+    )
 
 
 def test_identical_values_have_intervals_of_no_width():
-    result = spread([0.1, 0.1, 0.1])
+    result = summarize_seeds([0.1, 0.1, 0.1])
     assert (result.bca_low, result.bca_high) == (0.1, 0.1)
     assert (result.ci_low, result.ci_high) == pytest.approx((0.1, 0.1))
 
@@ -91,7 +93,7 @@ def test_resamples_draw_as_many_as_there_are():
 @pytest.mark.parametrize("n", [3, 5, 10, 20])
 def test_intervals_of_normal_values_hold_the_truth_as_often_as_told(n):
     draws = 2000
-    found = spread(np.random.default_rng(n).normal(size=(draws, n)))
+    found = summarize_seeds(np.random.default_rng(n).normal(size=(draws, n)))
     for low, high, told in (
         (found.ci_low, found.ci_high, 1 - ALPHA),
         (found.bca_low, found.bca_high, BCA_COVERAGE[n]),
@@ -178,43 +180,43 @@ def separate(gaps: list[float], seeds: int) -> np.ndarray:
 
 def test_the_best_row_and_those_not_shown_to_be_worse_stand_out():
     values = separate([0.0, 0.0, 9.0], seeds=9)
-    assert best(values, higher=False).tolist() == [True, True, False]
-    assert best(-values, higher=True).tolist() == [True, True, False]
-    assert best(values, higher=True).tolist() == [False, False, True]
+    assert best_rows(values, higher=False).tolist() == [True, True, False]
+    assert best_rows(-values, higher=True).tolist() == [True, True, False]
+    assert best_rows(values, higher=True).tolist() == [False, False, True]
 
 
 def test_nothing_stands_out_where_no_row_is_shown_to_be_worse():
-    assert not best(separate([0.0, 0.0, 0.0], seeds=9), higher=False).any()
-    assert not best(np.ones((3, 9)), higher=False).any()
+    assert not best_rows(separate([0.0, 0.0, 0.0], seeds=9), higher=False).any()
+    assert not best_rows(np.ones((3, 9)), higher=False).any()
 
 
 def test_nothing_stands_out_where_seeds_are_too_few_for_all_pairs_of_rows():
     # five rows make ten pairs: 2 / 2^n < 0.05 / 10 takes 9 seeds; the four tests made alone would take 8
     gaps = [0.0, 9.0, 9.0, 9.0, 9.0]
-    assert not best(separate(gaps, seeds=8), higher=False).any()
-    assert best(separate(gaps, seeds=9), higher=False).tolist() == [True, False, False, False, False]
+    assert not best_rows(separate(gaps, seeds=8), higher=False).any()
+    assert best_rows(separate(gaps, seeds=9), higher=False).tolist() == [True, False, False, False, False]
 
 
 def test_a_row_with_too_few_seeds_to_be_tested_keeps_all_plain():
     values = separate([0.0, 9.0, 9.0], seeds=9)
     values[2, 4:] = np.nan
-    assert not best(values, higher=False).any()
+    assert not best_rows(values, higher=False).any()
 
 
 def test_a_row_that_is_better_at_the_seeds_that_both_have_is_not_shown_to_be_worse():
     values = np.array([[1.0] * 8 + [-100.0], [0.0] * 8 + [math.nan]])  # one seed alone makes the first row's mean the best
-    assert not best(values, higher=False).any()
+    assert not best_rows(values, higher=False).any()
 
 
 def test_rows_without_a_number_take_no_part():
     values = separate([0.0, 0.0, 9.0], seeds=6)
     values[1] = np.nan
-    assert best(values, higher=False).tolist() == [True, False, False]
-    assert not best(values[:2], higher=False).any()
-    assert not best(values[1:2], higher=False).any()
+    assert best_rows(values, higher=False).tolist() == [True, False, False]
+    assert not best_rows(values[:2], higher=False).any()
+    assert not best_rows(values[1:2], higher=False).any()
 
 
 def test_rows_of_equal_truth_stand_out_in_one_block_of_twenty_at_most():
     draws = 500
     blocks = np.random.default_rng(3).normal(size=(draws, 5, 9))
-    assert 0 < sum(best(block, higher=False).any() for block in blocks) <= binomial(draws, ALPHA)[1]
+    assert 0 < sum(best_rows(block, higher=False).any() for block in blocks) <= binomial(draws, ALPHA)[1]

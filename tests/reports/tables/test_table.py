@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from support.made_store import BASE, CELLS, GROUND_TRUTH, fill, metrics_of, write_run
 
-from reports.load.collect import collect
-from reports.load.schema import COSTS, METRICS
-from reports.pages.footnotes import notes
-from reports.pages.report_page import heading
-from reports.pages.table_layouts import compact, full, trials
-from reports.tables.table import aggregate, tables_of
+from reports.loading.collect import collect
+from reports.loading.schema import COSTS, METRICS
+from reports.pages.footnotes import table_notes
+from reports.pages.report_page import table_heading
+from reports.pages.table_layouts import compact_layout, full_layout, trial_layout
+from reports.tables.table import build_tables, tables_frame
 from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.store.run_status import Status
@@ -24,7 +24,7 @@ def rows_of(frame: pd.DataFrame, loss: str, metric: str = "abs_rel") -> pd.DataF
 
 
 def test_one_row_per_cell_and_metric_with_the_promised_columns(table):
-    frame = aggregate([table])
+    frame = tables_frame([table])
     assert len(frame) == 9 * 9
     columns = ",".join(frame.columns)
     assert columns.startswith("table,dataset,teacher,method,loss,backbone,")
@@ -36,7 +36,7 @@ def test_one_row_per_cell_and_metric_with_the_promised_columns(table):
 
 
 def test_mean_and_spread_of_both_seeds(table):
-    row = rows_of(aggregate([table]), "SSIM, SI", "rmse").iloc[0]
+    row = rows_of(tables_frame([table]), "SSIM, SI", "rmse").iloc[0]
     first, second = metrics_of(3, 0)["rmse"], metrics_of(3, 1)["rmse"]
     assert row["mean"] == pytest.approx((first + second) / 2)
     assert row["std"] == pytest.approx(abs(first - second) / math.sqrt(2))
@@ -45,7 +45,7 @@ def test_mean_and_spread_of_both_seeds(table):
 
 
 def test_a_lost_seed_counts_for_nothing_and_is_told(table):
-    row = rows_of(aggregate([table]), "MSE").iloc[0]
+    row = rows_of(tables_frame([table]), "MSE").iloc[0]
     assert row["mean"] == pytest.approx(metrics_of(2, 1)["abs_rel"])
     assert math.isnan(row["std"])
     assert (row["n_seeds"], row["n_planned"], row["state"]) == (1, 2, "diverged")
@@ -54,7 +54,7 @@ def test_a_lost_seed_counts_for_nothing_and_is_told(table):
 
 
 def test_pairs_with_the_baseline_of_the_same_backbone(table):
-    row = rows_of(aggregate([table]), "SSIM, SI").iloc[0]
+    row = rows_of(tables_frame([table]), "SSIM, SI").iloc[0]
     assert row["baseline_difference"] == pytest.approx(0.006)
     assert row["p_value"] == 0.5
     assert row["p_holm"] == 1.0
@@ -64,43 +64,43 @@ def test_pairs_with_the_baseline_of_the_same_backbone(table):
 
 def test_a_baseline_of_other_settings_is_none(store):
     fill(store, [{**GROUND_TRUTH, "optim.lr": 0.01}, {"loss.name": "mse"}], 2, {"name": "lr"})
-    (table,) = tables_of(collect(store))
-    assert aggregate([table])["p_value"].isna().all()
+    (table,) = build_tables(collect(store))
+    assert tables_frame([table])["p_value"].isna().all()
 
 
 def test_a_teacher_comes_first_with_its_published_value_and_is_no_student_to_be_tested(store):
     fill(store, [*CELLS[:2], {"student.name": "adabins"}], 6, {"name": "teachers"})
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     assert [cell.labels["method"] for cell in table.cells] == ["Teacher", "Baseline", "Res-KD"]
     assert table.baselines == [None, None, 1]
-    frame = aggregate([table])
+    frame = tables_frame([table])
     teacher = rows_of(frame, "SI, Chamfer").iloc[0]
     assert (teacher["teacher"], teacher["published"]) == ("adabins", 0.0593)
     assert teacher["difference"] == pytest.approx(teacher["mean"] - 0.0593)
     assert math.isnan(teacher["p_value"])
-    assert "over the 1 tests of the table" in " ".join(notes(table))
+    assert "over the 1 tests of the table" in " ".join(table_notes(table))
 
 
 def test_fidelities_of_one_study_are_cells_of_their_own(store):
     """And a row is compared with the Baseline of its own fidelity."""
     cells = [{**cell, "fidelity": fidelity} for fidelity in ("corrected", "released") for cell in CELLS[:2]]
     fill(store, cells, 2, {"name": "both"})
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     assert table.varying == ["fidelity"]
     assert [len(cell.done) for cell in table.cells] == [2] * 4
-    frame = rows_of(aggregate([table]), "SSIM")
+    frame = rows_of(tables_frame([table]), "SSIM")
     assert frame["fidelity"].tolist() == ["corrected", "released"]
     assert frame["published"].tolist() == [0.0697, 0.0697]
     assert frame["baseline_difference"].tolist() == pytest.approx([0.002, 0.002])
-    assert "fidelity" not in heading(table)
+    assert "fidelity" not in table_heading(table)
 
 
 def test_fidelities_of_two_studies_are_told_in_the_heading_and_the_parquet(store):
     fill(store, CELLS[:2], 1, {"name": "kitti", "title": "KITTI"})
     fill(store, [{**cell, "fidelity": "released"} for cell in CELLS[:2]], 1, {"name": "kitti-released", "title": "KITTI"})
-    tables = tables_of(collect(store))
-    assert [heading(table).partition("garg")[2] for table in tables] == ["", ", fidelity released"]
-    assert [part["fidelity"].unique().tolist() for _, part in aggregate(tables).groupby("table")] == [
+    tables = build_tables(collect(store))
+    assert [table_heading(table).partition("garg")[2] for table in tables] == ["", ", fidelity released"]
+    assert [part["fidelity"].unique().tolist() for _, part in tables_frame(tables).groupby("table")] == [
         ["corrected"],
         ["released"],
     ]
@@ -118,9 +118,9 @@ def test_a_level_that_lists_quirks_tells_all_that_it_sets(store, tmp_path):
         (cell,) = fill(store, [{"loss.sigma": 0.8, **changes}], 1, {"name": "quirks"})
         planned.append(cell | {"factors": {"quirk": level}})
     store.write_study("quirks", {"study": {"name": "quirks"}, "cells": planned})
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     assert table.varying == ["quirk"]
-    aggregate([table]).to_parquet(tmp_path / "tables.parquet")
+    tables_frame([table]).to_parquet(tmp_path / "tables.parquet")
     frame = pd.read_parquet(tmp_path / "tables.parquet").query("metric == 'abs_rel'")
     assert frame["quirk"].tolist() == ["corrected", "sigma", "alpha"]
     assert frame["fidelity"].tolist() == ["corrected", "fixed_sigma", "alpha_unbounded"]
@@ -133,12 +133,12 @@ def test_a_setting_that_varies_within_a_level_keeps_its_column(store):
         (cell,) = fill(store, [{"optim.lr": lr, "augment.flip_p": 0.5 if level == "a" else 0.1}], 1, {"name": "levels"})
         planned.append(cell | {"factors": {"level": level}})
     store.write_study("levels", {"study": {}, "cells": planned})
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     assert table.varying == ["level", "optim.lr"]
 
 
 def test_published_values_stand_on_their_own_rows_only(table):
-    frame = aggregate([table])
+    frame = tables_frame([table])
     found = frame.dropna(subset="published").groupby("metric")["published"].agg(list)
     tie_kd = 3 * [0.0654]
     assert found["abs_rel"] == [0.0663, 0.0634, 0.0697, 0.0786, 0.0701, 0.0718, *tie_kd]
@@ -147,7 +147,7 @@ def test_published_values_stand_on_their_own_rows_only(table):
 
 def test_protocols_never_share_a_table(store):
     fill(store, [{"evaluation.protocol": p} for p in ("adabins-kb-garg", "bts-garg")], 1, {"name": "protocols"})
-    tables = tables_of(collect(store))
+    tables = build_tables(collect(store))
     assert [table.protocol for table in tables] == ["adabins-kb-garg", "bts-garg"]
     assert [table.results["published"].notna().any() for table in tables] == [True, False]
 
@@ -155,7 +155,7 @@ def test_protocols_never_share_a_table(store):
 def test_a_factor_that_a_loss_does_not_read_splits_nothing(store):
     cells = [{"loss.name": name, "loss.sigma": sigma} for name in ("mse", "l_dpm") for sigma in (0.5, 1.0)]
     fill(store, cells, 1, {"name": "sigma"})
-    frame = rows_of(aggregate(tables_of(collect(store))), "MSE")
+    frame = rows_of(tables_frame(build_tables(collect(store))), "MSE")
     assert len(frame) == 1
     assert frame["loss.sigma"].isna().all()
     assert len(frame["run_ids"].iloc[0]) == 1
@@ -163,7 +163,7 @@ def test_a_factor_that_a_loss_does_not_read_splits_nothing(store):
 
 def test_one_at_a_time_shows_the_base_once_with_its_values(store):
     fill(store, [{}, {"loss.sigma": 0.5}, {"loss.sigma": 1.0}, {"loss.temperature": 2.0}], 1, {"name": "oat"})
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     assert table.varying == ["loss.sigma", "loss.temperature"]
     assert [[table.value(cell, path) for path in table.varying] for cell in table.cells] == [[0.5, 1.0], [1.0, 1.0], [0.5, 2.0]]
 
@@ -171,7 +171,7 @@ def test_one_at_a_time_shows_the_base_once_with_its_values(store):
 def test_runs_of_no_study_are_told_apart_by_what_differs(store):
     for seed, lr in [(0, 0.01), (1, 0.01), (0, 0.02)]:
         write_run(store, build(with_values(BASE, {"seed": seed, "optim.lr": lr})), Status("done"), 0)
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     assert table.varying == ["optim.lr"]
     assert sorted(len(cell.runs) for cell in table.cells) == [1, 2]
 
@@ -182,20 +182,20 @@ def test_runs_that_differ_in_their_inputs_alone_are_never_averaged(store):
     store.run("other").write_json("status.json", {"state": "done"})
     store.run("other").write_json("summary.json", {"metrics": metrics_of(1, 0)})
     store.write_study("twice", {"study": {}, "cells": [*planned, planned[0] | {"run_id": "other"}, planned[0]]})
-    (table,) = tables_of(collect(store))
+    (table,) = build_tables(collect(store))
     assert [len(cell.done) for cell in table.cells] == [1, 1]
 
 
 def test_a_factor_named_like_a_column_takes_another_name(store):
     (cell,) = fill(store, [{}], 1, {"name": "named"})
     store.write_study("named", {"study": {}, "cells": [cell | {"factors": {"method": "tie-kd", "optim.lr": 1e-3}}]})
-    frame = aggregate(tables_of(collect(store)))
+    frame = tables_frame(build_tables(collect(store)))
     assert frame["factor.method"].unique().tolist() == ["tie-kd"]
     assert frame["method"].unique().tolist() == ["TIE-KD"]
 
 
 def test_full_table_reads_like_the_published_one(table):
-    frame = full(table).text()
+    frame = full_layout(table).to_frame()
     assert list(frame.columns)[:6] == ["Teacher", "Method", "Loss", "Backbone", "loss.temperature", "Abs Rel"]
     assert list(frame["Method"])[:2] == ["Baseline", "Baseline"]
     row = frame.iloc[4]
@@ -207,23 +207,23 @@ def test_full_table_reads_like_the_published_one(table):
 def test_a_cell_without_any_number_shows_none(store):
     lost = {(0, 0): Status("failed", "no memory"), (0, 1): Status("failed", "no memory")}
     fill(store, [{}], 2, {"name": "lost"}, lost)
-    (table,) = tables_of(collect(store))
-    row = full(table).text().iloc[0]
+    (table,) = build_tables(collect(store))
+    row = full_layout(table).to_frame().iloc[0]
     assert (row["Abs Rel"], row["State"]) == ("–", "0 of 2 seeds: 2 failed: no memory")
-    assert aggregate([table])[["mean", "std", "difference"]].isna().all(axis=None)
-    assert "no run is done" in notes(table)[0]
+    assert tables_frame([table])[["mean", "std", "difference"]].isna().all(axis=None)
+    assert "no run is done" in table_notes(table)[0]
 
 
 def test_compact_table_names_states_only_where_needed(store):
     fill(store, CELLS[:2], 1, {"name": "whole"})
-    (table,) = tables_of(collect(store))
-    assert "State" not in compact(table).columns
+    (table,) = build_tables(collect(store))
+    assert "State" not in compact_layout(table).columns
 
 
 def test_notes_say_when_significance_is_out_of_reach(store):
     fill(store, CELLS[:2], 5, {"name": "five"})
     fill(store, CELLS[:2], 6, {"name": "six"})
-    five, six = (" ".join(notes(table)) for table in tables_of(collect(store)))
+    five, six = (" ".join(table_notes(table)) for table in build_tables(collect(store)))
     assert "p < 0.05 cannot be reached with 5 seeds" in five
     assert "2/2^5 = 0.0625" in five
     assert "cannot be reached" not in six
@@ -233,16 +233,16 @@ def test_notes_say_when_significance_is_out_of_reach(store):
 def test_seeds_without_a_partner_do_not_count_towards_significance(store):
     lost = {(0, seed): Status("failed", "RuntimeError: lost") for seed in (3, 4, 5)}
     fill(store, CELLS[:2], 6, {"name": "six"}, lost)
-    (table,) = tables_of(collect(store))
-    assert "p < 0.05 cannot be reached with 3 seeds" in " ".join(notes(table))
-    row = rows_of(aggregate([table]), "SSIM").iloc[0]
+    (table,) = build_tables(collect(store))
+    assert "p < 0.05 cannot be reached with 3 seeds" in " ".join(table_notes(table))
+    row = rows_of(tables_frame([table]), "SSIM").iloc[0]
     assert (row["n_seeds"], row["baseline_n_seeds"]) == (6, 3)
 
 
 def test_notes_count_the_tests_that_holm_corrects_for(table, store):
     fill(store, CELLS[:3], 6, {"name": "two"})
-    (two,) = tables_of(collect(store))
-    assert "the first of 2 takes 7 seeds" in " ".join(notes(two))
+    (two,) = build_tables(collect(store))
+    assert "the first of 2 takes 7 seeds" in " ".join(table_notes(two))
     assert two.results["p_holm"].min() == pytest.approx(2 * 2 / 2**6)
 
 
@@ -250,8 +250,8 @@ def test_trials_stand_by_objective_and_pruned_ones_last(store):
     lost = {(1, 0): Status("missing", "pruned by the scheduler after epoch 1 of 3")}
     search = {"name": "hunt", "kind": "search", "search": {"objectives": ["delta1"]}}
     fill(store, [{"loss.temperature": t} for t in (0.5, 1.5, 2.0)], 1, search, lost)
-    (table,) = tables_of(collect(store))
-    frame = trials(table).text()
+    (table,) = build_tables(collect(store))
+    frame = trial_layout(table).to_frame()
     assert list(frame["loss.temperature"]) == ["2", "0.5", "1.5"]
     assert list(frame.columns)[1] == "δ1"
     assert frame.iloc[2]["δ1"] == "–"
@@ -261,10 +261,10 @@ def test_trials_stand_by_objective_and_pruned_ones_last(store):
 def test_a_trial_has_a_column_for_each_parameter_of_its_search_and_no_value_where_one_is_inactive(store):
     search = {"name": "hunt", "kind": "search", "search": {"objectives": ["abs_rel"]}}
     fill(store, [{"loss.name": "ssim"}, {"loss.name": "tie_kd", "loss.temperature": 0.5}], 1, search)
-    (table,) = tables_of(collect(store))
-    frame = trials(table).text().set_index("loss.name")
+    (table,) = build_tables(collect(store))
+    frame = trial_layout(table).to_frame().set_index("loss.name")
     assert dict(frame["loss.temperature"]) == {"ssim": "–", "tie_kd": "0.5"}
 
 
 def test_the_best_of_nine_metrics_is_all_there(table):
-    assert set(aggregate([table])["metric"]) == set(METRICS)
+    assert set(tables_frame([table])["metric"]) == set(METRICS)

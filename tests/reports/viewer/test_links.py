@@ -6,9 +6,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from reports.load.collect import collect
-from reports.pages.report_page import listing, report_html, report_markdown, runs_markdown, show
-from reports.tables.table import tables_of
+from reports.loading.collect import collect
+from reports.pages.report_page import make_section, report_html, report_markdown, run_listings, runs_markdown
+from reports.tables.table import build_tables
 from reports.viewer.links import viewer_of
 from tiekd.store.run_store import RunStore
 
@@ -22,8 +22,8 @@ def report(viewed, tmp_path_factory):
     folder.mkdir()
     viewer = viewer_of(viewed.folder, beside=folder)
     collected = collect(RunStore(viewed.store))
-    shown = [show(table, []) for table in tables_of(collected)]
-    runs = listing((item.table for item in shown), viewer)
+    shown = [make_section(table, []) for table in build_tables(collected)]
+    runs = run_listings((item.table for item in shown), viewer)
     (folder / "report.html").write_text(report_html(collected, shown, runs, [], viewer))
     (folder / "report.md").write_text(report_markdown(collected, shown, [], viewer))
     (folder / "runs.md").write_text(runs_markdown(runs))

@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reports.load.records import UNREADABLE, reason
-from reports.load.schema import METRICS
+from reports.loading.records import UNREADABLE, error_summary
+from reports.loading.schema import METRICS
 from tiekd.store.run_store import RunRecord, RunStore
 
 _NUMBERS = {"n_valid": pa.int64(), **dict.fromkeys((*METRICS, "depth_min", "depth_max"), pa.float64())}
 _STORED = {"image": pa.string(), "group": pa.string(), **_NUMBERS}
 _REPEATED = pa.dictionary(pa.int32(), pa.string())  # each word once for many rows; the written file tells nothing of it
-IMAGES = pa.schema({"run_id": _REPEATED, **_STORED, "group": _REPEATED})
+IMAGE_SCHEMA = pa.schema({"run_id": _REPEATED, **_STORED, "group": _REPEATED})
 GROUPS = ("run_id", "group", "n", "n_blank", *METRICS)
 _SUMMED = ("run_id", "group", "n_valid", *METRICS)
 RUNS_AT_ONCE = 64  # they make one row group of images.parquet, so that a reader of one run finds it without reading all
@@ -26,14 +26,14 @@ def read_images(store: RunStore, run_ids: Iterable[str], path: Path | None = Non
     Returns a row of GROUPS for each run and group, see `group_sums`, and the runs that cannot be read, with the reason.
     """
     unreadable = {}
-    with ImageRows(path) as images:
+    with ImageAggregator(path) as images:
 
         def read(record: RunRecord) -> tuple[str, pa.Table | str | None]:
             try:
                 rows = record.read_arrow("images.parquet", images.columns)
                 return record.run_id, None if rows is None else images.checked(rows)
             except UNREADABLE as error:
-                return record.run_id, reason(error)
+                return record.run_id, error_summary(error)
 
         for run_id, rows in store.stream_each(read, map(store.run, run_ids)):
             if isinstance(rows, str):
@@ -64,21 +64,21 @@ def group_sums(rows: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-class ImageRows:
+class ImageAggregator:
     """Takes the rows of one run after the other, and writes them to a Parquet file if one is named.
 
     `columns` are those that it needs of a run's images.parquet.
     """
 
     def __init__(self, path: Path | None = None):
-        self._schema = IMAGES if path else pa.schema([IMAGES.field(name) for name in _SUMMED])
+        self._schema = IMAGE_SCHEMA if path else pa.schema([IMAGE_SCHEMA.field(name) for name in _SUMMED])
         self.columns = self._schema.names[1:]
         self._stored = pa.schema([(name, _STORED[name]) for name in self.columns])
         self._file = _writer(path) if path else None
         self._waiting: list[tuple[str, pa.Table]] = []
         self._groups = [group_sums(self._schema.empty_table())]
 
-    def __enter__(self) -> "ImageRows":
+    def __enter__(self) -> "ImageAggregator":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -119,5 +119,5 @@ def _writer(path: Path) -> pq.ParquetWriter:
     """Of row groups whose runs alone are told by statistics: nobody looks for one number."""
     words = ["run_id", "image", "group"]
     form = {"use_dictionary": words, "write_statistics": words[:1], "store_schema": False}
-    compression = {name: "snappy" if name in words else "none" for name in IMAGES.names}  # numbers hardly become smaller
-    return pq.ParquetWriter(path, IMAGES, compression=compression, **form)
+    compression = {name: "snappy" if name in words else "none" for name in IMAGE_SCHEMA.names}  # numbers hardly become smaller
+    return pq.ParquetWriter(path, IMAGE_SCHEMA, compression=compression, **form)

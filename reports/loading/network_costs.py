@@ -21,13 +21,13 @@ TYPES = {
 }
 
 
-def read(store: RunStore, networks: Iterable[str]) -> pd.DataFrame:
+def read_network_costs(store: RunStore, networks: Iterable[str]) -> pd.DataFrame:
     """A row per network and device on which it was measured; TYPES are the columns."""
     rows = [asdict(cost) for cost in read_costs(store, networks)]
     return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
 
 
-def of_one_device(costs: pd.DataFrame) -> pd.DataFrame:
+def costs_on_one_device(costs: pd.DataFrame) -> pd.DataFrame:
     """Costs by network, on the device on which most networks were measured: milliseconds of two devices do not compare."""
     devices = costs["device"].value_counts()
     return costs.loc[costs["device"] == (devices.index[0] if len(devices) else "")].set_index("network")

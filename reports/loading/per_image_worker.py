@@ -1,6 +1,6 @@
 """The images of many runs are read by a process of their own, while this one reads the rest: Python itself uses one core.
 
-python -m reports.load.per_image_worker STORE [IMAGES.parquet] < run ids, one JSON text a line > groups, as an Arrow stream
+python -m reports.loading.per_image_worker STORE [IMAGES.parquet] < run ids, one JSON text a line > groups, as an Arrow stream
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from reports.load.per_image import read_images
+from reports.loading.per_image import read_images
 from tiekd.errors import StoreError
 from tiekd.store.run_store import RunStore
 
@@ -38,7 +38,7 @@ class Apart:
     """Has another process read the images of each run as soon as it is taken. Raises StoreError if that one fails."""
 
     def __init__(self, store: RunStore, path: Path | None):
-        words = [sys.executable, "-P", "-m", "reports.load.per_image_worker", store.uri, *([str(path)] if path else [])]
+        words = [sys.executable, "-P", "-m", "reports.loading.per_image_worker", store.uri, *([str(path)] if path else [])]
         pipe = subprocess.PIPE
         # Ids of 50,000 runs fit the pipe: this process need not wait for the other one.
         self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, pipesize=2**20)
@@ -62,7 +62,7 @@ class Apart:
 
 @contextlib.contextmanager
 def reader_of_images(store: RunStore, n_runs: int, path: Path | None) -> Iterator[Here | Apart]:
-    """What reads the images of n_runs runs, see `reports.load.per_image.read_images`."""
+    """What reads the images of n_runs runs, see `reports.loading.per_image.read_images`."""
     if n_runs < MANY:
         yield Here(store, path)
         return

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from reports.load import network_costs
-from reports.load.per_image_worker import Apart, Here, reader_of_images
-from reports.load.records import StoredRun, Study, read_run, read_studies, unreadable
-from reports.load.run_columns import Described, Descriptions
-from reports.load.schema import METRICS, RUN_TYPES
+from reports.loading.network_costs import read_network_costs
+from reports.loading.per_image_worker import Apart, Here, reader_of_images
+from reports.loading.records import StoredRun, StudyRecord, read_run, read_studies, unreadable_status
+from reports.loading.run_columns import ConfigDescriber, ConfigDescription
+from reports.loading.schema import METRICS, RUN_TYPES
 from tiekd.config.labels import LABELS
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
@@ -24,7 +24,7 @@ EPOCH_HEAD = ("run_id", "epoch", "step", "lr", "loss", *METRICS)
 
 
 @dataclass(frozen=True)
-class Collected:
+class StoreFrames:
     """The store's frames.
 
     runs        the columns of RUN_TYPES, one row per (study, cell)
@@ -42,12 +42,12 @@ class Collected:
     groups: pd.DataFrame
     costs: pd.DataFrame
     provenance: dict[str, dict]
-    studies: dict[str, Study]
+    studies: dict[str, StudyRecord]
 
 
 def collect(
     store: RunStore, study: str | None = None, images_to: Path | None = None, meanwhile: Callable[[], Any] = lambda: None
-) -> Collected:
+) -> StoreFrames:
     """Everything in the store, or one study's part of it.
 
     The images of all runs are more than memory holds: their sums are kept, and their rows written to the Parquet file
@@ -68,12 +68,14 @@ def collect(
         meanwhile()
         groups, lost = images.found()
     if lost:  # a run whose images cannot be read is a failed one
-        stored |= {run_id: StoredRun(run_id, unreadable(cause), stored[run_id].document) for run_id, cause in lost.items()}
+        stored |= {
+            run_id: StoredRun(run_id, unreadable_status(cause), stored[run_id].document) for run_id, cause in lost.items()
+        }
         frames = _frames(places, stored)
-    return Collected(
+    return StoreFrames(
         **frames,
         groups=groups.to_pandas(),
-        costs=network_costs.read(store, frames["runs"]["network"].dropna().unique()),
+        costs=read_network_costs(store, frames["runs"]["network"].dropna().unique()),
         provenance={r.run_id: r.provenance for r in stored.values() if r.provenance},
         studies=studies,
     )
@@ -84,7 +86,7 @@ class _Place(NamedTuple):
 
     run_id: str | None
     study: str
-    described: Described | UserError | None
+    described: ConfigDescription | UserError | None
     factors: dict
     cause: str = ""  # why it was not run
 
@@ -99,9 +101,9 @@ def _read_runs(store: RunStore, found: list[RunRecord], planned: set[str | None]
     return stored
 
 
-def _places(studies: dict[str, Study], stored: dict[str, StoredRun]) -> Iterator[_Place]:
+def _places(studies: dict[str, StudyRecord], stored: dict[str, StoredRun]) -> Iterator[_Place]:
     """The cells of the studies, then the runs that are in none."""
-    describe, left = Descriptions(), dict(stored)
+    describe, left = ConfigDescriber(), dict(stored)
     for study in studies.values():
         for plan in study.planned:
             left.pop(plan.run_id, None)
@@ -112,7 +114,7 @@ def _places(studies: dict[str, Study], stored: dict[str, StoredRun]) -> Iterator
 
 
 def _frames(places: list[_Place], stored: dict[str, StoredRun]) -> dict[str, pd.DataFrame]:
-    """The frames of Collected that tell nothing of images."""
+    """The frames of StoreFrames that tell nothing of images."""
     rows, identities = zip(*(_row(place, stored) for place in places), strict=True)
     return {
         "runs": pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES),
@@ -125,7 +127,7 @@ def _row(place: _Place, stored: dict[str, StoredRun]) -> tuple[dict, dict]:
     """One row of runs.parquet, and its identity. A run whose config is wrong is failed; one without a config has no labels."""
     run, described = stored.get(place.run_id) or StoredRun(place.run_id, Status("missing", place.cause)), place.described
     if isinstance(described, UserError):
-        run, described = StoredRun(run.run_id, unreadable(str(described))), None
+        run, described = StoredRun(run.run_id, unreadable_status(str(described))), None
     row = described.columns if described else dict.fromkeys(LABELS, "")
     row = row | {"run_id": run.run_id, "study": place.study, "state": run.status.state, "cause": run.status.cause}
     row["protocol"] = run.protocol or row.get("evaluation.protocol", "")

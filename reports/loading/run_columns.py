@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from reports.load.schema import SETTING_TYPES, TABLE_COLUMNS
+from reports.loading.schema import SETTING_TYPES, TABLE_COLUMNS
 from tiekd.config import RunConfig, TeacherConfig, build
 from tiekd.config.documents import flatten
 from tiekd.config.labels import fidelity, labels
@@ -18,7 +18,7 @@ _SEED = TypeAdapter(Annotated[int, RunConfig.model_fields["seed"]])
 
 
 @dataclass(frozen=True)
-class Described:
+class ConfigDescription:
     """`columns`: every setting by its dotted path, the labels, the network. `settings`: what makes the cell, whatever the seed.
 
     These are the settings that the run reads, and the paths of its inputs: they stand for contents that only a digest knows.
@@ -33,13 +33,13 @@ class Described:
         return {f"factor.{name}" if name in TABLE_COLUMNS else name: value for name, value in _plain(values).items()}
 
 
-class Descriptions:
+class ConfigDescriber:
     """Describes configs; those that differ in their seed only are built once, since thousands of runs share few cells."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Described] = {}
+        self._known: dict[str, ConfigDescription] = {}
 
-    def of(self, document: Any, source: str) -> Described | UserError:
+    def of(self, document: Any, source: str) -> ConfigDescription | UserError:
         """The description of a config document, or what is wrong with it. `source` is where it stands."""
         try:
             seed = _SEED.validate_python(document["seed"])
@@ -55,7 +55,7 @@ class Descriptions:
         return replace(known, columns=known.columns | {"seed": seed})
 
 
-def _describe(document: Any, source: str) -> Described | UserError:
+def _describe(document: Any, source: str) -> ConfigDescription | UserError:
     try:
         config = build(document, source)
     except UserError as error:
@@ -66,7 +66,7 @@ def _describe(document: Any, source: str) -> Described | UserError:
     del settings["seed"]
     inputs = ["data.root", "data.train_split", "data.test_split", *(["teacher.maps"] if config.reads_teacher else [])]
     settings |= {path: columns[path] for path in inputs} | {"fidelity": fidelity(config)}
-    return Described(columns | labels(config) | {"network": network_id(config)}, settings)
+    return ConfigDescription(columns | labels(config) | {"network": network_id(config)}, settings)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

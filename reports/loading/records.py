@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import yaml
 
-from reports.load.schema import METRICS
+from reports.loading.schema import METRICS
 from tiekd.errors import StoreError, UserError, unknown
 from tiekd.store.run_status import STATES, Status
 from tiekd.store.run_store import RunRecord, RunStore
@@ -47,7 +47,7 @@ class PlannedRun(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyRecord:
     """A study as it was launched; its document keeps the settings of a search, `importance` the share of each parameter.
 
     `commands` are the launches, each as words.
@@ -65,7 +65,7 @@ class Study:
         return self.document.get("kind") == "search"
 
 
-def read_studies(store: RunStore, only: str | None = None) -> dict[str, Study]:
+def read_studies(store: RunStore, only: str | None = None) -> dict[str, StudyRecord]:
     """Studies by name. An unreadable study is the user's to mend: without it, cells never run would be missed unseen."""
     names = store.studies()
     if only is not None and only not in names:
@@ -77,17 +77,17 @@ def read_studies(store: RunStore, only: str | None = None) -> dict[str, Study]:
             if content is not None:
                 found[name] = _study(name, content, store.read_json(f"studies/{name}/findings.json") or {})
         except UNREADABLE as error:
-            raise UserError(f"store {store.uri}: studies/{name}/study.json is unreadable: {reason(error)}") from None
+            raise UserError(f"store {store.uri}: studies/{name}/study.json is unreadable: {error_summary(error)}") from None
     if only is not None and only not in found:
         raise UserError(f"--study {only}: studies/{only}/study.json is missing in store {store.uri}: launch it first")
     return found
 
 
-def _study(name: str, content: dict, findings: dict) -> Study:
+def _study(name: str, content: dict, findings: dict) -> StudyRecord:
     document = content["study"]
     planned = tuple(map(_planned, content["cells"]))
     commands = tuple(content.get("commands", ()))
-    return Study(name, document.get("title") or "", document, planned, findings.get("importance", {}), commands)
+    return StudyRecord(name, document.get("title") or "", document, planned, findings.get("importance", {}), commands)
 
 
 def _planned(cell: dict) -> PlannedRun:
@@ -119,10 +119,10 @@ def read_run(record: RunRecord, with_document: bool = True) -> StoredRun:
             epochs=record.read_arrow("epochs.parquet"),
         )
     except UNREADABLE as error:
-        return StoredRun(record.run_id, unreadable(reason(error)), document)
+        return StoredRun(record.run_id, unreadable_status(error_summary(error)), document)
 
 
-def unreadable(cause: str) -> Status:
+def unreadable_status(cause: str) -> Status:
     return Status("failed", f"unreadable: {cause}")
 
 
@@ -133,6 +133,6 @@ def _metrics(summary: dict) -> dict[str, float]:
     return {name: math.nan if values.get(name) is None else float(values[name]) for name in METRICS}
 
 
-def reason(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """The first line of an error, or what it is."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from support.made_store import BASE, CELLS, epochs_of, fill, images_of, metrics_of, write_run
 
-from reports.load.collect import collect
-from reports.load.per_image import GROUPS, IMAGES, RUNS_AT_ONCE, ImageRows, group_sums
-from reports.load.per_image_worker import MANY, Apart, Here, reader_of_images
-from reports.load.schema import METRICS, RUN_TYPES, SETTING_TYPES
+from reports.loading.collect import collect
+from reports.loading.per_image import GROUPS, IMAGE_SCHEMA, RUNS_AT_ONCE, ImageAggregator, group_sums
+from reports.loading.per_image_worker import MANY, Apart, Here, reader_of_images
+from reports.loading.schema import METRICS, RUN_TYPES, SETTING_TYPES
 from tiekd.config import build
 from tiekd.config.documents import flatten, with_values
 from tiekd.errors import StoreError, UserError
@@ -112,9 +112,9 @@ def test_images_are_summed_by_group_and_written_as_they_are(made, collected, tmp
     written = collect(made, images_to=tmp_path / "images.parquet")
     pd.testing.assert_frame_equal(written.groups, collected.groups)
     images = pd.read_parquet(tmp_path / "images.parquet")
-    assert list(images.columns) == IMAGES.names
+    assert list(images.columns) == IMAGE_SCHEMA.names
     own = [made.run(run_id).read_table("images.parquet").assign(run_id=run_id) for run_id in images["run_id"].unique()]
-    pd.testing.assert_frame_equal(images, pd.concat(own, ignore_index=True)[IMAGES.names])
+    pd.testing.assert_frame_equal(images, pd.concat(own, ignore_index=True)[IMAGE_SCHEMA.names])
     sums = images[images["n_valid"] > 0].groupby(["run_id", "group"])[list(METRICS)].agg(["sum", "count"])
     groups = written.groups.set_index(["run_id", "group"])
     assert groups["n_blank"].eq(1).all()
@@ -171,7 +171,7 @@ def test_why_images_were_not_read_apart_is_told(demo, tmp_path):
 
 def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
     rows = pa.Table.from_pandas(images_of(0, 0))
-    with ImageRows(tmp_path / "images.parquet") as images:
+    with ImageAggregator(tmp_path / "images.parquet") as images:
         for number in range(RUNS_AT_ONCE + 3):
             images.add(f"{number:04}", images.checked(rows))
         assert images.groups().num_rows == RUNS_AT_ONCE + 3
@@ -184,8 +184,8 @@ def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
 
 def test_a_metric_that_is_missing_although_pixels_are_valid_is_no_zero():
     rows = {"run_id": ["a"] * 3, "image": list("xyz"), "group": ["g", "g", "h"], "n_valid": [1, 2, 0]}
-    rows |= {name: [0.5, None, None] for name in IMAGES.names[4:]}
-    groups = group_sums(pa.table(rows, IMAGES)).to_pandas().set_index("group")
+    rows |= {name: [0.5, None, None] for name in IMAGE_SCHEMA.names[4:]}
+    groups = group_sums(pa.table(rows, IMAGE_SCHEMA)).to_pandas().set_index("group")
     assert groups["n"].to_dict() == {"g": 2, "h": 0}
     assert groups["n_blank"].to_dict() == {"g": 0, "h": 1}
     assert math.isnan(groups.loc["g", "rmse"])
@@ -196,7 +196,7 @@ def test_a_store_without_images_has_the_columns_all_the_same(store, tmp_path):
     write_run(store, config_of(), Status("running"), 0)
     found = collect(store, images_to=tmp_path / "images.parquet")
     assert (list(found.groups.columns), len(found.groups)) == (list(GROUPS), 0)
-    assert list(pd.read_parquet(tmp_path / "images.parquet").columns) == IMAGES.names
+    assert list(pd.read_parquet(tmp_path / "images.parquet").columns) == IMAGE_SCHEMA.names
     assert {"run_id", "epoch", "abs_rel"} <= set(found.epochs.columns)
 
 
