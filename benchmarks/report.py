@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 

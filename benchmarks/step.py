@@ -38,8 +38,9 @@ from tiekd.distill.loop import train_step
 from tiekd.distill.optim import build_optimizer
 from tiekd.distill.runtime import LocalRuntime, choose_device
 from tiekd.losses import build_loss
-from tiekd.models import DepthStudent, build_student
 from tiekd.models.decoder import resize
+from tiekd.models.registry import build_network
+from tiekd.models.student import DepthStudent
 from tiekd.store.run_store import RunStore
 
 GPU = torch.cuda.is_available()
@@ -226,7 +227,7 @@ def take_turns(variant: str, options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
     device = choose_device(config.execution.device)
-    student = build_student(config).to(device).train()
+    student = build_network(config).to(device).train()
     batch = {name: maps.to(device) for name, maps in made_batch(options).items()}
     with tempfile.TemporaryDirectory() as store:
         step = plain_step(config, student, batch) if variant == "plain" else our_step(variant, config, student, batch, store)

@@ -32,7 +32,7 @@ from reports.viewer.build import build_site
 from reports.viewer.choose import Method, Shown, choose
 from reports.viewer.site import Site
 from tiekd.config import RunConfig, override
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 from tiekd.data import open_frames
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.models.checkpoint import load_student, pack_student

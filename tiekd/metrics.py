@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 
 AGREEMENT = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta3")
 AGREEMENT_METRICS = tuple(f"{name}_teacher" for name in AGREEMENT)

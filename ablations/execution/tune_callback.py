@@ -18,7 +18,7 @@ from ablations.monitor.reporters import JsonReporter, LaunchOptions, LineReporte
 from ablations.monitor.study_progress import CellProgress, StudyProgress, log_path
 from ablations.planning.study import MEASURED_OBJECTIVES
 from tiekd.config import ExecutionConfig
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 from tiekd.store.run_store import RunStore
 
 NUMBERS = (*METRICS, *MEASURED_OBJECTIVES, "loss", "lr", "seconds")

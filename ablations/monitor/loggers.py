@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from ablations.monitor.study_progress import CellProgress
 from tiekd.config.documents import flatten
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 from tiekd.errors import StoreError, UserError, error_line
 from tiekd.store.run_store import RunRecord, RunStore
 

@@ -16,7 +16,7 @@ from ablations.monitor.failure_groups import FailureGroup, group_failures
 from ablations.monitor.study_progress import FAILURE_STATES, CellProgress, StudyProgress, cell_progress, log_path, process_of
 from ablations.monitor.terminal import ProgressDisplay, failure_lines, running_lines
 from tiekd.cli.console import make_console
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 from tiekd.errors import UserError, unknown
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore

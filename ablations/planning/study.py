@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tiekd.config import Section
 from tiekd.config.documents import explain, read_document, with_values
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 from tiekd.errors import UserError
 
 Levels = list[str | int | float | bool | None] | dict[str, dict[str, Any]]

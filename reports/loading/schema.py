@@ -6,8 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from tiekd.config import RunConfig
-from tiekd.config.labels import LABELS
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import LABELS, METRICS
 
 METRIC_LABELS = {
     "abs_rel": "Abs Rel",

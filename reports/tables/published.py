@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from tiekd.config.labels import LABELS, TEACHER
-from tiekd.config.presets import DATASETS, LOSS_LABELS, TEACHERS
+from tiekd.config.specs import DATASETS, LOSSES, TEACHERS
 
 _FOLDER = Path(__file__).parents[1] / "published"
 PUBLISHED_METRICS = ("abs_rel", "rmse")
@@ -21,7 +21,8 @@ def published_table() -> pd.DataFrame:
 
 def published_value(labels: dict[str, str], protocol: str, metric: str) -> str | None:
     """A cell's published number with its digits; None where none was published, or under another protocol."""
-    if metric not in PUBLISHED_METRICS or protocol != DATASETS.get(labels["dataset"], {}).get("evaluation", {}).get("protocol"):
+    dataset = DATASETS.get(labels["dataset"])
+    if metric not in PUBLISHED_METRICS or dataset is None or protocol != dataset.defaults["evaluation"]["protocol"]:
         return None
     return _by_labels().get(tuple(labels[name] for name in LABELS), {}).get(metric)
 
@@ -30,7 +31,7 @@ def published_labels(row: dict[str, str]) -> dict[str, str]:
     """The labels of a run of ours that makes a published row; a teacher's row names no loss: it is its recipe's."""
     own = {name: row[name] for name in LABELS}
     if row["role"] == "teacher":
-        own |= {"method": TEACHER, "loss": LOSS_LABELS[TEACHERS[row["teacher"]]["loss"]["name"]]}
+        own |= {"method": TEACHER, "loss": LOSSES[TEACHERS[row["teacher"]].defaults["loss"]["name"]].label}
     return own
 
 

@@ -105,7 +105,7 @@ def _student(shown: Shown, method: Method, keys: list[str], store: RunStore) -> 
             "target": target_id(method),
             "sigma": dpm_sigma(config),
             "temperature": config.loss.temperature,
-            "trained": "temperature" in config.loss.traits.reads,
+            "trained": "temperature" in config.loss.spec.reads,
         }
     return found
 

@@ -1,13 +1,14 @@
 """What a run is called: the columns that tell the rows of a table apart."""
 
 from tiekd.config import RunConfig, StudentConfig
-from tiekd.config.presets import BACKBONE_LABELS, LOSS_LABELS, STUDENTS, TEACHERS
+from tiekd.config.specs import LOSSES, NETWORKS
 
 LABELS = ("dataset", "teacher", "method", "loss", "backbone")
 TEACHER = "Teacher"
 BASELINE = "Baseline"
 CORRECTED = "corrected"
 RELEASED = "released"
+METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
 
 
 def names(config: RunConfig) -> dict[str, str]:
@@ -26,8 +27,8 @@ def names(config: RunConfig) -> dict[str, str]:
 def labels(config: RunConfig) -> dict[str, str]:
     """LABELS as the published tables write them."""
     student, plain = config.student, names(config)
-    backbone = BACKBONE_LABELS.get(student.name, student.name) if _as_preset(student) else student.encoder
-    return plain | {"loss": LOSS_LABELS[plain["loss"]], "backbone": backbone}
+    backbone = NETWORKS[student.name].label if _as_preset(student) else student.encoder
+    return plain | {"loss": LOSSES[plain["loss"]].label, "backbone": backbone}
 
 
 def fidelity(config: RunConfig) -> str:
@@ -40,5 +41,4 @@ def fidelity(config: RunConfig) -> str:
 
 def _as_preset(student: StudentConfig) -> bool:
     """Whether the encoder is the one that the student's name stands for."""
-    preset = STUDENTS[student.name] if student.name in STUDENTS else TEACHERS[student.name]["student"]
-    return student.encoder == preset.get("encoder")
+    return student.encoder == NETWORKS[student.name].defaults.get("student", {}).get("encoder")

@@ -8,22 +8,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_SSIM_LOSSES = ("ssim", "ssim_si", "ssim_mse", "l_depth", "tie_kd")
-_DPM_LOSSES = ("l_dpm", "tie_kd")
-
 
 @dataclass(frozen=True)
 class Quirk:
     released: str  # what the released code does
     corrected: str  # what is done without it
     source: str
-    losses: tuple[str, ...] | None = None  # those that it changes; None: all
+    losses: tuple[str, ...] | None = None  # the losses that it changes; None: all
+    setting: str | None = None  # of `loss`: it changes only losses that read it
     overrules: tuple[str, ...] = ()  # settings of `loss` that are not read under it
     when: Callable[[Any], bool] = lambda config: True  # of a RunConfig: what else a run needs for it to matter
 
     def acts_on(self, config: Any) -> bool:
         """Whether it changes the numbers of this run."""
-        return (self.losses is None or config.loss.name in self.losses) and self.when(config)
+        if self.losses is not None and config.loss.name not in self.losses:
+            return False
+        return (self.setting is None or self.setting in config.loss.spec.reads) and self.when(config)
 
 
 QUIRKS: dict[str, Quirk] = {
@@ -57,32 +57,32 @@ QUIRKS: dict[str, Quirk] = {
         "the divergence is sum q log(q / (p + 1e-7) + 1e-7) over the bins with p != 0",
         "sum q log(q / p), from the logits",
         "losses/l_dpm_loss.py:77",
-        _DPM_LOSSES,
+        setting="sigma",
     ),
     "uniform_outside": Quirk(
         "a teacher depth from which every bin is far gets the uniform DPM",
         "the nearest bin always takes part",
         "losses/l_dpm_loss.py:73",
-        _DPM_LOSSES,
+        setting="sigma",
     ),
     "ssim_unit_range": Quirk(
         "SSIM's constants are those of a dynamic range of 1, on metres",
         "the range is loss.ssim_range, by default data.max_depth",
         "losses/ssim.py:37",
-        _SSIM_LOSSES,
+        setting="ssim_range",
         overrules=("ssim_range",),
     ),
     "ssim_absolute": Quirk(
         "SSIM takes the absolute value of the covariance (and of the variances): anticorrelated windows count as similar",
         "the covariance keeps its sign",
         "losses/ssim.py:39",
-        _SSIM_LOSSES,
+        setting="ssim_range",
     ),
     "ssim_padded": Quirk(
         "SSIM's windows reach over the border, where both maps are 0",
         "only windows that lie wholly inside count",
         "losses/ssim.py:27",
-        _SSIM_LOSSES,
+        setting="ssim_range",
     ),
     "alpha_unbounded": Quirk(
         "alpha may exceed 1 (BTS with ResNet50 on KITTI: 1.5), so that L_DEPTH is maximised",

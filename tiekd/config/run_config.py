@@ -1,14 +1,14 @@
 """Every setting of one run, on one page, and what makes two runs the same.
 
-A run is one YAML document. Settings that it leaves out come from the presets of the data set, the student and the loss that it
-names (`tiekd/config/presets.py`), then from the defaults below. Depths are metres, sizes are (height, width) in pixels.
+A run is one YAML document. The data set, the student and the loss that it names bring default settings
+(tiekd/config/specs); the rest defaults as declared in sections.py. Depths are in metres, sizes are (height, width) in pixels.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import (
     Field,
@@ -18,7 +18,6 @@ from pydantic import (
     model_validator,
 )
 
-from tiekd.config import presets
 from tiekd.config.documents import beneath, copied, explain, flatten, parse_overrides, read_document, with_values
 from tiekd.config.quirks import QUIRKS
 from tiekd.config.sections import (
@@ -33,7 +32,10 @@ from tiekd.config.sections import (
     StudentConfig,
     TeacherConfig,
 )
+from tiekd.config.specs import DATASETS, LOSSES, NETWORKS
 from tiekd.errors import UserError, unknown
+
+T = TypeVar("T")
 
 
 class RunConfig(Section):
@@ -58,7 +60,7 @@ class RunConfig(Section):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _with_presets(cls, document: Any, handler: Any) -> "RunConfig":
+    def _with_defaults(cls, document: Any, handler: Any) -> "RunConfig":
         if isinstance(document, RunConfig):
             return document
         if not isinstance(document, Mapping):
@@ -68,8 +70,8 @@ class RunConfig(Section):
             if document.get(name) is not None and not isinstance(document[name], dict):
                 raise ValueError(f"{name}: a section is a mapping of settings, got {document[name]!r}")
         filled = {"student": {}} | document
-        for preset in presets.presets_for(filled):
-            filled = beneath(filled, preset)
+        for defaults in defaults_for(filled):
+            filled = beneath(filled, defaults)
         config = handler(filled)
         config._document = copied(document)
         return config
@@ -89,18 +91,18 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
-        loss, traits = self.loss, self.loss.traits
-        if traits.needs_head and self.student.head != traits.needs_head:
-            raise ValueError(f"loss.name {loss.name!r} needs student.head {traits.needs_head!r}, got {self.student.head!r}")
-        if loss.target == "ground_truth" and traits.needs_dense_target:
+        loss, spec = self.loss, self.loss.spec
+        if spec.needs_head and self.student.head != spec.head:
+            raise ValueError(f"loss.name {loss.name!r} needs student.head {spec.head!r}, got {self.student.head!r}")
+        if loss.target == "ground_truth" and spec.needs_dense_target:
             raise ValueError(
                 f"loss.name {loss.name!r} needs a dense target: loss.target must be 'teacher', got 'ground_truth'"
-                " (on ground truth: si, mse, si_chamfer)"
+                f" (on ground truth: {_sparse_losses()})"
             )
         if self.reads_teacher and self.teacher is None:
             raise ValueError(
                 f"loss.target 'teacher' (loss {loss.name!r}) needs a teacher: section with name and maps; "
-                "or set loss.target to 'ground_truth' (si, mse)"
+                f"or set loss.target to 'ground_truth' ({_sparse_losses()})"
                 if loss.target == "teacher"
                 else "fidelity: the quirk baseline_on_teacher needs a teacher: section with name and maps"
             )
@@ -135,12 +137,12 @@ class RunConfig(Section):
     def method(self) -> str:
         """The method as the published tables name it; "Teacher" for a teacher's architecture trained on ground truth."""
         if self.loss.target == "teacher":
-            return self.loss.traits.method
+            return self.loss.spec.method
         return "Teacher" if self.student.is_teacher else "Baseline"
 
     @property
     def stated(self) -> dict:
-        """The settings that its document states; the others come from presets and defaults."""
+        """The settings that its document states; the others are defaults."""
         return copied(self._document)
 
     def document(self) -> dict:
@@ -172,10 +174,10 @@ class RunConfig(Section):
         if self.student.head == "adaptive_bins":
             what["bins"] = {"n_bins": self.bins.n_bins}
         overruled = {setting for name in self.quirks for setting in QUIRKS[name].overrules}
-        reads = {"name", "target", *self.loss.traits.reads} - overruled
+        reads = {"name", "target", *self.loss.spec.reads} - overruled
         what["loss"] = {key: value for key, value in what["loss"].items() if key in reads}
         what["fidelity"] = sorted(self.quirks)
-        if not self.data.synthetic:
+        if not self.data.rendered:
             del what["data"]["scene_seed"]
         return what
 
@@ -184,6 +186,30 @@ class RunConfig(Section):
         content = {"config": self.identity(), "inputs": dict(inputs or {})}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _sparse_losses() -> str:
+    return ", ".join(name for name, spec in LOSSES.items() if not spec.needs_dense_target)
+
+
+def defaults_for(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The default settings of the network, the loss and the data set that a config document names, strongest first.
+
+    An unknown name brings none: validation refuses it.
+    """
+    network = _named(NETWORKS, document, "student", "name", default="mobilenetv2")
+    loss = _named(LOSSES, document, "loss", "name")
+    if loss is None and "name" not in (document.get("loss") or {}):
+        recipe = network.defaults.get("loss", {}) if network else {}
+        loss = LOSSES[recipe.get("name", "tie_kd")]
+    dataset = _named(DATASETS, document, "data", "dataset")
+    found = [network and network.defaults, loss and {"student": {"head": loss.head}}, dataset and dataset.defaults]
+    return [defaults for defaults in found if defaults]
+
+
+def _named(specs: Mapping[str, T], document: Mapping[str, Any], section: str, key: str, default: str | None = None) -> T | None:
+    name = (document.get(section) or {}).get(key, default)
+    return specs.get(name) if isinstance(name, str) else None
 
 
 def _absolute(path: str) -> str:
@@ -209,7 +235,7 @@ def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
 
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """`config` with some settings replaced, e.g. `{"loss.sigma": 0.8}`; presets are chosen afresh."""
+    """`config` with some settings replaced, e.g. `{"loss.sigma": 0.8}`; defaults are chosen anew."""
     return build(with_values(config.stated, values), source="override")
 
 

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from tiekd.config import presets
+from tiekd.config.specs import DATASETS, LOSSES, NETWORKS, PROTOCOLS, TEACHERS, DatasetSpec, Head, LossSpec
 from tiekd.errors import unknown
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
@@ -23,7 +23,7 @@ Kernel = Literal["torch", "triton"]
 
 
 def _one_of(setting: str, choices: Collection[str]) -> AfterValidator:
-    """Accepts a name among `choices`, and tells the nearest ones otherwise."""
+    """Accept a name among `choices`; name the nearest ones otherwise."""
 
     def check(name: str) -> str:
         if name not in choices:
@@ -40,7 +40,7 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which frames, and the range of depth that counts as valid."""
 
-    dataset: Annotated[str, _one_of("data.dataset", presets.DATASETS)] = Field(description="a data set of tiekd.data.DATASETS")
+    dataset: Annotated[str, _one_of("data.dataset", DATASETS)] = Field(description="name of a data set (`tiekd list datasets`)")
     root: str | None = Field(None, description="its folder; not part of a run's identity (the split lists' digests are)")
     train_split: str | None = Field(None, description="list of training frames, relative to root")
     test_split: str | None = Field(None, description="list of test frames, relative to root")
@@ -55,17 +55,22 @@ class DataConfig(Section):
     @property
     def evaluation_size(self) -> Size:
         """Height and width in pixels of the frames on which a network is evaluated: KITTI's kb-crop, NYU's whole frame."""
-        return self.frame_size or presets.EVALUATION_SIZES[self.dataset]
+        return self.frame_size or self.spec.evaluation_size
 
     @property
-    def synthetic(self) -> bool:
-        return self.dataset.startswith("synthetic")
+    def spec(self) -> DatasetSpec:
+        return DATASETS[self.dataset]
+
+    @property
+    def rendered(self) -> bool:
+        """Whether its frames are rendered, in any size that is asked for."""
+        return self.spec.evaluation_size is None
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":
         if self.min_depth >= self.max_depth:
             raise ValueError(f"data.min_depth must be below data.max_depth, got {self.min_depth} and {self.max_depth}")
-        if self.frame_size and not self.synthetic:
+        if self.frame_size and not self.rendered:
             raise ValueError(f"data.frame_size is for rendered data; {self.dataset} frames have the size they have")
         if self.frame_size and any(c > f for c, f in zip(self.train_crop, self.frame_size, strict=True)):
             raise ValueError(f"data.train_crop {self.train_crop} exceeds data.frame_size {self.frame_size}")
@@ -82,7 +87,7 @@ class TeacherConfig(Section):
 class StudentConfig(Section):
     """The network that is trained: a timm encoder with a DenseDepth-style decoder, or a teacher's architecture."""
 
-    name: Annotated[str, _one_of("student.name", presets.STUDENTS | presets.TEACHERS)] = Field(
+    name: Annotated[str, _one_of("student.name", NETWORKS)] = Field(
         "mobilenetv2",
         description="a student ('timm' takes any encoder) or a teacher's architecture",
     )
@@ -92,9 +97,7 @@ class StudentConfig(Section):
     decoder_channels: tuple[Annotated[int, Field(ge=4)], ...] = Field(
         (512, 256, 256, 128, 128), min_length=2, description="one width per level, from the deepest"
     )
-    head: Literal["dpm", "regression", "adaptive_bins"] = Field(
-        "dpm", description="expected depth over bins, one sigmoid, or AdaBins' bins of each image"
-    )
+    head: Head = Field("dpm", description="expected depth over bins, one sigmoid, or AdaBins' bins of each image")
     pretrained: bool = Field(False, description="start from timm's ImageNet weights (needs the network or a cache)")
 
     @model_validator(mode="after")
@@ -102,7 +105,8 @@ class StudentConfig(Section):
         if not self.encoder:
             raise ValueError("student.encoder is needed with student.name 'timm': the name of a timm model")
         if self.is_teacher:
-            head, widths = presets.TEACHERS[self.name]["student"]["head"], 5
+            defaults = TEACHERS[self.name].defaults["student"]
+            head, widths = defaults["head"], len(defaults["decoder_channels"])
             if self.head != head:
                 raise ValueError(f"student.head: {self.name} has the head {head!r}, got {self.head!r}")
             if len(self.decoder_channels) != widths:
@@ -121,13 +125,13 @@ class StudentConfig(Section):
     @property
     def is_teacher(self) -> bool:
         """Whether it is a published teacher's architecture."""
-        return self.name in presets.TEACHERS
+        return self.name in TEACHERS
 
     @property
     def is_preset(self) -> bool:
         """Whether encoder, levels, stride and widths are those of its preset: a network that is known to build from nothing."""
-        preset = presets.NETWORKS[self.name]["student"]
-        if "encoder" not in preset:  # "timm", which names none
+        preset = NETWORKS[self.name].defaults.get("student", {})
+        if "encoder" not in preset:  # such as "timm", whose encoder the config names
             return False
         return self == StudentConfig(**preset | {"name": self.name, "head": self.head})
 
@@ -142,7 +146,7 @@ class BinsConfig(Section):
 class LossConfig(Section):
     """What the student is trained on. Settings that the named loss does not read do not take part in a run's identity."""
 
-    name: Annotated[str, _one_of("loss.name", presets.LOSSES)] = Field("tie_kd", description="a loss of tiekd.losses.LOSSES")
+    name: Annotated[str, _one_of("loss.name", LOSSES)] = Field("tie_kd", description="name of a loss (`tiekd list losses`)")
     target: Literal["teacher", "ground_truth"] = Field("teacher", description="'si' on ground truth is the Baseline")
     alpha: float = Field(0.1, ge=0, description="tie_kd: share of L_DPM, the rest is L_DEPTH; at most 1")
     scale: float = Field(10.0, gt=0, description="tie_kd: factor on the whole loss")
@@ -156,8 +160,8 @@ class LossConfig(Section):
     chamfer_weight: float = Field(0.1, ge=0, description="si_chamfer: weight of the bins' distance to the depths of the image")
 
     @property
-    def traits(self) -> presets.LossTraits:
-        return presets.LOSSES[self.name]
+    def spec(self) -> LossSpec:
+        return LOSSES[self.name]
 
 
 class OptimConfig(Section):
@@ -203,8 +207,8 @@ class AugmentConfig(Section):
 
 
 class EvaluationConfig(Section):
-    protocol: Annotated[str, _one_of("evaluation.protocol", presets.PROTOCOLS)] = Field(
-        "none", description="a protocol of tiekd.inference.protocols.PROTOCOLS: crop and cap"
+    protocol: Annotated[str, _one_of("evaluation.protocol", PROTOCOLS)] = Field(
+        "none", description="crop and depth cap (`tiekd list protocols`)"
     )
     flip_tta: bool = Field(True, description="average with the flipped-back prediction of the mirrored image")
     every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")

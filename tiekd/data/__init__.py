@@ -10,23 +10,20 @@ packing.py     decoded frames in files that all processes share  ->  pack.py (a 
 check.py       the dataset doctor
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NamedTuple
 
-from tiekd.config import DataConfig, RunConfig, presets
+from tiekd.config import DataConfig, RunConfig
 from tiekd.data.cache.pack_reader import packed_frames, packed_maps
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop, spread
 from tiekd.data.image_io import Size
-from tiekd.data.kitti import kitti_frames
-from tiekd.data.nyu import nyu_frames
-from tiekd.data.synthetic import synthetic_frames
+from tiekd.data.split_list import open_list
 from tiekd.data.teacher_maps import TeacherMaps, open_maps
 from tiekd.errors import UserError
 
 __all__ = [
-    "DATASETS",
     "Frame",
     "FrameSource",
     "Inputs",
@@ -36,14 +33,6 @@ __all__ = [
     "open_frames",
     "open_inputs",
 ]
-
-DATASETS: dict[str, Callable[[DataConfig, Split], FrameSource]] = {
-    "kitti": kitti_frames,
-    "nyu": nyu_frames,
-    "synthetic-outdoor": synthetic_frames,
-    "synthetic-indoor": synthetic_frames,
-}
-assert DATASETS.keys() == presets.DATASETS.keys()
 
 
 class Inputs(NamedTuple):
@@ -59,7 +48,10 @@ def open_frames(config: DataConfig, split: Split) -> FrameSource:
 
     A mistake in the list or its place is a `UserError`.
     """
-    return DATASETS[config.dataset](config, split)
+    spec = config.spec
+    if spec.frames is not None:
+        return resolve_name(spec.frames)(config, split)
+    return open_list(config, split, resolve_name(spec.layout))
 
 
 def open_inputs(config: RunConfig) -> Inputs:

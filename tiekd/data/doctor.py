@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,13 @@ from pydantic import ValidationError
 
 from tiekd.config import DataConfig
 from tiekd.config.documents import explain
-from tiekd.config.presets import DATASETS
+from tiekd.config.specs import DATASETS
 from tiekd.data import open_frames
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop
 from tiekd.data.image_io import MissingFile, pixels
-from tiekd.data.kitti import KITTI
-from tiekd.data.nyu import NYU
 from tiekd.data.split_list import ListedFrames, scan
 from tiekd.errors import UserError
 
-LISTED = {"kitti": KITTI, "nyu": NYU}
 COLUMNS = ("image", "ground truth, or None", "focal length in px, which nothing here reads")
 SHOWN = 3  # examples of one kind of problem
 SAMPLED = 8  # frames of a split whose depth is read
@@ -77,11 +75,11 @@ class Report:
         return not any(split.problems for split in self.splits)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "ok": self.ok, "columns": list(COLUMNS) if self.dataset in LISTED else []}
+        return {**asdict(self), "ok": self.ok, "columns": list(COLUMNS) if DATASETS[self.dataset].frames is None else []}
 
     def to_text(self) -> str:
         lines = [f"{self.dataset} in {self.root}" if self.root else self.dataset]
-        if self.dataset in LISTED:
+        if DATASETS[self.dataset].frames is None:
             lines.append(f"columns of a list: {'; '.join(COLUMNS)}")
         for split in self.splits:
             lines += split.to_lines()
@@ -95,10 +93,10 @@ def data_config(root: str | Path, dataset: str | None, settings: Mapping[str, An
     Without `dataset` it is the one whose split lists are in the folder.
     """
     dataset = dataset or _recognised(Path(root))
-    preset = DATASETS.get(dataset, {}).get("data", {})
+    defaults = DATASETS[dataset].defaults["data"] if dataset in DATASETS else {}
     named = {path.removeprefix("data."): value for path, value in settings.items()}
     try:
-        return DataConfig(**{**preset, "dataset": dataset, "root": str(root), **named})
+        return DataConfig(**{**defaults, "dataset": dataset, "root": str(root), **named})
     except ValidationError as error:
         raise UserError(f"data: {explain(error, DataConfig)}") from None
 
@@ -106,7 +104,8 @@ def data_config(root: str | Path, dataset: str | None, settings: Mapping[str, An
 def _recognised(root: Path) -> str:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    lists = {name: (DATASETS[name]["data"]["train_split"], DATASETS[name]["data"]["test_split"]) for name in LISTED}
+    listed = {name: spec.defaults["data"] for name, spec in DATASETS.items() if spec.frames is None}
+    lists = {name: (data["train_split"], data["test_split"]) for name, data in listed.items()}
     found = [name for name, files in lists.items() if any((root / file).is_file() for file in files)]
     if len(found) != 1:
         wanted = "; ".join(f"{name}: {', '.join(files)}" for name, files in lists.items())
@@ -137,8 +136,9 @@ def check_dataset(config: DataConfig) -> Report:
 
 def _opened(config: DataConfig, split: Split) -> tuple[FrameSource, list[str]]:
     """The frames of a split and, of a list, what is wrong with its lines."""
-    layout = LISTED.get(config.dataset)
-    return scan(config, split, layout) if layout else (open_frames(config, split), [])
+    if config.spec.frames is None:
+        return scan(config, split, resolve_name(config.spec.layout))
+    return open_frames(config, split), []
 
 
 def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> None:

@@ -5,9 +5,7 @@ root/input/<date>/<drive>/image_02/data/*.png   RGB
 root/gt_depth/<drive>/proj_depth/groundtruth/image_02/*.png   16-bit, value / 256 = m
 """
 
-from functools import partial
-
-from tiekd.data.split_list import Layout, open_list
+from tiekd.data.split_list import Layout
 
 KITTI = Layout(
     root_holds="the split lists, input/ (images) and gt_depth/ (16-bit depth PNGs, value / 256 = m)",
@@ -18,5 +16,3 @@ KITTI = Layout(
     depth_scale=256.0,
     view_size=(352, 1216),
 )
-
-kitti_frames = partial(open_list, layout=KITTI)

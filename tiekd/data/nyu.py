@@ -5,10 +5,8 @@ root/<scene>/rgb_*.jpg               RGB
 root/<scene>/sync_depth_*.png        16-bit, value / 1000 = m
 """
 
-from functools import partial
-
 from tiekd.data.frame_source import Box
-from tiekd.data.split_list import Layout, open_list
+from tiekd.data.split_list import Layout
 
 NYU = Layout(
     root_holds="the split lists and a folder per scene with rgb_*.jpg and sync_depth_*.png (16-bit, value / 1000 = m)",
@@ -16,5 +14,3 @@ NYU = Layout(
     depth_scale=1000.0,
     train_border=Box(45, 43, 427, 565),  # the frames have a white border
 )
-
-nyu_frames = partial(open_list, layout=NYU)

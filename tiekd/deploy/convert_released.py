@@ -8,49 +8,28 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tiekd.config import build, presets
+from tiekd.config import build
 from tiekd.config.documents import with_values
+from tiekd.config.specs import DATASETS, NETWORKS, STUDENTS, ReleasedCheckpoint
 from tiekd.errors import UserError, unknown
 from tiekd.models.checkpoint import pack_student
 from tiekd.models.published_keys import PublishedKeys
 from tiekd.models.registry import build_network, count_parameters
 from tiekd.store.files import check_output_folder, write_atomically
 
-
-class Released(NamedTuple):
-    """A network of the released code."""
-
-    marks: tuple[str, ...]  # keys of its state dict that together tell it from those below it in RELEASED
-    module: str
-
-    def published_keys(self, network: nn.Module) -> PublishedKeys:
-        """The released names of the network's tensors."""
-        return import_module(self.module).published_keys(network)
-
-
-STUDENT = "decode_head.upsample_custom.convA.conv.weight"
-# To add an architecture: one entry. A ResNet50 has all keys of a ResNet18.
-RELEASED: dict[str, Released] = {
-    "adabins": Released(("decode_head.adaptive_bins_layer.conv3x3.weight",), "tiekd.models.adabins"),
-    "bts": Released(("decode_head.daspp_conv.0.weight",), "tiekd.models.bts"),
-    "depthformer": Released(("neck.multi_att.value_proj.weight",), "tiekd.models.depthformer"),
-    "mobilenetv2": Released((STUDENT, "backbone.layer1.0.conv.0.conv.weight"), "tiekd.models.published_keys"),
-    "resnet50": Released((STUDENT, "backbone.layer1.0.conv3.weight"), "tiekd.models.published_keys"),
-    "resnet18": Released((STUDENT, "backbone.layer1.0.conv2.weight"), "tiekd.models.published_keys"),
-}
-
+RELEASED: dict[str, ReleasedCheckpoint] = {name: spec.released for name, spec in NETWORKS.items() if spec.released}
 BINS = "decode_head.conv_out.0.weight"  # [K, C, 1, 1], in every head but BTS'
 UNUSED_BINS = 256  # its default, left in heads that regress
 DPM_CLASS = "DenseDepthHead_DPM"
-DATASETS = {name: presets.DATASETS[name] for name in ("kitti", "nyu")}
+RELEASED_DATASETS = {name: spec.defaults for name, spec in DATASETS.items() if spec.released_map_names}
 
 # mmcv notes the best score of a training as a number of NumPy's, whose module had another name before NumPy 2.
 _SCALAR = np.float64().__reduce__()[0]
@@ -72,13 +51,13 @@ def convert(path: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, An
     if document["data"]["dataset"] is None and "data.dataset" not in overrides:
         raise UserError(
             f"{source}: does not tell the data set of this {document['student']['name']}, whose max_depth scales its depth; "
-            f"needed --dataset, one of: {', '.join(DATASETS)}"
+            f"needed --dataset, one of: {', '.join(RELEASED_DATASETS)}"
         )
     config = build(with_values(document, overrides), source)
     if config.student.name not in RELEASED:
         raise UserError(f"{source}: {unknown('student.name', config.student.name, RELEASED)}")
     network = build_network(config)
-    keys = RELEASED[config.student.name].published_keys(network)
+    keys: PublishedKeys = resolve_name(RELEASED[config.student.name].published_keys)(network)
     tensors = translate(theirs, keys, network.state_dict(), f"{source} as {config.student.name}, {config.student.head}")
     network.load_state_dict(tensors)
     write_atomically(out, pack_student(network, config))
@@ -128,7 +107,8 @@ def _load(path: Path) -> Any:
 
 def recognise(theirs: Mapping[str, Tensor], training: str, source: str) -> dict[str, Any]:
     """The config document of the network whose state dict this is; its data.dataset is None where nothing tells it."""
-    name = next((name for name, released in RELEASED.items() if theirs.keys() >= set(released.marks)), None)
+    keys = theirs.keys()
+    name = next((n for n, known in RELEASED.items() if keys >= set(known.has) and not keys & set(known.lacks)), None)
     if name is None:
         raise UserError(
             f"{source}: of no known network ({len(theirs)} tensors, first {next(iter(theirs))}); "
@@ -139,7 +119,7 @@ def recognise(theirs: Mapping[str, Tensor], training: str, source: str) -> dict[
     document: dict[str, Any] = {"data": {"dataset": _dataset(n_bins, training)}, "student": {"name": name}}
     if n_bins is not None:
         document["bins"] = {"n_bins": n_bins}
-    if name in presets.STUDENTS:
+    if name in STUDENTS:
         regresses = n_bins in (None, UNUSED_BINS) and DPM_CLASS not in training
         document["student"]["head"] = "regression" if regresses else "dpm"
         document["loss"] = {"name": "si", "target": "ground_truth"}  # needs no teacher, whose maps are not in the file
@@ -149,8 +129,8 @@ def recognise(theirs: Mapping[str, Tensor], training: str, source: str) -> dict[
 def _dataset(n_bins: int | None, training: str) -> str | None:
     """By the one max_depth that the training's config states, else by the published number of bins."""
     depths = {float(depth) for depth in re.findall(r"\bmax_depth=(\d+\.?\d*)", training)}
-    for name, preset in DATASETS.items():
-        if depths == {preset["data"]["max_depth"]} or (not depths and n_bins == preset["bins"]["n_bins"]):
+    for name, defaults in RELEASED_DATASETS.items():
+        if depths == {defaults["data"]["max_depth"]} or (not depths and n_bins == defaults["bins"]["n_bins"]):
             return name
     return None
 

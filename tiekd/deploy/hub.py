@@ -21,9 +21,9 @@ from tiekd.deploy.model_card import describe
 from tiekd.errors import UserError
 from tiekd.inference.inputs import Photo
 from tiekd.inference.predict import predict_photos
-from tiekd.models import DPMPrediction, Prediction
 from tiekd.models.checkpoint import load_student, pack_student
 from tiekd.models.registry import build_network
+from tiekd.models.student import DPMPrediction, Prediction
 from tiekd.store.files import check_output_folder, is_nonempty_folder, write_atomically
 from tiekd.store.find_weights import HUB_WEIGHTS_FILE
 

@@ -1,15 +1,15 @@
 """The card of a model: what it is, how well it does, on what, and how to use it, from its run's own files."""
 
 import statistics
-from typing import Any, NamedTuple
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tiekd.config import RunConfig
-from tiekd.config.labels import labels
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS, labels
 from tiekd.store.run_store import RunRecord
 
+CODE_LICENSE = "Apache-2.0"
 _CITATION = """@article{tiekd2024,
   title   = {{TIE-KD}: Teacher-Independent and Explainable Knowledge Distillation for Monocular Depth Estimation},
   journal = {Image and Vision Computing},
@@ -34,9 +34,9 @@ def describe(config: RunConfig, record: RunRecord | None) -> str:
         _training(config, record),
         "## Limits",
         _limits(config),
-        "## Licence",
-        f"Code: {CODE}. Weights: {licence_of(config).text}. Check the teacher's and the pretrained encoder's terms before you "
-        "pass them on.",
+        "## License",
+        f"Code: {CODE_LICENSE}. Weights: {config.data.spec.license.text}. Check the terms of the teacher and of the pretrained "
+        "encoder before you redistribute them.",
         "## Citation",
         f"```bibtex\n{_CITATION}\n```",
     ]
@@ -55,7 +55,7 @@ def _metadata(config: RunConfig, title: str, summary: dict[str, Any] | None) -> 
         )
         for metric in (METRICS if summary else ())
     ]
-    licence = licence_of(config).name
+    licence = config.data.spec.license.name
     return ModelCardData(
         license=licence,
         **({"license_name": "see-the-card"} if licence == "other" else {}),
@@ -161,28 +161,10 @@ def _training(config: RunConfig, record: RunRecord | None) -> str:
 
 
 def _limits(config: RunConfig) -> str:
-    rendered = " It was trained on rendered scenes and is no model of the world." if config.data.synthetic else ""
+    rendered = " It was trained on rendered scenes and is no model of the world." if config.data.rendered else ""
     height, width = config.data.evaluation_size
     return (
         f"Metres hold for cameras like those of `{config.data.dataset}`: frames of {width} x {height} pixels and their focal "
         f"length. Other cameras shift the scale. Nothing beyond {config.data.max_depth:g} m is predicted. Edges in depth are "
         f"blurred. Not for use where an error can hurt anybody.{rendered}"
     )
-
-
-CODE = "Apache-2.0"
-
-
-class Licence(NamedTuple):
-    name: str  # an identifier of the Hugging Face hub
-    text: str
-
-
-def licence_of(config: RunConfig) -> Licence:
-    """The terms of what a network was trained on; whoever publishes it has to look at its teacher's, too."""
-    match config.data.dataset:
-        case "kitti":
-            return Licence("cc-by-nc-sa-3.0", "CC BY-NC-SA 3.0, that of the KITTI images it was trained on")
-        case "nyu":
-            return Licence("other", "not stated: NYU Depth v2, on which it was trained, names no licence for models")
-    return Licence("apache-2.0", f"{CODE}, as the code that rendered what it was trained on")

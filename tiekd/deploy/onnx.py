@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from tiekd.config import RunConfig
 from tiekd.config.labels import names
+from tiekd.config.specs import NETWORKS
 from tiekd.data.image_io import Size, pixels
 from tiekd.deploy.hub import DepthStudent
-from tiekd.deploy.model_card import licence_of
 from tiekd.errors import ExportError, UserError
 from tiekd.inference.predict import SHORTEST
 from tiekd.store.files import check_output_folder
@@ -57,11 +57,8 @@ class _Graph(nn.Module):
 
 
 def any_size(config: RunConfig) -> bool:
-    """Whether the network's file takes images of any size; else of the frames' size alone.
-
-    With height and width open, PyTorch's exporter does not come to an end over how a Swin transformer pads to whole windows.
-    """
-    return config.student.name != "depthformer"
+    """Whether the network's file takes images of any size, not only of the frames' size."""
+    return NETWORKS[config.student.name].any_size
 
 
 def _open_axes(config: RunConfig) -> dict[int, str]:
@@ -155,7 +152,7 @@ def _describe(model: Any, student: DepthStudent, run_id: str) -> None:
     height, width = (axes.get(axis, length) for axis, length in enumerate(config.data.evaluation_size, 2))
     about = {
         "run_id": run_id,
-        "licence": licence_of(config).text,
+        "licence": config.data.spec.license.text,
         "input": f"image [batch, 3, {height}, {width}], RGB, 0 to 1; normalised inside",
         "output": f"depth [batch, 1, {height}, {width}], metres along the optical axis; one pass, without flip averaging",
         "depth_range": [config.data.min_depth, config.data.max_depth],

@@ -108,7 +108,7 @@ def train_epoch(
         log.add(train_step(model, loss, batch, optimizer, config, runtime), lr)
         runtime.step(step + 1, steps)
     means = log.means()
-    parts = {f"part_{name}": means[name] for name in loss.parts}
+    parts = {f"part_{name}": means[name] for name in loss.terms}
     return {"epoch": epoch, "step": epoch * per_epoch, "lr": lr, "loss": means["loss"], **parts}
 
 

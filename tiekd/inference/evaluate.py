@@ -11,21 +11,19 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from tiekd.config import DataConfig, RunConfig
+from tiekd.config.specs import PROTOCOLS
 from tiekd.data import Frame, FrameSource
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.teacher_maps.external import ForeignMaps
 from tiekd.data.transforms import normalise
 from tiekd.inference.predict import predict
-from tiekd.inference.protocols import PROTOCOLS
+from tiekd.inference.protocols import valid_mask
 from tiekd.metrics import agreement_metrics, depth_metrics
-
-# The first row of a frame's view that counts in the agreement with a teacher, by data set.
-AGREEMENT_FIRST_ROW = {"kitti": 110}
 
 
 def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol: str) -> dict[str, Any]:
     """One row of images.parquet: valid pixels, metrics, and the range of the prediction. depth_pred [H, W] m."""
-    valid = PROTOCOLS[protocol].valid_mask(frame, data)
+    valid = valid_mask(PROTOCOLS[protocol], frame, data)
     return {
         "n_valid": int(valid.sum()),
         **depth_metrics(torch.from_numpy(depth_pred), torch.from_numpy(frame.depth_gt), torch.from_numpy(valid)),
@@ -68,7 +66,7 @@ def _score(
         row = {"image": key, "group": source.group(index)}
         row |= score_image(depth, frame, config.data, config.evaluation.protocol)
         if teacher is not None:
-            row |= agreement_metrics(depth, teacher.load(key, frame.size), AGREEMENT_FIRST_ROW.get(config.data.dataset, 0))
+            row |= agreement_metrics(depth, teacher.load(key, frame.size), config.data.spec.agreement_first_row)
         rows.append(row)
     return rows
 

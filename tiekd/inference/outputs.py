@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,6 @@ from torch import nn
 from tiekd.bins import DepthBins
 from tiekd.config import DataConfig, RunConfig
 from tiekd.data.image_io import encode_png
-from tiekd.data.kitti import KITTI
-from tiekd.data.nyu import NYU
 from tiekd.errors import UserError
 from tiekd.inference.colormap import Scale, depth_colours, entropy_colours, usual_scale, with_legend
 from tiekd.inference.inputs import Photo
@@ -24,7 +23,6 @@ from tiekd.inference.point_cloud import Intrinsics, encode_ply
 from tiekd.inference.predict import PhotoPrediction, predict_photos
 from tiekd.store.files import write_atomically
 
-LAYOUTS = {"kitti": KITTI, "nyu": NYU, "synthetic-outdoor": KITTI, "synthetic-indoor": NYU}
 LARGEST = 2**16 - 1
 SUMMARY = "predictions.json"
 
@@ -60,7 +58,7 @@ class Outcome:
 
 def depth_scale(data: DataConfig) -> float:
     """Value of a depth PNG at 1 m: that of the data set's ground truth."""
-    return LAYOUTS[data.dataset].depth_scale
+    return resolve_name(data.spec.layout).depth_scale
 
 
 def encode_depth(depth: np.ndarray, scale: float) -> tuple[bytes, int]:

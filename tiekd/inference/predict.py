@@ -14,7 +14,7 @@ from tiekd.data.image_io import Size, pixels
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
 from tiekd.inference.inputs import Photo
-from tiekd.models import DPMPrediction, Prediction
+from tiekd.models.student import DPMPrediction, Prediction
 
 AS_IT_IS = 1.1  # times more or fewer pixels than the view: KITTI's frames before they are cut to it have up to 1.09
 SHORTEST = 32  # px; the stride of the deepest features

@@ -1,11 +1,11 @@
-"""Named evaluation protocols: which pixels of a test frame count. Without PyTorch, so that planning stays quick."""
+"""The pixels of a test frame that count under an evaluation protocol. Imports no PyTorch."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from pkgutil import resolve_name
 
 import numpy as np
 
-from tiekd.config import DataConfig, RunConfig, presets
+from tiekd.config import DataConfig, RunConfig
+from tiekd.config.specs import PROTOCOLS, ProtocolSpec
 from tiekd.data import Frame, open_frames
 from tiekd.errors import UserError
 
@@ -27,41 +27,27 @@ def eigen_nyu_crop(size: Size) -> Box:
     return 45, 471, 41, 601
 
 
-def whole(size: Size) -> Box:
+def whole_frame(size: Size) -> Box:
     return 0, size[0], 0, size[1]
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """Which pixels count: those inside a crop whose ground truth lies strictly between two depths."""
-
-    crop: Callable[[Size], Box]
-    of_full_frame: bool = False  # the crop refers to the frame before kb-crop
-    min_depth: float | None = None  # m; None: the data's own range
-    max_depth: float | None = None
-
-    def valid_mask(self, frame: Frame, data: DataConfig) -> np.ndarray:
-        """[H, W] bool over the frame's view."""
-        depth = frame.depth_gt
-        top, bottom, left, right = self.crop(frame.frame_size if self.of_full_frame else depth.shape)
-        if self.of_full_frame:
-            down, across = frame.origin
-            top, bottom, left, right = top - down, bottom - down, left - across, right - across
-        inside = np.zeros(depth.shape, dtype=bool)
-        inside[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-        low, high = self.min_depth or data.min_depth, self.max_depth or data.max_depth
-        return inside & (depth > low) & (depth < high)
-
-
-PROTOCOLS: dict[str, Protocol] = {
-    "adabins-kb-garg": Protocol(garg_crop, min_depth=1e-3, max_depth=80.0),
-    "bts-garg": Protocol(garg_crop, of_full_frame=True, min_depth=1e-3, max_depth=80.0),
-    "nyu-eigen": Protocol(eigen_nyu_crop, min_depth=1e-3, max_depth=10.0),
-    "none": Protocol(whole),
-}
-assert set(PROTOCOLS) == set(presets.PROTOCOLS)
+def valid_mask(protocol: ProtocolSpec, frame: Frame, data: DataConfig) -> np.ndarray:
+    """The pixels of a frame that count: [H, W] bool over its canonical view."""
+    depth = frame.depth_gt
+    top, bottom, left, right = _crop(protocol, frame.frame_size if protocol.of_full_frame else depth.shape)
+    if protocol.of_full_frame:
+        down, across = frame.origin
+        top, bottom, left, right = top - down, bottom - down, left - across, right - across
+    inside = np.zeros(depth.shape, dtype=bool)
+    inside[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+    low, high = protocol.min_depth or data.min_depth, protocol.max_depth or data.max_depth
+    return inside & (depth > low) & (depth < high)
 
 
 def check_protocol(config: RunConfig) -> None:
     """Raise a `UserError` unless the protocol's crop is defined on the test frames."""
-    PROTOCOLS[config.evaluation.protocol].crop(open_frames(config.data, "test").size(0))
+    _crop(PROTOCOLS[config.evaluation.protocol], open_frames(config.data, "test").size(0))
+
+
+def _crop(protocol: ProtocolSpec, size: Size) -> Box:
+    return resolve_name(protocol.crop)(size)

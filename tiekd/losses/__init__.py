@@ -1,112 +1,105 @@
-"""What a student is trained on: named, weighted parts.
+"""Losses: named, weighted terms, composed from a run's config and its quirks (tiekd/config/quirks.py).
 
-To add a loss: write its part, add a factory here and its traits to `tiekd.config.presets.LOSSES`. The quirks of a run
-(`tiekd/config/quirks.py`) are composed here: none of the parts knows of configs.
+The terms themselves know no config. To add a loss: a module here with a function that builds its terms from a config, and an
+entry in tiekd/config/specs/losses.py.
 """
 
-from collections.abc import Callable
+from pkgutil import resolve_name
 
 from tiekd.bins import DepthBins, kl_divergence, target_dpm
 from tiekd.config import RunConfig
-from tiekd.losses.chamfer import ChamferPart
-from tiekd.losses.combine import DistillLoss, Part, Weighted
-from tiekd.losses.depth import MSEPart, SIPart, SSIMPart
-from tiekd.losses.dpm import DPMPart
+from tiekd.losses.chamfer import ChamferTerm
+from tiekd.losses.combine import DistillLoss, LossTerm, WeightedTerm
+from tiekd.losses.depth import MSETerm, SITerm, SSIMTerm
+from tiekd.losses.dpm import DPMTerm
 from tiekd.losses.released import (
     SIGMA,
     DPMFromRow110,
-    PaddedSSIMPart,
+    PaddedSSIMTerm,
     SSIMFromRow110,
-    TeacherDPM,
-    WholeDPMPart,
+    TargetDPM,
+    WholeDPMTerm,
     kl_with_epsilon,
     uniform_outside_dpm,
 )
 
-Factory = Callable[[RunConfig], dict[str, Weighted]]
-
-OTHER_DPM = {"kl_epsilon", "rows_from_110", "uniform_outside"}  # quirks whose arithmetic needs the whole DPM
+_WHOLE_DPM_QUIRKS = {"kl_epsilon", "rows_from_110", "uniform_outside"}  # quirks whose arithmetic needs the whole DPM
 
 
-def _si(config: RunConfig) -> dict[str, Weighted]:
+def si(config: RunConfig) -> dict[str, WeightedTerm]:
+    """The scale-invariant loss."""
     weight = 1.0 if "ignored_weights" in config.quirks else config.loss.si_weight
-    return {"si": Weighted(weight, SIPart(config.loss.si_mean_weight))}
+    return {"si": WeightedTerm(weight, SITerm(config.loss.si_mean_weight))}
 
 
-def _si_chamfer(config: RunConfig) -> dict[str, Weighted]:
-    return _si(config) | {"chamfer": Weighted(config.loss.chamfer_weight, ChamferPart())}
+def si_chamfer(config: RunConfig) -> dict[str, WeightedTerm]:
+    """The scale-invariant loss and the chamfer distance of AdaBins' bins."""
+    return si(config) | {"chamfer": WeightedTerm(config.loss.chamfer_weight, ChamferTerm())}
 
 
-def _mse(config: RunConfig) -> dict[str, Weighted]:
-    return {"mse": Weighted(1.0 if "ignored_weights" in config.quirks else config.loss.mse_weight, MSEPart())}
+def mse(config: RunConfig) -> dict[str, WeightedTerm]:
+    """The mean squared error."""
+    return {"mse": WeightedTerm(1.0 if "ignored_weights" in config.quirks else config.loss.mse_weight, MSETerm())}
 
 
-def _ssim(config: RunConfig) -> dict[str, Weighted]:
-    return {"ssim": Weighted(config.loss.ssim_weight, _ssim_part(config))}
+def ssim(config: RunConfig) -> dict[str, WeightedTerm]:
+    """1 - SSIM."""
+    return {"ssim": WeightedTerm(config.loss.ssim_weight, _ssim_term(config))}
 
 
-def _ssim_si(config: RunConfig) -> dict[str, Weighted]:
-    return _ssim(config) | _si(config)
+def ssim_si(config: RunConfig) -> dict[str, WeightedTerm]:
+    """1 - SSIM and the scale-invariant loss."""
+    return ssim(config) | si(config)
 
 
-def _ssim_mse(config: RunConfig) -> dict[str, Weighted]:
-    return _ssim(config) | _mse(config)
+def ssim_mse(config: RunConfig) -> dict[str, WeightedTerm]:
+    """1 - SSIM and the mean squared error."""
+    return ssim(config) | mse(config)
 
 
-def _l_dpm(config: RunConfig) -> dict[str, Weighted]:
-    return {"dpm": Weighted(1.0, _dpm_part(config))}
+def l_dpm(config: RunConfig) -> dict[str, WeightedTerm]:
+    """L_DPM, the divergence of the student's DPM from the teacher's."""
+    return {"dpm": WeightedTerm(1.0, _dpm_term(config))}
 
 
-def _l_depth(config: RunConfig) -> dict[str, Weighted]:
-    return {"depth": Weighted(1.0, _ssim_part(config))}
+def l_depth(config: RunConfig) -> dict[str, WeightedTerm]:
+    """L_DEPTH, 1 - SSIM with weight 1."""
+    return {"depth": WeightedTerm(1.0, _ssim_term(config))}
 
 
-def _tie_kd(config: RunConfig) -> dict[str, Weighted]:
+def tie_kd(config: RunConfig) -> dict[str, WeightedTerm]:
     """TIE-KD: scale * (alpha * L_DPM + (1 - alpha) * L_DEPTH)."""
     loss = config.loss
     return {
-        "dpm": Weighted(loss.scale * loss.alpha, _dpm_part(config)),
-        "depth": Weighted(loss.scale * (1 - loss.alpha), _ssim_part(config)),
+        "dpm": WeightedTerm(loss.scale * loss.alpha, _dpm_term(config)),
+        "depth": WeightedTerm(loss.scale * (1 - loss.alpha), _ssim_term(config)),
     }
 
 
-def _ssim_part(config: RunConfig) -> Part:
+def _ssim_term(config: RunConfig) -> LossTerm:
     """1 - SSIM under the quirks of a run."""
     quirks = config.quirks
-    build = PaddedSSIMPart if "ssim_padded" in quirks else SSIMPart
+    build = PaddedSSIMTerm if "ssim_padded" in quirks else SSIMTerm
     data_range = 1.0 if "ssim_unit_range" in quirks else config.loss.ssim_range or config.data.max_depth
-    part = build(data_range, absolute="ssim_absolute" in quirks)
-    return SSIMFromRow110(part) if "rows_from_110" in quirks else part
+    term = build(data_range, absolute="ssim_absolute" in quirks)
+    return SSIMFromRow110(term) if "rows_from_110" in quirks else term
 
 
-def _dpm_part(config: RunConfig) -> Part:
+def _dpm_term(config: RunConfig) -> LossTerm:
     """L_DPM under the quirks of a run."""
-    if not config.quirks & OTHER_DPM:
-        return DPMPart(DepthBins.of(config), dpm_sigma(config), config.loss.temperature)
-    part = WholeDPMPart(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
-    return DPMFromRow110(part) if "rows_from_110" in config.quirks else part
-
-
-LOSSES: dict[str, Factory] = {
-    "si": _si,
-    "si_chamfer": _si_chamfer,
-    "mse": _mse,
-    "ssim": _ssim,
-    "ssim_si": _ssim_si,
-    "ssim_mse": _ssim_mse,
-    "l_dpm": _l_dpm,
-    "l_depth": _l_depth,
-    "tie_kd": _tie_kd,
-}
+    if not config.quirks & _WHOLE_DPM_QUIRKS:
+        return DPMTerm(DepthBins.of(config), dpm_sigma(config), config.loss.temperature)
+    term = WholeDPMTerm(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
+    return DPMFromRow110(term) if "rows_from_110" in config.quirks else term
 
 
 def dpm_sigma(config: RunConfig) -> float:
-    """m; the spread of the teacher's density under the quirks of a run."""
+    """The spread of the teacher's density, m, under the quirks of a run."""
     return SIGMA if "fixed_sigma" in config.quirks else config.loss.sigma
 
 
-def dpm_target(config: RunConfig) -> TeacherDPM:
-    """The teacher's DPM as L_DPM sees it under the quirks of a run, whether or not its loss has that part."""
+def dpm_target(config: RunConfig) -> TargetDPM:
+    """The teacher's DPM as L_DPM sees it under the quirks of a run, whether or not its loss has that term."""
     bins, sigma, temperature = DepthBins.of(config), dpm_sigma(config), config.loss.temperature
     compute = uniform_outside_dpm if "uniform_outside" in config.quirks else target_dpm
     return lambda depth_teacher: compute(depth_teacher, bins, sigma, temperature)
@@ -114,5 +107,5 @@ def dpm_target(config: RunConfig) -> TeacherDPM:
 
 def build_loss(config: RunConfig) -> DistillLoss:
     """The loss of a run."""
-    parts = LOSSES[config.loss.name](config)
-    return DistillLoss(parts, config.data.min_depth, config.data.max_depth, masked="unmasked" not in config.quirks)
+    terms = resolve_name(config.loss.spec.build)(config)
+    return DistillLoss(terms, config.data.min_depth, config.data.max_depth, masked="unmasked" not in config.quirks)

@@ -10,7 +10,7 @@ from tiekd.losses.combine import AllSum, masked_mean
 from tiekd.models.student import Prediction
 
 
-class ChamferPart:
+class ChamferTerm:
     """Chamfer distance, m^2, between an image's bin centers and its valid depths (AdaBins, Bhat et al. 2021, eq. 4).
 
     Mean over the images of all ranks that have a valid depth; a target of 0 is none.

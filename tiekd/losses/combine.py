@@ -1,4 +1,4 @@
-"""Named parts, weighted and summed."""
+"""A loss as a weighted sum of named terms."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -16,7 +16,7 @@ def alone(tensor: Tensor) -> Tensor:
     return tensor
 
 
-class Part(Protocol):
+class LossTerm(Protocol):
     """One term. Means are over the valid pixels of all ranks, so the number of ranks changes neither value nor gradient."""
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
@@ -24,28 +24,28 @@ class Part(Protocol):
         ...
 
 
-class Weighted(NamedTuple):
+class WeightedTerm(NamedTuple):
     weight: float
-    part: Part
+    term: LossTerm
 
 
 class DistillLoss:
-    """The weighted sum of parts against one depth target; without `masked`, every pixel of the target is valid."""
+    """The weighted sum of terms against one depth target. Without `masked`, every pixel of the target is valid."""
 
-    def __init__(self, parts: dict[str, Weighted], min_depth: float, max_depth: float, masked: bool = True):
-        self.parts, self.min_depth, self.max_depth, self.masked = parts, min_depth, max_depth, masked
+    def __init__(self, terms: dict[str, WeightedTerm], min_depth: float, max_depth: float, masked: bool = True):
+        self.terms, self.min_depth, self.max_depth, self.masked = terms, min_depth, max_depth, masked
 
     def __call__(self, prediction: Prediction, target: Tensor, all_sum: AllSum = alone) -> dict[str, Tensor]:
-        """Each part unweighted under its name, and the weighted sum as "loss".
+        """Each term, unweighted, under its name, and their weighted sum as "loss".
 
-        target [B, 1, H, W] m; a pixel takes part where min_depth < target <= max_depth. It gets no gradient.
+        target [B, 1, H, W] m; a pixel counts where min_depth < target <= max_depth. It receives no gradient.
         """
         target = target.detach()
         in_range = (target > self.min_depth) & (target <= self.max_depth)
         valid = in_range if self.masked else torch.ones_like(in_range)
-        target = target.masked_fill(~valid, 0)  # not even NaN where nothing was measured may reach a gradient
-        values = {name: part(prediction, target, valid, all_sum) for name, (_, part) in self.parts.items()}
-        total = sum(self.parts[name].weight * value for name, value in values.items())
+        target = target.masked_fill(~valid, 0)  # unmeasured pixels may hold NaN, which must not reach a gradient
+        values = {name: term(prediction, target, valid, all_sum) for name, (_, term) in self.terms.items()}
+        total = sum(self.terms[name].weight * value for name, value in values.items())
         return {**values, "loss": total}
 
 

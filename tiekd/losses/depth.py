@@ -10,7 +10,7 @@ from tiekd.models.student import Prediction
 LOG_EPS = 1e-3  # m; keeps the logarithm of a vanishing prediction finite
 
 
-class SIPart:
+class SITerm:
     """Scale-invariant log error (Eigen et al. 2014, in the form of BTS and AdaBins).
 
     sqrt(var(g) + mean_weight * mean(g)^2) with g = log(pred + eps) - log(target + eps) and the unbiased variance. A target of 0
@@ -31,14 +31,14 @@ class SIPart:
         return (variance + self.mean_weight * mean**2).clamp_min(1e-12).sqrt() * (count > 0)
 
 
-class MSEPart:
+class MSETerm:
     """Mean squared error, m^2."""
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
         return masked_mean((prediction.depth - target) ** 2, valid, all_sum)
 
 
-class SSIMPart:
+class SSIMTerm:
     """1 - SSIM (Wang et al. 2004) with an 11 x 11 Gaussian window of sigma 1.5.
 
     Only windows that lie wholly inside the image and on valid pixels count. `data_range` is the dynamic range of depth in m.

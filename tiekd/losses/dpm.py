@@ -7,7 +7,7 @@ from tiekd.losses.combine import AllSum, masked_mean
 from tiekd.models.student import Prediction
 
 
-class DPMPart:
+class DPMTerm:
     """L_DPM (TIE-KD): mean over pixels of KL(q || p), q the teacher's DPM, p the student's.
 
     sigma in m and temperature are those of `tiekd.bins.target_dpm`.

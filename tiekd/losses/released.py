@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tiekd.bins import DENSITY_FLOOR, DepthBins
-from tiekd.losses.combine import AllSum, Part, masked_mean
+from tiekd.losses.combine import AllSum, LossTerm, masked_mean
 from tiekd.losses.depth import WINDOW
 from tiekd.models.student import Prediction
 
@@ -74,22 +74,22 @@ def _released_window() -> Tensor:
     return torch.outer(line / line.sum(), line / line.sum())
 
 
-TeacherDPM = Callable[[Tensor], Tensor]  # depth_teacher [B, 1, H, W] m -> q [B, K, H, W]
+TargetDPM = Callable[[Tensor], Tensor]  # depth_teacher [B, 1, H, W] m -> q [B, K, H, W]
 Divergence = Callable[[Tensor, Tensor], Tensor]  # as `tiekd.bins.kl_divergence`
 
 
-class WholeDPMPart:
-    """`DPMPart` by its own formulas, from maps over all bins at full size."""
+class WholeDPMTerm:
+    """`DPMTerm` by its own formulas, from maps over all bins at full size."""
 
-    def __init__(self, teacher_dpm: TeacherDPM, divergence: Divergence):
+    def __init__(self, teacher_dpm: TargetDPM, divergence: Divergence):
         self.teacher_dpm, self.divergence = teacher_dpm, divergence
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
         return masked_mean(self.divergence(self.teacher_dpm(target), prediction.dpm_logits), valid, all_sum)
 
 
-class PaddedSSIMPart:
-    """`SSIMPart` over windows that reach over the border; those with an invalid pixel do not count."""
+class PaddedSSIMTerm:
+    """`SSIMTerm` over windows that reach over the border; those with an invalid pixel do not count."""
 
     def __init__(self, data_range: float, absolute: bool = False):
         self.data_range, self.absolute = data_range, absolute
@@ -104,26 +104,26 @@ class PaddedSSIMPart:
 class SSIMFromRow110:
     """An SSIM between maps 704 px wide, without their first 110 rows; as many rows of zeros follow, which count."""
 
-    def __init__(self, part: Part):
-        self.part = part
+    def __init__(self, term: LossTerm):
+        self.term = term
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
         lowered = prediction._replace(depth=_lowered(prediction.depth))
-        return self.part(lowered, _lowered(target), _lowered(valid, fill=True), all_sum)
+        return self.term(lowered, _lowered(target), _lowered(valid, fill=True), all_sum)
 
 
 class DPMFromRow110:
     """L_DPM likewise. In the rows of zeros, the student's DPM is 0 too: they cost nothing."""
 
-    def __init__(self, part: Part):
-        self.part = part
+    def __init__(self, term: LossTerm):
+        self.term = term
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
         if target.shape[-1] != CROP_WIDTH:
-            return self.part(prediction, target, valid, all_sum)
+            return self.term(prediction, target, valid, all_sum)
         rows = (..., slice(FIRST_ROW, None), slice(None))
         kept = Prediction(prediction.depth[rows], prediction.dpm_logits[rows])
-        cost = self.part(kept, target[rows], valid[rows], all_sum)
+        cost = self.term(kept, target[rows], valid[rows], all_sum)
         return cost * masked_mean(_lowered(torch.ones_like(target)), _lowered(valid, fill=True), all_sum)
 
 

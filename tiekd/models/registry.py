@@ -1,28 +1,14 @@
 """The network that a run trains: a student, or a teacher's architecture."""
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING
+from pkgutil import resolve_name
 
 import torch
 from torch import nn
 
-from tiekd.config import RunConfig, override, presets
-from tiekd.models import STUDENTS
+from tiekd.config import RunConfig, override
+from tiekd.config.specs import NETWORKS
 from tiekd.models.encoder import check_weights
 
-if TYPE_CHECKING:
-    from torch import nn
-
-Builder = Callable[[RunConfig], "nn.Module"]
-
-
-def _builder(name: str) -> Builder:
-    return lambda config: import_module(f"tiekd.models.{name}").build(config)
-
-
-TEACHERS: dict[str, Builder] = {name: _builder(name) for name in presets.TEACHERS}
-NETWORKS = STUDENTS | TEACHERS
 _buildable: set[tuple] = set()  # the settings of networks that this process has built before
 
 
@@ -32,7 +18,7 @@ def build_network(config: RunConfig) -> nn.Module:
     It maps normalised images [B, 3, H, W] to a `tiekd.models.Prediction` whose depth has the images' size, and keeps what was
     pretrained under `encoder`.
     """
-    return NETWORKS[config.student.name](config)
+    return resolve_name(NETWORKS[config.student.name].build)(config)
 
 
 def check_network(config: RunConfig) -> None:

@@ -14,7 +14,7 @@ import pytest
 from ablations.monitor.study_progress import PRUNED
 from ablations.planning.cells import expand_cells
 from ablations.planning.plan import make_plan, study_record
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 from tiekd.store.run_status import Attempt, Status
 from tiekd.store.run_store import RunStore
 

@@ -16,7 +16,7 @@ from support.viewer_page import EVIL, Page
 from reports.viewer.index import DEPTH_COLOURS
 from reports.viewer.pack import DEPTH_ERROR, dpm_error, quantise, restore, thin, thin_sparse
 from tiekd.bins import DepthBins, expected_depth
-from tiekd.config.presets import METRICS
+from tiekd.config.labels import METRICS
 from tiekd.data import open_frames
 from tiekd.data.teacher_maps import open_maps
 from tiekd.data.transforms import normalise

@@ -3,8 +3,9 @@ import re
 import pytest
 from support.paths import ROOT
 
-from tiekd.config import LossConfig, build, override, presets
+from tiekd.config import LossConfig, build, override
 from tiekd.config.quirks import QUIRKS
+from tiekd.config.specs import LOSSES
 
 every_quirk = pytest.mark.parametrize("name", QUIRKS)
 BASELINE = {"loss.name": "si", "loss.target": "ground_truth"}
@@ -26,10 +27,10 @@ def test_a_quirk_says_what_was_done_what_is_done_and_where_it_was_found(name):
 @every_quirk
 def test_a_quirk_is_about_losses_and_settings_that_exist(name):
     quirk = QUIRKS[name]
-    assert set(quirk.losses or ()) <= presets.LOSSES.keys()
+    assert set(quirk.losses or ()) <= LOSSES.keys()
     assert set(quirk.overrules) <= LossConfig.model_fields.keys()
-    readers = quirk.losses or presets.LOSSES
-    assert all(any(setting in presets.LOSSES[loss].reads for loss in readers) for setting in quirk.overrules)
+    readers = quirk.losses or LOSSES
+    assert all(any(setting in LOSSES[loss].reads for loss in readers) for setting in quirk.overrules)
 
 
 def test_a_corrected_run_has_no_quirk_and_a_released_one_those_that_act():

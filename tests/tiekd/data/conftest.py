@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from support.paths import SHARED
 
-from tiekd.config import DataConfig, presets
+from tiekd.config import DataConfig
+from tiekd.config.specs import DATASETS
 
 REAL_FRAMES = SHARED / "data"
 
@@ -47,7 +48,7 @@ def save(path: Path, array: np.ndarray) -> None:
 
 
 def data_section(dataset: str, **settings) -> DataConfig:
-    return DataConfig(**presets.DATASETS[dataset]["data"] | {"dataset": dataset} | settings)
+    return DataConfig(**DATASETS[dataset].defaults["data"] | {"dataset": dataset} | settings)
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from tiekd.config import build, presets
-from tiekd.data import DATASETS, check_inputs, input_digests, open_frames
+from tiekd.config import build
+from tiekd.data import check_inputs, input_digests, open_frames
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.errors import UserError
 
@@ -35,10 +35,6 @@ def complete(kitti):
     kitti.add(1, drive=2)
     kitti.write("test")
     return kitti
-
-
-def test_data_sets_are_those_of_the_presets():
-    assert DATASETS.keys() == presets.DATASETS.keys()
 
 
 def test_complete_inputs_pass(complete, tmp_path):

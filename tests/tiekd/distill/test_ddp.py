@@ -13,12 +13,13 @@ from torch import nn
 
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
+from tiekd.config.specs import LOSSES
 from tiekd.data import open_frames
 from tiekd.distill.ddp import ParallelRuntime, SyncedBatchNorm, synchronise_batch_norm
 from tiekd.distill.loop import train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer
 from tiekd.distill.runtime import LocalRuntime
-from tiekd.losses import LOSSES, build_loss
+from tiekd.losses import build_loss
 from tiekd.metrics import METRICS
 from tiekd.models.registry import build_network
 from tiekd.store.run_status import Status

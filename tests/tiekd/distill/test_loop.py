@@ -15,8 +15,8 @@ from tiekd.errors import DivergedError
 from tiekd.inference.evaluate import evaluate, score_image
 from tiekd.losses import build_loss
 from tiekd.metrics import METRICS, mean_metrics
-from tiekd.models import build_student
 from tiekd.models.checkpoint import load_student, pack_state, unpack_state
+from tiekd.models.registry import build_network
 from tiekd.store.run_store import RunStore
 
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, c
     config = tiny({"optim": {"epochs": 1, "batch_size": 8}, **overrides})
     record, _ = carried_out(config)
     torch.manual_seed(config.seed)
-    student = build_student(config).train()
+    student = build_network(config).train()
     loader = train_loader(config, LocalRuntime(config.execution, record))
     loader.batch_sampler.set_epoch(1)
     (batch,) = loader
@@ -118,7 +118,7 @@ def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, c
 def test_a_step_clips_the_gradient_and_tells_its_norm(tiny, carried_out):
     config = tiny({"optim.clip_grad_norm": 1e-3})
     runtime = LocalRuntime(config.execution, RunStore(config.execution.store).run("none"))
-    student, batch = build_student(config), next(iter(train_loader(config, runtime)))
+    student, batch = build_network(config), next(iter(train_loader(config, runtime)))
     values = train_step(student, build_loss(config), batch, build_optimizer(student, config.optim), config, runtime)
     norm = torch.cat([p.grad.flatten() for p in student.parameters()]).norm()
     assert values["gradient"] > 1e-3
@@ -179,7 +179,7 @@ def test_what_layers_draw_depends_on_the_epoch_and_not_on_what_was_drawn_before(
     config = tiny({"optim.lr": 1e-12})  # in effect the same weights throughout
     runtime = LocalRuntime(config.execution, RunStore(config.execution.store).run("none"))
     torch.manual_seed(0)
-    model = Dropping(build_student(config))
+    model = Dropping(build_network(config))
 
     def loss(drawn_before: int) -> float:
         torch.manual_seed(drawn_before)
@@ -317,4 +317,4 @@ def test_rows_come_in_the_data_sets_order_whatever_order_ranks_report_in(tiny):
     config = tiny()
     runtime = Backwards(config.execution, RunStore(config.execution.store).run("none"))
     test = open_frames(config.data, "test")
-    assert [row["image"] for row in validate(build_student(config), config, test, runtime)] == test.keys
+    assert [row["image"] for row in validate(build_network(config), config, test, runtime)] == test.keys

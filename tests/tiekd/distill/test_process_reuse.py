@@ -7,7 +7,7 @@ import pytest
 
 from tiekd.data.cache.pack_writer import pack
 from tiekd.data.teacher_maps import MapWriter
-from tiekd.models.registry import NETWORKS
+from tiekd.models import student as student_module
 from tiekd.store.provenance import code_state
 
 happened: list[tuple[str, str]] = []  # what Python told of files opened and processes started, while `watching`
@@ -30,13 +30,13 @@ def watched(_hooked, monkeypatch):
 
     def look(carried_out, config):
         built = []
-        student = NETWORKS[config.student.name]
-        monkeypatch.setitem(NETWORKS, config.student.name, lambda config: built.append(1) or student(config))
+        build = student_module.build_depth_student
+        monkeypatch.setattr(student_module, "build_depth_student", lambda config: built.append(1) or build(config))
         monkeypatch.setattr(sys.modules[__name__], "watching", True)
         happened.clear()
         _, status = carried_out(config)
         monkeypatch.setattr(sys.modules[__name__], "watching", False)
-        monkeypatch.setitem(NETWORKS, config.student.name, student)
+        monkeypatch.setattr(student_module, "build_depth_student", build)
         assert status.state == "done"
         inputs = [name for event, name in happened if event != "subprocess.Popen" and name.startswith(config.teacher.maps)]
         return inputs, len(built), sum(event == "subprocess.Popen" for event, _ in happened)

@@ -10,11 +10,13 @@ from torch.utils._pytree import tree_leaves
 
 from tiekd.bins import expected_depth
 from tiekd.config import RunConfig, build, override
+from tiekd.config.specs import LOSSES
 from tiekd.distill.loop import train_step
 from tiekd.distill.optim import build_optimizer, set_step
 from tiekd.distill.runtime import LocalRuntime
-from tiekd.losses import LOSSES, build_loss
-from tiekd.models import Prediction, build_student
+from tiekd.losses import build_loss
+from tiekd.models.registry import build_network
+from tiekd.models.student import Prediction
 from tiekd.store.run_store import RunStore
 
 SIZE = (48, 64)
@@ -63,7 +65,7 @@ class PlainModel(nn.Module):
 def curve(config: RunConfig, runtime: LocalRuntime, dtype: torch.dtype, plain: bool) -> list[float]:
     """The losses of a training from the config's seed."""
     torch.manual_seed(config.seed)
-    student = build_student(config).to(dtype).train()
+    student = build_network(config).to(dtype).train()
     optimizer = build_optimizer(student, config.optim)
     if plain:
         for group in optimizer.param_groups:
@@ -114,7 +116,7 @@ class Given(nn.Module):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_no_step_waits_for_the_device(runtime, loss):
     config = config_of(loss)
-    network = Given() if loss == "si_chamfer" else build_student(config)
+    network = Given() if loss == "si_chamfer" else build_network(config)
     optimizer, value = build_optimizer(network, config.optim), build_loss(config)
     first, second = batches(2)
     train_step(network, value, first, optimizer, config, runtime)  # makes what all later steps share
@@ -163,7 +165,7 @@ class Ledger(TorchDispatchMode):
 
 
 def spent_in_second_step(config: RunConfig, runtime: LocalRuntime) -> Ledger:
-    student, loss = build_student(config).train(), build_loss(config)
+    student, loss = build_network(config).train(), build_loss(config)
     optimizer, (first, second) = build_optimizer(student, config.optim), batches(2)
     train_step(student, loss, first, optimizer, config, runtime)
     with Ledger() as spent:
@@ -191,7 +193,7 @@ def test_a_step_keeps_no_more_maps_at_a_time_than_it_did(runtime):
 
 def test_the_last_gradients_are_gone_when_a_step_begins(runtime):
     config = config_of("tie_kd")
-    student, loss = build_student(config).train(), build_loss(config)
+    student, loss = build_network(config).train(), build_loss(config)
     optimizer, seen = build_optimizer(student, config.optim), []
     student.register_forward_pre_hook(lambda *_: seen.append([p.grad is None for p in student.parameters()]))
     for batch in batches(2):

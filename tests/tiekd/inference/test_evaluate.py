@@ -10,14 +10,13 @@ from tiekd.data import Frame, open_frames
 from tiekd.data.image_io import StoredDepth
 from tiekd.distill.loop import Distilled, describe
 from tiekd.inference.evaluate import (
-    AGREEMENT_FIRST_ROW,
     evaluate,
     is_constant,
     score_image,
 )
 from tiekd.metrics import AGREEMENT, METRICS, agreement_metrics
-from tiekd.models import build_student
 from tiekd.models.checkpoint import load_student
+from tiekd.models.registry import build_network
 from tiekd.teachers.export import trained_weights
 
 KITTI = DataConfig(dataset="kitti", max_depth=80.0)
@@ -48,7 +47,7 @@ def test_made_images_score_as_released(oracle, parity, frame_of, image, protocol
     row = score_image(pred[view], frame, data, protocol)
     names = {"delta1": "a1", "delta2": "a2", "delta3": "a3", "log10": "log_10"}
     assert row["n_valid"] == page["n_valid"]
-    agreement = agreement_metrics(pred[view], teacher[view], AGREEMENT_FIRST_ROW.get(data.dataset, 0))
+    agreement = agreement_metrics(pred[view], teacher[view], data.spec.agreement_first_row)
     expected = {name: page["metrics"][names.get(name, name)] for name in METRICS}
     expected |= {f"{name}_teacher": page["metrics"][f"{names.get(name, name)}_T"] for name in AGREEMENT}
     for name, value in expected.items():
@@ -118,13 +117,13 @@ def test_the_batch_size_leaves_the_metrics_alone(trained, batch_size):
 def test_only_the_frames_of_a_share_are_scored(tiny):
     config = tiny()
     source = open_frames(config.data, "test")
-    rows = evaluate(build_student(config), config, source, CPU, [3, 1])
+    rows = evaluate(build_network(config), config, source, CPU, [3, 1])
     assert [row["image"] for row in rows] == [source.keys[3], source.keys[1]]
 
 
 def test_an_image_without_ground_truth_is_counted_and_not_averaged(tiny):
     config = tiny()
-    student = build_student(config)
+    student = build_network(config)
     rows = evaluate(student, config, MadeFrames([(32, 48)] * 3, unmeasured=(1,)), CPU, range(3))
     assert [row["n_valid"] for row in rows] == [32 * 48, 0, 32 * 48]
     assert all(math.isnan(rows[1][name]) for name in METRICS)

@@ -12,8 +12,8 @@ from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
 from tiekd.inference.inputs import Photo
 from tiekd.inference.predict import fitted_size, predict, predict_photos
-from tiekd.models import Prediction
 from tiekd.models.registry import build_network
+from tiekd.models.student import Prediction
 
 CPU = torch.device("cpu")
 GROUND_TRUTH = {"name": "si", "target": "ground_truth"}

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from tiekd.config import DataConfig
+from tiekd.config.specs import PROTOCOLS
 from tiekd.errors import UserError
-from tiekd.inference.protocols import PROTOCOLS, check_protocol, eigen_nyu_crop, garg_crop
+from tiekd.inference.protocols import check_protocol, eigen_nyu_crop, garg_crop, valid_mask
 
 KITTI = DataConfig(dataset="kitti", max_depth=80.0)
 NYU = DataConfig(dataset="nyu", max_depth=10.0)
@@ -21,7 +22,7 @@ def test_the_crops_are_the_published_ones():
 def test_the_masks_are_the_released_ones(oracle, frame_of, protocol, data, size, name):
     label = f"{name}_{size[0]}x{size[1]}"
     box = oracle("metrics")["masks"][label]
-    mask = PROTOCOLS[protocol].valid_mask(frame_of(np.ones(size)), data)
+    mask = valid_mask(PROTOCOLS[protocol], frame_of(np.ones(size)), data)
     assert mask.sum() == box["n"]
     assert mask[slice(*box["rows"]), slice(*box["cols"])].all()
 
@@ -32,14 +33,14 @@ def test_bts_garg_on_a_cut_frame_is_garg_on_the_whole_frame(frame_of):
     whole = np.zeros(size, bool)
     whole[rows] = True
     cut = frame_of(np.ones((352, 1216)), size, (top, left))
-    mask = PROTOCOLS["bts-garg"].valid_mask(cut, KITTI)
+    mask = valid_mask(PROTOCOLS["bts-garg"], cut, KITTI)
     assert np.array_equal(mask, whole[top:, left : left + 1216])
-    assert not np.array_equal(mask, PROTOCOLS["adabins-kb-garg"].valid_mask(cut, KITTI))
+    assert not np.array_equal(mask, valid_mask(PROTOCOLS["adabins-kb-garg"], cut, KITTI))
 
 
 def test_bts_garg_clips_what_the_view_does_not_show(frame_of):
     size, view = (400, 1300), (100, 300)
-    mask = PROTOCOLS["bts-garg"].valid_mask(frame_of(np.ones(view), size, (300, 0)), KITTI)
+    mask = valid_mask(PROTOCOLS["bts-garg"], frame_of(np.ones(view), size, (300, 0)), KITTI)
     top, bottom, left, _ = garg_crop(size)
     assert top < 300
     assert mask[: bottom - 300, left:].all()
@@ -58,7 +59,7 @@ def test_bts_garg_clips_what_the_view_does_not_show(frame_of):
 )
 def test_ground_truth_counts_strictly_between_the_caps(frame_of, protocol, data, size, cap):
     def counts(depth: float) -> bool:
-        return PROTOCOLS[protocol].valid_mask(frame_of(np.full(size, depth)), data).any()
+        return valid_mask(PROTOCOLS[protocol], frame_of(np.full(size, depth)), data).any()
 
     single = np.float32
     assert counts(np.nextafter(single(1e-3), single(1)))

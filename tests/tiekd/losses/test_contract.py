@@ -1,15 +1,15 @@
-"""What every loss of LOSSES keeps to."""
+"""What every loss keeps to."""
 
 import pytest
 import torch
 
 from tiekd.bins import DepthBins, target_dpm
 from tiekd.config import LossConfig, override
-from tiekd.config.presets import LOSSES as TRAITS
-from tiekd.losses import LOSSES, build_loss
-from tiekd.models import Prediction
+from tiekd.config.specs import LOSSES
+from tiekd.losses import build_loss
+from tiekd.models.student import Prediction
 
-PARTS = {
+WEIGHTS = {  # of the published losses
     "si": {"si": 1.0},
     "si_chamfer": {"si": 10.0, "chamfer": 0.1},  # as AdaBins weighs them
     "mse": {"mse": 1.0},
@@ -54,6 +54,10 @@ def perfect(config, target) -> Prediction:
     return Prediction(target.clone().requires_grad_(), logits.requires_grad_(), centers.requires_grad_())
 
 
+def _trains(name: str, head: str) -> bool:
+    return LOSSES[name].needs_head and LOSSES[name].head == head
+
+
 def gradients(loss: torch.Tensor, prediction: Prediction) -> list[torch.Tensor]:
     """d loss / d depth, d logits and d bin centers; zeros where the loss does not read one."""
     found = torch.autograd.grad(loss, prediction, allow_unused=True)
@@ -74,17 +78,20 @@ def test_a_corrected_run_has_the_numbers_it_always_had(config, prediction, targe
 
 
 @every_loss
-def test_parts_are_named_and_their_weighted_sum_is_the_loss(config, prediction, target, name):
+def test_terms_are_named_and_their_weighted_sum_is_the_loss(config, prediction, target, name):
     values = build_loss(config(name))(prediction, target)
-    assert values.keys() == PARTS[name].keys() | {"loss"}
-    total = sum(weight * values[part] for part, weight in PARTS[name].items())
+    weights = {term: weighted.weight for term, weighted in build_loss(config(name)).terms.items()}
+    assert weights == pytest.approx(WEIGHTS.get(name, weights))
+    assert values.keys() == weights.keys() | {"loss"}
+    total = sum(weight * values[term] for term, weight in weights.items())
     torch.testing.assert_close(values["loss"], total)
 
 
 @every_loss
 def test_a_perfect_prediction_costs_nothing(config, target, name):
     loss = build_loss(config(name))(perfect(config(name), target), target)["loss"]
-    assert loss.item() == pytest.approx(0, abs=SI_FLOOR * PARTS[name].get("si", 1))
+    weighted = build_loss(config(name)).terms.get("si")
+    assert loss.item() == pytest.approx(0, abs=SI_FLOOR * (weighted.weight if weighted else 1))
 
 
 @every_loss
@@ -106,8 +113,8 @@ def test_a_step_down_the_gradient_lowers_the_loss(config, prediction, target, na
 def test_the_gradient_reaches_what_the_loss_is_about(config, prediction, target, name):
     depth, logits, centers = gradients(build_loss(config(name))(prediction, target)["loss"], prediction)
     assert (depth != 0).any() == (name != "l_dpm")
-    assert (logits != 0).any() == (TRAITS[name].needs_head == "dpm")
-    assert (centers != 0).any() == (TRAITS[name].needs_head == "adaptive_bins")
+    assert (logits != 0).any() == _trains(name, "dpm")
+    assert (centers != 0).any() == _trains(name, "adaptive_bins")
 
 
 @every_loss
@@ -155,7 +162,7 @@ def test_a_loss_depends_on_exactly_the_settings_that_it_declares_to_read(config,
     default = config(name)
     changed = override(default, {f"loss.{setting}": CHANGED[setting]})
     differs = build_loss(default)(prediction, target)["loss"] != build_loss(changed)(prediction, target)["loss"]
-    assert differs == (setting in TRAITS[name].reads)
+    assert differs == (setting in LOSSES[name].reads)
 
 
 @every_loss

@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from tiekd.losses.combine import alone
-from tiekd.losses.depth import LOG_EPS, MSEPart, SIPart, SSIMPart, ssim_map
-from tiekd.models import Prediction
+from tiekd.losses.depth import LOG_EPS, MSETerm, SITerm, SSIMTerm, ssim_map
+from tiekd.models.student import Prediction
 
 
 def value(part, pred: torch.Tensor, target: torch.Tensor, valid=None) -> torch.Tensor:
@@ -28,18 +28,18 @@ def test_si_is_its_formula_over_valid_pixels(prediction, target, some_valid, mea
     pred, gt, mask = (t.detach().numpy() for t in (prediction.depth, target, some_valid))
     error = (np.log(pred + LOG_EPS) - np.log(gt + LOG_EPS))[mask]
     expected = math.sqrt(error.var(ddof=1) + mean_weight * error.mean() ** 2)
-    assert value(SIPart(mean_weight), prediction.depth, target, some_valid).item() == pytest.approx(expected, rel=1e-12)
+    assert value(SITerm(mean_weight), prediction.depth, target, some_valid).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_mse_is_the_mean_square_over_valid_pixels(prediction, target, some_valid):
     pred, gt, mask = (t.detach().numpy() for t in (prediction.depth, target, some_valid))
     expected = ((pred - gt) ** 2)[mask].mean()
-    assert value(MSEPart(), prediction.depth, target, some_valid).item() == pytest.approx(expected, rel=1e-12)
+    assert value(MSETerm(), prediction.depth, target, some_valid).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 3.0])
 def test_without_the_mean_a_global_scale_costs_nothing(prediction, target, scale):
-    part = SIPart(mean_weight=0.0)
+    part = SITerm(mean_weight=0.0)
     once, scaled = (value(part, s * prediction.depth, target) for s in (1.0, scale))
     assert scaled.item() == pytest.approx(once.item(), abs=1e-3)  # LOG_EPS, 1e-3 m beside depths of metres
 
@@ -47,13 +47,13 @@ def test_without_the_mean_a_global_scale_costs_nothing(prediction, target, scale
 @pytest.mark.parametrize("scale", [0.5, 2.0, 3.0])
 @pytest.mark.parametrize("mean_weight", [0.15, 1.0])
 def test_a_global_scale_costs_its_logarithm_times_the_root_of_the_means_weight(target, scale, mean_weight):
-    cost = value(SIPart(mean_weight), scale * target, target).item()
+    cost = value(SITerm(mean_weight), scale * target, target).item()
     assert cost == pytest.approx(math.sqrt(mean_weight) * abs(math.log(scale)), abs=1e-3)
 
 
 def test_a_vanishing_prediction_has_a_finite_cost_and_slope(target):
     depth = torch.zeros_like(target, requires_grad=True)
-    cost = value(SIPart(0.15), depth, target)
+    cost = value(SITerm(0.15), depth, target)
     cost.backward()
     assert cost.isfinite()
     assert depth.grad.isfinite().all()
@@ -88,7 +88,7 @@ def test_ssim_is_its_formula_window_by_window(prediction, target, data_range):
 def test_only_windows_that_lie_on_valid_pixels_count(prediction, target):
     valid = torch.ones_like(target, dtype=torch.bool)
     valid[0, 0, 4, 6] = valid[1, 0, 19, 23] = False
-    cost = value(SSIMPart(10.0), prediction.depth, target.masked_fill(~valid, 0.0), valid).item()
+    cost = value(SSIMTerm(10.0), prediction.depth, target.masked_fill(~valid, 0.0), valid).item()
     kept = []
     for index in range(2):
         whole = np.lib.stride_tricks.sliding_window_view(valid[index, 0].numpy(), (11, 11)).all((2, 3))
@@ -98,7 +98,7 @@ def test_only_windows_that_lie_on_valid_pixels_count(prediction, target):
 
 def test_opposite_structure_costs_more_than_none(target):
     mean = target.mean(dim=(2, 3), keepdim=True)
-    flat, mirrored = (value(SSIMPart(10.0), pred, target) for pred in (mean.expand_as(target), 2 * mean - target))
+    flat, mirrored = (value(SSIMTerm(10.0), pred, target) for pred in (mean.expand_as(target), 2 * mean - target))
     assert mirrored > flat
 
 
@@ -113,7 +113,7 @@ def test_ssim_keeps_its_precision_in_float32_far_from_the_camera():
 # -- slopes ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", [SIPart(0.15), MSEPart(), SSIMPart(10.0)], ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("part", [SITerm(0.15), MSETerm(), SSIMTerm(10.0)], ids=lambda part: type(part).__name__)
 def test_the_gradient_is_the_slope(part):
     generator = torch.Generator().manual_seed(0)
     pred, target = (1 + 5 * torch.rand(1, 1, 12, 13, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -123,4 +123,4 @@ def test_the_gradient_is_the_slope(part):
 
 
 def test_the_mse_is_pytorchs(prediction, target):
-    torch.testing.assert_close(value(MSEPart(), prediction.depth, target), F.mse_loss(prediction.depth, target))
+    torch.testing.assert_close(value(MSETerm(), prediction.depth, target), F.mse_loss(prediction.depth, target))

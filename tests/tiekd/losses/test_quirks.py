@@ -9,7 +9,7 @@ from tiekd.config.quirks import QUIRKS
 from tiekd.losses import build_loss
 from tiekd.losses.depth import ssim_map
 from tiekd.losses.released import kl_with_epsilon, padded_ssim_map, uniform_outside_dpm
-from tiekd.models import Prediction
+from tiekd.models.student import Prediction
 
 ACTS = [
     ("fixed_sigma", "tie_kd", {"sigma": 0.8}),
@@ -93,9 +93,9 @@ def test_ignored_weights_are_1(config, prediction, target):
 
 
 def test_an_unbounded_alpha_rewards_a_large_l_depth(config):
-    parts = build_loss(config("tie_kd", ["alpha_unbounded"], alpha=1.5)).parts
-    assert parts["dpm"].weight == pytest.approx(15)
-    assert parts["depth"].weight == pytest.approx(-5)
+    terms = build_loss(config("tie_kd", ["alpha_unbounded"], alpha=1.5)).terms
+    assert terms["dpm"].weight == pytest.approx(15)
+    assert terms["depth"].weight == pytest.approx(-5)
 
 
 def test_the_absolute_covariance_forgives_opposite_structure_and_nothing_else(switched, target):

@@ -12,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tiekd.bins import DepthBins
 from tiekd.config import RunConfig
-from tiekd.losses import LOSSES, build_loss
+from tiekd.config.specs import LOSSES
+from tiekd.losses import build_loss
 from tiekd.losses.combine import alone
 from tiekd.models.student import DPMHead, Prediction, RegressionHead
 

@@ -8,7 +8,7 @@ import torch
 
 from tiekd.config import RunConfig, build
 from tiekd.losses import build_loss
-from tiekd.models import Prediction
+from tiekd.models.student import Prediction
 
 SINGLE, DOUBLE = 1e-5, 1e-6  # relative; the float64 run kept some constants in float32
 # Weights of 7 are those that the released code ignores.

@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 
 from tiekd.config import override
 from tiekd.errors import UserError
-from tiekd.models import build_student
 from tiekd.models.checkpoint import load_student, pack_state, pack_student, unpack_state
+from tiekd.models.registry import build_network
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def weights(tiny, tmp_path):
 
     def write(overrides=None):
         config = tiny(overrides)
-        student = build_student(config)
+        student = build_network(config)
         path = tmp_path / "student.safetensors"
         path.write_bytes(pack_student(student, config))
         return path, student

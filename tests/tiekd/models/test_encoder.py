@@ -56,12 +56,12 @@ import sys
 from tiekd.config import build
 from tiekd.errors import UserError
 from tiekd.models.registry import check_network
-from tiekd.models import build_student
+from tiekd.models.registry import build_network
 
 student = {"name": "tiny", "pretrained": True}
 config = build({"data": {"dataset": "nyu"}, "student": student, "loss": {"name": "si", "target": "ground_truth"}})
 try:
-    check_network(config) if sys.argv[1] == "checked" else print(build_student(config).encoder.conv_stem.weight.std().item())
+    check_network(config) if sys.argv[1] == "checked" else print(build_network(config).encoder.conv_stem.weight.std().item())
 except UserError as error:
     print(error)
 """

@@ -12,9 +12,10 @@ from torch import nn
 
 from tiekd.config import build, override
 from tiekd.inference.predict import predict
-from tiekd.models import DepthStudent, build_student
 from tiekd.models.checkpoint import load_student
 from tiekd.models.published_keys import published_keys
+from tiekd.models.registry import build_network
+from tiekd.models.student import DepthStudent
 
 BOUND = 1e-4
 PAGES = {
@@ -29,7 +30,7 @@ GROUND_TRUTH = {"name": "si", "target": "ground_truth"}
 
 def student_of(page: str, dataset: str = "kitti") -> nn.Module:
     name, head = PAGES[page]
-    return build_student(build({"data": {"dataset": dataset}, "student": {"name": name, "head": head}, "loss": GROUND_TRUTH}))
+    return build_network(build({"data": {"dataset": dataset}, "student": {"name": name, "head": head}, "loss": GROUND_TRUTH}))
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -157,7 +158,7 @@ def test_norms_run_with_the_released_constants(page):
 def test_a_stage_of_mobilenetv2_is_dilated_in_its_first_block(output_stride, dilations):
     student = {"name": "mobilenetv2", "output_stride": output_stride}
     with torch.device("meta"):
-        network = build_student(build({"data": {"dataset": "kitti"}, "student": student, "loss": GROUND_TRUTH}))
+        network = build_network(build({"data": {"dataset": "kitti"}, "student": student, "loss": GROUND_TRUTH}))
     blocks = [[block.conv_dw for block in stage] for stage in network.encoder.blocks]
     assert [[block.dilation[0] for block in stage] for stage in blocks] == dilations
     assert all(block.padding == block.dilation for stage in blocks for block in stage)

@@ -1,11 +1,11 @@
-"""What every student of STUDENTS keeps to."""
+"""What every student keeps to."""
 
 import pytest
 import torch
 
 from tiekd.config import RunConfig, build
-from tiekd.models import STUDENTS, build_student
-from tiekd.models.registry import count_parameters
+from tiekd.config.specs import STUDENTS
+from tiekd.models.registry import build_network, count_parameters
 
 HEADS = {"dpm": {"name": "tie_kd"}, "regression": {"name": "si"}}
 SIZES = [(64, 96), (50, 70), (35, 33)]
@@ -26,7 +26,7 @@ def config_of(student: str, head: str = "dpm", **sections) -> RunConfig:
 
 def seeded(config: RunConfig, seed: int = 0):
     torch.manual_seed(seed)
-    return build_student(config)
+    return build_network(config)
 
 
 def image(size: tuple[int, int], batch: int = 1) -> torch.Tensor:
@@ -92,5 +92,5 @@ def test_the_seed_decides_the_initial_weights(student):
 def test_published_students_have_the_published_number_of_parameters(oracle, student, head, page, dataset):
     released = oracle(f"students/{page}")["datasets"][dataset]
     with torch.device("meta"):
-        network = build_student(config_of(student, head, data={"dataset": dataset}))
+        network = build_network(config_of(student, head, data={"dataset": dataset}))
     assert count_parameters(network) == released["n_params"] - released["n_params_without_grad"]

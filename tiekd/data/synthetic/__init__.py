@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tiekd.config import DataConfig
-from tiekd.config.presets import DATASETS
+from tiekd.config.specs import DATASETS
 from tiekd.data.frame_source import Frame, Split
 from tiekd.data.image_io import Size, StoredDepth, encode_jpeg, encode_png
 from tiekd.data.kitti import KITTI
@@ -159,7 +159,7 @@ def _write_split(root: Path, target: Target, frames: RenderedFrames) -> None:
             _write(root / target.layout.depth_folder / depth_path, encode_png(value))
         slash = "/" if split in target.slashed else ""
         rows.append(f"{slash}{image_path} {slash + depth_path if depth_path else None} {focal:.4f}\n")
-    _write(root / DATASETS[target.dataset]["data"][f"{split}_split"], "".join(rows).encode())
+    _write(root / DATASETS[target.dataset].defaults["data"][f"{split}_split"], "".join(rows).encode())
 
 
 def _write(path: Path, content: bytes) -> None:

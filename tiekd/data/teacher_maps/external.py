@@ -14,10 +14,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from pkgutil import resolve_name
 
 import numpy as np
 
-from tiekd.data.doctor import LISTED
+from tiekd.config.specs import DATASETS
 from tiekd.data.frame_source import Box, Frame, FrameSource, spread
 from tiekd.data.image_io import Size, missing_files, pixels, read_uint16, uint16_size
 from tiekd.data.teacher_maps import TeacherMaps
@@ -96,10 +97,11 @@ def _refuse_missing(folders: Sequence[Path], names: dict[str, list[str]], found:
 
 
 def _scale_of(folder: Path, dataset: str) -> float | None:
-    """The value at 1 m of the PNGs in a folder, where the folder or the data set tells it."""
+    """The value at 1 m of the PNGs in a folder; None where neither the folder nor the data set states it."""
     if (folder / "manifest.json").is_file():
         return 1 / TeacherMaps(folder).manifest.depth_per_unit
-    return LISTED[dataset].depth_scale if dataset in LISTED else None
+    spec = DATASETS[dataset]
+    return resolve_name(spec.layout).depth_scale if spec.frames is None else None
 
 
 def _read(path: Path, scale: float | None) -> np.ndarray:

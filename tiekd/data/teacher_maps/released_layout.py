@@ -11,20 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tiekd.config.presets import DATASETS
+from tiekd.config.specs import DATASETS
 from tiekd.data.teacher_maps import encode_map
 from tiekd.errors import UserError
 from tiekd.store.files import write_atomically
 
-# What a name begins with, and the parts of an image's path that follow, joined by "_". The released configs reach NYU's images
-# through the relative root data/nyu, whose parts the name takes in.
-NAMES = {"kitti": ("", ("date", "drive", "camera", "data", "frame")), "nyu": ("data_nyu_", ("scene", "frame"))}
-
 
 def released_name(dataset: str, key: str) -> str:
     """The name, without suffix, of a frame's map: `2011_09_26_2011_09_26_drive_0002_sync_image_02_data_0000000069`."""
-    beginning, _ = NAMES.get(dataset, ("", ()))
-    return beginning + key.replace("/", "_")
+    names = DATASETS[dataset].released_map_names
+    return (names.prefix if names else "") + key.replace("/", "_")
 
 
 class ReleasedWriter:
@@ -32,7 +28,7 @@ class ReleasedWriter:
 
     def __init__(self, root: Path, teacher: str, dataset: str, train_keys: Collection[str], test_keys: Collection[str]):
         _check(dataset, [*train_keys, *test_keys])
-        self.dataset, self.max_depth = dataset, DATASETS[dataset]["data"]["max_depth"]
+        self.dataset, self.max_depth = dataset, DATASETS[dataset].defaults["data"]["max_depth"]
         self.folders = {root / f"gt_kd_{teacher}": frozenset(train_keys), root / f"gt_kd_{teacher}_val": frozenset(test_keys)}
 
     def write(self, key: str, depth: np.ndarray) -> None:
@@ -45,14 +41,15 @@ class ReleasedWriter:
 
 def check_dataset(dataset: str) -> None:
     """Raise a `UserError` unless the released code reads the data set."""
-    if dataset not in NAMES:
-        raise UserError(f"--layout released: the released code reads {' and '.join(NAMES)}, got {dataset}; valid: tiekd")
+    read = [name for name, spec in DATASETS.items() if spec.released_map_names]
+    if dataset not in read:
+        raise UserError(f"--layout released: the released code reads {' and '.join(read)}, got {dataset}; valid: tiekd")
 
 
 def _check(dataset: str, keys: Collection[str]) -> None:
     """Raise a `UserError` unless the released code would find the maps: it takes a path's parts by their position."""
     check_dataset(dataset)
-    _, parts = NAMES[dataset]
+    parts = DATASETS[dataset].released_map_names.parts
     for key in keys:
         if key.count("/") != len(parts) - 1:
             raise UserError(f"--layout released: an image's path must be {'/'.join(parts)}, got {key}")

@@ -1,57 +1,59 @@
+"""What every entry of the spec dicts keeps to, and how a config that names one is completed."""
+
+from pkgutil import resolve_name
+
 import pytest
 
-from tiekd.config import LossConfig, RunConfig, build, presets
+from tiekd.config import LossConfig, RunConfig, build
 from tiekd.config.documents import flatten
-from tiekd.config.presets import presets_for
-from tiekd.data import DATASETS
+from tiekd.config.run_config import defaults_for
+from tiekd.config.specs import DATASETS, LOSSES, NETWORKS, PROTOCOLS, STUDENTS, TEACHERS
+from tiekd.data.split_list import Layout
 from tiekd.errors import UserError
-from tiekd.inference.protocols import PROTOCOLS
-from tiekd.losses import LOSSES
-from tiekd.models import STUDENTS
-from tiekd.models.registry import TEACHERS, check_network
+from tiekd.models.registry import check_network
+
+SPECS = {"loss": LOSSES, "data set": DATASETS, "network": NETWORKS, "protocol": PROTOCOLS}
 
 
-@pytest.mark.parametrize(
-    ("named", "built"),
-    [
-        (presets.DATASETS, DATASETS),
-        (presets.STUDENTS, STUDENTS),
-        (presets.TEACHERS, TEACHERS),
-        (presets.LOSSES, LOSSES),
-        (presets.PROTOCOLS, PROTOCOLS),
-        (presets.LOSS_LABELS, LOSSES),
-    ],
-    ids=["data sets", "students", "teachers", "losses", "protocols", "labels"],
-)
-def test_every_name_has_its_builder_and_every_builder_its_name(named, built):
-    assert set(named) == set(built)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, specs in SPECS.items() for name in specs])
+def test_an_entry_has_a_label_and_names_code_that_exists(kind, name):
+    spec = SPECS[kind][name]
+    references = {value for value in vars(spec).values() if isinstance(value, str) and ":" in value}
+    references |= {spec.released.published_keys} if getattr(spec, "released", None) else set()
+    assert spec.label
+    assert references
+    assert all(resolve_name(reference) is not None for reference in references)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_data_set_states_its_license_and_its_depth_range(dataset):
+    spec = DATASETS[dataset]
+    assert isinstance(resolve_name(spec.layout), Layout)
+    assert spec.license.name
+    assert 0 < spec.defaults["data"]["min_depth"] < spec.defaults["data"]["max_depth"]
+    assert (spec.evaluation_size is None) == ("frame_size" in spec.defaults["data"])
 
 
 def test_no_student_has_the_name_of_a_teacher():
-    assert not presets.STUDENTS.keys() & presets.TEACHERS.keys()
+    assert not STUDENTS.keys() & TEACHERS.keys()
 
 
-@pytest.mark.parametrize("dataset", presets.DATASETS)
-@pytest.mark.parametrize("loss", [loss for loss, traits in presets.LOSSES.items() if traits.head != "adaptive_bins"])
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("loss", [loss for loss, spec in LOSSES.items() if spec.head != "adaptive_bins"])
 def test_naming_a_data_set_and_a_loss_is_enough(dataset, loss):
     config = build({"data": {"dataset": dataset}, "teacher": {"name": "bts", "maps": "maps"}, "loss": {"name": loss}})
-    assert config.student.head == presets.LOSSES[loss].head
-    assert config.method == presets.LOSSES[loss].method
+    assert config.student.head == LOSSES[loss].head
+    assert config.method == LOSSES[loss].method
 
 
-@pytest.mark.parametrize("dataset", presets.DATASETS)
-@pytest.mark.parametrize("teacher", presets.TEACHERS)
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("teacher", TEACHERS)
 def test_naming_a_data_set_and_a_teachers_architecture_is_its_training_on_ground_truth(dataset, teacher):
     config = build({"data": {"dataset": dataset}, "student": {"name": teacher}})
-    recipe = flatten(presets.TEACHERS[teacher])
+    recipe = flatten(dict(TEACHERS[teacher].defaults))
     assert (config.method, config.reads_teacher, config.teacher) == ("Teacher", False, None)
     stated = flatten(config.document())
     assert {path: stated[path] for path in recipe} == recipe
-
-
-@pytest.mark.parametrize("loss", [loss for loss, traits in presets.LOSSES.items() if traits.needs_head])
-def test_a_loss_that_needs_a_head_brings_it(loss):
-    assert presets.LOSSES[loss].head == presets.LOSSES[loss].needs_head
 
 
 def test_only_adabins_has_bins_of_each_image():
@@ -62,21 +64,22 @@ def test_only_adabins_has_bins_of_each_image():
         build({"data": {"dataset": "nyu"}, "teacher": teacher, "loss": {"name": "si_chamfer"}})
 
 
-@pytest.mark.parametrize("loss", presets.LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_a_loss_reads_settings_that_exist(loss):
-    assert set(presets.LOSSES[loss].reads) <= LossConfig.model_fields.keys() - {"name", "target"}
+    assert set(LOSSES[loss].reads) <= LossConfig.model_fields.keys() - {"name", "target"}
 
 
-@pytest.mark.parametrize("student", sorted(presets.STUDENTS.keys() - {"timm"}))
+@pytest.mark.parametrize("student", sorted(STUDENTS.keys() - {"timm"}))
 def test_a_student_has_one_width_per_level(student):
-    assert len(presets.STUDENTS[student]["levels"]) == len(presets.STUDENTS[student]["decoder_channels"])
+    defaults = STUDENTS[student].defaults["student"]
+    assert len(defaults["levels"]) == len(defaults["decoder_channels"])
 
 
 def on_ground_truth(**student) -> RunConfig:
     return build({"data": {"dataset": "nyu"}, "student": student, "loss": {"name": "si", "target": "ground_truth"}})
 
 
-@pytest.mark.parametrize("name", sorted(presets.NETWORKS.keys() - {"timm"}))
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"timm"}))
 def test_the_network_of_a_preset_is_known_to_build_and_does(name):
     config = on_ground_truth(name=name)
     assert config.student.is_preset
@@ -95,13 +98,13 @@ def test_a_network_of_other_settings_is_none_of_a_preset(changed):
 def test_the_student_comes_before_the_loss_and_the_loss_before_the_data_set():
     named = {"data": {"dataset": "nyu"}, "student": {"name": "small"}, "loss": {"name": "si"}}
     head = {"student": {"head": "regression"}}
-    assert presets_for(named) == [{"student": presets.STUDENTS["small"]}, head, presets.DATASETS["nyu"]]
+    assert defaults_for(named) == [STUDENTS["small"].defaults, head, DATASETS["nyu"].defaults]
 
 
 @pytest.mark.parametrize("name", ["nowhere", None, 3, ["nyu"]])
-def test_an_unknown_name_brings_no_preset(name):
+def test_an_unknown_name_brings_no_defaults(name):
     named = {"data": {"dataset": name}, "student": {"name": name}, "loss": {"name": name}}
-    assert presets_for(named) == []
+    assert defaults_for(named) == []
 
 
 def test_ground_truth_makes_a_run_the_baseline():

@@ -1,0 +1,43 @@
+"""One entry per loss, data set, student, teacher and evaluation protocol: everything the rest of the code knows of them."""
+
+from collections import ChainMap
+from collections.abc import Mapping
+
+from tiekd.config.specs.datasets import DATASETS
+from tiekd.config.specs.kinds import (
+    DatasetSpec,
+    Head,
+    License,
+    LossSpec,
+    NetworkSpec,
+    ProtocolSpec,
+    ReleasedCheckpoint,
+    ReleasedMapNames,
+    StudentSpec,
+    TeacherSpec,
+)
+from tiekd.config.specs.losses import LOSSES
+from tiekd.config.specs.protocols import PROTOCOLS
+from tiekd.config.specs.students import STUDENTS
+from tiekd.config.specs.teachers import TEACHERS
+
+NETWORKS: Mapping[str, NetworkSpec] = ChainMap(STUDENTS, TEACHERS)  # type: ignore[arg-type] # read only, so covariant
+
+__all__ = [
+    "DATASETS",
+    "LOSSES",
+    "NETWORKS",
+    "PROTOCOLS",
+    "STUDENTS",
+    "TEACHERS",
+    "DatasetSpec",
+    "Head",
+    "License",
+    "LossSpec",
+    "NetworkSpec",
+    "ProtocolSpec",
+    "ReleasedCheckpoint",
+    "ReleasedMapNames",
+    "StudentSpec",
+    "TeacherSpec",
+]

@@ -1,0 +1,49 @@
+"""The losses. To add one: a module of tiekd/losses with a function that builds its terms, and an entry here."""
+
+from tiekd.config.specs.kinds import LossSpec
+
+_SI = ("si_weight", "si_mean_weight")
+_SSIM = ("ssim_weight", "ssim_range")
+
+LOSSES: dict[str, LossSpec] = {
+    "si": LossSpec(label="SI", build="tiekd.losses:si", reads=_SI),
+    "si_chamfer": LossSpec(
+        label="SI, Chamfer",
+        build="tiekd.losses:si_chamfer",
+        reads=(*_SI, "chamfer_weight"),
+        head="adaptive_bins",
+        needs_head=True,
+    ),
+    "mse": LossSpec(label="MSE", build="tiekd.losses:mse", reads=("mse_weight",)),
+    "ssim": LossSpec(label="SSIM", build="tiekd.losses:ssim", reads=_SSIM, needs_dense_target=True),
+    "ssim_si": LossSpec(label="SSIM, SI", build="tiekd.losses:ssim_si", reads=(*_SSIM, *_SI), needs_dense_target=True),
+    "ssim_mse": LossSpec(
+        label="SSIM, MSE", build="tiekd.losses:ssim_mse", reads=(*_SSIM, "mse_weight"), needs_dense_target=True
+    ),
+    "l_dpm": LossSpec(
+        label="L_DPM",
+        build="tiekd.losses:l_dpm",
+        method="TIE-KD",
+        reads=("sigma", "temperature"),
+        head="dpm",
+        needs_head=True,
+        needs_dense_target=True,
+    ),
+    "l_depth": LossSpec(
+        label="L_DEPTH",
+        build="tiekd.losses:l_depth",
+        method="TIE-KD",
+        reads=("ssim_range",),
+        head="dpm",
+        needs_dense_target=True,
+    ),
+    "tie_kd": LossSpec(
+        label="L_DPM, L_DEPTH",
+        build="tiekd.losses:tie_kd",
+        method="TIE-KD",
+        reads=("alpha", "scale", "sigma", "temperature", "ssim_range"),
+        head="dpm",
+        needs_head=True,
+        needs_dense_target=True,
+    ),
+}
