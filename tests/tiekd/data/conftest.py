@@ -71,4 +71,4 @@ def save_image():
 def shared_data() -> Path:
     if not REAL_FRAMES.is_dir():
         pytest.skip(f"the real frames are not beside this checkout ({REAL_FRAMES})")
-    return SHARED
+    return REAL_FRAMES
