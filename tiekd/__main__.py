@@ -1,43 +1,86 @@
-"""The `tiekd` command: the method's verbs, and those that other packages add through the entry points `tiekd.cli`."""
+"""The `tiekd` command: this package's verbs, and those that other packages add (tiekd/cli/packaged.py)."""
 
+import logging
+import re
 import signal
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from tiekd.cli import convert, data, evaluate, export, measure, predict, run, teacher
+from tiekd.cli import config, convert, data, evaluate, export, listing, measure, predict, run, teacher
+from tiekd.cli.packaged import plugins
 from tiekd.errors import ClusterError, ExportError, StoreError, SupersededError, UserError
 
 USER_MISTAKE, FAILURE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+GROUPS = {
+    "Train": ("run", "ablate", "search", "status", "diff"),
+    "Read results": ("report", "view", "evaluate", "predict", "measure"),
+    "Data and teachers": ("data", "teacher"),
+    "Weights": ("export", "convert"),
+    "Look up": ("list", "config"),
+}
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's own, of whichever click Typer brings
+
+
+class GroupedCommands(TyperGroup):
+    """A group whose help lists its commands under the headings of GROUPS."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        left = dict(self.commands)
+        for heading, names in [*GROUPS.items(), ("More", tuple(left))]:
+            rows = [(name, left.pop(name).get_short_help_str(100)) for name in names if name in left]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
 
 def build_app() -> typer.Typer:
     """Every verb."""
     app = typer.Typer(
-        help="Distributed hyperparameter and ablation studies of TIE-KD.",
+        cls=GroupedCommands,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
         rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command()(run.run)
-    app.command()(run.diff)
-    app.command()(evaluate.evaluate)
-    app.command()(predict.predict)
-    app.command()(export.export)
-    app.command()(convert.convert)
-    app.command()(measure.measure)
-    app.add_typer(teacher.app, name="teacher")
-    app.add_typer(data.app, name="data")
-    for entry in sorted(entry_points(group="tiekd.commands"), key=lambda entry: entry.name):
-        app.command(entry.name)(entry.load())
+    app.callback()(_options)
+    for verb in (run.run, run.diff, evaluate.evaluate, predict.predict, export.export, convert.convert, measure.measure):
+        app.command()(verb)
+    app.command("list")(listing.list_names)
+    for name, group in (("teacher", teacher.app), ("data", data.app), ("config", config.app)):
+        app.add_typer(group, name=name)
+    for name, verb in plugins("tiekd.commands"):
+        app.command(name)(verb)
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tiekd {version('tiekd')}")
+        raise typer.Exit
+
+
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log each step to stderr")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="log errors only")] = False,
+) -> None:
+    """Ablation studies and hyperparameter searches of TIE-KD, knowledge distillation for monocular depth estimation."""
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("tiekd").setLevel(level)
+
+
 def main() -> None:
-    """Run the command. Exit code 0: done; 2: the user's mistake, told in one line; 1: a failure of the work itself; 130 or
-    143: ended by Ctrl-C or by SIGTERM, which batch systems send before they take a machine away.
+    """Run the command and exit.
+
+    Exit code 0: done. 2: the user's mistake, in one line. 1: a failure of the work itself. 130: interrupted by Ctrl-C.
+    143: terminated by SIGTERM, which batch systems send before they take a machine away.
     """
     terminated: list[int] = []
 
@@ -47,16 +90,29 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        build_app()()
+        code = build_app()(standalone_mode=False) or 0
+    except UsageError as error:
+        sys.exit(_usage(error))
     except UserError as error:
         sys.exit(_say(error, USER_MISTAKE))
     except (StoreError, ClusterError, ExportError, SupersededError) as error:
         sys.exit(_say(error, FAILURE))
-    except SystemExit as end:
-        if end.code != INTERRUPTED:  # which Typer makes of KeyboardInterrupt
-            raise
+    if code == INTERRUPTED:  # which Typer makes of KeyboardInterrupt
         word, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
-        sys.exit(_say(f"{word}; the same command goes on from the last checkpoint", code))
+        _say(f"{word}; rerun the same command to resume from the last checkpoint", code)
+    sys.exit(code)
+
+
+def _usage(error: Any) -> int:
+    """Report a command line that cannot be understood; without any arguments, that is the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return USER_MISTAKE
+    message = error.format_message().rstrip(".")
+    if setting := next((word for word in sys.argv[1:] if re.match(r"[a-z_]+(\.[a-z_0-9]+)+=", word) and word in message), None):
+        message += f"; did you mean --set {setting}?"
+    path = error.ctx.command_path if error.ctx else "tiekd"
+    return _say(f"{message[0].lower()}{message[1:]} (see {path} --help)", USER_MISTAKE)
 
 
 def _say(message: object, code: int) -> int:

@@ -6,21 +6,22 @@ from typing import Annotated
 
 import typer
 
-from tiekd.cli.run import JsonOption, SetOption
+from tiekd.cli.options import JsonOption, SetOption
 
 
 def convert(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="PUBLISHED.pth", help="a student's or teacher's checkpoint", show_default=False)
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="checkpoint of the released code (.pth)", show_default=False),
     ],
-    out: Annotated[Path, typer.Option(help="the safetensors file to write")],
-    dataset: Annotated[str | None, typer.Option(help="kitti or nyu [default: as the checkpoint tells]")] = None,
+    out: Annotated[Path, typer.Option(help="output file (.safetensors)")],
+    dataset: Annotated[str | None, typer.Option(help="kitti or nyu [default: inferred from the checkpoint]")] = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Write a checkpoint of the released code as weights that `tiekd evaluate` and `tiekd teacher export` read.
+    """Convert a checkpoint of the released code to weights for `tiekd evaluate`, `predict` and `teacher export`.
 
-    Its network, head and bins are read from its tensors.
+    The architecture, the head and the bins are inferred from its tensors.
 
     Example: tiekd convert bts_r50_kitti.pth --dataset kitti --out bts.safetensors
     """
@@ -38,4 +39,4 @@ def convert(
         f"{made['tensors']} tensors, {made['parameters']:,} parameters in {made['out']}"
     )
     if made["unused"]:
-        print(f"left out, as unused or computed anew: {', '.join(made['unused'])}")
+        print(f"skipped (unused, or computed from the config): {', '.join(made['unused'])}")

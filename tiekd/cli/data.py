@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from tiekd.cli.run import ConfigFile, JsonOption, SetOption
+from tiekd.cli.options import ConfigArgument, JsonOption, SetOption
+from tiekd.cli.packaged import find_run_config
 
-app = typer.Typer(help="Look at a data set, pack it, or write the embedded one.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Check a data set, pack it, or write the embedded one.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
@@ -18,7 +19,7 @@ def check(
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what a data set holds and what is wrong with it.
+    """Check a data set and list its problems.
 
     Example: tiekd data check data/kitti
     """
@@ -33,41 +34,42 @@ def check(
 
 @app.command()
 def pack(
-    config: ConfigFile,
-    out: Annotated[Path, typer.Option(help="a folder for the packed data; may hold those of other runs")],
-    verify: Annotated[
-        bool, typer.Option("--check", help="read all that is packed there, and compare with its sources")
-    ] = False,
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Option(help="folder of the packed data; several runs can share it")],
+    verify: Annotated[bool, typer.Option("--check", help="read the packed data and compare it with its sources")] = False,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Decode a run's frames and teacher maps once, into files that all processes of a machine share.
+    """Decode a run's frames and teacher maps into files that all processes of a machine share.
 
-    A run reads them with `--set execution.packed=OUT`: same run id, same numbers. Packing for another teacher adds its maps.
+    A run reads them with `--set execution.packed=OUT`; its id and its numbers stay the same. Packing for another teacher adds
+    only its maps.
 
-    Example: tiekd data pack ablations/runs/debug.yaml --out demo/packed
+    Example: tiekd data pack debug --out demo/packed
     """
     from tiekd.config import load_config
     from tiekd.config.documents import parse_overrides
     from tiekd.data.cache.pack_writer import check_pack
     from tiekd.data.cache.pack_writer import pack as write
 
-    summary = (check_pack if verify else write)(load_config(config, parse_overrides(overrides)), out, quiet=as_json)
+    summary = (check_pack if verify else write)(
+        load_config(find_run_config(config), parse_overrides(overrides)), out, quiet=as_json
+    )
     if as_json:
         print(json.dumps(summary))
         return
     for name, part in summary["parts"].items():
         if verify:
-            print(f"{name}: {part['items']} items as packed, {part['files']} files as they were")
+            print(f"{name}: {part['items']} items match, {part['files']} source files unchanged")
         else:
-            print(f"{name}: {part['items']} items, {part['bytes'] / 1e6:,.1f} MB{'' if part['new'] else ', there already'}")
+            print(f"{name}: {part['items']} items, {part['bytes'] / 1e6:,.1f} MB{'' if part['new'] else ', already packed'}")
     if not verify:
-        print(f"read with --set execution.packed={out}")
+        print(f"use it with --set execution.packed={out}")
 
 
 @app.command()
 def synthesize(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="a new or empty folder", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="output folder, new or empty", show_default=False)],
     layout: Annotated[str, typer.Option(help="kitti (outdoor, 375x1242) or nyu (indoor, 480x640)")] = "kitti",
     train_frames: Annotated[int, typer.Option(min=1)] = 16,
     test_frames: Annotated[int, typer.Option(min=1)] = 8,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiekd.cli.run import JsonOption, SetOption
+from tiekd.cli.options import JsonOption, RunStoreOption, SetOption
 from tiekd.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,31 +15,37 @@ if TYPE_CHECKING:
     from tiekd.data.teacher_maps import TeacherMaps
 
 Rows = list[dict[str, Any]]
-WeightsArgument = Annotated[
+OptionalWeights = Annotated[
     str | None,
-    typer.Argument(metavar="WEIGHTS", help="safetensors, a run's folder or URI, or with --store a run id", show_default=False),
+    typer.Argument(
+        metavar="WEIGHTS", help="a run's folder or URI, a .safetensors file, or with --store a run id", show_default=False
+    ),
 ]
 
 
 def evaluate(
-    weights: WeightsArgument = None,
-    predictions: Annotated[Path | None, typer.Option(help="score the depth maps of a folder: 16-bit PNG or .npy (m)")] = None,
-    data: Annotated[Path | None, typer.Option(help="root of the data set [default: the run's]")] = None,
+    weights: OptionalWeights = None,
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="score the depth maps in a folder: 16-bit PNG or .npy (m)")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="ROOT", help="folder of the data set [default: the run's]")] = None,
     dataset: Annotated[str | None, typer.Option(help="with --predictions: kitti or nyu [default: by the split lists]")] = None,
     protocol: Annotated[str | None, typer.Option(help="evaluation protocol [default: the run's or the data set's]")] = None,
     depth_scale: Annotated[
-        float | None, typer.Option(help="with --predictions: value of a PNG at 1 m [default: as the ground truth's]")
+        float | None, typer.Option(help="with --predictions: value of a PNG at 1 m [default: that of the ground truth]")
     ] = None,
-    teacher: Annotated[Path | None, typer.Option(help="a teacher's maps: print the agreement with them, too")] = None,
-    images: Annotated[Path | None, typer.Option(help="write a row per image to this .parquet file")] = None,
-    store: Annotated[str | None, typer.Option(help="the store whose run WEIGHTS names, by its id or how that begins")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="also print the agreement with the maps of a teacher")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(metavar="FILE", help="write one row per image to this .parquet file")] = None,
+    store: RunStoreOption = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Score a trained network, or depth maps made by any program, on the test frames of a data set.
+    """Evaluate a trained network, or depth maps of any program, on the test frames of a data set.
 
-    A map is found by its frame's key (the image's path without suffix), by the name that the released TIE-KD code gives it
-    (whose PNGs have the --depth-scale 819.1875 on KITTI, 6553.5 on NYU), or by the image's name where no other has the same.
+    A frame's map is found by the image's path without suffix, by the name that the released TIE-KD code gives it, or by the
+    image's name if that is unique. Maps of the released code need --depth-scale 819.1875 (KITTI) or 6553.5 (NYU).
 
     Example: tiekd evaluate demo/store/runs/1f0e9a4c7b2d3856 --protocol none
     """
@@ -47,7 +53,7 @@ def evaluate(
 
     if (weights is None) == (predictions is None):
         given = "neither" if weights is None else "both"
-        raise UserError(f"evaluate: needed either WEIGHTS or --predictions DIR, got {given}")
+        raise UserError(f"evaluate: expected either WEIGHTS or --predictions DIR, got {given}")
     changes = parse_overrides(overrides)
     if data is not None:
         changes["data.root"] = str(data)
@@ -57,20 +63,20 @@ def evaluate(
         _check_table(images)
     if predictions is not None:
         if store is not None:
-            raise UserError(f"--store {store}: names the store of a run, but --predictions was given")
+            raise UserError(f"--store {store}: is only used with WEIGHTS, not with --predictions")
         config, rows, n_images = _score_maps(predictions, dataset, depth_scale, changes, teacher)
     else:
         for option, value in (("--dataset", dataset), ("--depth-scale", depth_scale)):
             if value is not None:
-                raise UserError(f"{option} {value}: belongs to --predictions; a network's settings are changed with --set")
+                raise UserError(f"{option} {value}: is only used with --predictions; change a network's settings with --set")
         config, rows, n_images = _score_network(weights, store, changes, teacher)
-    _tell(config, rows, n_images, teacher is not None, images, as_json)
+    _print(config, rows, n_images, teacher is not None, images, as_json)
 
 
 def _score_network(
     weights: str, store: str | None, changes: dict[str, Any], teacher: Path | None
 ) -> tuple["RunConfig", Rows, int]:
-    """The config of a trained network, the rows of the test frames with ground truth, and the number of all test frames."""
+    """Evaluate a network: its config, the rows of the test frames with ground truth, and the number of test frames."""
     from tiekd.config import override
     from tiekd.store.find_weights import find_weights
 
@@ -89,13 +95,13 @@ def _score_network(
 def _score_maps(
     folder: Path, dataset: str | None, depth_scale: float | None, changes: dict[str, Any], teacher: Path | None
 ) -> tuple["RunConfig", Rows, int]:
-    """The same for a folder of depth maps."""
+    """Evaluate a folder of depth maps; returns what `_score_network` does."""
     from tiekd.config import config_of_frames
     from tiekd.config.documents import with_values
     from tiekd.data.doctor import data_config
 
     if "data.root" not in changes:
-        raise UserError("--predictions: --data ROOT is needed, the folder of the data set")
+        raise UserError("--predictions: needs --data ROOT, the folder of the data set")
     dataset = data_config(Path(changes["data.root"]), dataset, {}).dataset
     config = config_of_frames(with_values({"data": {"dataset": dataset}}, changes), source="evaluate")
     from tiekd.data.teacher_maps.external import ForeignMaps
@@ -134,12 +140,12 @@ def _check_table(path: Path) -> None:
     from tiekd.store.files import check_output_folder
 
     if path.suffix != ".parquet" or path.is_dir():
-        raise UserError(f"--images {path}: needed the name of a .parquet file")
+        raise UserError(f"--images {path}: expected the name of a .parquet file")
     check_output_folder(path.parent, "--images: folder")
 
 
-def _tell(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, images: Path | None, as_json: bool) -> None:
-    """Print the means over the images with valid ground truth, and keep the rows where asked for."""
+def _print(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, images: Path | None, as_json: bool) -> None:
+    """Print the means over the images with valid ground truth, and write the rows if asked for."""
     import pandas as pd
 
     from tiekd.cli.console import make_console, show_metrics
@@ -148,7 +154,7 @@ def _tell(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, image
 
     protocol, measured = config.evaluation.protocol, sum(row["n_valid"] > 0 for row in rows)
     if not measured:
-        raise UserError(f"protocol {protocol}: none of the {n_images} images has a valid pixel, so there is nothing to average")
+        raise UserError(f"protocol {protocol}: none of the {n_images} images has a valid pixel")
     found = {"protocol": protocol, "n_images": measured, "n_images_without_ground_truth": n_images - measured}
     found["metrics"] = mean_metrics(rows)
     if agreement:
@@ -163,4 +169,4 @@ def _tell(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, image
     if agreement:
         show_metrics(console, found["agreement"], f"agreement with the teacher, {measured} images")
     if measured < n_images:
-        print(f"{n_images - measured} of {n_images} images have no valid ground truth and are not averaged")
+        print(f"{n_images - measured} of {n_images} images have no valid ground truth and are left out of the averages")

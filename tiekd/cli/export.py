@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiekd.cli.predict import StoreOfRun, Weights
-from tiekd.cli.run import JsonOption
+from tiekd.cli.options import JsonOption, RunStoreOption, WeightsArgument
 from tiekd.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -17,25 +16,25 @@ FORMATS = ("onnx", "hub")
 
 
 def export(
-    weights: Weights,
-    out: Annotated[Path, typer.Option(help="the .onnx file, or with --format hub the folder to write")],
-    format_: Annotated[str, typer.Option("--format", help="onnx, or hub: a folder for the Hugging Face hub")] = "onnx",
-    dpm: Annotated[bool, typer.Option("--dpm", help="onnx: put out the distributions over depth bins, too")] = False,
-    store: StoreOfRun = None,
+    weights: WeightsArgument,
+    out: Annotated[Path, typer.Option(help="output file (.onnx), or with --format hub an output folder")],
+    format_: Annotated[str, typer.Option("--format", help="onnx, or hub: a model folder for the Hugging Face hub")] = "onnx",
+    dpm: Annotated[bool, typer.Option("--dpm", help="with onnx: also output the distributions over depth bins")] = False,
+    store: RunStoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a trained network for use elsewhere: as ONNX, or as a model folder with its card.
+    """Export a trained network to ONNX, or to a model folder with its card.
 
-    ONNX takes RGB in 0 to 1 of any batch and size (DepthFormer's: of the frames' size) and gives metres; it is kept only if
-    onnxruntime agrees with PyTorch. The model folder loads with tiekd.deploy.hub.DepthStudent.from_pretrained; its card states
-    the run's numbers. Nothing is uploaded.
+    The ONNX model maps RGB in 0..1 of any batch and image size (DepthFormer: of the data set's image size) to metres. It is
+    kept only if onnxruntime agrees with PyTorch. The model folder loads with `tiekd.load_student`; its card states the run's
+    results. Nothing is uploaded.
 
     Example: tiekd export demo/store/runs/1f0e9a4c7b2d3856 --out student.onnx
     """
     if format_ not in FORMATS:
         raise UserError(unknown("--format", format_, FORMATS))
     if format_ == "hub" and dpm:
-        raise UserError("--dpm: belongs to --format onnx; a model folder's network gives its distributions anyway")
+        raise UserError("--dpm: is only used with --format onnx; a model folder always gives the distributions")
     from tiekd.store.find_weights import find_run, find_weights
 
     file, record = find_weights(weights, store), find_run(weights, store)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiekd.cli.run import JsonOption
-from tiekd.errors import UserError, error_line
+from tiekd.cli.options import JsonOption
+from tiekd.errors import UserError, error_line, unknown
 
 if TYPE_CHECKING:
     from tiekd.deploy.profile_records import Cost, Network
@@ -19,26 +19,26 @@ def measure(
     store: Annotated[str, typer.Argument(metavar="STORE", help="folder or URI of the run store", show_default=False)],
     study: Annotated[str | None, typer.Option(help="only the networks of this study")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="of PyTorch, on a CPU")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="PyTorch threads on a CPU")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what the networks of a store cost on this machine: parameters, MACs, milliseconds per image, peak memory.
+    """Measure the networks of a store: parameters, MACs, milliseconds per image, peak memory.
 
-    Each distinct network once, one after the other, each in a process of its own. What was measured on this device before is
-    not measured again. The numbers go into the store, where `tiekd report` finds them; other work on the machine spoils them.
+    Each distinct network is measured once, in a process of its own, and not again if the store holds its numbers for this
+    device. `tiekd report` shows them. Keep the machine otherwise idle while it measures.
 
     Example: tiekd measure demo/store
     """
     from tiekd.deploy.profile_records import networks_of
 
     if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {device!r}: valid: auto, cpu, cuda")
+        raise UserError(unknown("--device", device, ("auto", "cpu", "cuda")))
     run_store = _open(store)
     networks, maps_only = networks_of(run_store, study)
     if not networks:
-        raise UserError(f"store {store}: holds no run or study whose network could be measured")
+        raise UserError(f"store {store}: no run or study with a network to measure")
     costs, failed = _measured(run_store, networks, device, threads)
-    _tell(networks, costs, failed, maps_only, as_json)
+    _print(networks, costs, failed, maps_only, as_json)
     if failed:
         raise typer.Exit(1)
 
@@ -56,7 +56,7 @@ def _open(store: str) -> "RunStore":
 def _measured(
     store: "RunStore", networks: "dict[str, Network]", device: str, threads: int
 ) -> "tuple[dict[str, Cost], dict[str, str]]":
-    """The cost of each network on the device, kept as soon as it is known; and why some have none."""
+    """Measure each network that the store has no cost of; returns the costs and the causes of failures, by network."""
     from tiekd.cli.console import make_console
     from tiekd.deploy.profile import device_name, measure_apart
     from tiekd.deploy.profile_records import read_cost, write_cost
@@ -73,7 +73,7 @@ def _measured(
             try:
                 check_network(network.config)
                 known = measure_apart(network.config, device, threads)
-            except Exception as error:  # whatever a network meets, the others are measured
+            except Exception as error:  # of any kind: the other networks are still measured
                 failed[identity] = error_line(error)
                 continue
             write_cost(store, known)
@@ -81,7 +81,7 @@ def _measured(
     return costs, failed
 
 
-def _tell(
+def _print(
     networks: "dict[str, Network]", costs: "dict[str, Cost]", failed: dict[str, str], maps_only: list[str], as_json: bool
 ) -> None:
     if as_json:

@@ -10,49 +10,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiekd.cli.run import JsonOption, SetOption
+from tiekd.cli.options import JsonOption, RunStoreOption, SetOption, WeightsArgument
 from tiekd.errors import UserError
 
 if TYPE_CHECKING:
     from tiekd.inference.outputs import Outcome
 
-Weights = Annotated[
-    str,
-    typer.Argument(
-        metavar="WEIGHTS", help="a run's folder or URI, safetensors, a hub folder, or with --store a run id", show_default=False
-    ),
-]
-StoreOfRun = Annotated[str | None, typer.Option(help="the store whose run WEIGHTS names, by its id or how that begins")]
-
 
 def predict(
-    weights: Weights,
+    weights: WeightsArgument,
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="images, folders of them, videos", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="a folder for what is made")],
+    out: Annotated[Path, typer.Option(help="output folder")],
     colour_range: Annotated[
         str | None,
-        typer.Option("--range", metavar="LOW,HIGH", help="m; one colour scale for all images [default: each its own]"),
+        typer.Option("--range", metavar="LOW,HIGH", help="depth range of the colors, m [default: each image's own]"),
     ] = None,
-    legend: Annotated[bool, typer.Option("--legend", help="draw the colours' metres beside the picture")] = False,
+    legend: Annotated[bool, typer.Option("--legend", help="draw a color bar in metres beside the picture")] = False,
     ply: Annotated[bool, typer.Option("--ply", help="write a point cloud; needs --focal")] = False,
     focal: Annotated[
         str | None,
-        typer.Option(metavar="F|FX,FY,CX,CY", help="with --ply: focal length or intrinsics, px of the image as given"),
+        typer.Option(metavar="F|FX,FY,CX,CY", help="with --ply: focal length or intrinsics, px of the input image"),
     ] = None,
     pixel: Annotated[list[str], typer.Option(metavar="X,Y", help="write the distribution at this pixel; repeatable")] = [],  # noqa: B006
-    every: Annotated[int, typer.Option(min=1, help="of a video, take every so manieth frame")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="images of one size that the network sees together")] = 1,
-    store: StoreOfRun = None,
+    every: Annotated[int, typer.Option(min=1, help="for videos: keep every Nth frame")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="images of the same size per forward pass")] = 1,
+    store: RunStoreOption = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Depth of your own images, of any size: 16-bit PNG, colours, entropy; on request points in space and distributions.
+    """Predict depth for your own images, folders and videos, of any size.
 
-    Of each image OUT gets NAME_depth.png (value / depth_scale = m), NAME_colour.png (near is bright), NAME_entropy.png (how
-    undecided the network is) and a row in predictions.json. Images that cannot be read are told and left out; the exit code
-    is then 1.
+    Writes NAME_depth.png (16-bit, value / depth_scale = m), NAME_colour.png (near is bright), NAME_entropy.png (how uncertain
+    the network is) and a row in predictions.json; on request point clouds and distributions at pixels. Unreadable images are
+    reported and skipped; the exit code is then 1.
 
     Example: tiekd predict demo/store/runs/1f0e9a4c7b2d3856 photos street.jpg --out depth --legend
     """
@@ -82,19 +74,19 @@ def predict(
         device = choose_device(config.execution.device)
         for _ in shown(write_predictions(network, photos, config, device, wishes, out, batch_size, outcome)):
             pass
-    _tell(outcome, out, as_json)
+    _print(outcome, out, as_json)
     if outcome.failed:
         raise typer.Exit(1)
 
 
 def _numbers(option: str, words: str, counts: tuple[int, ...], example: str) -> tuple[float, ...]:
-    """Finite numbers between commas, as many as one of `counts`."""
+    """Parse comma-separated finite numbers whose count is one of `counts`."""
     try:
         numbers = tuple(float(word) for word in words.split(","))
     except ValueError:
         numbers = ()
     if len(numbers) not in counts or not all(map(math.isfinite, numbers)):
-        raise UserError(f"{option}: needed {example}, got {words!r}")
+        raise UserError(f"{option}: expected {example}, got {words!r}")
     return numbers
 
 
@@ -103,35 +95,33 @@ def _range(words: str | None) -> tuple[float, float] | None:
         return None
     low, high = _numbers("--range", words, (2,), "LOW,HIGH in metres, e.g. 1,80")
     if not 0 < low < high:
-        raise UserError(f"--range: needed 0 < LOW < HIGH in metres, got {words!r}")
+        raise UserError(f"--range: expected 0 < LOW < HIGH in metres, got {words!r}")
     return low, high
 
 
 def _camera(ply: bool, words: str | None) -> tuple[float, ...] | None:
     if ply and words is None:
-        raise UserError(
-            "--ply: points need the camera: --focal F or --focal FX,FY,CX,CY in px, e.g. 721.5 for KITTI, 518.9 for NYU"
-        )
+        raise UserError("--ply: needs the camera: --focal F or --focal FX,FY,CX,CY in px, e.g. 721.5 for KITTI, 518.9 for NYU")
     if words is None:
         return None
     if not ply:
-        raise UserError(f"--focal {words}: belongs to --ply, which was not given")
+        raise UserError(f"--focal {words}: is only used with --ply")
     camera = _numbers("--focal", words, (1, 4), "F or FX,FY,CX,CY in px")
     if min(camera[:2]) <= 0:
-        raise UserError(f"--focal: a focal length is above 0 px, got {words!r}")
+        raise UserError(f"--focal: expected a focal length above 0 px, got {words!r}")
     return camera
 
 
 def _pixel(words: str) -> tuple[int, int]:
     x, y = _numbers("--pixel", words, (2,), "X,Y: column and row from the top left, from 0")
     if x != int(x) or y != int(y):
-        raise UserError(f"--pixel: needed whole numbers X,Y, got {words!r}")
+        raise UserError(f"--pixel: expected whole numbers X,Y, got {words!r}")
     return int(x), int(y)
 
 
 @contextmanager
 def _progress(total: int | None, quiet: bool) -> Iterator[Any]:
-    """A bar over images on a terminal; yields what counts an iterable's items on it."""
+    """Show a progress bar over images on a terminal; yields a function that tracks an iterable on it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from tiekd.cli.console import make_console
@@ -146,7 +136,7 @@ def _unsized(items: Iterable[Any]) -> Iterator[Any]:
     yield from items
 
 
-def _tell(outcome: "Outcome", out: Path, as_json: bool) -> None:
+def _print(outcome: "Outcome", out: Path, as_json: bool) -> None:
     from tiekd.cli.console import make_console
 
     found = outcome.document()
@@ -160,15 +150,15 @@ def _tell(outcome: "Outcome", out: Path, as_json: bool) -> None:
         for at in row.get("pixels", ()):
             low, high = at["interval_90"]
             console.print(
-                f"{row['image']} at {at['x']},{at['y']}: {at['expected']:.3f} m expected, {at['likeliest']:.3f} m likeliest, "
-                f"90 % within {low:.2f} to {high:.2f} m",
+                f"{row['image']} at {at['x']},{at['y']}: expected depth {at['expected']:.3f} m, most likely "
+                f"{at['likeliest']:.3f} m, 90 % interval {low:.2f} to {high:.2f} m",
                 highlight=False,
                 markup=False,
             )
     clipped = sum(row["clipped"] for row in outcome.images)
     if clipped:
-        limit = f"what a 16-bit PNG holds at {found['depth_scale']:g} per metre"
-        print(f"tiekd: {clipped} pixels lie beyond {limit}, and were clipped", file=sys.stderr)
-    left_out = f", {len(outcome.failed)} left out" if outcome.failed else ""
+        limit = f"the range of a 16-bit PNG at {found['depth_scale']:g} per metre"
+        print(f"tiekd: {clipped} pixels exceed {limit} and were clipped", file=sys.stderr)
+    left_out = f", {len(outcome.failed)} skipped" if outcome.failed else ""
     images = "1 image" if len(outcome.images) == 1 else f"{len(outcome.images)} images"
     print(f"{images} in {out}{left_out}; depth PNG: value / {found['depth_scale']:g} = m")

@@ -6,18 +6,22 @@ from typing import Annotated
 
 import typer
 
+from tiekd.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption
+from tiekd.cli.packaged import find_run_config
 from tiekd.errors import UserError
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="a run config", show_default=False)]
-SetOption = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="override a setting, e.g. loss.sigma=0.8")]
-StoreOption = Annotated[str | None, typer.Option("--store", help="run store: a folder or URI [default: the config's]")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object instead of text")]
 
+def run(
+    config: ConfigArgument,
+    overrides: SetOption = [],  # noqa: B006 - repeatable in Typer's way
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train and evaluate one run in this process, without Ray.
 
-def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None, as_json: JsonOption = False) -> None:  # noqa: B006
-    """Compute one run in this process, without Ray.
+    Resumes from the run's last checkpoint. A finished run is not computed again.
 
-    Example: tiekd run ablations/runs/teacher.yaml --set optim.epochs=2 --store store
+    Example: tiekd run debug --set loss.sigma=0.8 --store demo/store
     """
     from tiekd.cli.console import RunDisplay, show_run
     from tiekd.config import load_config
@@ -25,7 +29,7 @@ def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None
     from tiekd.store.run_store import RunStore
 
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
-    settings = load_config(config, changes)
+    settings = load_config(find_run_config(config), changes)
     if settings.execution.workers > 1:
         raise UserError(
             f"execution.workers: `tiekd run` is one process, got {settings.execution.workers}; valid: 1, or a study of this "
@@ -49,12 +53,12 @@ def run(config: ConfigFile, overrides: SetOption = [], store: StoreOption = None
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="a config file, a run's folder, URI or id", show_default=False)],
+    a: Annotated[str, typer.Argument(metavar="A", help="a config file, or a run's folder, URI or id", show_default=False)],
     b: Annotated[str, typer.Argument(metavar="B", help="the other", show_default=False)],
-    store: Annotated[str, typer.Option("--store", help="where run ids are looked up")] = "store",
+    store: Annotated[str, typer.Option("--store", metavar="STORE", help="run store in which run ids are looked up")] = "store",
     as_json: JsonOption = False,
 ) -> None:
-    """Print only the settings in which two runs differ.
+    """Print the settings in which two runs differ.
 
     Example: tiekd diff 1f0e9a4c7b2d3856 9c41d07be2a86f53 --store demo/store
     """

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiekd.cli.run import ConfigFile, JsonOption, SetOption, StoreOption
+from tiekd.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption
+from tiekd.cli.packaged import find_run_config
 from tiekd.errors import UserError
 
 if TYPE_CHECKING:
     from tiekd.config import RunConfig
     from tiekd.teachers.export import DepthMaker
 
-OutOption = Annotated[Path, typer.Option(help="a folder for the maps")]
+OutOption = Annotated[Path, typer.Option(help="output folder of the maps")]
 
 app = typer.Typer(help="Teachers and their depth maps.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,77 +26,80 @@ def _group() -> None:
 
 @app.command()
 def export(
-    config: ConfigFile,
+    config: ConfigArgument,
     out: OutOption,
-    name: Annotated[str, typer.Option(help="how tables, and the folders of --layout released, call this teacher")] = "embedded",
+    name: Annotated[
+        str, typer.Option(help="the teacher's name in tables and in the folders of --layout released")
+    ] = "embedded",
     weights: Annotated[
-        Path | None, typer.Option(help="of a network trained or converted here [default: the config's run in the store]")
+        Path | None, typer.Option(help="weights of a trained or converted network [default: the run of CONFIG in the store]")
     ] = None,
     hf: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="a metric depth model of Hugging Face: its name or folder")
+        str | None, typer.Option(metavar="MODEL", help="name or folder of a metric depth model of Hugging Face")
     ] = None,
     metric: Annotated[
-        bool, typer.Option("--metric", help="with --hf: the model gives metres, though its config does not say so")
+        bool, typer.Option("--metric", help="with --hf: the model predicts metres although its config does not say so")
     ] = False,
-    layout: Annotated[str, typer.Option(help="tiekd, or released: as the released TIE-KD code reads them")] = "tiekd",
+    layout: Annotated[str, typer.Option(help="tiekd, or released: the layout that the released TIE-KD code reads")] = "tiekd",
     overrides: SetOption = [],  # noqa: B006
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a teacher once over a data set and store its depth maps.
+    """Run a teacher over a data set and store its depth maps.
 
-    CONFIG.yaml is the run that trained it (`tiekd run CONFIG.yaml`); with --weights or --hf its `data` section is enough.
+    CONFIG is the run that trained the teacher (`tiekd run CONFIG`). With --weights or --hf, only its `data` section is used.
 
-    Example: tiekd teacher export ablations/runs/teacher.yaml --store demo/store --out demo/maps
+    Example: tiekd teacher export teacher --store demo/store --out demo/maps
     """
     from tiekd.config import load_config
     from tiekd.config.documents import parse_overrides
 
     if weights and hf:
-        raise UserError(f"--weights and --hf are two teachers, got {weights} and {hf}; needed one")
+        raise UserError(f"--weights and --hf: expected one teacher, got {weights} and {hf}")
     if metric and not hf:
-        raise UserError("--metric: tells of the model of --hf, which was not given")
+        raise UserError("--metric: describes the model of --hf, which is missing")
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
-    settings = _config_of_data(config, changes) if weights or hf else load_config(config, changes)
+    settings = _config_of_data(config, changes) if weights or hf else load_config(find_run_config(config), changes)
     from tiekd.teachers.export import check_export, export_maps, trained_weights
 
     check_export(settings, out, name, layout)
     maker = _model(hf, settings, metric) if hf else _network(weights or trained_weights(settings), settings)
-    _tell(export_maps(settings, maker, out, name, layout), name, as_json)
+    _print(export_maps(settings, maker, out, name, layout), name, as_json)
 
 
 @app.command("import")
 def import_(
-    config: ConfigFile,
+    config: ConfigArgument,
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="depth maps, 16-bit PNG or .npy (m)")],
     out: OutOption,
-    name: Annotated[str, typer.Option(help="how tables call this teacher")] = "imported",
+    name: Annotated[str, typer.Option(help="the teacher's name in tables")] = "imported",
     depth_scale: Annotated[
-        float | None, typer.Option(help="value of a PNG at 1 m [default: as the data set's ground truth]")
+        float | None, typer.Option(help="value of a PNG at 1 m [default: that of the data set's ground truth]")
     ] = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Make a teacher of depth maps that any other program made.
+    """Make a teacher from depth maps that another program wrote.
 
-    Of CONFIG.yaml the `data` section is enough. A map is found by its frame's key (the image's path without suffix), by the
-    name that the released TIE-KD code gives it, or by the image's name where no other has the same. The maps of that code have
-    the --depth-scale 819.1875 (KITTI) or 6553.5 (NYU).
+    Only the `data` section of CONFIG is used. A frame's map is found by the image's path without suffix, by the name that the
+    released TIE-KD code gives it, or by the image's name if that is unique. Maps of the released code need --depth-scale
+    819.1875 (KITTI) or 6553.5 (NYU).
 
-    Example: tiekd teacher import ablations/runs/teacher.yaml gt_kd_bts gt_kd_bts_val --depth-scale 819.1875 --out maps/bts
+    Example: tiekd teacher import teacher gt_kd_bts gt_kd_bts_val --depth-scale 819.1875 --out maps/bts
     """
     from tiekd.config.documents import parse_overrides
     from tiekd.teachers.export import check_export, import_maps
 
     settings = _config_of_data(config, parse_overrides(overrides))
     check_export(settings, out, name)
-    _tell(import_maps(settings, folders, out, name, depth_scale), name, as_json)
+    _print(import_maps(settings, folders, out, name, depth_scale), name, as_json)
 
 
-def _config_of_data(path: Path, changes: dict[str, Any]) -> "RunConfig":
+def _config_of_data(name: str, changes: dict[str, Any]) -> "RunConfig":
     from tiekd.config import config_of_frames
     from tiekd.config.documents import read_document, with_values
 
+    path = find_run_config(name)
     return config_of_frames(with_values(read_document(path), changes), source=str(path))
 
 
@@ -113,7 +117,7 @@ def _model(model: str, settings: "RunConfig", metric: bool) -> "DepthMaker":
     return HuggingFaceTeacher.load(model, settings.data.max_depth, choose_device(settings.execution.device), metric)
 
 
-def _tell(summary: dict[str, Any], name: str, as_json: bool) -> None:
+def _print(summary: dict[str, Any], name: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
     elif "folders" in summary:

@@ -230,8 +230,11 @@ def config_of_frames(document: Mapping[str, Any], source: str) -> RunConfig:
 
 
 def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> RunConfig:
-    """The config of a YAML file with overrides, given as 'dotted.path=value' or as a mapping."""
-    return build(with_values(read_document(path), parse_overrides(overrides)), source=str(path))
+    """Read the config of a YAML file; `overrides` are 'dotted.path=value' strings or a mapping. Raises UserError."""
+    document = read_document(path)
+    if "base" in document and "data" not in document:
+        raise UserError(f"config {path}: is a study; run it with `tiekd ablate`, or name a run config")
+    return build(with_values(document, parse_overrides(overrides)), source=str(path))
 
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:

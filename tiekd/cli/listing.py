@@ -1,0 +1,46 @@
+"""`tiekd list`: the names that configs, studies and options accept."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+import typer
+
+from tiekd.cli.options import JsonOption
+from tiekd.cli.packaged import plugins
+from tiekd.errors import UserError, unknown
+
+Listing = Callable[[], Mapping[str, str]]
+
+
+def listings() -> dict[str, Listing]:
+    """What can be listed: by kind, a function that returns a description of each name."""
+    from tiekd.config.quirks import QUIRKS
+    from tiekd.config.specs import DATASETS, LOSSES, PROTOCOLS, STUDENTS, TEACHERS
+
+    specs = {"datasets": DATASETS, "losses": LOSSES, "protocols": PROTOCOLS, "students": STUDENTS, "teachers": TEACHERS}
+    own: dict[str, Listing] = {
+        kind: lambda found=found: {n: spec.label for n, spec in found.items()} for kind, found in specs.items()
+    }
+    own["quirks"] = lambda: {name: quirk.released for name, quirk in QUIRKS.items()}
+    return own | dict(plugins("tiekd.listings"))
+
+
+def list_names(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="e.g. losses, studies; without it, the kinds")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """List the names that are valid: losses, students, data sets, samplers, studies ...
+
+    Example: tiekd list losses
+    """
+    kinds = listings()
+    if kind and kind not in kinds:
+        raise UserError(unknown("kind", kind, kinds))
+    found = dict(kinds[kind]()) if kind else {name: f"{len(names())} names" for name, names in sorted(kinds.items())}
+    if as_json:
+        print(json.dumps(found))
+        return
+    width = max(map(len, found), default=0)
+    for name, description in found.items():
+        print(f"{name:<{width}}  {description}".rstrip())
