@@ -66,9 +66,10 @@ def search(
     Example: tiekd search ablations/studies/dpm.yaml --store demo/store --trials 30
     """
     from ablations.monitor.reporters import LaunchOptions
-    from ablations.search.search import Options, run_search
+    from ablations.search.prepared_search import SearchOptions
+    from ablations.search.search import run_search
 
-    options = Options(trials, hours, warm_start, storage)
+    options = SearchOptions(trials, hours, warm_start, storage)
     if not run_search(study, store, overrides, name, options, address, LaunchOptions(as_json, max_failures)):
         raise typer.Exit(1)
 
