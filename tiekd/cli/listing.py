@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -19,11 +20,13 @@ def listings() -> dict[str, Listing]:
     from tiekd.config.specs import DATASETS, LOSSES, PROTOCOLS, STUDENTS, TEACHERS
 
     specs = {"datasets": DATASETS, "losses": LOSSES, "protocols": PROTOCOLS, "students": STUDENTS, "teachers": TEACHERS}
-    own: dict[str, Listing] = {
-        kind: lambda found=found: {n: spec.label for n, spec in found.items()} for kind, found in specs.items()
-    }
+    own: dict[str, Listing] = {kind: partial(_labels, found) for kind, found in specs.items()}
     own["quirks"] = lambda: {name: quirk.released for name, quirk in QUIRKS.items()}
     return own | dict(plugins("tiekd.listings"))
+
+
+def _labels(specs: Mapping[str, Any]) -> dict[str, str]:
+    return {name: spec.label for name, spec in specs.items()}
 
 
 def list_names(
