@@ -90,7 +90,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        code = build_app()(standalone_mode=False) or 0
+        code = build_app()(prog_name="tiekd", standalone_mode=False) or 0
     except UsageError as error:
         sys.exit(_usage(error))
     except UserError as error:
@@ -112,7 +112,7 @@ def _usage(error: Any) -> int:
     if setting := next((word for word in sys.argv[1:] if re.match(r"[a-z_]+(\.[a-z_0-9]+)+=", word) and word in message), None):
         message += f"; did you mean --set {setting}?"
     path = error.ctx.command_path if error.ctx else "tiekd"
-    return _say(f"{message[0].lower()}{message[1:]} (see {path} --help)", USER_MISTAKE)
+    return _say(f"{message} (see `{path} --help`)", USER_MISTAKE)
 
 
 def _say(message: object, code: int) -> int:

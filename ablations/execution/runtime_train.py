@@ -19,10 +19,10 @@ from ablations.execution.runtime_tune import ReportFn
 from ablations.execution.train_placement import TrialTrainer
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.distill.ddp import ParallelRuntime
+from tiekd.distill.preflight import check_ready
 from tiekd.distill.run import begin, run_id_of, work
 from tiekd.distill.runtime import check_execution
 from tiekd.errors import StoreError
-from tiekd.preflight import check_ready
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
 

@@ -12,8 +12,8 @@ from ray import tune
 
 from ablations.planning.search_point import ReportFn, SeedRuns, execute_point
 from tiekd.config import RunConfig, build
+from tiekd.distill.preflight import run_id_of
 from tiekd.errors import StoreError, SupersededError, UserError, error_line
-from tiekd.preflight import run_id_of
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore
 

@@ -11,8 +11,8 @@ from ablations.planning.launch_command import Argv
 from ablations.planning.study import StudyConfig
 from tiekd.config import RunConfig
 from tiekd.data import check_inputs
+from tiekd.distill.preflight import check_ready, run_id_of
 from tiekd.errors import UserError
-from tiekd.preflight import check_ready, run_id_of
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
 

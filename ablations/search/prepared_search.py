@@ -29,8 +29,8 @@ from search_spaces.space import Point, SearchSpace, load_space
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import flatten, parse_overrides
 from tiekd.data import check_inputs
+from tiekd.distill.preflight import check_ready, run_id_of
 from tiekd.errors import UserError
-from tiekd.preflight import check_ready, run_id_of
 from tiekd.store.run_status import FINISHED
 from tiekd.store.run_store import RunStore
 

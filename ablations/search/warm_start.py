@@ -10,8 +10,8 @@ from ablations.planning.search_point import SeedRuns, measured_objectives
 from ablations.search.optuna_storage import get_trials
 from search_spaces.space import Point, SearchSpace
 from tiekd.config.documents import flatten
+from tiekd.distill.preflight import run_id_of
 from tiekd.errors import UserError
-from tiekd.preflight import run_id_of
 from tiekd.store.run_store import RunRecord, RunStore
 
 

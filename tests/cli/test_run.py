@@ -425,7 +425,7 @@ def test_evaluate_takes_another_data_set_and_protocol(ran, tiekd, written):
     outcome = tiekd("evaluate", folder, "--data", written, *options, "--protocol", "bts-garg")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("protocol bts-garg, 1 images")
-    assert outcome.out.splitlines()[-1] == "1 of 2 images have no valid ground truth and are not averaged"
+    assert outcome.out.splitlines()[-1] == "1 of 2 images have no valid ground truth and are left out of the averages"
 
 
 def test_data_check_describes_a_healthy_folder(tiekd, written):
@@ -456,10 +456,11 @@ def test_data_pack_is_written_checked_and_read(tiekd, tiny, as_yaml, in_folder):
     outcome = tiekd("data", "pack", config, "--out", "packed")
     assert outcome.code == 0, outcome.err
     assert re.fullmatch(
-        r"(frames-\w{16}: [48] items, 0\.\d MB\n){2}maps-\w{16}: 12 items, 0\.\d MB\nread with --set execution.packed=packed\n",
+        r"(frames-\w{16}: [48] items, 0\.\d MB\n){2}maps-\w{16}: 12 items, 0\.\d MB\n"
+        r"use it with --set execution.packed=packed\n",
         outcome.out,
     )
-    assert tiekd("data", "pack", config, "--out", "packed").out.count("there already") == 3
+    assert tiekd("data", "pack", config, "--out", "packed").out.count("already packed") == 3
     refused = tiekd("data", "pack", config, "--out", "nowhere", "--check")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert refused.err.startswith("tiekd: packed data nowhere: no such folder; `tiekd data pack CONFIG.yaml --out nowhere`")

@@ -16,10 +16,10 @@ from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.data import Frame
 from tiekd.data.image_io import StoredDepth
+from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
 from tiekd.distill.run import carry_out, run_id_of
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
-from tiekd.teachers.export import NetworkTeacher, export_maps, trained_weights
 
 ORACLE = SHARED / "oracle"
 

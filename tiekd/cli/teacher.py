@@ -12,7 +12,7 @@ from tiekd.errors import UserError
 
 if TYPE_CHECKING:
     from tiekd.config import RunConfig
-    from tiekd.teachers.export import DepthMaker
+    from tiekd.deploy.export_maps import DepthMaker
 
 OutOption = Annotated[Path, typer.Option(help="output folder of the maps")]
 
@@ -60,7 +60,7 @@ def export(
         raise UserError("--metric: describes the model of --hf, which is missing")
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
     settings = _config_of_data(config, changes) if weights or hf else load_config(find_run_config(config), changes)
-    from tiekd.teachers.export import check_export, export_maps, trained_weights
+    from tiekd.deploy.export_maps import check_export, export_maps, trained_weights
 
     check_export(settings, out, name, layout)
     maker = _model(hf, settings, metric) if hf else _network(weights or trained_weights(settings), settings)
@@ -88,7 +88,7 @@ def import_(
     Example: tiekd teacher import teacher gt_kd_bts gt_kd_bts_val --depth-scale 819.1875 --out maps/bts
     """
     from tiekd.config.documents import parse_overrides
-    from tiekd.teachers.export import check_export, import_maps
+    from tiekd.deploy.export_maps import check_export, import_maps
 
     settings = _config_of_data(config, parse_overrides(overrides))
     check_export(settings, out, name)
@@ -104,15 +104,15 @@ def _config_of_data(name: str, changes: dict[str, Any]) -> "RunConfig":
 
 
 def _network(weights: Path, settings: "RunConfig") -> "DepthMaker":
+    from tiekd.deploy.export_maps import NetworkTeacher
     from tiekd.distill.runtime import choose_device
-    from tiekd.teachers.export import NetworkTeacher
 
     return NetworkTeacher(weights, settings.evaluation.flip_tta, choose_device(settings.execution.device))
 
 
 def _model(model: str, settings: "RunConfig", metric: bool) -> "DepthMaker":
+    from tiekd.deploy.huggingface import HuggingFaceTeacher
     from tiekd.distill.runtime import choose_device
-    from tiekd.teachers.huggingface import HuggingFaceTeacher
 
     return HuggingFaceTeacher.load(model, settings.data.max_depth, choose_device(settings.execution.device), metric)
 

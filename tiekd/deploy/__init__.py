@@ -1,1 +1,4 @@
-"""Taking a trained network elsewhere: ONNX, the Hugging Face hub, its costs, and released checkpoints brought in."""
+"""What a trained network leaves the project as: a teacher's depth maps, ONNX, a model folder, a profile of its costs.
+
+Also brings networks in: checkpoints of the released code, and depth models of Hugging Face as teachers.
+"""

@@ -11,10 +11,10 @@ import torch
 from tiekd.config import RunConfig
 from tiekd.data import input_digests
 from tiekd.distill.loop import Distilled, describe, distill
+from tiekd.distill.preflight import check_ready, run_id_of
 from tiekd.distill.runtime import Runtime
 from tiekd.errors import DivergedError, StoreError, SupersededError, error_line
 from tiekd.models.checkpoint import pack_student
-from tiekd.preflight import check_ready, run_id_of
 from tiekd.store.provenance import provenance
 from tiekd.store.run_status import FINISHED, Attempt, State, Status
 from tiekd.store.run_store import RunRecord, RunStore

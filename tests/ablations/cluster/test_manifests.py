@@ -22,7 +22,7 @@ import ablations
 from ablations.cli import ablate, search, status
 from ablations.execution.node_checks import Expected, differences
 from tiekd.config import build
-from tiekd.preflight import METHOD_VERSION, run_id_of
+from tiekd.distill.preflight import METHOD_VERSION, run_id_of
 from tiekd.store.run_store import RunStore
 
 CLUSTER = Path(ablations.__file__).parent / "cluster"

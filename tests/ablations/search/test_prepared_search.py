@@ -6,8 +6,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.search.prepared_search import SearchOptions, enqueue_base, open_search, point_cells, prepare_search, start_search
+from tiekd.distill.preflight import run_id_of
 from tiekd.errors import UserError
-from tiekd.preflight import run_id_of
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 

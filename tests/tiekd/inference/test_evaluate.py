@@ -8,6 +8,7 @@ import torch
 from tiekd.config import DataConfig, override
 from tiekd.data import Frame, open_frames
 from tiekd.data.image_io import StoredDepth
+from tiekd.deploy.export_maps import trained_weights
 from tiekd.distill.loop import Distilled, describe
 from tiekd.inference.evaluate import (
     evaluate,
@@ -17,7 +18,6 @@ from tiekd.inference.evaluate import (
 from tiekd.metrics import AGREEMENT, METRICS, agreement_metrics
 from tiekd.models.checkpoint import load_student
 from tiekd.models.registry import build_network
-from tiekd.teachers.export import trained_weights
 
 KITTI = DataConfig(dataset="kitti", max_depth=80.0)
 NYU = DataConfig(dataset="nyu", max_depth=10.0)

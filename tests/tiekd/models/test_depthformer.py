@@ -8,12 +8,12 @@ from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.deploy.convert_released import translate
+from tiekd.deploy.export_maps import trained_weights
 from tiekd.errors import UserError
 from tiekd.models.checkpoint import load_student
 from tiekd.models.depthformer import DepthFormer, SwinEncoder, published_keys, run_block
 from tiekd.models.hahi import DeformableAttention, pixel_centers, sine_encoding
 from tiekd.models.registry import build_network, check_network, count_parameters
-from tiekd.teachers.export import trained_weights
 
 SMALL = {
     "name": "depthformer",

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
+from tiekd.deploy import huggingface
+from tiekd.deploy.huggingface import HuggingFaceTeacher
 from tiekd.errors import UserError
-from tiekd.teachers import huggingface
-from tiekd.teachers.huggingface import HuggingFaceTeacher
 
 CPU = torch.device("cpu")
 MAX_DEPTH = 80.0

@@ -10,10 +10,10 @@ from tiekd.config import override
 from tiekd.data import open_frames
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import normalise
+from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
 from tiekd.errors import UserError
 from tiekd.inference.predict import predict
 from tiekd.models.checkpoint import load_student, pack_student
-from tiekd.teachers.export import NetworkTeacher, export_maps, trained_weights
 
 CPU = torch.device("cpu")
 
