@@ -32,7 +32,7 @@ def report(
     Example: tiekd report store --out report --study kitti
     """
     from reports.pages.output_folder import staged_output
-    from reports.viewer.links import viewer_of
+    from reports.viewer.links import find_viewer
 
     if store is None and not published:
         raise UserError("STORE is needed: a folder or URI of a run store; or --published for the published tables alone")
@@ -41,7 +41,7 @@ def report(
             raise UserError(f"{option} needs STORE: a folder or URI of a run store")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
-    pictures = viewer_of(viewer, beside=out) if viewer else None
+    pictures = find_viewer(viewer, report=out) if viewer else None
     collected, tables, files = None, [], []
     if store is not None:
         with staged_output(out, "report", files) as folder:

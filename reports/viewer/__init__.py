@@ -1,13 +1,13 @@
-"""The qualitative viewer: a static page of every run's predictions.
+"""A static page with the predictions of all runs side by side.
 
-choose.py    which runs and data sets of a store are shown
-build.py     what is made, in order:
-  frames.py    images, ground truth, teachers' maps and target distributions
-  students.py  predictions
-  index.py     what the page reads first
-pack.py      depth maps and distributions in few bytes, with a stated error
-site.py      what lies where in the viewer's folder;  links.py  its address, from a page elsewhere
-serve.py     the folder over HTTP, for this machine alone
 command.py   the `tiekd view` command
-page/        the page itself: HTML, CSS and scripts as they are, without a build step
+choose.py    which runs and data sets are shown
+build.py     write all files
+frames.py    data files per frame: images, ground truth, teacher maps, targets, predictions
+index.py     the indexes that the page reads first
+encoding.py  compact encoding of depth maps and distributions, with a known error
+site.py      layout of the viewer's folder
+links.py     links from a report into a viewer
+serve.py     HTTP server on this machine
+page/        HTML, CSS and scripts of the page, used as they are, without a build step
 """

@@ -1,4 +1,4 @@
-"""The viewer's files, in the order in which they are made; what is there already is not made again."""
+"""Write all files of a viewer. Existing data files are kept."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,46 +6,41 @@ from functools import partial
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from reports.viewer.choose import Shown
-from reports.viewer.frames import target_id, write_frames, write_target, write_teacher
+from reports.viewer.choose import ShownDataset
+from reports.viewer.frames import Advance, target_id, write_images, write_predictions, write_target, write_teacher
 from reports.viewer.index import write_index
 from reports.viewer.site import Site
-from reports.viewer.students import write_student
 from tiekd.cli.console import make_console
-from tiekd.distill.runtime import choose_device
 from tiekd.store.run_store import RunStore
 
-Job = tuple[str, Callable[[Callable[[], None]], None]]  # what it is called, and the work, which tells of each frame
 
-
-def build_site(site: Site, shown: list[Shown], store: RunStore, quiet: bool) -> None:
-    """Write everything. The indices come last, so that a page shows what is whole: an earlier viewer, or this one."""
+def build_site(site: Site, datasets: list[ShownDataset], store: RunStore, quiet: bool) -> None:
+    """Write the page, the data files and, last, the indexes: until then the page shows an earlier viewer."""
     site.write_page()
-    for one in shown:
-        for name, work in _jobs(site, one, store):
-            with _progress(f"{one.name}: {name}", len(one.indices), quiet) as advance:
-                work(advance)
-    write_index(site, shown, store)
+    for dataset in datasets:
+        for description, write in _steps(site, dataset, store):
+            with _progress(f"{dataset.name}: {description}", len(dataset.indices), quiet) as advance:
+                write(advance)
+    write_index(site, datasets, store)
 
 
-def _jobs(site: Site, shown: Shown, store: RunStore) -> Iterator[Job]:
-    yield "images and ground truth", partial(write_frames, site, shown)
-    for maps in shown.teachers.values():
-        yield "teacher's maps", partial(write_teacher, site, shown, maps)
-    targets = {name: method for method in shown.methods if (name := target_id(method))}
-    for method in targets.values():
-        yield "teacher's target", partial(write_target, site, shown, method)
-    for method in shown.methods:
-        device = choose_device(method.config.execution.device)
-        yield shown.names[method.run_id], partial(write_student, site, shown, method, store, device)
+def _steps(site: Site, dataset: ShownDataset, store: RunStore) -> Iterator[tuple[str, Callable[[Advance], None]]]:
+    yield "images and ground truth", partial(write_images, site, dataset)
+    for maps in dataset.teachers.values():
+        yield "teacher maps", partial(write_teacher, site, dataset, maps)
+    targets = {name: run for run in dataset.runs if (name := target_id(run))}
+    for name, run in targets.items():
+        yield "targets", partial(write_target, site, dataset, name, run)
+    for run in dataset.runs:
+        yield dataset.names[run.run_id], partial(write_predictions, site, dataset, run, store)
 
 
 @contextmanager
-def _progress(name: str, frames: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A bar over the frames on a terminal, which leaves a line; without a terminal the line alone."""
+def _progress(description: str, n_frames: int, quiet: bool) -> Iterator[Advance]:
+    """Show a progress bar on a terminal; afterwards, or without a terminal, print one line."""
     console = make_console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task(name, total=frames)
+        task = bar.add_task(description, total=n_frames)
         yield lambda: bar.advance(task)
-    console.print(name, highlight=False, markup=False, soft_wrap=True)
+    console.print(description, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The `tiekd view` command: predictions of a store's runs as a page to look at."""
+"""The `tiekd view` command."""
 
 import contextlib
 import json
@@ -8,65 +8,59 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from http.server import HTTPServer
+    from reports.viewer.choose import ShownDataset
 
-    from reports.viewer.choose import Shown
-
-
-TOLD = 5  # of what is left out
+MAX_LEFT_OUT = 5  # lines that are printed
 
 
 def view(
-    store: Annotated[str, typer.Argument(help="folder or URI of the run store")],
-    out: Annotated[Path, typer.Option("--out", help="folder for the page; made when it is not there")] = Path("viewer"),
-    study: Annotated[str | None, typer.Option("--study", help="only this study")] = None,
+    store: Annotated[str, typer.Argument(metavar="STORE", help="run store: a folder or URI", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="output folder")] = Path("viewer"),
+    study: Annotated[str | None, typer.Option("--study", help="show only this study")] = None,
     runs: Annotated[
-        list[str] | None, typer.Option("--runs", metavar="ID", help="only this run, by how its id begins; may be repeated")
+        list[str] | None, typer.Option("--runs", metavar="ID", help="show only this run, by id or prefix; repeatable")
     ] = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="only so many test frames, evenly spread")] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="then serve the page on this machine, until Ctrl-C")] = False,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="with --serve; 0 takes a free one")] = 8777,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="show at most N test frames, evenly spaced")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="serve the page on this machine until Ctrl-C")] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="port for --serve; 0 selects a free one")] = 8777,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Predictions of the runs side by side: depth, differences, and each pixel's distribution.
+    """Write a page that shows the predictions of all runs side by side.
 
-    Each cell of the store is shown by its first finished seed. Predictions are made once: the same command goes on from what
-    is there. Open OUT/index.html in a browser; it needs no server.
+    For every pixel it shows depth, differences and distributions. Each cell of the store is represented by its first finished
+    seed. Existing predictions are kept, so rerun the same command to add new runs. Open OUT/index.html in a browser; no server
+    is needed.
 
     Example: tiekd view demo/store --out demo/viewer --study debug
     """
-    from reports.viewer.choose import choose
+    from reports.viewer.choose import choose_datasets
     from tiekd.store.files import check_output_folder
     from tiekd.store.run_store import RunStore
 
     check_output_folder(out, "--out")
     run_store = RunStore(store)
-    shown, left_out = choose(run_store, study, runs or [], images)
+    datasets, left_out = choose_datasets(run_store, study, runs or [], images)
     from reports.viewer.build import build_site
-    from reports.viewer.serve import server_of
+    from reports.viewer.serve import make_server, server_url
     from reports.viewer.site import Site
 
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(server_of(out, port)) if serve else None
-        more = [f"{len(left_out) - TOLD} more"] if len(left_out) > TOLD else []
-        for line in [*left_out[:TOLD], *more]:
+        server = stack.enter_context(make_server(out, port)) if serve else None
+        more = [f"{len(left_out) - MAX_LEFT_OUT} more"] if len(left_out) > MAX_LEFT_OUT else []
+        for line in [*left_out[:MAX_LEFT_OUT], *more]:
             typer.echo(f"left out: {line}", err=True)
-        build_site(Site(out), shown, run_store, quiet=as_json)
-        _tell(out, shown, left_out, server, as_json)
+        build_site(Site(out), datasets, run_store, quiet=as_json)
+        _print_result(server_url(server) if server else str(out / "index.html"), datasets, left_out, as_json)
         if server:
             with contextlib.suppress(KeyboardInterrupt):
                 server.serve_forever()
 
 
-def _tell(out: Path, shown: "list[Shown]", left_out: list[str], server: "HTTPServer | None", as_json: bool) -> None:
-    """Where the page is, and what it shows."""
-    from reports.viewer.serve import url_of
-
-    page = url_of(server) if server else str(out / "index.html")
-    found = {one.name: {"images": len(one.indices), "runs": [m.run_id for m in one.methods]} for one in shown}
+def _print_result(page: str, datasets: "list[ShownDataset]", left_out: list[str], as_json: bool) -> None:
+    summary = {d.name: {"images": len(d.indices), "runs": [run.run_id for run in d.runs]} for d in datasets}
     if as_json:
-        print(json.dumps({"page": page, "datasets": found, "left_out": left_out}), flush=True)
+        print(json.dumps({"page": page, "datasets": summary, "left_out": left_out}), flush=True)
         return
-    for name, dataset in found.items():
-        print(f"{name}: {len(dataset['runs'])} runs, {dataset['images']} images")
+    for dataset in datasets:
+        print(f"{dataset.name}: {len(dataset.runs)} runs, {len(dataset.indices)} images")
     print(page, flush=True)

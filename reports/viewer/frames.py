@@ -1,116 +1,162 @@
-"""What does not depend on a student: images, ground truth, teachers' maps and their target distributions."""
+"""Data files per frame: image, ground truth, teacher maps, target distributions and predictions.
+
+Files that exist are not written again.
+"""
 
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from reports.viewer.choose import Method, Shown
-from reports.viewer.pack import lattice, lattice_every, map_stride, pack_dpm, pack_map, parts_of, quantise, thin, thin_sparse
-from reports.viewer.site import DPM, IMAGE, MAP, Site
+from reports.viewer.choose import ShownDataset, ShownRun
+from reports.viewer.encoding import (
+    dpm_grid,
+    dpm_grid_step,
+    encode_dpm,
+    encode_map,
+    map_stride,
+    quantize_depth,
+    quantize_dpm,
+    subsample,
+    subsample_sparse,
+)
+from reports.viewer.site import DPM_SUFFIX, IMAGE_SUFFIX, MAP_SUFFIX, Site
 from tiekd.bins import DepthBins, expected_depth
 from tiekd.data import Frame
 from tiekd.data.teacher_maps import TeacherMaps
+from tiekd.data.transforms import normalise
+from tiekd.distill.runtime import choose_device
 from tiekd.inference.evaluate import score_image
+from tiekd.inference.predict import predict
 from tiekd.losses import dpm_target
+from tiekd.models.checkpoint import load_student
+from tiekd.store.find_weights import fetch_weights
+from tiekd.store.run_store import RunStore
 
 TRUTH = "truth"
-Advance = Callable[[], None]
+Advance = Callable[[], None]  # called once per frame
 
 
 def teacher_id(maps: TeacherMaps) -> str:
+    """Return the name of a teacher's files."""
     return f"teacher-{maps.digest()[:12]}"
 
 
-def target_id(method: Method) -> str | None:
-    """One name for students with the same teacher, bins and target settings; None for those without a DPM or a teacher."""
-    config = method.config
-    if method.maps is None or config.student.head != "dpm":
+def target_id(run: ShownRun) -> str | None:
+    """Return the name of a run's target files, equal for equal targets; None without a DPM or a teacher."""
+    config = run.config
+    if run.maps is None or not run.has_dpm:
         return None
-    target = {name: getattr(config.loss, name) for name in ("sigma", "temperature")}
-    target |= {"maps": method.maps.digest(), "bins": config.bins.model_dump(), "quirks": sorted(config.quirks)}
-    target |= {"range": [config.data.min_depth, config.data.max_depth]}
-    return f"target-{hashlib.sha256(json.dumps(target, sort_keys=True).encode()).hexdigest()[:12]}"
+    settings = {name: getattr(config.loss, name) for name in ("sigma", "temperature")}
+    settings |= {"maps": run.maps.digest(), "bins": config.bins.model_dump(), "quirks": sorted(config.quirks)}
+    settings |= {"range": [config.data.min_depth, config.data.max_depth]}
+    return f"target-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def write_frames(site: Site, shown: Shown, advance: Advance) -> None:
-    """The images and the ground truth that are not there yet."""
-    todo = site.missing(shown.id, "image", shown.indices, IMAGE) | site.missing(shown.id, TRUTH, shown.indices, MAP)
-    for index in _told(shown.indices, todo, advance):
-        frame = shown.source.load(index)
-        site.write(shown.id, "image", index, IMAGE, _webp(frame.image))
-        _write_map(site, shown, TRUTH, index, thin_sparse(frame.depth_gt), frame, dense=False)
+def write_images(site: Site, dataset: ShownDataset, advance: Advance) -> None:
+    """Write images and ground truth."""
+    indices = dataset.indices
+    missing = site.missing(dataset.id, "image", indices, IMAGE_SUFFIX) | site.missing(dataset.id, TRUTH, indices, MAP_SUFFIX)
+    for index in _pending(indices, missing, advance):
+        frame = dataset.source.load(index)
+        site.write(dataset.id, "image", index, IMAGE_SUFFIX, _webp(frame.image))
+        _write_map(site, dataset, TRUTH, index, subsample_sparse(frame.depth_gt), frame, dense=False)
 
 
-def write_teacher(site: Site, shown: Shown, maps: TeacherMaps, advance: Advance) -> None:
-    """A teacher's maps and their metrics, by the protocol of the data set's runs."""
-    name, protocol = teacher_id(maps), shown.config.evaluation.protocol
-    scores_name = f"{shown.id}/{name}/{protocol}.json"
-    scores = site.read_json(scores_name)
-    todo = site.missing(shown.id, name, shown.indices, MAP) | {i for i in shown.indices if str(i) not in scores}
-    for index in _told(shown.indices, todo, advance):
-        frame = shown.source.load(index)
-        depth = depth_of(maps, shown, index, frame)
-        write_depth(site, shown, name, index, depth, frame)
-        scores[str(index)] = score(depth, frame, shown, protocol) if depth.any() else {}
-    if todo:
-        site.write_json(scores_name, scores)
+def write_teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps, advance: Advance) -> None:
+    """Write a teacher's maps, and their metrics under the protocol of the data set's runs."""
+    name, protocol = teacher_id(maps), dataset.config.evaluation.protocol
+    metrics_file = f"{dataset.id}/{name}/{protocol}.json"
+    metrics = site.read_json(metrics_file)
+    missing = site.missing(dataset.id, name, dataset.indices, MAP_SUFFIX)
+    missing |= {index for index in dataset.indices if str(index) not in metrics}
+    for index in _pending(dataset.indices, missing, advance):
+        frame = dataset.source.load(index)
+        depth = _teacher_depth(maps, dataset, index, frame)
+        _write_map(site, dataset, name, index, subsample(depth), frame, dense=True)
+        metrics[str(index)] = _frame_metrics(depth, frame, dataset, protocol) if depth.any() else {}
+    if missing:
+        site.write_json(metrics_file, metrics)
 
 
-def write_target(site: Site, shown: Shown, method: Method, advance: Advance) -> None:
-    """What a teacher's maps become as targets of a student, on the lattice."""
-    name, target, bins = target_id(method), dpm_target(method.config), DepthBins.of(method.config)
-    todo = site.missing(shown.id, name, shown.indices, DPM)
-    for index in _told(shown.indices, todo, advance):
-        frame = shown.source.load(index)
-        depth = torch.from_numpy(depth_of(method.maps, shown, index, frame)[np.ix_(*lattice(frame.size))])
-        dpm = target(depth[None, None])
-        write_dpm(site, shown, name, index, expected_depth(dpm, bins), dpm)
+def write_target(site: Site, dataset: ShownDataset, name: str, run: ShownRun, advance: Advance) -> None:
+    """Write the target distributions of a run, computed from its teacher maps, under the name `target_id`."""
+    target, bins = dpm_target(run.config), DepthBins.of(run.config)
+    assert run.maps is not None
+    missing = site.missing(dataset.id, name, dataset.indices, DPM_SUFFIX)
+    for index in _pending(dataset.indices, missing, advance):
+        frame = dataset.source.load(index)
+        depth = _teacher_depth(run.maps, dataset, index, frame)[np.ix_(*dpm_grid(frame.size))]
+        dpm = target(torch.from_numpy(depth)[None, None])
+        _write_dpm(site, dataset, name, index, expected_depth(dpm, bins), dpm)
 
 
-def depth_of(maps: TeacherMaps, shown: Shown, index: int, frame: Frame) -> np.ndarray:
-    """The teacher's depth of a frame, [H, W] m; 0 all over where it has no map of it."""
-    key = shown.source.keys[index]
-    known = key in maps.manifest.frames
-    return maps.load(key, frame.size) if known else np.zeros(frame.size, np.float32)
+def write_predictions(site: Site, dataset: ShownDataset, run: ShownRun, store: RunStore, advance: Advance) -> None:
+    """Predict the frames of a run and write depth and distributions.
+
+    The depth map of a frame is written last, so that a frame with a depth map is complete.
+    """
+    missing = site.missing(dataset.id, run.run_id, dataset.indices, MAP_SUFFIX)
+    if not missing:
+        return
+    device = choose_device(run.config.execution.device)
+    network, config = load_student(fetch_weights(store, run.run_id))
+    network.to(device).eval()
+    for index in _pending(dataset.indices, missing, advance):
+        frame = dataset.source.load(index)
+        prediction = predict(network, normalise(frame.image)[None].to(device), config)
+        if run.has_dpm:
+            rows, columns = (torch.from_numpy(positions).to(device) for positions in dpm_grid(frame.size))
+            depth = prediction.depth[:, :, rows][..., columns]
+            _write_dpm(site, dataset, run.run_id, index, depth, prediction.dpm_at(rows, columns))
+        depth_map = prediction.depth[0, 0].cpu().numpy()
+        _write_map(site, dataset, run.run_id, index, subsample(depth_map), frame, dense=True)
 
 
-def score(depth: np.ndarray, frame: Frame, shown: Shown, protocol: str) -> dict[str, Any]:
-    """Metrics of a depth map [H, W] m; a frame without valid ground truth has none."""
-    data = shown.config.data
-    found = score_image(depth.clip(data.min_depth, data.max_depth), frame, data, protocol)
-    return {key: value for key, value in found.items() if np.isfinite(value)}
-
-
-def write_depth(site: Site, shown: Shown, name: str, index: int, depth: np.ndarray, frame: Frame) -> None:
-    """A dense depth map [H, W] m."""
-    _write_map(site, shown, name, index, thin(depth), frame, dense=True)
-
-
-def write_dpm(site: Site, shown: Shown, name: str, index: int, depth: torch.Tensor, dpm: torch.Tensor) -> None:
-    """Distributions on the lattice: depth [1, 1, h, w] m, dpm [1, K, h, w]."""
-    parts = parts_of(dpm[0].flatten(1).T.float().cpu().numpy())
-    content = pack_dpm(depth.flatten().float().cpu().numpy(), parts)
-    site.write_script(shown.id, name, index, DPM, content, n=parts.shape[0], bins=parts.shape[1])
-
-
-def _write_map(site: Site, shown: Shown, name: str, index: int, kept: np.ndarray, frame: Frame, dense: bool) -> None:
-    height, width = kept.shape
-    about = {"h": height, "w": width, "stride": map_stride(frame.size), "every": lattice_every(frame.size)}
-    site.write_script(shown.id, name, index, MAP, pack_map(quantise(kept), dense), dense=int(dense), **about)
-
-
-def _told(indices: Iterable[int], todo: set[int], advance: Advance) -> Iterable[int]:
-    """Those that are to do; each of all counts as an advance."""
+def _pending(indices: Iterable[int], missing: set[int], advance: Advance) -> Iterator[int]:
+    """Yield the indices in `missing`; call `advance` after every index."""
     for index in indices:
-        if index in todo:
+        if index in missing:
             yield index
         advance()
+
+
+def _teacher_depth(maps: TeacherMaps, dataset: ShownDataset, index: int, frame: Frame) -> np.ndarray:
+    """Load the teacher's depth [H, W] in m of a frame; 0 everywhere if the teacher has no map of it."""
+    key = dataset.source.keys[index]
+    return maps.load(key, frame.size) if key in maps.manifest.frames else np.zeros(frame.size, np.float32)
+
+
+def _frame_metrics(depth: np.ndarray, frame: Frame, dataset: ShownDataset, protocol: str) -> dict[str, Any]:
+    """Compute the metrics of a depth map [H, W] in m; empty for a frame without valid ground truth."""
+    data = dataset.config.data
+    metrics = score_image(depth.clip(data.min_depth, data.max_depth), frame, data, protocol)
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
+
+
+def _write_map(site: Site, dataset: ShownDataset, name: str, index: int, depth: np.ndarray, frame: Frame, dense: bool) -> None:
+    """Write a subsampled depth map [h, w] in m."""
+    height, width = depth.shape
+    header = {
+        "dense": int(dense),
+        "h": height,
+        "w": width,
+        "stride": map_stride(frame.size),
+        "every": dpm_grid_step(frame.size),
+    }
+    site.write_script(dataset.id, name, index, MAP_SUFFIX, encode_map(quantize_depth(depth), dense), **header)
+
+
+def _write_dpm(site: Site, dataset: ShownDataset, name: str, index: int, depth: torch.Tensor, dpm: torch.Tensor) -> None:
+    """Write distributions on the grid. depth [1, 1, h, w] m; dpm [1, K, h, w]."""
+    levels = quantize_dpm(dpm[0].flatten(1).T.float().cpu().numpy())
+    content = encode_dpm(depth.flatten().float().cpu().numpy(), levels)
+    site.write_script(dataset.id, name, index, DPM_SUFFIX, content, n=levels.shape[0], bins=levels.shape[1])
 
 
 def _webp(image: np.ndarray) -> bytes:

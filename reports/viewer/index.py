@@ -1,9 +1,8 @@
-"""What the page reads first: data sets, results, frames, metrics, colours."""
+"""The indexes that the page reads first: data sets, results, frames, metrics and color tables."""
 
 import base64
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,126 +10,118 @@ import numpy as np
 from matplotlib import colormaps
 
 from reports.loading.schema import HIGHER_IS_BETTER, METRIC_LABELS, METRICS
-from reports.viewer.choose import Method, Shown
+from reports.viewer.choose import ShownDataset, ShownRun
+from reports.viewer.encoding import DEPTH_ERROR, DPM_LEVELS, LOG_STEP, MIN_CODED_DEPTH, dpm_error
 from reports.viewer.frames import target_id, teacher_id
-from reports.viewer.pack import DEPTH_ERROR, MASS, NEAREST, STEP, dpm_error
 from reports.viewer.site import Site
-from reports.viewer.students import has_dpm
 from tiekd.bins import DepthBins
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.losses import dpm_sigma
 from tiekd.store.run_store import RunStore
 
-DEPTH_COLOURS, DIFFERENCE_COLOURS = "turbo_r", "RdBu_r"
-RANGE_FRAMES = 32  # of these the colour scale is made
+DEPTH_COLORS, DIFFERENCE_COLORS = "turbo_r", "RdBu_r"
+MAX_RANGE_FRAMES = 32  # used to choose the range of the color scale
 
 
-def write_index(site: Site, shown: list[Shown], store: RunStore) -> None:
-    """The indices of all data sets; the whole one last, which makes them known."""
-    for one in shown:
-        site.write_index(one.id, _dataset(site, one, store))
+def write_index(site: Site, datasets: list[ShownDataset], store: RunStore) -> None:
+    """Write the index of each data set, then the index of the site, which makes them visible."""
+    for dataset in datasets:
+        site.write_index(dataset.id, _dataset_index(site, dataset, store))
     site.write_index(
         "",
         {
-            "store": _link(site, store),
-            "datasets": [{"id": one.id, "name": one.name, "runs": [m.run_id for m in one.methods]} for one in shown],
-            "format": {"step": STEP, "nearest": NEAREST, "mass": MASS, "depthError": DEPTH_ERROR},
+            "store": _store_link(site, store),
+            "datasets": [{"id": d.id, "name": d.name, "runs": [run.run_id for run in d.runs]} for d in datasets],
+            "format": {"step": LOG_STEP, "nearest": MIN_CODED_DEPTH, "mass": DPM_LEVELS, "depthError": DEPTH_ERROR},
             "metrics": [{"id": m, "label": METRIC_LABELS[m], "higher": m in HIGHER_IS_BETTER} for m in METRICS],
-            "colours": {"depth": _table(DEPTH_COLOURS), "difference": _table(DIFFERENCE_COLOURS)},
+            "colors": {"depth": _color_table(DEPTH_COLORS), "difference": _color_table(DIFFERENCE_COLORS)},
         },
     )
 
 
-def _link(site: Site, store: RunStore) -> dict[str, str]:
-    """What the store is called, and its place relative to the page where a browser can open it."""
+def _store_link(site: Site, store: RunStore) -> dict[str, str]:
+    """Return the URI of the store and, if it is a local folder, its path relative to the page."""
     local = Path(store.filesystem[1]) if store.local else None
     return {"uri": store.uri, "path": os.path.relpath(local, site.folder.absolute()) if local else ""}
 
 
-def _table(name: str) -> str:
-    """256 RGB colours, in base64."""
+def _color_table(name: str) -> str:
+    """Return 256 RGB colors of a color map in base64."""
     return _base64((colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8))
 
 
-def _dataset(site: Site, shown: Shown, store: RunStore) -> dict[str, Any]:
-    keys = [shown.source.keys[index] for index in shown.indices]
-    teachers = shown.teachers
-    near, far = _range(shown)
+def _dataset_index(site: Site, dataset: ShownDataset, store: RunStore) -> dict[str, Any]:
+    near, far = _color_range(dataset)
     return {
         "near": near,
         "far": far,
-        "frames": shown.indices,
-        "keys": keys,
-        "groups": [shown.source.group(index) for index in shown.indices],
-        "results": [_teacher(site, shown, maps) for maps in teachers.values()]
-        + [_student(shown, method, keys, store) for method in shown.methods],
+        "frames": dataset.indices,
+        "keys": [dataset.source.keys[index] for index in dataset.indices],
+        "groups": [dataset.source.group(index) for index in dataset.indices],
+        "results": [_teacher(site, dataset, maps) for maps in dataset.teachers.values()]
+        + [_student(dataset, run, store) for run in dataset.runs],
     }
 
 
-def _teacher(site: Site, shown: Shown, maps: TeacherMaps) -> dict[str, Any]:
-    protocol = shown.config.evaluation.protocol
-    name = next(m.config.teacher.name for m in shown.methods if m.maps and m.maps.digest() == maps.digest())
-    scores = site.read_json(f"{shown.id}/{teacher_id(maps)}/{protocol}.json")
-    rows = [scores.get(str(index), {}) for index in shown.indices]
+def _teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps) -> dict[str, Any]:
+    protocol = dataset.config.evaluation.protocol
+    name = next(run.config.teacher.name for run in dataset.runs if run.maps and run.maps.digest() == maps.digest())
+    metrics = site.read_json(f"{dataset.id}/{teacher_id(maps)}/{protocol}.json")
     return {
         "id": teacher_id(maps),
         "name": f"Teacher {name}",
         "teacher": True,
         "protocol": protocol,
-        **_metrics(rows),
+        **_encode_metrics([metrics.get(str(index), {}) for index in dataset.indices]),
     }
 
 
-def _student(shown: Shown, method: Method, keys: list[str], store: RunStore) -> dict[str, Any]:
-    config = method.config
-    table = store.run(method.run_id).read_table("images.parquet")
-    known = {} if table is None else table.drop_duplicates("image").set_index("image").to_dict("index")
-    found = {
-        "id": method.run_id,
-        "name": shown.names[method.run_id],
-        "labels": method.cell.labels,
-        "study": method.table.study.name,
-        "protocol": method.table.protocol,
+def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str, Any]:
+    config = run.config
+    images = store.run(run.run_id).read_table("images.parquet")
+    rows = {} if images is None else images.drop_duplicates("image").set_index("image").to_dict("index")
+    student = {
+        "id": run.run_id,
+        "name": dataset.names[run.run_id],
+        "labels": run.cell.labels,
+        "study": run.table.study.name,
+        "protocol": run.table.protocol,
         "seed": config.seed,
-        "runs": method.runs,
-        "maps": teacher_id(method.maps) if method.maps else None,
+        "runs": run.seeds,
+        "maps": teacher_id(run.maps) if run.maps else None,
         "head": config.student.head,
-        **_metrics([known.get(key, {}) for key in keys]),
+        **_encode_metrics([rows.get(dataset.source.keys[index], {}) for index in dataset.indices]),
     }
-    if has_dpm(method):
+    if run.has_dpm:
         bins = DepthBins.of(config)
-        found["dpm"] = {
+        student["dpm"] = {
             "edges": [round(edge, 6) for edge in bins.edges.tolist()],
             "error": dpm_error(bins.centers.numpy()),
-            "target": target_id(method),
+            "target": target_id(run),
             "sigma": dpm_sigma(config),
             "temperature": config.loss.temperature,
             "trained": "temperature" in config.loss.spec.reads,
         }
-    return found
+    return student
 
 
-def _metrics(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """The metrics of each frame, float32 [frames, METRICS], and its valid pixels, int32."""
+def _encode_metrics(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Encode the metrics of each frame, float32 [frames, METRICS], and the number of valid pixels, int32 [frames]."""
     values = [[row.get(metric, math.nan) for metric in METRICS] for row in rows]
     valid = [row.get("n_valid", 0) for row in rows]
     return {"metrics": _base64(np.array(values, "<f4")), "valid": _base64(np.array(valid, "<i4"))}
 
 
-def _range(shown: Shown) -> tuple[float, float]:
-    """Depths in m between which colours change: all but the nearest and the farthest hundredth of the ground truth."""
-    step = max(1, math.ceil(len(shown.indices) / RANGE_FRAMES))
-    depths = [shown.source.load(index).depth_gt for index in shown.indices[::step]]
-    found = _measured(depths)
-    data = shown.config.data
-    if not found.size:
+def _color_range(dataset: ShownDataset) -> tuple[float, float]:
+    """Return the depths in m at the ends of the color scale: the 1st and 99th percentile of the ground truth."""
+    step = max(1, math.ceil(len(dataset.indices) / MAX_RANGE_FRAMES))
+    depths = [dataset.source.load(index).depth_gt for index in dataset.indices[::step]]
+    measured = np.concatenate([depth[depth > 0] for depth in depths])
+    data = dataset.config.data
+    if not measured.size:
         return data.min_depth, data.max_depth
-    near, far = np.percentile(found, [1, 99])
+    near, far = np.percentile(measured, [1, 99])
     return float(f"{max(near, data.min_depth):.2g}"), float(f"{min(max(far, 2 * near), data.max_depth):.2g}")
-
-
-def _measured(depths: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([depth[depth > 0] for depth in depths])
 
 
 def _base64(array: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Where a page finds the pictures of runs: addresses in a viewer that lies elsewhere."""
+"""Links from a report to the pictures of its runs in a viewer."""
 
 import os
 from dataclasses import dataclass
@@ -11,19 +11,20 @@ from tiekd.errors import UserError
 
 @dataclass(frozen=True)
 class Viewer:
-    """A viewer as seen from a page: its address, relative to that page, and the runs that it shows."""
+    """A viewer: its address relative to a report, and the runs it shows."""
 
     address: str
     run_ids: frozenset[str]
 
     def address_of(self, run_id: str) -> str:
+        """Return the address of a run's pictures."""
         return f"{self.address}#focus={run_id}"
 
 
-def viewer_of(folder: Path, beside: Path) -> Viewer:
-    """The viewer in a folder, for pages in the folder `beside`. Raises UserError where there is none."""
+def find_viewer(folder: Path, report: Path) -> Viewer:
+    """Find the viewer in `folder`, for pages in the folder `report`. Raises UserError if there is none."""
     run_ids = Site(folder).run_ids()
     if run_ids is None:
-        raise UserError(f"--viewer {folder}: holds no viewer; `tiekd view STORE --out {folder}` makes one")
-    path = os.path.relpath(folder.absolute() / "index.html", beside.absolute())
+        raise UserError(f"--viewer {folder}: no viewer in this folder; create one with `tiekd view STORE --out {folder}`")
+    path = os.path.relpath(folder.absolute() / "index.html", report.absolute())
     return Viewer(quote(Path(path).as_posix()), run_ids)

@@ -1,4 +1,4 @@
-"""A viewer's folder over HTTP, for this machine alone."""
+"""Serve the folder of a viewer over HTTP, on this machine only."""
 
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +10,7 @@ HOST = "127.0.0.1"
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Without a line per request; a browser asks each time whether a file is a newer one."""
+    """Does not log requests, and makes browsers check for newer files every time."""
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")
@@ -20,13 +20,14 @@ class _Handler(SimpleHTTPRequestHandler):
         pass
 
 
-def server_of(folder: Path, port: int) -> ThreadingHTTPServer:
-    """A server that is bound to loopback and not yet running; port 0 takes any that is free."""
+def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
+    """Bind a server to the loopback interface, without starting it; port 0 selects a free port."""
     try:
         return ThreadingHTTPServer((HOST, port), partial(_Handler, directory=str(folder)))
     except (OSError, OverflowError) as error:
-        raise UserError(f"--port {port}: cannot be listened on at {HOST}: {error}; 0 takes a free one") from None
+        raise UserError(f"--port {port}: cannot listen on {HOST}: {error}; use 0 for a free port") from None
 
 
-def url_of(server: ThreadingHTTPServer) -> str:
+def server_url(server: ThreadingHTTPServer) -> str:
+    """Return the address of the page."""
     return f"http://{HOST}:{server.server_address[1]}/"

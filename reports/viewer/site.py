@@ -1,13 +1,13 @@
-"""The viewer's folder: what lies where, and what of it is there already.
+"""The folder of a viewer: its layout, and which files exist.
 
-DIR/index.html, viewer.css, *.js          the page
-DIR/data/v1/index.js                         the data sets, colours, constants of the formats
-DIR/data/v1/<data set>/index.js              its frames, results and their metrics
-DIR/data/v1/<data set>/image/<frame>.webp    RGB
-DIR/data/v1/<data set>/<result>/<frame>.js   a depth map; <result> is truth, teacher-<digest> or a run id
-DIR/data/v1/<data set>/<result>/<frame>.dpm.js   its distributions; also of target-<digest>, a teacher's target
+DIR/index.html, viewer.css, *.js                     the page
+DIR/data/v1/index.js                                 data sets, color tables, constants of the file formats
+DIR/data/v1/<data set>/index.js                      frames, results and their metrics
+DIR/data/v1/<data set>/image/<frame>.webp            RGB image
+DIR/data/v1/<data set>/<result>/<frame>.js           depth map; <result> is truth, teacher-<digest> or a run id
+DIR/data/v1/<data set>/<result>/<frame>.dpm.js       distributions, also for target-<digest>, the targets of a teacher
 
-Names are digests, run ids and numbers: no text of a user's becomes a path.
+All names are digests, run ids and numbers: text from users never becomes part of a path.
 """
 
 import json
@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from reports.viewer.pack import script
+from reports.viewer.encoding import data_script
 from tiekd.store.files import write_atomically
 
-FORMAT = 1  # raised when files of an earlier format would be misread: they lie elsewhere then
-PAGE = Path(__file__).parent / "page"
-IMAGE, MAP, DPM = ".webp", ".js", ".dpm.js"
+SITE_VERSION = 1  # increment if files of an earlier version would be misread: each version has its own folder
+PAGE_FOLDER = Path(__file__).parent / "page"
+IMAGE_SUFFIX, MAP_SUFFIX, DPM_SUFFIX = ".webp", ".js", ".dpm.js"
 
 
 class Site:
@@ -29,37 +29,35 @@ class Site:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def has(self, dataset: str, result: str, frame: int, kind: str) -> bool:
-        return self._path(dataset, result, frame, kind).is_file()
+    def missing(self, dataset: str, result: str, frames: Iterable[int], suffix: str) -> set[int]:
+        """Return the frames that have no file yet."""
+        return {frame for frame in frames if not self._path(dataset, result, frame, suffix).is_file()}
 
-    def missing(self, dataset: str, result: str, frames: Iterable[int], kind: str) -> set[int]:
-        """Those of the frames that have no file yet."""
-        return {frame for frame in frames if not self.has(dataset, result, frame, kind)}
+    def write(self, dataset: str, result: str, frame: int, suffix: str, content: bytes) -> None:
+        """Write the file of a frame."""
+        write_atomically(self._path(dataset, result, frame, suffix), content)
 
-    def write(self, dataset: str, result: str, frame: int, kind: str, content: bytes) -> None:
-        write_atomically(self._path(dataset, result, frame, kind), content)
-
-    def write_script(self, dataset: str, result: str, frame: int, kind: str, content: bytes, **about: Any) -> None:
-        """Packed numbers, under the name by which the page asks for them."""
-        name = f"{dataset}/{result}/{_stem(frame)}{kind.removesuffix('.js')}"
-        self.write(dataset, result, frame, kind, script(name, content, **about))
+    def write_script(self, dataset: str, result: str, frame: int, suffix: str, content: bytes, **header: Any) -> None:
+        """Write encoded numbers as a script, under the name by which the page requests them."""
+        name = f"{dataset}/{result}/{_stem(frame)}{suffix.removesuffix('.js')}"
+        self.write(dataset, result, frame, suffix, data_script(name, content, **header))
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A file that the page does not read; {} where there is none."""
+        """Read a file that the page does not use; {} if there is none."""
         path = self._data / name
         return json.loads(path.read_bytes()) if path.is_file() else {}
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Write a file that the page does not use."""
         write_atomically(self._data / name, json.dumps(value).encode())
 
     def write_index(self, name: str, content: dict[str, Any]) -> None:
-        """`name` is "" for the whole or a data set."""
-        path = self._data / name / "index.js"
-        words = json.dumps(name), json.dumps(content, separators=(",", ":"), allow_nan=False)
-        write_atomically(path, f"arrivedIndex({', '.join(words)});\n".encode())
+        """Write the index of a data set, or of the whole site if `name` is empty."""
+        arguments = json.dumps(name), json.dumps(content, separators=(",", ":"), allow_nan=False)
+        write_atomically(self._data / name / "index.js", f"arrivedIndex({', '.join(arguments)});\n".encode())
 
     def run_ids(self) -> frozenset[str] | None:
-        """The runs that the whole index names; None where there is none."""
+        """Return the ids of the runs in the index; None without an index."""
         path = self._data / "index.js"
         if not path.is_file():
             return None
@@ -67,15 +65,16 @@ class Site:
         return frozenset(run_id for dataset in content["datasets"] for run_id in dataset["runs"])
 
     def write_page(self) -> None:
-        for file in PAGE.iterdir():
+        """Copy the page: HTML, CSS and scripts."""
+        for file in PAGE_FOLDER.iterdir():
             write_atomically(self.folder / file.name, file.read_bytes())
 
     @property
     def _data(self) -> Path:
-        return self.folder / "data" / f"v{FORMAT}"
+        return self.folder / "data" / f"v{SITE_VERSION}"
 
-    def _path(self, dataset: str, result: str, frame: int, kind: str) -> Path:
-        return self._data / dataset / result / f"{_stem(frame)}{kind}"
+    def _path(self, dataset: str, result: str, frame: int, suffix: str) -> Path:
+        return self._data / dataset / result / f"{_stem(frame)}{suffix}"
 
 
 def _stem(frame: int) -> str:

@@ -1,9 +1,9 @@
-// The distribution at a pixel: the teacher's target upwards, the student's downwards, over one axis in metres.
+// Chart of the distributions at one pixel: the teacher's target above a shared depth axis, the student's below.
 "use strict";
 
 const Chart = (() => {
   const WIDTH = 420, HALF = 92, AXIS = 26, SIDE = 34, TOP = 4;
-  const TAIL = 1e-3; // of a distribution's mass that may lie outside the picture on each side
+  const TAIL = 1e-3; // probability mass that may be cut off on each side
   const SPACE = "http://www.w3.org/2000/svg";
 
   const svg = (tag, attributes, text = "") => {
@@ -13,7 +13,7 @@ const Chart = (() => {
     return element;
   };
 
-  // Probabilities of the bins at one point, and what they say together.
+  // Probabilities of the bins at one point, with their mean and standard deviation in m.
   function distribution(dpm, point, edges, mass) {
     const p = Float64Array.from({ length: dpm.bins }, (_, bin) => dpm.parts[point * dpm.bins + bin] / mass);
     let mean = 0, square = 0;
@@ -22,11 +22,11 @@ const Chart = (() => {
       mean += share * center;
       square += share * center * center;
     });
-    return { p, mean, spread: Math.sqrt(Math.max(0, square - mean * mean)), depth: dpm.depth[point] };
+    return { p, mean, std: Math.sqrt(Math.max(0, square - mean * mean)), depth: dpm.depth[point] };
   }
 
-  // Where all of what is drawn lies, with a margin.
-  function visible(edges, distributions, depths) {
+  // The depth range that contains everything drawn, plus a margin.
+  function visibleRange(edges, distributions, depths) {
     let low = Infinity, high = -Infinity;
     for (const { p } of distributions) {
       let below = 0;
@@ -43,7 +43,7 @@ const Chart = (() => {
     return [Math.max(edges[0], low - margin), Math.min(edges[edges.length - 1], high + margin)];
   }
 
-  // The outline of a histogram of probability per metre, in direction -1 (up) or 1 (down) from `base`.
+  // SVG path of a histogram. `y` converts a density (1/m) to a y coordinate; `base` is the y coordinate of the axis.
   function outline(p, edges, x, y, base) {
     let path = `M${x(edges[0]).toFixed(1)} ${base}`;
     p.forEach((share, bin) => {
@@ -53,7 +53,7 @@ const Chart = (() => {
     return `${path}L${x(edges[edges.length - 1]).toFixed(1)} ${base}Z`;
   }
 
-  const highest = ({ p }, edges) => p.reduce((top, share, bin) => Math.max(top, share / (edges[bin + 1] - edges[bin])), 0);
+  const maxDensity = ({ p }, edges) => p.reduce((top, share, bin) => Math.max(top, share / (edges[bin + 1] - edges[bin])), 0);
 
   function ticks(low, high) {
     const rough = (high - low) / 6, ten = 10 ** Math.floor(Math.log10(rough));
@@ -62,15 +62,15 @@ const Chart = (() => {
     return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(6)));
   }
 
-  // target may be null; truth is a depth in m, NaN where none was measured.
+  // `target` may be null; `truth` is a depth in m, NaN where none was measured.
   function draw(student, target, truth, edges) {
     const drawn = target ? [target, student] : [student];
-    const [low, high] = visible(edges, drawn, [student.depth, target?.depth ?? NaN, truth]);
+    const [low, high] = visibleRange(edges, drawn, [student.depth, target?.depth ?? NaN, truth]);
     const x = (depth) => SIDE + ((Math.max(low, Math.min(high, depth)) - low) / (high - low)) * (WIDTH - 2 * SIDE);
-    const top = Math.max(...drawn.map((one) => highest(one, edges))) * 1.08;
+    const top = Math.max(...drawn.map((one) => maxDensity(one, edges))) * 1.08;
     const up = TOP + HALF, down = up + AXIS, bottom = down + HALF;
     const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${bottom + TOP}`, role: "img", class: "dpm" });
-    picture.append(svg("title", {}, "Probability per metre of depth"));
+    picture.append(svg("title", {}, "Probability density over depth, per meter"));
     const part = (one, kind, base, direction) =>
       picture.append(svg("path", { class: kind, d: outline(one.p, edges, x, (share) => base + (direction * HALF * share) / top, base) }));
     if (target) part(target, "teacher", up, -1);
@@ -80,13 +80,13 @@ const Chart = (() => {
     if (target) line(picture, x(target.depth), TOP, up, "teacher", target.depth);
     line(picture, x(student.depth), down, bottom, "student", student.depth);
     axis(picture, x, ticks(low, high), up, down);
-    if (target) side(picture, "teacher", "teacher's target", (TOP + up) / 2);
-    side(picture, "student", "student", (down + bottom) / 2);
+    if (target) sideLabel(picture, "teacher", "teacher's target", (TOP + up) / 2);
+    sideLabel(picture, "student", "student", (down + bottom) / 2);
     return picture;
   }
 
-  // A name along the left edge.
-  function side(picture, kind, text, middle) {
+  // A label along the left edge.
+  function sideLabel(picture, kind, text, middle) {
     const place = { class: `side ${kind}`, x: SIDE - 12, y: middle, transform: `rotate(-90 ${SIDE - 12} ${middle})` };
     picture.append(svg("text", { ...place, "text-anchor": "middle" }, text));
   }

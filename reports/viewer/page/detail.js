@@ -1,4 +1,4 @@
-// The right side: a pixel's distribution, the metrics of the image, and where the numbers come from.
+// The right column: the distribution at a pixel, the metrics of the image, and the runs behind them.
 "use strict";
 
 const Detail = (() => {
@@ -15,13 +15,13 @@ const Detail = (() => {
     if (typeof found === "string") return area.replaceChildren(make("p", "note", found));
     const { student, target, truth, result, pixel, mass } = found;
     const key = make("table", "readings");
-    key.append(row(["", "depth", "expected", "spread"].map((text) => make("th", "", text))));
+    key.append(row(["", "depth", "expected", "std"].map((text) => make("th", "", text))));
     const line = (kind, name, depth, one, more = "") =>
       key.append(row([
         make("th", kind, name),
         make("td", "", depth === depth ? `${depth.toFixed(2)} m` : "none"),
         make("td", "", one ? `${one.mean.toFixed(2)} m` : more),
-        make("td", "", one ? `± ${one.spread.toFixed(2)} m` : ""),
+        make("td", "", one ? `± ${one.std.toFixed(2)} m` : ""),
       ]));
     if (target) line("teacher", "teacher's target", target.depthOfMap, target);
     line("student", "student", student.depth, student);
@@ -36,8 +36,8 @@ const Detail = (() => {
 
   function noteOn(result, target, mass) {
     const { sigma, temperature, trained, error, edges } = result.dpm;
-    const about = target ? `Target: sigma ${sigma} m, temperature ${temperature}${trained ? "" : "; its loss does not read it"}. ` : "";
-    const kept = `${edges.length - 1} bins, kept in ${mass} parts: expected depths within ${error < 0.001 ? "1 mm" : `${Math.ceil(error * 1000)} mm`}.`;
+    const about = target ? `Target: sigma ${sigma} m, temperature ${temperature}${trained ? "" : " (its loss does not use it)"}. ` : "";
+    const kept = `${edges.length - 1} bins, stored in ${mass} steps: expected depths are off by at most ${error < 0.001 ? "1 mm" : `${Math.ceil(error * 1000)} mm`}.`;
     return about + kept;
   }
 
@@ -76,12 +76,12 @@ const Detail = (() => {
 
   function showRuns(area, result, store) {
     if (!result || result.teacher) {
-      const text = result ? "Maps on disk, which students were trained on; their manifest tells what made them." : "";
+      const text = result ? "Depth maps on disk that students were trained on; their manifest says how they were made." : "";
       return area.replaceChildren(make("p", "note", text));
     }
     const lines = Object.entries(result.runs).map(([run, seed]) => {
       const line = make("li", run === result.id ? "chosen" : "");
-      line.append(runLink(run, store), ` seed ${seed}${run === result.id ? ", shown" : ""}`);
+      line.append(runLink(run, store), ` seed ${seed}${run === result.id ? " (shown)" : ""}`);
       return line;
     });
     const list = make("ul", "runs");
@@ -91,7 +91,7 @@ const Detail = (() => {
     area.replaceChildren(make("p", "where", words), make("p", "note", `${study}store ${store.uri}`), list);
   }
 
-  // A folder opens from a page that is itself a file; a served page cannot reach it.
+  // Only a page opened as a file can link to a folder; browsers block such links on a served page.
   function runLink(run, store) {
     if (!store.path || location.protocol !== "file:") return make("code", "", run);
     const link = make("a", "", run);

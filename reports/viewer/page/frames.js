@@ -1,11 +1,11 @@
-// The list of images, in the data set's order or the worst first.
+// The list of images, in the order of the data set or sorted with the worst first.
 "use strict";
 
 const Frames = (() => {
   const { make } = Panels;
   let lines = [], current = null, shown = "";
 
-  // Places of the images: those without a number last.
+  // Positions of the images in display order; images without a value come last.
   function order(dataset, result, metric, metrics) {
     const places = dataset.keys.map((_, place) => place);
     if (!result) return places;
@@ -15,7 +15,7 @@ const Frames = (() => {
     return places.sort((a, b) => Number(isNaN(value(a))) - Number(isNaN(value(b))) || (isNaN(value(a)) ? a - b : worst(a, b)));
   }
 
-  // `numbers` says which ones numberOf gives: the list is made anew when they, or the order, are others.
+  // Rebuilds the list only if the order changed or `numbers`, which identifies the values of `numberOf`.
   function show(area, dataset, places, numbers, numberOf, pick) {
     const wanted = [dataset.id, numbers, places.join()].join("|");
     if (wanted === shown) return;
@@ -23,7 +23,7 @@ const Frames = (() => {
     lines = [];
     places.forEach((place) => {
       const line = make("li", "");
-      const name = make("span", "name"); // cut at its left, where long names are alike
+      const name = make("span", "name"); // truncated on the left, where long names are alike
       name.append(make("bdi", "", `${dataset.groups[place].split("/").pop()} ${dataset.keys[place].split("/").pop()}`));
       line.append(make("span", "number", String(place + 1)), name, make("output", "value", numberOf(place)));
       line.title = dataset.keys[place];

@@ -1,22 +1,22 @@
-// One table of keys: what they do, and what the help says of them.
+// Keyboard shortcuts and their help texts.
 "use strict";
 
 const Keys = (() => {
   const TABLE = [
-    ["←  →", "image before, after", { ArrowLeft: (act) => act.step(-1), ArrowRight: (act) => act.step(1) }],
+    ["←  →", "previous, next image", { ArrowLeft: (act) => act.step(-1), ArrowRight: (act) => act.step(1) }],
     ["Home  End", "first, last image", { Home: (act) => act.step(-Infinity), End: (act) => act.step(Infinity) }],
-    ["↑  ↓", "select the result above, below", { ArrowUp: (act) => act.select(-1), ArrowDown: (act) => act.select(1) }],
-    ["1 … 9", "difference of every result from that one; the same key again: depth", digits()],
-    ["0", "difference of every result from ground truth", { 0: (act) => act.differ(0) }],
-    ["[  ]", "narrower, wider scale of differences", { "[": (act) => act.widen(0.5), "]": (act) => act.widen(2) }],
-    ["w", "sort by worst of the selected result; again: in order", { w: (act) => act.sortByWorst() }],
+    ["↑  ↓", "select the previous, next result", { ArrowUp: (act) => act.select(-1), ArrowDown: (act) => act.select(1) }],
+    ["1 … 9", "show differences from result 1 … 9; press again for depth", digits()],
+    ["0", "show differences from the ground truth; press again for depth", { 0: (act) => act.differ(0) }],
+    ["[  ]", "narrow, widen the difference scale", { "[": (act) => act.widen(0.5), "]": (act) => act.widen(2) }],
+    ["w", "sort images by the selected result, worst first; press again to undo", { w: (act) => act.sortByWorst() }],
     ["m  M", "next, previous metric", { m: (act) => act.nextMetric(1), M: (act) => act.nextMetric(-1) }],
-    ["p", "pixel in the middle: its distribution; again: none", { p: (act) => act.togglePixel() }],
+    ["p", "select the center pixel to see its distribution; press again to clear", { p: (act) => act.togglePixel() }],
     ["Shift + arrows", "move the pixel", shifted()],
     ["h  a", "hide the selected result; show all", { h: (act) => act.hide(), a: (act) => act.showAll() }],
     ["d", "next data set", { d: (act) => act.nextDataset() }],
-    ["?", "this help", { "?": (act) => act.help() }],
-    ["Esc", "close the help, else leave the pixel and the difference", { Escape: (act) => act.leave() }],
+    ["?", "show or hide this help", { "?": (act) => act.help() }],
+    ["Esc", "close this help, or clear the pixel and the differences", { Escape: (act) => act.leave() }],
   ];
   const ACTIONS = Object.assign({}, ...TABLE.map(([, , actions]) => actions));
 

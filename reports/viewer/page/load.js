@@ -1,11 +1,12 @@
-// Data by script tags, since a page opened as a file may fetch nothing. Each file calls `arrived` or `arrivedIndex`.
+// Loads data files through script tags, because browsers block fetch() on pages opened as files. Each data file calls
+// `arrived` or `arrivedIndex`.
 "use strict";
 
 const Load = (() => {
   const ROOT = "data/v1/";
-  const KEPT = 320; // decoded files; about 13 results of 20 frames
-  const cache = new Map(); // name -> promise, the oldest use first
-  const contents = new Map(); // name -> what a script has just handed over
+  const CACHE_SIZE = 320; // decoded files; about 13 results of 20 frames
+  const cache = new Map(); // name -> promise, least recently used first
+  const contents = new Map(); // name -> content passed by a script that has just run
 
   window.arrived = (name, about, text) => contents.set(name, { about, text });
   window.arrivedIndex = (name, index) => contents.set(`${name}#index`, index);
@@ -33,7 +34,7 @@ const Load = (() => {
     cache.delete(name);
     cache.set(name, known);
     known.catch(() => cache.delete(name));
-    if (cache.size > KEPT) cache.delete(cache.keys().next().value);
+    if (cache.size > CACHE_SIZE) cache.delete(cache.keys().next().value);
     return known;
   }
 

@@ -1,27 +1,27 @@
-// What is shown follows from the state and the address follows the state; every key and click changes it through `change`.
+// Controller: every key and click calls `change`, which updates the state, the address and the page.
 "use strict";
 
 const Viewer = (() => {
   const { make } = Panels;
   const at = (id) => document.getElementById(id);
   const datasets = new Map(); // id -> index
-  let whole, dataset, state, places, turn = 0;
+  let site, dataset, state, places, turn = 0;
 
   const results = () => dataset.results.filter((result) => !state.show || state.show.includes(result.id));
   const resultOf = (id) => dataset.results.find((result) => result.id === id);
   const place = () => dataset.keys.indexOf(state.image);
-  const metric = () => whole.metrics.find(({ id }) => id === state.metric);
+  const metric = () => site.metrics.find(({ id }) => id === state.metric);
   const keysOf = (shown) => ({ truth: "0", ...Object.fromEntries(shown.slice(0, 9).map(({ id }, i) => [id, String(i + 1)])) });
 
   // -- state -----------------------------------------------------------------------------------------------------------
 
-  const begun = () => (document.body.dataset.ready = "false"); // until the pictures are drawn
+  const markBusy = () => (document.body.dataset.ready = "false"); // until the pictures are drawn
 
   async function change(changes) {
-    begun();
+    markBusy();
     state = { ...state, ...changes };
     if (dataset?.id !== state.data) await openDataset(state.data);
-    settle();
+    validate();
     State.write(state);
     await show();
   }
@@ -36,13 +36,13 @@ const Viewer = (() => {
       datasets.set(id, index);
     }
     dataset = datasets.get(id);
-    Colours.setRange(dataset.near, dataset.far);
-    Colours.depthLegend(at("depth-legend"));
+    Colors.setRange(dataset.near, dataset.far);
+    Colors.depthLegend(at("depth-legend"));
   }
 
-  // Names that the data set does not have give way to what it has.
-  function settle() {
-    if (!metric()) state.metric = whole.metrics[0].id;
+  // Replaces names that the data set does not have by valid ones.
+  function validate() {
+    if (!metric()) state.metric = site.metrics[0].id;
     if (state.show && !results().length) state.show = null;
     const shown = results();
     const first = shown.find((result) => result.dpm) ?? shown[0];
@@ -50,7 +50,7 @@ const Viewer = (() => {
     if (state.diff !== "truth" && !shown.some(({ id }) => id === state.diff)) state.diff = "";
     if (!resultOf(state.sort)) state.sort = "";
     if (!(state.span > 0)) state.span = Number(((dataset.far - dataset.near) / 8).toPrecision(1));
-    places = Frames.order(dataset, resultOf(state.sort), metric(), whole.metrics);
+    places = Frames.order(dataset, resultOf(state.sort), metric(), site.metrics);
     if (place() < 0) state.image = dataset.keys[places[0]];
   }
 
@@ -70,9 +70,9 @@ const Viewer = (() => {
       const image = Panels.setImage(Load.imageAddress(dataset.id, dataset.frames[here]));
       Panels.draw({ maps, metricText: (id) => metricText(resultOf(id), here) }, state, keysOf(shown));
       const from = { dataset: dataset.id, frame: dataset.frames[here], maps };
-      const [told] = await Promise.all([Pixel.told(resultOf(state.focus), state.pixel, from, whole.format.mass), image]);
+      const [description] = await Promise.all([Pixel.describe(resultOf(state.focus), state.pixel, from, site.format.mass), image]);
       if (mine !== turn) return;
-      Detail.showDistribution(at("distribution"), told);
+      Detail.showDistribution(at("distribution"), description);
       Panels.dim(false);
       at("problem").textContent = "";
       prefetch(shown, here);
@@ -90,7 +90,7 @@ const Viewer = (() => {
     return Object.fromEntries(names.map((name, i) => [name, found[i]]));
   }
 
-  // The two images after and the one before, in the order in which the arrow keys meet them.
+  // Loads the next two images and the previous one, in the order of the list.
   function prefetch(shown, here) {
     const position = places.indexOf(here);
     for (const offset of [1, -1, 2]) {
@@ -98,7 +98,7 @@ const Viewer = (() => {
       if (next === undefined) continue;
       const distributions = state.pixel ? Pixel.filesOf(resultOf(state.focus)) : [];
       const loads = [mapsOf(shown, next), ...distributions.map((name) => Load.dpm(dataset.id, name, dataset.frames[next]))];
-      Promise.all(loads).catch(() => {}); // told when the image itself is asked for
+      Promise.all(loads).catch(() => {}); // reported when the image itself is requested
       new Image().src = Load.imageAddress(dataset.id, dataset.frames[next]);
     }
   }
@@ -107,7 +107,7 @@ const Viewer = (() => {
     const sorted = resultOf(state.sort);
     at("dataset").value = state.data;
     at("metric").value = state.metric;
-    options(at("sort"), [["", "in order"], ...dataset.results.map(({ id, name }) => [id, `worst of ${name}`])], state.sort);
+    options(at("sort"), [["", "in order"], ...dataset.results.map(({ id, name }) => [id, `worst first: ${name}`])], state.sort);
     const numbered = sorted ?? resultOf(state.focus);
     const numberOf = (place) => metricText(numbered, place);
     const pick = (picked) => change({ image: dataset.keys[picked] });
@@ -118,21 +118,21 @@ const Viewer = (() => {
     at("difference").hidden = !state.diff;
     if (state.diff) {
       const name = state.diff === "truth" ? "ground truth" : resultOf(state.diff).name;
-      at("other").textContent = `shown − ${name}: red is farther`;
-      Colours.differenceLegend(at("difference-legend"), state.span);
+      at("other").textContent = `shown − ${name}; red: farther away`;
+      Colors.differenceLegend(at("difference-legend"), state.span);
     }
-    const view = { results: dataset.results, shown, place: here, metrics: whole.metrics, state, keys: keysOf(shown) };
+    const view = { results: dataset.results, shown, place: here, metrics: site.metrics, state, keys: keysOf(shown) };
     Detail.showMetrics(at("metrics"), view, actions);
-    Detail.showRuns(at("runs"), resultOf(state.focus), whole.store);
+    Detail.showRuns(at("runs"), resultOf(state.focus), site.store);
   }
 
   function metricText(result, here) {
     if (!result) return "";
-    const value = result.metrics[here * whole.metrics.length + whole.metrics.indexOf(metric())];
+    const value = result.metrics[here * site.metrics.length + site.metrics.indexOf(metric())];
     return value === value ? value.toFixed(3) : "–";
   }
 
-  // -- what keys and clicks do -----------------------------------------------------------------------------------------------
+  // -- actions of keys and clicks ---------------------------------------------------------------------------------------
 
   const actions = {
     step(by) {
@@ -151,11 +151,11 @@ const Viewer = (() => {
     widen: (factor) => change({ span: Number((state.span * factor).toPrecision(3)) }),
     sortByWorst: () => change({ sort: state.sort === state.focus ? "" : state.focus }),
     nextMetric(by) {
-      const ids = whole.metrics.map(({ id }) => id);
+      const ids = site.metrics.map(({ id }) => id);
       change({ metric: ids[(ids.indexOf(state.metric) + by + ids.length) % ids.length] });
     },
     async pick(id, [across, down]) {
-      begun();
+      markBusy();
       const map = await Load.map(dataset.id, "truth", dataset.frames[place()]);
       const pixel = [across * map.w * map.stride, down * map.h * map.stride];
       change({ pixel, ...(resultOf(id) ? { focus: id } : {}) });
@@ -163,7 +163,7 @@ const Viewer = (() => {
     togglePixel: () => (state.pixel ? change({ pixel: null }) : actions.pick("image", [0.5, 0.5])),
     async movePixel([right, down]) {
       if (!state.pixel) return actions.togglePixel();
-      begun();
+      markBusy();
       const { every, stride } = await Load.map(dataset.id, "truth", dataset.frames[place()]);
       change({ pixel: [state.pixel[0] + right * every * stride, state.pixel[1] + down * every * stride] });
     },
@@ -175,34 +175,34 @@ const Viewer = (() => {
     hide: () => actions.toggle(state.focus),
     showAll: () => change({ show: null }),
     nextDataset() {
-      const ids = whole.datasets.map(({ id }) => id);
+      const ids = site.datasets.map(({ id }) => id);
       change({ data: ids[(ids.indexOf(state.data) + 1) % ids.length], show: null, span: 0 });
     },
     help: () => (at("help").open ? at("help").close() : at("help").showModal()),
     leave: () => (at("help").open ? at("help").close() : change({ pixel: null, diff: "" })),
   };
 
-  // -- beginning -------------------------------------------------------------------------------------------------------------
+  // -- start -----------------------------------------------------------------------------------------------------------
 
   function options(select, choices, chosen) {
     select.replaceChildren(...choices.map(([value, text]) => Object.assign(make("option", "", text), { value })));
     select.value = chosen;
   }
 
-  // An address that names a run alone leads to the data set that has it.
-  function restored() {
+  // The state in the address. An address with only a run selects the data set of that run.
+  function stateFromAddress() {
     const read = State.read();
-    const known = whole.datasets.find(({ id }) => id === read.data);
-    const having = whole.datasets.find(({ runs }) => runs.includes(read.focus));
-    return { ...read, data: (known ?? having ?? whole.datasets[0]).id };
+    const known = site.datasets.find(({ id }) => id === read.data);
+    const having = site.datasets.find(({ runs }) => runs.includes(read.focus));
+    return { ...read, data: (known ?? having ?? site.datasets[0]).id };
   }
 
-  async function begin() {
-    if (!("DecompressionStream" in window)) throw new Error("This browser is too old: it needs DecompressionStream (2023).");
-    whole = await Load.index("");
-    Colours.begin(whole);
-    options(at("dataset"), whole.datasets.map(({ id, name }) => [id, name]), "");
-    options(at("metric"), whole.metrics.map(({ id, label }) => [id, label]), "");
+  async function start() {
+    if (!("DecompressionStream" in window)) throw new Error("This browser is too old: the viewer needs DecompressionStream (2023).");
+    site = await Load.index("");
+    Colors.init(site);
+    options(at("dataset"), site.datasets.map(({ id, name }) => [id, name]), "");
+    options(at("metric"), site.metrics.map(({ id, label }) => [id, label]), "");
     const onChange = (id, changes) => at(id).addEventListener("change", (event) => {
       event.target.blur();
       change(changes(event.target.value));
@@ -213,10 +213,10 @@ const Viewer = (() => {
     at("ask").addEventListener("click", () => actions.help());
     Keys.listen(actions);
     Keys.fillHelp(at("keys"));
-    window.addEventListener("hashchange", () => change(restored()));
+    window.addEventListener("hashchange", () => change(stateFromAddress()));
     window.addEventListener("resize", () => change({}));
-    await change(restored());
+    await change(stateFromAddress());
   }
 
-  begin().catch((problem) => (at("problem").textContent = problem.message));
+  start().catch((problem) => (at("problem").textContent = problem.message));
 })();

@@ -1,4 +1,4 @@
-// Packed numbers (reports/viewer/pack.py) into typed arrays.
+// Decodes the data files written by reports/viewer/encoding.py into typed arrays.
 "use strict";
 
 const Numbers = (() => {
@@ -9,7 +9,7 @@ const Numbers = (() => {
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
-  // All low bytes, then all high ones.
+  // uint16 values stored as all low bytes followed by all high bytes.
   function joined(bytes) {
     const n = bytes.length / 2;
     const values = new Uint16Array(n);
@@ -17,7 +17,7 @@ const Numbers = (() => {
     return values;
   }
 
-  // Adds to each folded difference what the neighbours to the left, above and between let expect.
+  // Inverts the prediction from the neighbors on the left, above and above left (as in JPEG-LS), in place.
   function unpredict(codes, width) {
     for (let i = 0; i < codes.length; i++) {
       const left = i % width ? codes[i - 1] : 0;
@@ -26,19 +26,20 @@ const Numbers = (() => {
       const low = left < above ? left : above;
       const high = left < above ? above : left;
       const plane = left + above - corner;
-      const expected = plane < low ? low : plane > high ? high : plane;
-      codes[i] = expected + (codes[i] & 1 ? -((codes[i] + 1) >> 1) : codes[i] >> 1);
+      const predicted = plane < low ? low : plane > high ? high : plane;
+      codes[i] = predicted + (codes[i] & 1 ? -((codes[i] + 1) >> 1) : codes[i] >> 1);
     }
     return codes;
   }
 
-  // {h, w, stride, every, codes}: codes of kept pixels, 0 for no depth.
+  // Depth map {h, w, stride, every, codes}: codes of the stored pixels, 0 without a depth.
   async function map(about, text) {
     const codes = joined(await inflate(text));
     return { ...about, codes: about.dense ? unpredict(codes, about.w) : codes };
   }
 
-  // {n, bins, depth, parts}: of n points the expected depth in m, and parts[point * bins + bin].
+  // Distributions {n, bins, depth, parts} at n points: expected depth in m, and the probability of each bin in steps of
+  // 1 / index.format.mass, at parts[point * bins + bin].
   async function dpm(about, text) {
     const bytes = await inflate(text);
     return { ...about, depth: new Float32Array(bytes.slice(0, 4 * about.n).buffer), parts: joined(bytes.subarray(4 * about.n)) };

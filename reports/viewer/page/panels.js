@@ -1,8 +1,8 @@
-// The pictures side by side: image, ground truth, and each shown result.
+// The pictures side by side: image, ground truth and every shown result.
 "use strict";
 
 const Panels = (() => {
-  const CAPTION = 22, GAP = 8, NARROWEST = 200; // px
+  const CAPTION = 22, GAP = 8, MIN_WIDTH = 200; // px
   const make = (tag, kind, text = "") => {
     const element = document.createElement(tag);
     element.className = kind;
@@ -10,13 +10,13 @@ const Panels = (() => {
     return element;
   };
   let panels = new Map(); // id -> {figure, canvas, value, ...}
-  let wanted = ""; // of the panels that exist
+  let built = ""; // ids of the existing panels
   let drawn = null; // {maps: id -> map, metricText, state}
 
   function build(area, results, actions) {
     const ids = ["image", "truth", ...results.map((result) => result.id)];
-    if (ids.join() === wanted) return;
-    wanted = ids.join();
+    if (ids.join() === built) return;
+    built = ids.join();
     const shown = { image: "Image", truth: "Ground truth" };
     results.forEach((result) => (shown[result.id] = result.name));
     panels = new Map(ids.map((id) => [id, panel(id, shown[id], actions)]));
@@ -35,19 +35,19 @@ const Panels = (() => {
     if (id === "image") picture.alt = "";
     view.append(picture, cross);
     figure.append(caption, view);
-    view.addEventListener("click", (event) => actions.pick(id, placeOf(event, view)));
-    view.addEventListener("mousemove", (event) => hover(placeOf(event, view)));
+    view.addEventListener("click", (event) => actions.pick(id, positionOf(event, view)));
+    view.addEventListener("mousemove", (event) => hover(positionOf(event, view)));
     view.addEventListener("mouseleave", () => hover(null));
     caption.addEventListener("click", () => actions.focus(id));
     return { figure, picture, key, value, cross, id };
   }
 
-  function placeOf(event, view) {
+  function positionOf(event, view) {
     const box = view.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
 
-  // As many columns as make the pictures largest without scrolling.
+  // Chooses the number of columns that makes the pictures largest without scrolling.
   function arrange(area, ratio) {
     const width = area.clientWidth, height = area.clientHeight, n = panels.size;
     let best = { columns: 1, size: 0 };
@@ -57,8 +57,8 @@ const Panels = (() => {
       const size = Math.min(across, down * ratio);
       if (size > best.size) best = { columns, size };
     }
-    if (best.size < NARROWEST) {
-      const columns = Math.max(1, Math.floor((width - GAP) / (NARROWEST + GAP)));
+    if (best.size < MIN_WIDTH) {
+      const columns = Math.max(1, Math.floor((width - GAP) / (MIN_WIDTH + GAP)));
       best = { columns, size: (width - GAP * (columns + 1)) / columns };
     }
     area.style.gridTemplateColumns = `repeat(${best.columns}, ${Math.floor(best.size)}px)`;
@@ -76,8 +76,8 @@ const Panels = (() => {
       figure.classList.toggle("reference", id === state.diff);
       figure.dataset.shows = id === "image" ? "image" : differs ? "difference" : "depth";
       key.textContent = keys[id] ?? "";
-      if (map && differs) Colours.paintDifference(picture, map, other, state.span);
-      else if (map) Colours.paintDepth(picture, map);
+      if (map && differs) Colors.paintDifference(picture, map, other, state.span);
+      else if (map) Colors.paintDepth(picture, map);
       cross.hidden = !state.pixel;
       if (state.pixel) {
         const { w, h, stride } = content.maps.truth;
@@ -88,7 +88,7 @@ const Panels = (() => {
     label(state.pixel);
   }
 
-  // What stands at the right of each caption: the depth at a pixel, else the metric of the image.
+  // Sets the value in each caption: the depth at a pixel, or the metric of the image if no pixel is given.
   function label(pixel) {
     for (const { id, value, figure } of panels.values()) {
       if (id === "image") continue;
@@ -105,17 +105,17 @@ const Panels = (() => {
   }
 
   function depthAt(map, [x, y]) {
-    return map ? Colours.depthOf(map.codes[Math.floor(y / map.stride) * map.w + Math.floor(x / map.stride)]) : NaN;
+    return map ? Colors.depthOf(map.codes[Math.floor(y / map.stride) * map.w + Math.floor(x / map.stride)]) : NaN;
   }
 
-  function hover(place) {
+  function hover(position) {
     if (!drawn) return;
     const { w, h, stride } = drawn.maps.truth;
-    const inside = place && place.every((share) => share >= 0 && share < 1);
-    label(inside ? [Math.floor(place[0] * w) * stride, Math.floor(place[1] * h) * stride] : drawn.state.pixel);
+    const inside = position && position.every((share) => share >= 0 && share < 1);
+    label(inside ? [Math.floor(position[0] * w) * stride, Math.floor(position[1] * h) * stride] : drawn.state.pixel);
   }
 
-  // Resolves when the image can be drawn.
+  // Resolves when the image is decoded.
   function setImage(address) {
     const { picture } = panels.get("image");
     if (picture.getAttribute("src") !== address) picture.src = address;

@@ -1,10 +1,10 @@
-// What is known of one pixel: distributions are kept of every so many-th pixel of a depth map.
+// Data at one pixel. Distributions are stored on a grid: at every `every`-th pixel of a stored depth map.
 "use strict";
 
 const Pixel = (() => {
   const firstOf = (map) => Math.floor(map.every / 2);
 
-  // To the nearest pixel whose distribution is kept; in px of the frame's view.
+  // The nearest pixel with a stored distribution, in px of the frame.
   function snap(map, pixel) {
     const along = (value, size) => {
       const last = Math.floor((size - 1 - firstOf(map)) / map.every);
@@ -14,14 +14,14 @@ const Pixel = (() => {
     return [along(pixel[0], map.w), along(pixel[1], map.h)];
   }
 
-  // The number of such a pixel, row by row.
+  // Index of such a pixel in the grid, row by row.
   function pointOf(map, pixel) {
     const across = Math.ceil((map.w - firstOf(map)) / map.every);
     const [column, row] = pixel.map((value) => (value / map.stride - firstOf(map)) / map.every);
     return row * across + column;
   }
 
-  // LiDAR hits few of these pixels: the nearest hit that is nearer to this one than to others.
+  // LiDAR measures few of these pixels, so use the nearest measurement that is closer to this grid point than to others.
   function nearestTruth(map, pixel) {
     const reach = firstOf(map) * map.stride;
     let found = { depth: NaN, away: Infinity };
@@ -36,17 +36,17 @@ const Pixel = (() => {
     return found;
   }
 
-  // The names of a student's distributions and of its target's.
+  // Names of the files with a student's distributions and its targets.
   const filesOf = (result) => (result.dpm ? [result.id, ...(result.dpm.target ? [result.dpm.target] : [])] : []);
 
-  // The distributions of a result at a pixel, or why there are none. `from`: the data set, the frame and its maps.
-  async function told(result, pixel, from, mass) {
-    if (!pixel) return "Click into a picture, or press p: what the selected result knows of that pixel.";
-    if (result.teacher) return "A teacher's map is one depth per pixel. Select a student: its target is drawn beside it.";
+  // The distributions of a result at a pixel, or a text that says why there are none. `from`: {dataset, frame, maps}.
+  async function describe(result, pixel, from, mass) {
+    if (!pixel) return "Click a picture or press p to see the selected result at that pixel.";
+    if (result.teacher) return "A teacher's map holds one depth per pixel. Select a student to see its distribution and its target.";
     if (!result.dpm) {
       return result.head === "regression"
-        ? `${result.name} has a regression head: it predicts one depth per pixel and no distribution.`
-        : `${result.name} chooses its bins anew for each image; its distributions are not kept.`;
+        ? `${result.name} has a regression head: it predicts one depth per pixel, not a distribution.`
+        : `${result.name} chooses new bins for each image; its distributions are not stored.`;
     }
     const { dataset, frame, maps } = from, truth = nearestTruth(maps.truth, pixel), point = pointOf(maps.truth, pixel);
     const [own, wanted] = await Promise.all(filesOf(result).map((name) => Load.dpm(dataset, name, frame)));
@@ -56,5 +56,5 @@ const Pixel = (() => {
     return { result, pixel, mass, truth, student, target };
   }
 
-  return { snap, filesOf, told };
+  return { snap, filesOf, describe };
 })();

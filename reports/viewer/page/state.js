@@ -1,4 +1,4 @@
-// What is shown, and its place in the address: a copied address shows the same.
+// The view's state, stored in the address so that a copied address shows the same view.
 "use strict";
 
 const State = (() => {

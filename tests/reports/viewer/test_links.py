@@ -9,7 +9,7 @@ import pytest
 from reports.loading.collect import collect
 from reports.pages.report_page import make_section, report_html, report_markdown, run_listings, runs_markdown
 from reports.tables.table import build_tables
-from reports.viewer.links import viewer_of
+from reports.viewer.links import find_viewer
 from tiekd.store.run_store import RunStore
 
 LINKS = {"report.html": r'href="([^"#]*index\.html)"', "report.md": r"\(([^()]*index\.html)\)"}  # to the viewer as such
@@ -20,7 +20,7 @@ def report(viewed, tmp_path_factory):
     """The pages of a report that names the viewer, without their figures, in a folder whose name is no address."""
     folder = tmp_path_factory.mktemp("report") / "of #1, 100 %"
     folder.mkdir()
-    viewer = viewer_of(viewed.folder, beside=folder)
+    viewer = find_viewer(viewed.folder, report=folder)
     collected = collect(RunStore(viewed.store))
     shown = [make_section(table, []) for table in build_tables(collected)]
     runs = run_listings((item.table for item in shown), viewer)

@@ -13,8 +13,8 @@ import torch
 from matplotlib import colormaps
 from support.viewer_page import EVIL, Page
 
-from reports.viewer.index import DEPTH_COLOURS
-from reports.viewer.pack import DEPTH_ERROR, dpm_error, quantise, restore, thin, thin_sparse
+from reports.viewer.encoding import DEPTH_ERROR, dequantize_depth, dpm_error, quantize_depth, subsample, subsample_sparse
+from reports.viewer.index import DEPTH_COLORS
 from tiekd.bins import DepthBins, expected_depth
 from tiekd.config.labels import METRICS
 from tiekd.data import open_frames
@@ -83,9 +83,9 @@ def test_ground_truth_teacher_and_students_stand_side_by_side(page, viewed):
 
 def test_all_depth_maps_have_one_scale_of_colours(page, expected):
     near, far = (float(re.search(r"[\d.]+", text)[0]) for text in page.texts("#depth-legend .ticks span")[:2])
-    table = (colormaps[DEPTH_COLOURS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    table = (colormaps[DEPTH_COLORS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     for name, depth in expected["depth"].items():
-        depth = restore(quantise(thin_sparse(depth)))
+        depth = dequantize_depth(quantize_depth(subsample_sparse(depth)))
         with np.errstate(divide="ignore"):
             share = np.log(depth / near) / np.log(far / near)
         colours = table[np.clip(np.floor(share * 255 + 0.5), 0, 255).astype(int, copy=False) if name != "truth" else 0]
@@ -159,7 +159,7 @@ def test_a_digit_toggles_the_signed_difference_from_that_result(page, viewed, ex
 def test_differences_are_red_where_the_shown_result_is_farther(page, viewed, expected):
     student = viewed.runs["tie-kd"]
     page.press("1")
-    difference = (thin(expected["depth"][student]) - thin(expected["depth"][teacher_of(page)])).ravel()
+    difference = (subsample(expected["depth"][student]) - subsample(expected["depth"][teacher_of(page)])).ravel()
     pixels = np.array(page.pixels(student))
     span = float(page.state()["span"])
     farther, nearer = difference > span / 4, difference < -span / 4
@@ -171,7 +171,7 @@ def test_differences_are_red_where_the_shown_result_is_farther(page, viewed, exp
 
 def test_zero_shows_the_error_and_grey_where_nothing_was_measured(page, viewed, expected):
     page.press("0")
-    unmeasured = thin_sparse(expected["depth"]["truth"]).ravel() == 0
+    unmeasured = subsample_sparse(expected["depth"]["truth"]).ravel() == 0
     pixels = np.array(page.pixels(viewed.runs["tie-kd"]))
     assert unmeasured.any()
     assert (pixels[unmeasured] == 0x6E).all()

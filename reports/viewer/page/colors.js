@@ -1,55 +1,55 @@
-// Depth and differences as colours, and their legends in metres.
+// Color maps of depths and differences, and their legends in meters.
 "use strict";
 
-const Colours = (() => {
-  const GREY = 0xff6e6e6e; // no depth; ABGR as in a canvas's memory
-  const LITTLE = 256;
+const Colors = (() => {
+  const GRAY = 0xff6e6e6e; // pixels without a depth; ABGR, the byte order of a canvas
+  const LEVELS = 256;
   let tables, depths;
-  let depthColours; // of each code
+  let depthColors; // by depth code
   let range = null;
 
   const packed = (rgb) =>
-    Uint32Array.from({ length: LITTLE }, (_, i) => 0xff000000 | (rgb[3 * i + 2] << 16) | (rgb[3 * i + 1] << 8) | rgb[3 * i]);
-  const level = (share) => Math.max(0, Math.min(LITTLE - 1, Math.round(share * (LITTLE - 1))));
+    Uint32Array.from({ length: LEVELS }, (_, i) => 0xff000000 | (rgb[3 * i + 2] << 16) | (rgb[3 * i + 1] << 8) | rgb[3 * i]);
+  const level = (share) => Math.max(0, Math.min(LEVELS - 1, Math.round(share * (LEVELS - 1))));
   const shareOf = (depth) => Math.log(depth / range.near) / Math.log(range.far / range.near);
 
-  function begin(index) {
+  function init(index) {
     tables = {
-      depth: packed(Numbers.bytesOf(index.colours.depth)),
-      difference: packed(Numbers.bytesOf(index.colours.difference)),
+      depth: packed(Numbers.bytesOf(index.colors.depth)),
+      difference: packed(Numbers.bytesOf(index.colors.difference)),
     };
     depths = Numbers.depthTable(index.format);
   }
 
   function setRange(near, far) {
     range = { near, far };
-    depthColours = Uint32Array.from(depths, (depth, code) => (code ? tables.depth[level(shareOf(depth))] : GREY));
+    depthColors = Uint32Array.from(depths, (depth, code) => (code ? tables.depth[level(shareOf(depth))] : GRAY));
   }
 
-  function paint(canvas, map, colourAt) {
+  function paint(canvas, map, colorAt) {
     if (canvas.width !== map.w || canvas.height !== map.h) [canvas.width, canvas.height] = [map.w, map.h];
     const context = canvas.getContext("2d");
     const image = context.createImageData(map.w, map.h);
     const pixels = new Uint32Array(image.data.buffer);
-    for (let i = 0; i < pixels.length; i++) pixels[i] = colourAt(i);
+    for (let i = 0; i < pixels.length; i++) pixels[i] = colorAt(i);
     context.putImageData(image, 0, 0);
   }
 
-  const paintDepth = (canvas, map) => paint(canvas, map, (i) => depthColours[map.codes[i]]);
+  const paintDepth = (canvas, map) => paint(canvas, map, (i) => depthColors[map.codes[i]]);
 
-  // shown - other in m, white at 0 and full colour from `span` on.
+  // shown - other in m: white at 0, saturated beyond ±`span`.
   function paintDifference(canvas, shown, other, span) {
-    const factor = (LITTLE - 1) / (2 * span);
+    const factor = (LEVELS - 1) / (2 * span);
     paint(canvas, shown, (i) => {
       const difference = depths[shown.codes[i]] - depths[other.codes[i]];
-      if (difference !== difference) return GREY; // NaN: one of them has no depth
-      return tables.difference[Math.max(0, Math.min(LITTLE - 1, Math.round((difference + span) * factor)))];
+      if (difference !== difference) return GRAY; // NaN: one of the two has no depth
+      return tables.difference[Math.max(0, Math.min(LEVELS - 1, Math.round((difference + span) * factor)))];
     });
   }
 
-  const css = (colour) => `rgb(${colour & 255} ${(colour >> 8) & 255} ${(colour >> 16) & 255})`;
+  const css = (color) => `rgb(${color & 255} ${(color >> 8) & 255} ${(color >> 16) & 255})`;
 
-  // A bar with ticks: [{share, text}]
+  // A color bar. `ticks`: [{share, text}], share from 0 (left) to 1 (right).
   function legend(element, table, ticks) {
     const stops = Array.from({ length: 33 }, (_, i) => css(table[level(i / 32)]));
     element.querySelector(".bar").style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
@@ -85,7 +85,7 @@ const Colours = (() => {
   }
 
   return {
-    begin, setRange, paintDepth, paintDifference, depthLegend, differenceLegend, neat,
+    init, setRange, paintDepth, paintDifference, depthLegend, differenceLegend, neat,
     depthOf: (code) => depths[code],
   };
 })();
