@@ -1,23 +1,24 @@
-"""The viewer's page, driven as by a person."""
+"""Drive the viewer's page in a browser by keys and clicks."""
 
 from typing import Any
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"> & </script>"
+SCREEN = {"width": 1366, "height": 768}
 
 
 class Page:
-    """A viewer in a browser, as a person sees it."""
+    """A viewer in a browser tab."""
 
-    def __init__(self, browser: Any, address: str, size: tuple[int, int] = (1366, 768)):
+    def __init__(self, browser: Any, address: str):
         self.address, self.errors = address, []
-        self.tab = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.tab = browser.new_page(viewport=SCREEN)
         self.tab.set_default_timeout(60_000)
         self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.tab.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
-        self.open("")
+        self.tab.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
 
     def open(self, state: str) -> None:
-        """Open the page anew with a state in its address."""
+        """Load the page from scratch, with `state` in its address."""
+        self.tab.mouse.move(0, 0)
         self.tab.goto("about:blank")
         self.tab.goto(f"{self.address}#{state}")
         self.settle()
@@ -35,7 +36,7 @@ class Page:
         self.settle()
 
     def state(self) -> dict[str, str]:
-        """What the address holds."""
+        """The state in the address."""
         return dict(self.tab.evaluate("[...new URLSearchParams(location.hash.slice(1))]"))
 
     def text(self, selector: str) -> str:
@@ -45,11 +46,11 @@ class Page:
         return self.tab.locator(selector).all_inner_texts()
 
     def panel(self, name: str) -> str:
-        """The selector of a result's panel."""
+        """The CSS selector of a result's panel."""
         return f".panel[data-id='{name}']"
 
     def pixels(self, name: str) -> list[list[int]]:
-        """The red, green and blue of each pixel of a panel, row by row."""
+        """The RGB values of a panel's pixels, row by row."""
         flat = self.tab.evaluate(
             "selector => { const c = document.querySelector(selector);"
             " return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data] }",

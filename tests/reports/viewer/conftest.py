@@ -1,4 +1,4 @@
-"""One real viewer of four real runs, and a real Chromium to open it in."""
+"""A viewer of four real runs, and Chromium to open it in."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @dataclass(frozen=True)
 class Viewed:
-    """A store, what the viewer shows of it, and its runs' ids by what they are."""
+    """A store, its viewer, and the ids of its runs by name."""
 
     store: Path
     folder: Path
@@ -23,7 +23,7 @@ class Viewed:
 
 @pytest.fixture(scope="session")
 def viewed(tmp_path_factory: pytest.TempPathFactory, tiekd: Callable, tiny: dict[str, Any], as_yaml: Callable) -> Viewed:
-    """A Baseline, TIE-KD with two seeds under a teacher of an evil name, and a Baseline on another data set."""
+    """A baseline, TIE-KD with two seeds and a teacher with a hostile name, and a baseline on another data set."""
     place = tmp_path_factory.mktemp("viewed")
     base = tiny | {"teacher": tiny["teacher"] | {"name": EVIL}, "optim": {"epochs": 1, "batch_size": 4}}
     ground_truth = {"loss": {"name": "si", "target": "ground_truth"}}
@@ -52,7 +52,7 @@ def viewed(tmp_path_factory: pytest.TempPathFactory, tiekd: Callable, tiny: dict
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A headless Chromium; tests that need one are skipped where there is none."""
+    """A headless Chromium; tests that need it are skipped if it is not installed."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'tiekd[test]'")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
@@ -63,10 +63,18 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def page(chromium: Any, viewed: Viewed) -> Iterator[Page]:
-    """The viewer, opened as a file; it must say nothing on the console."""
-    page = Page(chromium, f"{(viewed.folder / 'index.html').as_uri()}")
+@pytest.fixture(scope="session")
+def tab(chromium: Any, viewed: Viewed) -> Iterator[Page]:
+    """One tab for all tests, since opening a tab takes longer than most of them."""
+    page = Page(chromium, (viewed.folder / "index.html").as_uri())
     yield page
     page.tab.close()
-    assert page.errors == []
+
+
+@pytest.fixture
+def page(tab: Page) -> Iterator[Page]:
+    """The viewer, freshly opened as a file; it must not log errors to the console."""
+    tab.errors.clear()
+    tab.open("")
+    yield tab
+    assert tab.errors == []

@@ -1,3 +1,5 @@
+"""`tiekd view` writes the data files and indexes of a viewer."""
+
 import base64
 import json
 import re
@@ -15,7 +17,7 @@ from tiekd.models.checkpoint import load_student
 
 
 def index_of(viewed, name=""):
-    """What the page reads first, or of a data set."""
+    """The index of the site, or of the data set `name`."""
     text = (viewed.folder / "data/v1" / name / "index.js").read_text()
     return json.loads(re.fullmatch(r'arrivedIndex\("[^"]*", (.*)\);\n', text)[1])
 
@@ -24,44 +26,44 @@ def files_of(viewed):
     return {p: p.stat().st_mtime_ns for p in (viewed.folder / "data").rglob("*") if p.is_file() and p.name != "index.js"}
 
 
-def test_each_cell_is_shown_by_its_first_seed(viewed):
+def test_each_cell_is_represented_by_its_first_seed(viewed):
     shown = {run for dataset in index_of(viewed)["datasets"] for run in dataset["runs"]}
     assert shown == {viewed.runs[name] for name in ("baseline", "tie-kd", "indoor")}
 
 
-def test_a_cell_names_all_its_seeds(viewed):
+def test_index_lists_all_seeds_of_a_cell(viewed):
     outdoor = next(d for d in index_of(viewed)["datasets"] if d["name"] == "synthetic-outdoor")
     result = next(r for r in index_of(viewed, outdoor["id"])["results"] if r["id"] == viewed.runs["tie-kd"])
     assert result["runs"] == {viewed.runs["tie-kd"]: 0, viewed.runs["seed 1"]: 1}
 
 
-def test_what_is_there_is_not_made_again(viewed, tiekd, tmp_path):
+def test_existing_files_are_not_written_again(viewed, tiekd, tmp_path):
     copy = type(viewed)(viewed.store, tmp_path / "viewer", viewed.runs)
     shutil.copytree(viewed.folder, copy.folder)
     before = files_of(copy)
-    lost = [path for path in before if path.parent.name == viewed.runs["tie-kd"] and ".dpm" not in path.name][:2]
-    content = {path: path.read_bytes() for path in lost}
-    for path in lost:
+    deleted = [path for path in before if path.parent.name == viewed.runs["tie-kd"] and ".dpm" not in path.name][:2]
+    content = {path: path.read_bytes() for path in deleted}
+    for path in deleted:
         path.unlink()
     assert tiekd("view", copy.store, "--out", copy.folder).code == 0
     after = files_of(copy)
-    made = {path for path in before if before[path] != after[path]}
-    assert set(lost) <= made
-    assert {path.name[:5] for path in made} == {path.name[:5] for path in lost}  # a frame's distributions, too
-    assert {path.parent.name for path in made} == {viewed.runs["tie-kd"]}
-    assert {path: path.read_bytes() for path in lost} == content
+    written = {path for path in before if before[path] != after[path]}
+    assert set(deleted) <= written
+    assert {path.name[:5] for path in written} == {path.name[:5] for path in deleted}  # with the distributions of the frame
+    assert {path.parent.name for path in written} == {viewed.runs["tie-kd"]}
+    assert {path: path.read_bytes() for path in deleted} == content
 
 
-def test_images_asks_for_so_many_frames_evenly_spread(viewed, tiekd, tmp_path):
+def test_images_option_limits_frames_evenly(viewed, tiekd, tmp_path):
     outcome = tiekd("view", viewed.store, "--out", tmp_path, "--runs", viewed.runs["seed 1"], "--images", "2", "--json")
-    told = json.loads(outcome.out)
-    assert told["datasets"] == {"synthetic-outdoor": {"images": 2, "runs": [viewed.runs["seed 1"]]}}
+    summary = json.loads(outcome.out)
+    assert summary["datasets"] == {"synthetic-outdoor": {"images": 2, "runs": [viewed.runs["seed 1"]]}}
     (dataset,) = index_of(type(viewed)(viewed.store, tmp_path, {}))["datasets"]
     assert index_of(type(viewed)(viewed.store, tmp_path, {}), dataset["id"])["frames"] == [0, 3]
 
 
-def test_the_metrics_are_those_of_the_store(viewed):
-    """And so are those of the kept predictions: the viewer shows what was evaluated."""
+def test_metrics_are_those_of_the_store(viewed):
+    """They also equal the metrics of the shown predictions: the viewer shows what was evaluated."""
     weights = viewed.store / "runs" / viewed.runs["baseline"] / "student.safetensors"
     network, config = load_student(weights)
     frame = open_frames(config.data, "test").load(0)
@@ -69,11 +71,11 @@ def test_the_metrics_are_those_of_the_store(viewed):
     row = score_image(depth, frame, config.data, config.evaluation.protocol)
     outdoor = next(d for d in index_of(viewed)["datasets"] if viewed.runs["baseline"] in d["runs"])
     result = next(r for r in index_of(viewed, outdoor["id"])["results"] if r["id"] == viewed.runs["baseline"])
-    kept = np.frombuffer(base64.b64decode(result["metrics"]), "<f4").reshape(4, 9)
-    np.testing.assert_allclose(kept[0], [row[m["id"]] for m in index_of(viewed)["metrics"]], rtol=1e-4)
+    metrics = np.frombuffer(base64.b64decode(result["metrics"]), "<f4").reshape(4, 9)
+    np.testing.assert_allclose(metrics[0], [row[m["id"]] for m in index_of(viewed)["metrics"]], rtol=1e-4)
 
 
-def test_teachers_maps_that_are_gone_are_told_and_left_out(viewed, tiekd, tmp_path, as_yaml):
+def test_missing_teacher_maps_are_reported_and_left_out(viewed, tiekd, tmp_path, as_yaml):
     store = tmp_path / "store"
     shutil.copytree(viewed.store, store)
     run = viewed.runs["tie-kd"]
@@ -85,24 +87,24 @@ def test_teachers_maps_that_are_gone_are_told_and_left_out(viewed, tiekd, tmp_pa
     assert line in outcome.err
 
 
-def test_a_run_without_weights_is_told_and_left_out(viewed, tiekd, tmp_path):
+def test_run_without_weights_is_reported_and_left_out(viewed, tiekd, tmp_path):
     store = tmp_path / "store"
     shutil.copytree(viewed.store, store)
     (store / "runs" / viewed.runs["baseline"] / "student.safetensors").unlink()
     outcome = tiekd("view", store, "--out", tmp_path / "out", "--images", "1", "--json")
-    told = json.loads(outcome.out)
-    assert told["left_out"] == [f"run {viewed.runs['baseline']} has no student.safetensors"]
-    assert viewed.runs["baseline"] not in told["datasets"]["synthetic-outdoor"]["runs"]
+    summary = json.loads(outcome.out)
+    assert summary["left_out"] == [f"run {viewed.runs['baseline']} has no student.safetensors"]
+    assert viewed.runs["baseline"] not in summary["datasets"]["synthetic-outdoor"]["runs"]
 
 
-def test_what_nobody_has_is_refused(viewed, mistake):
+def test_unknown_run_study_or_store_is_refused(viewed, mistake):
     store = viewed.store
-    assert "has no finished run whose id begins so" in mistake("view", store, "--out", "out", "--runs", "zzz")
+    assert "has no finished run whose id starts with it" in mistake("view", store, "--out", "out", "--runs", "zzz")
     assert "--study" in mistake("view", store, "--out", "out", "--study", "none")
     assert "no such folder" in mistake("view", "nowhere", "--out", "out")
 
 
-def test_a_port_that_is_taken_is_refused_before_the_work(viewed, mistake):
+def test_port_in_use_is_refused_before_writing_files(viewed, mistake):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -110,16 +112,16 @@ def test_a_port_that_is_taken_is_refused_before_the_work(viewed, mistake):
         assert f"--port {port}" in mistake("view", viewed.store, "--out", "out", "--serve", "--port", port)
 
 
-def test_out_must_be_a_folder(viewed, mistake, in_folder):
+def test_out_option_must_be_a_folder(viewed, mistake, in_folder):
     (in_folder / "file").write_text("")
     assert "needed a folder" in mistake("view", viewed.store, "--out", "file")
 
 
-def test_no_text_of_a_users_becomes_a_path(viewed):
+def test_file_names_never_contain_user_text(viewed):
     names = {part for path in files_of(viewed) for part in path.relative_to(viewed.folder).parts}
     assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
 
 
 @pytest.mark.parametrize("name", ["index.html", "main.js", "viewer.css"])
-def test_the_page_needs_nothing_from_elsewhere(viewed, name):
+def test_page_has_no_external_resources(viewed, name):
     assert "http" not in (viewed.folder / name).read_text()

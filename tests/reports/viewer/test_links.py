@@ -1,4 +1,4 @@
-"""A report leads from its runs to their pictures."""
+"""A report links its runs to their pictures in a viewer."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,12 @@ from reports.tables.table import build_tables
 from reports.viewer.links import find_viewer
 from tiekd.store.run_store import RunStore
 
-LINKS = {"report.html": r'href="([^"#]*index\.html)"', "report.md": r"\(([^()]*index\.html)\)"}  # to the viewer as such
+LINKS = {"report.html": r'href="([^"#]*index\.html)"', "report.md": r"\(([^()]*index\.html)\)"}  # to the viewer itself
 
 
 @pytest.fixture(scope="module")
 def report(viewed, tmp_path_factory):
-    """The pages of a report that names the viewer, without their figures, in a folder whose name is no address."""
+    """The pages of a report with a viewer, without figures, in a folder whose name needs quoting in a URL."""
     folder = tmp_path_factory.mktemp("report") / "of #1, 100 %"
     folder.mkdir()
     viewer = find_viewer(viewed.folder, report=folder)
@@ -31,25 +31,25 @@ def report(viewed, tmp_path_factory):
 
 
 def targets(text: str) -> dict[str, Path]:
-    """The runs to which a page's links lead, each with the file of its link."""
+    """The runs that a page links to, each with the file of its link."""
     found = re.findall(r'[("]([^"()]*index\.html)#focus=(\w+)[)"]', text)
     return {run_id: Path(unquote(address)) for address, run_id in found}
 
 
 @pytest.mark.parametrize("page", ["report.html", "runs.md"])
-def test_the_runs_that_the_viewer_shows_lead_to_it(report, viewed, page):
+def test_shown_runs_link_to_the_viewer(report, viewed, page):
     found = targets((report / page).read_text())
     assert set(found) == {viewed.runs[name] for name in ("baseline", "tie-kd", "indoor")}
     assert {(report / address).resolve() for address in found.values()} == {viewed.folder / "index.html"}
 
 
 @pytest.mark.parametrize("page", LINKS)
-def test_the_first_lines_lead_to_the_viewer(report, viewed, page):
+def test_report_links_to_the_viewer(report, viewed, page):
     (address,) = re.findall(LINKS[page], (report / page).read_text())
     assert (report / unquote(address)).resolve() == viewed.folder / "index.html"
 
 
-def test_a_click_opens_the_run_in_its_data_set(report, viewed, chromium):
+def test_link_opens_the_run_in_its_data_set(report, viewed, chromium):
     tab = chromium.new_page()
     tab.goto((report / "report.html").as_uri())
     tab.click(f"a[href$='focus={viewed.runs['indoor']}']")

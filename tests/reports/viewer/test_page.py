@@ -1,4 +1,4 @@
-"""The page in a real browser, by keys and clicks, against what the store and PyTorch say."""
+"""The page in a real browser, driven by keys and clicks, compared with the store and with PyTorch."""
 
 import re
 import signal
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import colormaps
-from support.viewer_page import EVIL, Page
+from support.viewer_page import EVIL, SCREEN, Page
 
 from reports.viewer.encoding import DEPTH_ERROR, dequantize_depth, dpm_error, quantize_depth, subsample, subsample_sparse
 from reports.viewer.index import DEPTH_COLORS
@@ -27,19 +27,19 @@ from tiekd.models.checkpoint import load_student
 
 @pytest.fixture(scope="module")
 def expected(viewed):
-    """What PyTorch says of the first frame: depths [H, W] m by result, and the student's and the teacher's distributions."""
-    found = {}
+    """Results of PyTorch for the first frame: depths [H, W] in m by result, and both distributions."""
+    depths = {}
     for name in ("baseline", "tie-kd"):
         network, config = load_student(viewed.store / "runs" / viewed.runs[name] / "student.safetensors")
         source = open_frames(config.data, "test")
         frame = source.load(0)
         predicted = predict(network.eval(), normalise(frame.image)[None], config)
-        found[viewed.runs[name]] = predicted.depth[0, 0].numpy()
+        depths[viewed.runs[name]] = predicted.depth[0, 0].numpy()
     maps = open_maps(config.teacher.maps)
     depth = torch.from_numpy(maps.load(source.keys[0], frame.size))
-    found[f"teacher-{maps.digest()[:12]}"], found["truth"] = depth.numpy(), frame.depth_gt
+    depths[f"teacher-{maps.digest()[:12]}"], depths["truth"] = depth.numpy(), frame.depth_gt
     bins = DepthBins.of(config)
-    return {"depth": found, "bins": bins, "student": predicted.dpm, "target": dpm_target(config)(depth[None, None])}
+    return {"depth": depths, "bins": bins, "student": predicted.dpm, "target": dpm_target(config)(depth[None, None])}
 
 
 def teacher_of(page) -> str:
@@ -47,17 +47,17 @@ def teacher_of(page) -> str:
 
 
 def reading(page, kind: str) -> list[str]:
-    """A line beneath the chart: depth, expected depth, spread."""
+    """A row of the table below the chart: depth, expected depth, standard deviation."""
     return page.texts(f".readings tr:has(th.{kind}) td")
 
 
-def metres(text: str) -> float:
+def meters(text: str) -> float:
     return float(text.removesuffix(" m").replace("−", "-").replace("±", "").strip())
 
 
 def shown_at(page, name: str) -> float:
-    """The depth or difference that a panel's caption tells of the chosen pixel."""
-    return metres(page.text(f"{page.panel(name)} .value"))
+    """The depth or difference at the selected pixel in a panel's caption."""
+    return meters(page.text(f"{page.panel(name)} .value"))
 
 
 # -- images -----------------------------------------------------------------------------------------------------------------
@@ -75,28 +75,28 @@ def test_arrow_keys_move_between_images(page):
     assert page.text("#count") == "1 / 4"
 
 
-def test_ground_truth_teacher_and_students_stand_side_by_side(page, viewed):
+def test_ground_truth_teacher_and_students_are_side_by_side(page, viewed):
     ids = page.tab.eval_on_selector_all(".panel", "panels => panels.map(p => p.dataset.id)")
     assert ids == ["image", "truth", teacher_of(page), viewed.runs["baseline"], viewed.runs["tie-kd"]]
     assert page.tab.evaluate("document.querySelector('.panel img').naturalWidth") == 96
 
 
-def test_all_depth_maps_have_one_scale_of_colours(page, expected):
+def test_all_depth_maps_share_one_color_scale(page, expected):
     near, far = (float(re.search(r"[\d.]+", text)[0]) for text in page.texts("#depth-legend .ticks span")[:2])
     table = (colormaps[DEPTH_COLORS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
     for name, depth in expected["depth"].items():
         depth = dequantize_depth(quantize_depth(subsample_sparse(depth)))
         with np.errstate(divide="ignore"):
             share = np.log(depth / near) / np.log(far / near)
-        colours = table[np.clip(np.floor(share * 255 + 0.5), 0, 255).astype(int, copy=False) if name != "truth" else 0]
+        colors = table[np.clip(np.floor(share * 255 + 0.5), 0, 255).astype(int, copy=False) if name != "truth" else 0]
         if name == "truth":
             measured = np.clip(np.floor(np.where(depth > 0, share, 0) * 255 + 0.5), 0, 255).astype(int)
-            colours = np.where(depth[..., None] > 0, table[measured], 0x6E)
-        off = np.abs(np.array(page.pixels(name)) - colours.reshape(-1, 3)).max(axis=1)
-        assert np.quantile(off, 0.999) <= 8  # a level's edge may fall to the other side: the page's depths are float32
+            colors = np.where(depth[..., None] > 0, table[measured], 0x6E)
+        off = np.abs(np.array(page.pixels(name)) - colors.reshape(-1, 3)).max(axis=1)
+        assert np.quantile(off, 0.999) <= 8  # rounding in float32 may select the next color
 
 
-def test_the_list_and_the_metrics_are_those_of_the_store(page, viewed):
+def test_metrics_table_matches_the_store(page, viewed):
     page.press("ArrowRight")
     rows = pd.read_parquet(viewed.store / "runs" / viewed.runs["tie-kd"] / "images.parquet")
     cells = page.texts(f".metrics tr[data-id='{viewed.runs['tie-kd']}'] td")
@@ -104,7 +104,7 @@ def test_the_list_and_the_metrics_are_those_of_the_store(page, viewed):
     assert cells[12:] == [str(rows.loc[1, "n_valid"]), "none"]
 
 
-def test_images_are_sorted_by_the_worst_of_a_result_and_a_metric(page, viewed):
+def test_images_can_be_sorted_by_result_and_metric_worst_first(page, viewed):
     rows = pd.read_parquet(viewed.store / "runs" / viewed.runs["tie-kd"] / "images.parquet")
     numbers = "#frames .number"
     page.press("w")
@@ -121,7 +121,7 @@ def test_images_are_sorted_by_the_worst_of_a_result_and_a_metric(page, viewed):
 
 
 @pytest.mark.parametrize(("higher", "places"), [(False, [3, 1, 0, 2]), (True, [1, 3, 0, 2])])
-def test_images_without_a_number_come_last(page, higher, places):
+def test_images_without_a_value_are_sorted_last(page, higher, places):
     page.tab.evaluate(
         "values => { window.made = { metrics: Float32Array.from(values, v => v ?? NaN) } }", [None, 0.1, None, 0.4]
     )
@@ -129,9 +129,9 @@ def test_images_without_a_number_come_last(page, higher, places):
     assert page.tab.evaluate(order, higher) == places
 
 
-def test_a_result_leads_to_its_runs(page, viewed):
+def test_selected_result_lists_links_to_its_runs(page, viewed):
     page.click(f"{page.panel(viewed.runs['tie-kd'])} figcaption")
-    assert page.texts("#runs li") == [f"{viewed.runs['tie-kd']} seed 0, shown", f"{viewed.runs['seed 1']} seed 1"]
+    assert page.texts("#runs li") == [f"{viewed.runs['tie-kd']} seed 0 (shown)", f"{viewed.runs['seed 1']} seed 1"]
     folder = Path(page.tab.evaluate("decodeURIComponent(new URL(document.querySelector('#runs a').href).pathname)"))
     assert folder == viewed.store / "runs" / viewed.runs["tie-kd"]
 
@@ -139,7 +139,7 @@ def test_a_result_leads_to_its_runs(page, viewed):
 # -- differences ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_digit_toggles_the_signed_difference_from_that_result(page, viewed, expected):
+def test_digit_key_toggles_signed_differences(page, viewed, expected):
     student, baseline = viewed.runs["tie-kd"], viewed.runs["baseline"]
     page.press("p")
     before = page.pixels(student)
@@ -156,7 +156,7 @@ def test_a_digit_toggles_the_signed_difference_from_that_result(page, viewed, ex
     assert "diff" not in page.state()
 
 
-def test_differences_are_red_where_the_shown_result_is_farther(page, viewed, expected):
+def test_differences_are_red_where_the_result_is_farther(page, viewed, expected):
     student = viewed.runs["tie-kd"]
     page.press("1")
     difference = (subsample(expected["depth"][student]) - subsample(expected["depth"][teacher_of(page)])).ravel()
@@ -169,7 +169,7 @@ def test_differences_are_red_where_the_shown_result_is_farther(page, viewed, exp
     assert (pixels[nearer, 0] < pixels[nearer, 2]).all()
 
 
-def test_zero_shows_the_error_and_grey_where_nothing_was_measured(page, viewed, expected):
+def test_zero_key_shows_errors_and_gray_without_ground_truth(page, viewed, expected):
     page.press("0")
     unmeasured = subsample_sparse(expected["depth"]["truth"]).ravel() == 0
     pixels = np.array(page.pixels(viewed.runs["tie-kd"]))
@@ -177,24 +177,24 @@ def test_zero_shows_the_error_and_grey_where_nothing_was_measured(page, viewed, 
     assert (pixels[unmeasured] == 0x6E).all()
 
 
-def test_brackets_change_the_scale_of_differences(page):
+def test_bracket_keys_change_the_difference_scale(page):
     page.press("1")
     wide = page.texts("#difference-legend .ticks span")[-1]
     page.press("[")
-    assert metres(page.texts("#difference-legend .ticks span")[-1].lstrip("+")) == metres(wide.lstrip("+")) / 2
+    assert meters(page.texts("#difference-legend .ticks span")[-1].lstrip("+")) == meters(wide.lstrip("+")) / 2
 
 
 # -- distributions ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_click_shows_the_teachers_target_beside_the_students_distribution(page, viewed, expected):
+def test_click_shows_target_and_student_distribution(page, viewed, expected):
     student = viewed.runs["tie-kd"]
     page.click(f"{page.panel(student)} canvas", position={"x": 60, "y": 40})
     x, y = map(int, page.state()["pixel"].split(","))
     bins = expected["bins"]
-    bound = dpm_error(bins.centers.numpy()) + 0.006  # two digits are shown
+    bound = dpm_error(bins.centers.numpy()) + 0.006  # the page shows two digits
     for kind, name, dpm in (("student", student, expected["student"]), ("teacher", teacher_of(page), expected["target"])):
-        depth, mean, spread = map(metres, reading(page, kind))
+        depth, mean, spread = map(meters, reading(page, kind))
         p = dpm[0, :, y, x].double()
         exact = expected_depth(dpm, bins)[0, 0, y, x].item()
         assert depth == pytest.approx(float(expected["depth"][name][y, x]), rel=DEPTH_ERROR, abs=0.006)
@@ -205,7 +205,7 @@ def test_a_click_shows_the_teachers_target_beside_the_students_distribution(page
     assert page.tab.locator(".dpm .tick").all_text_contents()[-1].endswith(" m")
 
 
-def test_the_mouse_shows_the_depths_beneath_it(page, viewed, expected):
+def test_mouse_shows_the_depths_under_the_pointer(page, viewed, expected):
     captions = page.texts(".panel output")
     box = page.tab.locator(f"{page.panel(viewed.runs['baseline'])} .view").bounding_box()
     across, down = box["width"] / 3, box["height"] / 2
@@ -218,37 +218,37 @@ def test_the_mouse_shows_the_depths_beneath_it(page, viewed, expected):
     assert page.texts(".panel output") == captions
 
 
-def test_the_kept_distributions_expectation_is_the_depth_on_the_map(page):
+def test_expected_depth_of_the_chart_matches_the_depth_map(page):
     for key in ("p", "Shift+ArrowDown", "Shift+ArrowRight", "Shift+ArrowUp", "ArrowRight"):
         page.press(key)
-        depth, mean, _ = map(metres, reading(page, "student"))
+        depth, mean, _ = map(meters, reading(page, "student"))
         assert abs(mean - depth) <= 80 / (2 * 4095) + 0.01
 
 
-def test_of_a_regression_head_it_is_said_that_there_is_no_distribution(page, viewed):
+def test_regression_head_shows_a_note_instead_of_a_chart(page, viewed):
     page.click(f"{page.panel(viewed.runs['baseline'])} canvas")
     assert "regression head" in page.text("#distribution")
     assert page.tab.locator(".dpm").count() == 0
 
 
-def test_the_nearest_hit_is_told_where_the_pixel_has_no_ground_truth(page, expected):
+def test_nearest_measurement_is_shown_for_a_pixel_without_ground_truth(page, expected):
     truth = expected["depth"]["truth"]
     page.press("p")
     for _ in range(8):
         x, y = map(int, page.state()["pixel"].split(","))
         near = truth[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-        told = reading(page, "truth")[0]
+        shown = reading(page, "truth")[0]
         if truth[y, x] > 0:
-            assert metres(told) == pytest.approx(truth[y, x], rel=DEPTH_ERROR, abs=0.01)
-        elif told != "none":
-            assert (np.abs(near[near > 0] / metres(told) - 1) < 0.003).any()
+            assert meters(shown) == pytest.approx(truth[y, x], rel=DEPTH_ERROR, abs=0.01)
+        elif shown != "none":
+            assert (np.abs(near[near > 0] / meters(shown) - 1) < 0.003).any()
         page.press("Shift+ArrowDown")
 
 
 # -- the address --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_address_restores_the_view(page, viewed):
+def test_address_restores_the_view(page, viewed):
     page.press("ArrowRight", "p", "Shift+ArrowDown", "1", "[", "m", "w")
     page.click(f".metrics tr[data-id='{viewed.runs['baseline']}'] input")
     state, count, pixels = page.state(), page.text("#count"), page.pixels(viewed.runs["tie-kd"])
@@ -259,20 +259,20 @@ def test_the_address_restores_the_view(page, viewed):
     assert page.tab.locator(page.panel(viewed.runs["baseline"])).count() == 0
 
 
-def test_an_address_that_is_edited_is_followed(page):
+def test_edited_address_changes_the_view(page):
     second = page.tab.get_attribute("#frames li:nth-child(2)", "title")
     page.tab.evaluate("key => { document.body.dataset.ready = 'false'; location.hash = `image=${key}` }", second)
     page.settle()
     assert page.text("#count") == "2 / 4"
 
 
-def test_an_address_of_a_run_alone_leads_to_its_data_set(page, viewed):
+def test_address_with_only_a_run_selects_its_data_set(page, viewed):
     page.open(f"focus={viewed.runs['indoor']}")
     assert page.text("#count") == "1 / 2"
     assert page.tab.get_attribute(".panel.focused", "data-id") == viewed.runs["indoor"]
 
 
-def test_names_that_are_not_there_give_way(page):
+def test_unknown_names_in_the_address_are_replaced(page):
     page.open("data=x&image=x&show=x&focus=x&diff=x&pixel=1e9,-5&sort=x&metric=x&span=-1")
     assert page.text("#count") == "1 / 4"
     x, y = map(int, page.state()["pixel"].split(","))
@@ -283,7 +283,7 @@ def test_names_that_are_not_there_give_way(page):
 # -- keys ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_everything_can_be_done_by_keys(page, viewed):
+def test_keys_cover_help_selection_visibility_and_data_set(page, viewed):
     page.press("?")
     assert page.tab.evaluate("document.getElementById('help').open")
     assert len(page.texts("#keys tr")) >= 14
@@ -302,7 +302,7 @@ def test_everything_can_be_done_by_keys(page, viewed):
     assert page.text("#count") == "1 / 2"
 
 
-def test_names_of_users_are_text(page):
+def test_user_text_is_never_interpreted_as_html(page):
     assert EVIL in page.texts(".panel .name")[2]
     page.click(f"{page.panel(teacher_of(page))} canvas")
     page.press("1", "w")
@@ -311,24 +311,26 @@ def test_names_of_users_are_text(page):
 
 
 @pytest.mark.parametrize("size", [(1024, 640), (1366, 768), (2560, 1440)])
-def test_all_pictures_are_on_the_screen(chromium, viewed, size):
-    page = Page(chromium, (viewed.folder / "index.html").as_uri(), size)
+def test_all_pictures_fit_on_the_screen(page, size):
+    page.tab.set_viewport_size({"width": size[0], "height": size[1]})
+    page.open("")
     boxes = [box.bounding_box() for box in page.tab.locator(".panel").all()]
     assert all(box["y"] + box["height"] <= size[1] and box["x"] + box["width"] <= size[0] for box in boxes)
     assert page.tab.evaluate("document.documentElement.scrollWidth") == size[0]
-    page.tab.close()
+    page.tab.set_viewport_size(SCREEN)
 
 
 # -- served -------------------------------------------------------------------------------------------------------------------
 
 
-def test_served_on_loopback_it_is_the_same_page(chromium, viewed):
-    words = [sys.executable, "-m", "tiekd", "view", str(viewed.store), "--out", str(viewed.folder), "--serve", "--port", "0"]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_page_is_served_on_loopback_until_interrupted(chromium, viewed):
+    command = [sys.executable, "-m", "tiekd", "view", str(viewed.store), "--out", str(viewed.folder), "--serve", "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         address = next(line.strip() for line in server.stdout if line.startswith("http"))
         assert address.startswith("http://127.0.0.1:")
         page = Page(chromium, address)
+        page.open("")
         page.press("ArrowRight", "p", "1")
         assert page.text("#count") == "2 / 4"
         assert page.tab.locator(".dpm").count() == 1
