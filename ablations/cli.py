@@ -1,18 +1,52 @@
-"""The verbs `ablate`, `search` and `status` of the `tiekd` command."""
+"""The `ablate`, `search` and `status` commands of `tiekd`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study", show_default=False)]
-StoreOption = Annotated[str | None, typer.Option("--store", help="run store: a folder or URI [default: the study's, or store]")]
-SetOption = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="override a setting of the base config")]
-NameOption = Annotated[str | None, typer.Option(help="keep this launch in the store under another study name")]
-AddressOption = Annotated[str | None, typer.Option(help="join the Ray cluster at HOST:PORT, or 'auto'")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines instead of text: one per event, the outcome last")]
-FailuresOption = Annotated[int, typer.Option(help="stop when so many cells failed of one cause; 0: never")]
-MAX_FAILURES = 10  # more than a study loses by accident, and few enough to save a weekend's device-hours
+STUDY, CLUSTER, OUTPUT = "Study", "Cluster", "Output"  # groups of options
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="study file", show_default=False)]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="STORE", help="run store, a folder or URI [default: the study's, or store]", rich_help_panel=STUDY
+    ),
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="override a setting of the base config; repeatable", rich_help_panel=STUDY
+    ),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="name in the store [default: the study's name]", rich_help_panel=STUDY),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="ADDRESS",
+        help="connect to a running Ray cluster: auto, or HOST:PORT [default: start Ray on this machine]",
+        rich_help_panel=CLUSTER,
+    ),
+]
+FailuresOption = Annotated[
+    int,
+    typer.Option(
+        "--max-failures",
+        metavar="N",
+        help="stop after N failures with the same cause (0 = no limit)",
+        rich_help_panel=CLUSTER,
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="print JSON lines instead of text: one per event, then a summary", rich_help_panel=OUTPUT),
+]
+MAX_FAILURES = 10  # rarely reached by accident, and early enough to save most of a large study's device-hours
 
 
 def ablate(
@@ -20,26 +54,35 @@ def ablate(
     store: StoreOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer's way to say repeatable
     name: NameOption = None,
-    seeds: Annotated[int | None, typer.Option(help="repeat every cell with seeds 0 .. N-1")] = None,
-    only: Annotated[list[str], typer.Option(metavar="NAME=VALUE", help="only cells with this label or factor")] = [],  # noqa: B006
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="compute failed cells again")] = False,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help="run every cell with seeds 0 to N-1", rich_help_panel=STUDY)
+    ] = None,
+    only: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=VALUE", help="only cells with this label or factor; repeatable", rich_help_panel=STUDY),
+    ] = [],  # noqa: B006
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="compute failed cells again", rich_help_panel=STUDY)
+    ] = False,
     address: AddressOption = None,
     max_failures: FailuresOption = MAX_FAILURES,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the cells and what is missing; compute nothing")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="print cells, missing inputs and a cost estimate only", rich_help_panel=OUTPUT),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute all cells of a study that the store does not hold yet.
+    """Compute all cells of a study that are not in the store yet.
 
     Example: tiekd ablate ablations/studies/debug.yaml --store demo/store --seeds 2
     """
-    from ablations.ablate import launch_study
-    from ablations.ablate import print_plan as describe
+    from ablations.ablate import launch_study, print_plan
     from ablations.monitor.reporters import LaunchOptions
     from ablations.prepared_study import prepare_study
 
     prepared = prepare_study(study, store, overrides, name, seeds, only, retry_failed)
     if dry_run:
-        describe(prepared, address, as_json)
+        print_plan(prepared, address, as_json)
     elif not launch_study(prepared, address, LaunchOptions(as_json, max_failures)):
         raise typer.Exit(1)
 
@@ -49,19 +92,31 @@ def search(
     store: StoreOption = None,
     overrides: SetOption = [],  # noqa: B006
     name: NameOption = None,
-    trials: Annotated[int | None, typer.Option(help="trials in all, over every launch")] = None,
-    hours: Annotated[float | None, typer.Option(help="begin no new trial after so many hours of this launch")] = None,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", help="total trials, over all launches of the search", rich_help_panel=STUDY)
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(metavar="HOURS", help="start no trial after this time since the launch", rich_help_panel=STUDY),
+    ] = None,
     warm_start: Annotated[
-        bool | None, typer.Option("--warm-start/--cold-start", help="finished runs of the store are the first trials")
+        bool | None,
+        typer.Option("--warm-start/--cold-start", help="add the store's finished runs as trials", rich_help_panel=STUDY),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(envvar="OPTUNA_STORAGE", help="database of the trials [default: SQLite beside the runs]")
+        str | None,
+        typer.Option(
+            envvar="OPTUNA_STORAGE",
+            metavar="URL",
+            help="database of the trials [default: SQLite in the store]",
+            rich_help_panel=CLUSTER,
+        ),
     ] = None,
     address: AddressOption = None,
     max_failures: FailuresOption = MAX_FAILURES,
     as_json: JsonOption = False,
 ) -> None:
-    """Search the space of a study's `search:` block with Optuna; goes on where an earlier launch ended.
+    """Search the space of a study's `search:` block with Optuna; resumes an earlier launch.
 
     Example: tiekd search ablations/studies/dpm.yaml --store demo/store --trials 30
     """
@@ -76,11 +131,11 @@ def search(
 
 def status(
     store: Annotated[str, typer.Argument(metavar="STORE", help="run store: a folder or URI", show_default=False)],
-    study: Annotated[str | None, typer.Option(help="this study alone")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="look again every few seconds, until Ctrl-C")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per look instead of text")] = False,
+    study: Annotated[str | None, typer.Option(metavar="NAME", help="show only this study")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="refresh every two seconds until Ctrl-C")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per refresh instead of text")] = False,
 ) -> None:
-    """Where the runs and studies of a store stand, also while they run: what is left, what failed and why.
+    """Show the progress of a store's runs and studies: states, time left, failures by cause.
 
     Example: tiekd status demo/store --study debug --watch
     """

@@ -1,6 +1,6 @@
-"""Whether every node of a cluster would compute the same: one store, one tiekd, the same data everywhere.
+"""Checks before a sweep that every node would compute the same: same store, same tiekd version, same data.
 
-A sweep whose nodes write to folders of their own would look well until its end.
+Without them, a sweep whose nodes write to separate folders would look fine until it ends.
 """
 
 import contextlib
@@ -24,104 +24,102 @@ from tiekd.distill.preflight import METHOD_VERSION, run_id_of
 from tiekd.errors import StoreError, UserError, error_line
 from tiekd.store.run_store import RunStore
 
-ANSWER_S = 120.0  # a node that imports PyTorch from a cold disk takes half of it
+REPLY_TIMEOUT_S = 120.0  # importing PyTorch from a cold disk can take half of it
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the launching process sees, for the nodes to compare."""
+    """What the launching process sees; nodes compare it with what they see."""
 
-    tiekd: str
-    store: str
-    probe: str
-    runs: dict[str, dict[str, Any]]  # config documents by run id, one for each set of inputs
+    tiekd: str  # version
+    store: str  # URI
+    probe: str  # name of a file in the store
+    runs: dict[str, dict[str, Any]]  # config documents by run id, one for each distinct set of inputs
 
 
 def check_nodes(store: RunStore, configs: Iterable[RunConfig]) -> None:
-    """Raise a `UserError` that names the nodes on which these runs could not be, or would be others.
+    """Raise a UserError that lists the nodes on which these runs would fail or have another run id.
 
-    Asks nothing where the launching machine is the only node. Nodes that join later are not asked: there, a run that lacks
-    its inputs fails with its cause.
+    Does nothing if the launching machine is the only node. Nodes that join later are not checked: a run that lacks its inputs
+    there fails with its cause.
     """
-    one_of_each = list({_inputs(config): config for config in configs}.values())
-    nodes = _others(one_of_each[0])
+    samples = list({_inputs(config): config for config in configs}.values())
+    nodes = _other_nodes(samples[0])
     if not nodes:
         return
-    with _probe(store.uri) as probe:
-        runs = {run_id_of(config): config.document() for config in one_of_each}
-        complaints = _ask(nodes, Expected(_version(), store.uri, probe, runs))
-    if complaints:
-        told = "; ".join(f"{', '.join(sorted(names))}: {complaint}" for complaint, names in complaints.items())
-        raise UserError(f"nodes of the cluster differ from this one: {told}")
-
-
-@contextlib.contextmanager
-def _probe(uri: str) -> Iterator[str]:
-    """The name of a file in the store, for others to look for; neither it nor a folder made for it is left behind.
-
-    The store is opened anew: the launch's own would take one that is empty again for one that has disappeared.
-    """
-    store, name = RunStore(uri), f".probe-{uuid.uuid4().hex}"
-    root = Path(store.filesystem[1])
-    made = [folder for folder in (root, *root.parents) if not folder.exists()] if store.local else []
-    store.write_bytes(name, b"")
-    try:
-        yield name
-    finally:
-        store.delete(name)
-        for folder in made:
-            with contextlib.suppress(OSError):  # another process has begun to fill it
-                folder.rmdir()
+    with _probe_file(store.uri) as probe:
+        runs = {run_id_of(config): config.document() for config in samples}
+        problems = _ask(nodes, Expected(_version(), store.uri, probe, runs))
+    if problems:
+        lines = "; ".join(f"{', '.join(sorted(names))}: {problem}" for problem, names in problems.items())
+        raise UserError(f"nodes of the cluster differ from this one: {lines}")
 
 
 def _inputs(config: RunConfig) -> str:
+    """Return a key that is equal for configs that read the same inputs."""
     return str((config.data, config.teacher if config.reads_teacher else None))
 
 
-def _others(config: RunConfig) -> list[dict[str, Any]]:
-    """The nodes but this one that have room for a worker."""
+def _other_nodes(config: RunConfig) -> list[dict[str, Any]]:
+    """Return all nodes except this one that have capacity for a worker."""
     here, wanted = ray.get_runtime_context().get_node_id(), worker_resources(config.execution)
     alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
     return [node for node in alive if all(node["Resources"].get(name, 0) >= amount for name, amount in wanted.items())]
 
 
-def _ask(nodes: list[dict[str, Any]], expected: Expected) -> dict[str, list[str]]:
-    """The nodes with a complaint, by complaint."""
-    asked = {
-        _compare.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(expected): node
-        for node in nodes
-    }
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
-    complaints: dict[str, list[str]] = {}
-    for question, node in asked.items():
-        complaint = _answer(question) if question in answered else f"no answer within {ANSWER_S:.0f} s"
-        if complaint:
-            complaints.setdefault(complaint, []).append(node["NodeManagerAddress"])
-    return complaints
+@contextlib.contextmanager
+def _probe_file(uri: str) -> Iterator[str]:
+    """Create a temporary file in the store and yield its name; afterwards remove it and every folder created for it.
 
-
-def _answer(question: ray.ObjectRef) -> str:
+    Opens the store anew: the launch's own `RunStore` would take a store that is empty again for one that has vanished.
+    """
+    store, name = RunStore(uri), f".probe-{uuid.uuid4().hex}"
+    root = Path(store.filesystem[1])
+    created = [folder for folder in (root, *root.parents) if not folder.exists()] if store.local else []
+    store.write_bytes(name, b"")
     try:
-        return ray.get(question)
-    except RayError as error:  # tiekd is not there, or its dependencies are not
+        yield name
+    finally:
+        store.delete(name)
+        for folder in created:
+            with contextlib.suppress(OSError):  # another process has written to it meanwhile
+                folder.rmdir()
+
+
+def _ask(nodes: list[dict[str, Any]], expected: Expected) -> dict[str, list[str]]:
+    """Run the comparison on every node. Returns addresses of nodes by problem."""
+    strategies = ((NodeAffinitySchedulingStrategy(node["NodeID"], soft=False), node) for node in nodes)
+    tasks = {_first_difference.options(scheduling_strategy=place).remote(expected): node for place, node in strategies}
+    finished, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=REPLY_TIMEOUT_S)
+    problems: dict[str, list[str]] = {}
+    for task, node in tasks.items():
+        problem = _result(task) if task in finished else f"no reply within {REPLY_TIMEOUT_S:.0f} s"
+        if problem:
+            problems.setdefault(problem, []).append(node["NodeManagerAddress"])
+    return problems
+
+
+def _result(task: "ray.ObjectRef[str]") -> str:
+    try:
+        return ray.get(task)
+    except RayError as error:  # tiekd or one of its dependencies is not installed there
         lines = [line for line in str(error).splitlines() if line.strip()]
         return lines[-1].strip() if lines else type(error).__name__
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _compare(expected: Expected) -> str:
-    """The first difference between this node and what is expected; "" where there is none."""
+def _first_difference(expected: Expected) -> str:
     return next(differences(expected), "")
 
 
 def differences(expected: Expected) -> Iterator[str]:
-    """What is otherwise here than where the sweep is launched, a line each."""
+    """Yield one line for each difference between this node and the launching one."""
     if (version := _version()) != expected.tiekd:
-        yield f"tiekd {version}, needed {expected.tiekd}"
+        yield f"tiekd {version}, expected {expected.tiekd}"
     try:
         store = RunStore(expected.store)
         if store.read_bytes(expected.probe) is None:
-            yield f"another store at {expected.store} than here; needed a folder that all nodes share, or s3://..."
+            yield f"{expected.store} is another store there; valid: a folder that all nodes share, or s3://..."
             return
         store.check_writable()
     except (UserError, StoreError) as error:
@@ -132,7 +130,7 @@ def differences(expected: Expected) -> Iterator[str]:
         try:
             check_inputs(config)
             if run_id_of(config) != run_id:
-                yield f"other data at {config.data.root} or maps, whose digests are not those of here"
+                yield f"data at {config.data.root} or teacher maps differ: other digests than on the launching node"
         except UserError as error:
             yield error_line(error)
 
@@ -142,13 +140,16 @@ def _version() -> str:
 
 
 def mistakes_on_cluster(configs: list[RunConfig]) -> list[str]:
-    """`mistakes`; where networks must be tried, of a process of the cluster's on this machine."""
+    """Same as `planning.plan.mistakes`, in a Ray worker on this machine if networks must be built.
+
+    The launching process does not import PyTorch; the worker imports it while this process imports Ray Tune.
+    """
     if all(config.student.is_preset for config in configs):
         return readiness_errors(configs)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    told = _mistakes.options(scheduling_strategy=here).remote(configs)
-    importlib.import_module("ray.tune")  # which the launch needs next, and which takes about as long as PyTorch there
-    return ray.get(told)
+    task = _mistakes.options(scheduling_strategy=here).remote(configs)
+    importlib.import_module("ray.tune")
+    return ray.get(task)
 
 
 _mistakes = ray.remote(num_cpus=0, max_retries=0)(readiness_errors)

@@ -1,5 +1,6 @@
-"""Where Ray keeps its own state of a launch: in the study's folder of the store. It is disposable, and begins afresh each time:
-the run store alone says what is done.
+"""Storage for Ray Tune's own state: the folder `studies/<name>/ray` of the run store.
+
+The state is disposable and deleted at each launch; only the run store says what is done.
 """
 
 import contextlib
@@ -19,11 +20,11 @@ from tiekd.store.object_store import open_object_store
 from tiekd.store.run_store import RunStore
 
 LOG = "ray-tune.log"
-LOGGERS = ("ray.tune", "ray.train")  # Tune reaches its storage through code of Train
+LOGGERS = ("ray.tune", "ray.train")  # Tune accesses its storage through code of Train
 
 
 class _NoRecreateHandler(fs.FSSpecHandler):
-    """A local disk on which Ray makes folders only while the store is there, lest it begin one that has disappeared anew."""
+    """A local filesystem that creates folders only while the store exists, so that a vanished store is not recreated."""
 
     def __init__(self, root: str):
         super().__init__(LocalFileSystem())
@@ -36,9 +37,9 @@ class _NoRecreateHandler(fs.FSSpecHandler):
 
 
 def ray_storage(name: str, store: RunStore) -> tuple[str, fs.FileSystem]:
-    """The folder for Tune's experiments of a study, and its filesystem; what an earlier launch left there is deleted.
+    """Return the folder for Tune's experiments of a study, and its filesystem. Deletes what an earlier launch left there.
 
-    Ray reaches an object store with less patience than runs do: what it fails to write is not missed.
+    On an object store, Ray retries less than runs do (`patient=False`): its state is not needed.
     """
     _, root = store.filesystem
     folder = f"{root}/studies/{name}"
@@ -57,9 +58,9 @@ def ray_storage(name: str, store: RunStore) -> tuple[str, fs.FileSystem]:
 
 @contextlib.contextmanager
 def tune_log(name: str, store: RunStore) -> Iterator[None]:
-    """Ray's own messages go to a file: some matter when something is wrong, none belongs on the screen.
+    """Redirect Ray Tune's messages to `studies/<name>/ray-tune.log`: useful for debugging, but noise on the screen.
 
-    The file is outside the store until the launch ends, so that a full disk and an object store are none of its concern.
+    The file is outside the store until the block ends, so that logging works on a full disk and with an object store.
     """
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]

@@ -1,4 +1,4 @@
-"""What a trial reserves on the cluster: a bundle for each of its workers."""
+"""Resources that a trial reserves, one bundle per worker, and whether a cluster can provide them."""
 
 import math
 import time
@@ -8,67 +8,66 @@ import ray
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
 
-CONNECT_S = 5.0  # until an address counts as silent
-LOOK_EVERY_S = 5.0  # between looks at the room for a trial
+CAPACITY_POLL_S = 5.0  # between checks of the cluster's capacity
 
 
 def worker_resources(execution: ExecutionConfig) -> dict[str, float]:
-    """What one worker reserves."""
+    """Return Ray resources of one worker, by name; zero amounts are left out."""
     resources = {"CPU": execution.cpus_per_worker, "GPU": execution.gpus_per_worker}
     return {name: amount for name, amount in resources.items() if amount}
 
 
 def check_devices(execution: ExecutionConfig) -> None:
-    """Raise UserError where trials would not find their devices: workers see the GPUs that they reserve and no others."""
-    asked = f"execution.device {execution.device!r} with execution.gpus_per_worker {execution.gpus_per_worker:g}"
+    """Raise UserError if workers would not find their device: Ray hides every GPU that a worker has not reserved."""
+    given = f"execution.device {execution.device!r} with execution.gpus_per_worker {execution.gpus_per_worker:g}"
     if execution.workers > 1 and execution.device == ("cpu" if execution.gpus_per_worker else "cuda"):
-        raise UserError(f"{asked}: {execution.workers} workers compute on the GPUs that they reserve; valid: device auto")
+        raise UserError(f"{given}: {execution.workers} workers compute on the GPUs that they reserve; valid: device auto")
     if execution.kernel == "triton" and not execution.gpus_per_worker:
-        raise UserError("execution.kernel 'triton' with execution.gpus_per_worker 0: it computes on GPUs; valid there: torch")
+        raise UserError("execution.kernel 'triton' with execution.gpus_per_worker 0: the kernel needs a GPU; valid: torch")
 
 
 def check_capacity(execution: ExecutionConfig) -> None:
-    """Raise UserError unless the cluster, once idle, has room for a trial."""
+    """Raise UserError unless the cluster, when idle, has capacity for one trial."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     wanted = worker_resources(execution)
     for name, amount in wanted.items():
         largest = max(node.get(name, 0) for node in nodes)
         if amount > largest:
             raise UserError(
-                f"execution.{name.lower()}s_per_worker: a trial asks for {amount:g} {name}s, "
-                f"the cluster has {largest:g} on its largest node"
+                f"execution.{name.lower()}s_per_worker: a trial needs {amount:g} {name}s, "
+                f"the largest node of the cluster has {largest:g}"
             )
-    if (room := _worker_slots(execution)) < execution.workers:
+    if (slots := _worker_slots(execution)) < execution.workers:
         each = " and ".join(f"{amount:g} {name}s" for name, amount in wanted.items())
         raise UserError(
-            f"execution.workers: a trial asks for {execution.workers} workers of {each}, the cluster has room for {room}"
+            f"execution.workers: a trial needs {execution.workers} workers of {each}, the cluster has capacity for {slots}"
         )
 
 
 class CapacityMonitor:
-    """Whether the nodes that are left could run a trial: Tune waits for others in silence."""
+    """Detects when the remaining nodes cannot run a trial any more: Tune waits for new nodes without a message."""
 
     def __init__(self, execution: ExecutionConfig):
-        self._execution, self._lacks, self._looked = execution, "", -LOOK_EVERY_S
+        self._execution, self._shortage, self._checked = execution, "", -CAPACITY_POLL_S
 
     def change(self, idle: bool) -> str:
-        """A line when the room has gone or has come back; else "".
+        """Return a message when capacity is lost or regained, else "".
 
-        Looks only while no trial runs, every few seconds however often it is asked: a look waits for an answer of Ray's head.
+        Queries Ray's head, and therefore only while no trial runs (`idle`) and at most every CAPACITY_POLL_S seconds.
         """
-        lacked = self._lacks
+        before = self._shortage
         if not idle:
-            self._lacks = ""
-        elif time.monotonic() >= self._looked + LOOK_EVERY_S:
-            self._looked, self._lacks = time.monotonic(), _lacks(self._execution)
-        if bool(lacked) == bool(self._lacks):
+            self._shortage = ""
+        elif time.monotonic() >= self._checked + CAPACITY_POLL_S:
+            self._checked, self._shortage = time.monotonic(), _shortage(self._execution)
+        if bool(before) == bool(self._shortage):
             return ""
-        if self._lacks:
-            return f"waiting for nodes ({self._lacks}); runs go on from their last epoch as soon as there is room"
-        return "there is room for a trial again"
+        if self._shortage:
+            return f"waiting for nodes ({self._shortage}); runs resume from their last epoch when a node joins"
+        return "the cluster has capacity for a trial again"
 
 
-def _lacks(execution: ExecutionConfig) -> str:
+def _shortage(execution: ExecutionConfig) -> str:
     try:
         check_capacity(execution)
     except UserError as error:
@@ -77,17 +76,17 @@ def _lacks(execution: ExecutionConfig) -> str:
 
 
 def trial_slots(execution: ExecutionConfig) -> int:
-    """Trials that the cluster, once idle, has room for at the same time."""
+    """Return how many trials the cluster, when idle, can run at the same time."""
     return _worker_slots(execution) // execution.workers
 
 
 def _worker_slots(execution: ExecutionConfig) -> int:
-    """The same of workers."""
+    """Return how many workers the cluster, when idle, can run at the same time."""
     wanted = worker_resources(execution)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sum(min(_times(amount, node.get(name, 0)) for name, amount in wanted.items()) for node in nodes)
+    return sum(min(_multiples(amount, node.get(name, 0)) for name, amount in wanted.items()) for node in nodes)
 
 
-def _times(amount: float, resource: float) -> int:
-    """How often an amount can be taken; tenths add up, whatever floats make of them."""
+def _multiples(amount: float, resource: float) -> int:
+    """Return how often `amount` fits into `resource`; the tolerance is for amounts such as 0.1."""
     return math.floor(resource / amount + 1e-6)

@@ -1,7 +1,7 @@
-"""A trial of several workers: Ray Train starts them, on one node or on many, and each runs the loop as one rank.
+"""Trials with several workers: Ray Train starts one process per rank, on one node or several.
 
-The trial's process begins the run, waits for the workers and tells Tune of their epochs; what it knows of them stands in the
-run store. Train restarts nobody: when a process dies the trial fails as a whole, and Tune's next attempt goes on from there.
+The trial's own process begins the run, waits for the workers and reports their epochs to Tune, which it reads from the run
+store. Train restarts nothing: if a process dies, the whole trial fails, and Tune's next attempt resumes from the checkpoint.
 """
 
 import threading
@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 from ray import tune
-from ray.train import FailureConfig, ScalingConfig, WorkerGroupError
-from ray.train import RunConfig as TrainRunConfig
 from ray.train.torch import TorchConfig, get_device
 
+# Same classes as in `ray.train`, which switches between v1 and v2 at import time in a way that mypy cannot follow.
+from ray.train.v2.api.config import FailureConfig, ScalingConfig
+from ray.train.v2.api.config import RunConfig as TrainRunConfig
+from ray.train.v2.api.exceptions import WorkerGroupError
+
 from ablations.execution.resources import worker_resources
-from ablations.execution.runtime_tune import ReportFn
 from ablations.execution.train_placement import TrialTrainer
-from tiekd.config import ExecutionConfig, RunConfig, build
+from ablations.planning.search_point import ReportFn
+from tiekd.config import RunConfig, build
 from tiekd.distill.ddp import ParallelRuntime
 from tiekd.distill.preflight import check_ready
 from tiekd.distill.run import begin, run_id_of, work
@@ -26,14 +29,14 @@ from tiekd.errors import StoreError
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
 
-LOOK_EVERY_S = 0.5  # between looks into the store for a new epoch
+POLL_S = 0.5  # between reads of the run's status in the store
 NO_RESTARTS = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
 
 
 def execute_on_workers(config: RunConfig, store: RunStore, report: ReportFn) -> Status:
-    """Compute a run on `execution.workers` processes unless the store already holds it; called in a Tune trial.
+    """Compute a run on `execution.workers` processes unless the store already holds it; call it in a Tune trial.
 
-    Raises what `tiekd.distill.run.carry_out` does, and RuntimeError when a process has died: another attempt resumes from the
+    Raises what `tiekd.distill.run.carry_out` does, and RuntimeError if a process has died: another attempt resumes from the
     last checkpoint. A failure of the work itself is recorded with its cause and returned.
     """
     check_ready(config)
@@ -44,24 +47,26 @@ def execute_on_workers(config: RunConfig, store: RunStore, report: ReportFn) -> 
     if not config.execution.gpus_per_worker:
         check_execution(config.execution, torch.device("cpu"))
     begin(config, record)
-    training = _in_background(_trainer(config, record))
+    training = _fit_in_background(_trainer(config, record))
     reported = record.status().epoch
-    while wait([training], timeout=LOOK_EVERY_S).not_done:
+    while wait([training], timeout=POLL_S).not_done:
         reported = _report_new_epochs(record, reported, report)
     ended = record.own_status()
     if ended.state == "running":
-        raise _what_stopped(training.exception()) from training.exception()
+        raise _error_of(training.exception()) from training.exception()
     return ended
 
 
-def _what_stopped(error: BaseException | None) -> Exception:
-    """Why the workers ended without an outcome: the store failed one of them, or a process died."""
+def _error_of(error: BaseException | None) -> Exception:
+    """Return the reason why the workers ended without an outcome: a StoreError if there is one, else a RuntimeError."""
     failures = [*error.worker_failures.values()] if isinstance(error, WorkerGroupError) else [error]
-    of_store = (failure for failure in failures if isinstance(failure, StoreError))
-    return next(of_store, RuntimeError(f"the workers ended without an outcome: {failures[0]}"))
+    store_errors = (failure for failure in failures if isinstance(failure, StoreError))
+    return next(store_errors, RuntimeError(f"the workers ended without an outcome: {failures[0]}"))
 
 
 def _trainer(config: RunConfig, record: RunRecord) -> TrialTrainer:
+    # NCCL refuses workers that share a GPU.
+    backend = "nccl" if config.execution.gpus_per_worker >= 1 else "gloo"
     return TrialTrainer(
         work_as_rank,
         train_loop_config={"document": config.document(), "run_id": record.run_id, "attempt": record.attempt},
@@ -70,18 +75,13 @@ def _trainer(config: RunConfig, record: RunRecord) -> TrialTrainer:
             use_gpu=config.execution.gpus_per_worker > 0,
             resources_per_worker=worker_resources(config.execution),
         ),
-        torch_config=TorchConfig(backend=_backend(config.execution)),
+        torch_config=TorchConfig(backend=backend),
         run_config=TrainRunConfig(name="train", storage_path=tune.get_context().get_trial_dir(), failure_config=NO_RESTARTS),
     )
 
 
-def _backend(execution: ExecutionConfig) -> str:
-    """NCCL refuses workers that share a GPU."""
-    return "nccl" if execution.gpus_per_worker >= 1 else "gloo"
-
-
 def work_as_rank(settings: dict[str, Any]) -> None:
-    """One worker's part of a run that has begun. Raises once a failure is recorded, so that Train ends the other workers."""
+    """Compute one rank's share of a run that has begun. Raises after recording a failure, so that Train stops the others."""
     config = build(settings["document"])
     record = RunStore(config.execution.store, must_exist=True).run(settings["run_id"])
     record.attempt = settings["attempt"]
@@ -90,8 +90,8 @@ def work_as_rank(settings: dict[str, Any]) -> None:
         raise RuntimeError(ended.cause)
 
 
-def _in_background(trainer: TrialTrainer) -> Future:
-    """`trainer.fit()` in a thread that dies with the process: a scheduler may end the trial before it."""
+def _fit_in_background(trainer: TrialTrainer) -> Future:
+    """Run `trainer.fit()` in a daemon thread, which ends with the process: a scheduler may stop the trial before it returns."""
     training: Future = Future()
 
     def fit() -> None:
@@ -105,11 +105,13 @@ def _in_background(trainer: TrialTrainer) -> Future:
 
 
 def _report_new_epochs(record: RunRecord, reported: int, report: ReportFn) -> int:
-    """Report the epochs after `reported` that the store holds, except the run's last. Returns how many are reported now."""
+    """Report the epochs after `reported` that the store holds, except the run's last. Returns the last epoch reported."""
     status = record.status()
     last = min(status.epoch, status.epochs - 1)
-    if reported < last:
-        for row in record.read_table("epochs.parquet").to_dict("records")[reported:last]:
-            measured = {name: value for name, value in row.items() if value == value}  # epochs without validation hold NaN
-            report({"run_id": record.run_id, "device_seconds": status.device_seconds, **measured})
+    epochs = record.read_table("epochs.parquet") if reported < last else None
+    if epochs is None:
+        return reported
+    for row in epochs.iloc[reported:last].to_dict("records"):
+        measured = {str(name): value for name, value in row.items() if value == value}  # NaN: epochs without validation
+        report({"run_id": record.run_id, "device_seconds": status.device_seconds, **measured})
     return last

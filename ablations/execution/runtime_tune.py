@@ -1,42 +1,24 @@
-"""The loop inside a Tune trial: the local runtime, with each epoch also told to Tune."""
+"""Runtime of a single-worker trial: the local runtime, which also reports each epoch to Ray Tune."""
 
 from typing import Any
 
-from torch import Tensor, nn
-
 from ablations.planning.search_point import ReportFn
+from tiekd.config import RunConfig
 from tiekd.distill.runtime import LocalRuntime, Row
+from tiekd.store.run_store import RunRecord
 
 
-class TuneRuntime:
-    """One worker, in the trial's own process; `tell` hears of each epoch but the last."""
+class TuneRuntime(LocalRuntime):
+    """`LocalRuntime` in the trial's own process; passes every epoch except the last to `report_epoch`."""
 
-    def __init__(self, local: LocalRuntime, run_id: str, epochs: int, report: ReportFn):
-        self._local, self._run_id, self._epochs, self._report = local, run_id, epochs, report
-        self.device, self.rank, self.world_size = local.device, local.rank, local.world_size
-
-    def wrap(self, student: nn.Module) -> nn.Module:
-        return self._local.wrap(student)
-
-    def all_sum(self, tensor: Tensor) -> Tensor:
-        return self._local.all_sum(tensor)
-
-    def gather(self, rows: list[Row]) -> list[Row]:
-        return self._local.gather(rows)
-
-    def resume(self) -> dict[str, Any] | None:
-        return self._local.resume()
-
-    def step(self, step: int, steps: int) -> None:
-        self._local.step(step, steps)
+    def __init__(self, config: RunConfig, record: RunRecord, report_epoch: ReportFn):
+        super().__init__(config.execution, record)
+        self._run_id, self._epochs, self._report_epoch = record.run_id, config.optim.epochs, report_epoch
 
     def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
-        self._local.report(epochs, state)
-        # A scheduler may end the trial inside this call, so the store comes first; and the last epoch is left to the run's
-        # outcome, lest a trial be stopped with all its work done and nothing to show.
+        super().report(epochs, state)
+        # A scheduler may stop the trial inside `report_epoch`, so the store is written first. The last epoch is reported with
+        # the run's outcome: otherwise a trial could be stopped when its work is complete but its result is not yet recorded.
         if len(epochs) < self._epochs:
             spent = sum(row["seconds"] for row in epochs)
-            self._report({"run_id": self._run_id, "device_seconds": spent, **epochs[-1]})
-
-    def lost(self, error: Exception) -> bool:
-        return self._local.lost(error)
+            self._report_epoch({"run_id": self._run_id, "device_seconds": spent, **epochs[-1]})

@@ -1,4 +1,4 @@
-"""Trials on Ray: run them through Tune, and settle what they left in the store."""
+"""Run the trials of a sweep with Ray Tune, and record the outcome of runs that did not record it themselves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,9 +11,9 @@ from ray.tune.search import Searcher
 
 from ablations.execution.ray_storage import ray_storage, tune_log
 from ablations.execution.resources import worker_resources
-from ablations.execution.trial_failures import RETRIES, RetryBudget, last_error, record_death
+from ablations.execution.trial_failures import MAX_RETRIES, RetryBudget, last_error, record_death
 from ablations.execution.tune_callback import FailureLimit
-from ablations.monitor.study_progress import PRUNED
+from ablations.monitor.study_progress import PRUNED_CAUSE
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
 from tiekd.store.run_status import Attempt
@@ -24,14 +24,14 @@ from tiekd.store.run_store import RunStore
 class Sweep:
     """Trials to run together."""
 
-    name: str  # the study's
-    # With all it needs inside, which `tune.with_parameters` would put into Ray's object store: when SIGTERM ends that together
-    # with the launch, Ray ends a driver that holds an object there before it has said a word.
+    name: str  # of the study
+    # Must contain all that it needs. `tune.with_parameters` would put it into Ray's object store, and Ray ends a driver that
+    # holds an object there, without a message, when SIGTERM ends the raylet together with the driver.
     trainable: Callable[[dict], None]
     execution: ExecutionConfig
     callback: tune.Callback
     stopper: FailureLimit
-    run_id: Callable[[dict], str]  # of a trial's parameters
+    run_id: Callable[[dict], str]  # run id from the parameters of a trial
     points: list[str] | None = None  # run ids, for a fixed list of trials
     searcher: Searcher | None = None
     scheduler: TrialScheduler | None = None
@@ -41,7 +41,8 @@ class Sweep:
 def run_sweep(sweep: Sweep, store: RunStore) -> None:
     """Run all trials of a sweep; returns when each has ended, in success or failure.
 
-    Raises StoreError as soon as the store fails in a trial. The runs at work are left as running: the next launch goes on.
+    Raises StoreError as soon as the store fails in a trial. Active runs keep the state "running", and the next launch resumes
+    them.
     """
     retry_budget = RetryBudget()
     callbacks = [retry_budget, _SettleCallback(sweep, store), sweep.callback]
@@ -50,7 +51,7 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
             _tuner(sweep, store, callbacks).fit()
         except Exception:
             if not sweep.stopper.store_error:
-                store.read_study(sweep.name)  # raises StoreError where the store is why Ray did not find its own files
+                store.read_study(sweep.name)  # raises StoreError if Ray failed because the store is gone
                 raise
         if sweep.stopper.store_error:
             raise StoreError(sweep.stopper.store_error)
@@ -67,8 +68,8 @@ def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tun
             search_alg=sweep.searcher,
             scheduler=sweep.scheduler,
             num_samples=sweep.trials,
-            # Without it every trial waits seconds for a new process with its own import of PyTorch. A trial that waits for
-            # its workers cannot end at a scheduler's word, and only the end of its process ends them.
+            # Saves each trial the seconds of a new process that imports PyTorch. Not with several workers: a trial that waits
+            # for them cannot be stopped by a scheduler, and only the end of its process ends them.
             reuse_actors=sweep.execution.workers == 1,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -79,20 +80,20 @@ def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tun
             storage_filesystem=filesystem,
             callbacks=callbacks,
             stop=sweep.stopper,
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
             verbose=0,
         ),
     )
 
 
 class _SettleCallback(tune.Callback):
-    """Settles a run as soon as its trial has ended: the store is looked at while the others go on."""
+    """Settles a run as soon as its trial has ended, while the others continue."""
 
     def __init__(self, sweep: Sweep, store: RunStore):
         self._sweep, self._store = sweep, store
 
     def __reduce__(self) -> tuple:
-        """Tune pickles its callbacks with a state that nobody restores."""
+        """Pickle as an empty callback: Tune saves its callbacks, and nothing restores them."""
         return tune.Callback, ()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -104,25 +105,28 @@ class _SettleCallback(tune.Callback):
 
 
 def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
-    """What a trial reserves, all or nothing. Its own process is its one worker, or waits for several and costs nothing."""
+    """Return what a trial reserves, all or nothing: one bundle per worker.
+
+    A single worker is the trial's own process. With several workers, that process only waits, in an empty bundle.
+    """
     waiting: list[dict[str, float]] = [{}] if execution.workers > 1 else []
     return tune.PlacementGroupFactory(waiting + [worker_resources(execution)] * execution.workers)
 
 
 def settle_run(trial: Trial, sweep: Sweep, store: RunStore) -> None:
-    """Record a run that its process left as running: it died, or the scheduler stopped it."""
+    """Record the outcome of a run that was left as running because its process died or the scheduler stopped it."""
     result = trial.last_result or {}
     if "state" in result:
-        return  # it ended by itself
+        return  # the trial has recorded it
     record = store.run(sweep.run_id(trial.config))
     if record.status().state == "running":
-        record.write_attempt(Attempt.current())  # a worker of the trial may still be running, and must not write any more
+        record.write_attempt(Attempt.current())  # takes over the run: a worker that is still active must not write any more
     status = record.status()
     if status.state not in ("running", "missing"):
         return
     if trial.status == Trial.ERROR:
         record_death(record, last_error(trial))
     elif status.state == "running":
-        ended = PRUNED if result.get("done") else "stopped with its launch"
+        ended = PRUNED_CAUSE if result.get("done") else "stopped with its launch"
         cause = f"{ended} after epoch {status.epoch} of {status.epochs}"
         record.write_status(replace(status, state="missing", cause=cause))

@@ -1,14 +1,15 @@
-"""Ray Train's workers in the placement group of their Tune trial. All that is touched of Ray Train's inside is touched here.
+"""Ray Train's workers in the placement group of their Tune trial. The only module that uses private names of Ray Train.
 
-Train reserves a placement group of its own. Where trials fill the machine that one waits for ever beside the trial's, and when
-the controller is killed it is left behind, with nobody to remove it on a cluster without a dashboard. The trial's is reserved
-as a whole before the trial starts; when the trial ends, in whatever way, Tune removes it with all processes in it.
+Tested with Ray 2.60. Another version needs `tests/ablations/execution/test_runtime_train.py` and `test_node_checks.py`.
+
+Ray Train reserves a placement group for its workers and has no public option to use an existing one. If trials fill the
+cluster, that second group waits forever beside the trial's; if the controller is killed, it is left behind. The trial's own
+group is reserved as a whole before the trial starts, and Tune removes it, with all processes in it, however the trial ends.
 """
 
 from typing import Any
 
 import ray
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ControllerCallback, RayTrainCallback
@@ -16,20 +17,21 @@ from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
+from ray.train.v2.torch.torch_trainer import TorchTrainer
 
-# The second starts one more process for each trial, which would hand out Ray's datasets.
-NOT_NEEDED = (PlacementGroupCleanerCallback, DatasetsCallback)
+# Each starts one more process per trial: to remove a placement group, which Tune does, and to serve Ray datasets.
+UNUSED_CALLBACKS = (PlacementGroupCleanerCallback, DatasetsCallback)
 
 
 class TrialTrainer(TorchTrainer):
-    """A `TorchTrainer` for use in a trial whose bundles are those of its workers."""
+    """A `TorchTrainer` that runs its workers in the bundles of the trial that it is called in."""
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
-        return [c for c in super()._create_default_callbacks() if not isinstance(c, NOT_NEEDED)] + [PlaceInTrial()]
+        return [c for c in super()._create_default_callbacks() if not isinstance(c, UNUSED_CALLBACKS)] + [PlaceInTrial()]
 
 
 class PlaceInTrial(ControllerCallback):
-    """Tells the controller's process, which serves this run alone, how to place workers."""
+    """Replaces the worker group's class in the controller's process, which serves this run only."""
 
     def after_controller_start(self, train_run_context: TrainRunContext) -> None:
         TrainController.worker_group_cls = TrialWorkerGroup
@@ -39,9 +41,11 @@ class TrialWorkerGroup(WorkerGroup):
     """Train's worker group, in the placement group that its controller runs in."""
 
     def _create_placement_group(self, *context: Any) -> "TrialPlacementGroup":
-        return TrialPlacementGroup(ray.util.get_current_placement_group())
+        group = ray.util.get_current_placement_group()
+        assert group, "the controller runs outside of a Tune trial"
+        return TrialPlacementGroup(group)
 
 
 class TrialPlacementGroup(DefaultPlacementGroupHandle):
     def shutdown(self) -> None:
-        """Nothing: the group is the trial's."""
+        """Do nothing: Tune removes the trial's group."""

@@ -1,4 +1,4 @@
-"""Follows the trials of a launch: keeps the progress of its cells, and lets reporters tell what happens."""
+"""Connects Ray Tune to the monitor: updates the study's progress from trial events and notifies the reporters."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from rich.markup import escape
 from ablations.execution.resources import CapacityMonitor
 from ablations.execution.trial_failures import death_cause, last_error
 from ablations.monitor.failure_groups import FailureGroup, cause_pattern
-from ablations.monitor.loggers import TRACKING, MLflow, RunLogger, TensorBoard
+from ablations.monitor.loggers import MLFLOW_URI, MLflow, RunLogger, TensorBoard
 from ablations.monitor.reporters import JsonReporter, LaunchOptions, LineReporter, LiveReporter, Reporter
 from ablations.monitor.study_progress import CellProgress, StudyProgress, log_path
 from ablations.planning.study import MEASURED_OBJECTIVES
@@ -21,19 +21,19 @@ from tiekd.config import ExecutionConfig
 from tiekd.config.labels import METRICS
 from tiekd.store.run_store import RunStore
 
-NUMBERS = (*METRICS, *MEASURED_OBJECTIVES, "loss", "lr", "seconds")
-ENDED = {"failed": "failed", "pruned": "pruned"}  # events by state; others have finished
+NUMBERS = (*METRICS, *MEASURED_OBJECTIVES, "loss", "lr", "seconds")  # of a trial's result, what reporters receive
+END_EVENTS = {"failed": "failed", "pruned": "pruned"}  # event by the cell's state; "finished" for all others
 
 
 class FailureLimit(tune.Stopper):
-    """Ends a sweep when `most` cells have failed of one cause, 0 being no limit, and when the store fails.
+    """Stops a sweep after `max_failures` failures with the same cause (0 = no limit), and when the store fails.
 
-    Cells that diverge or predict one depth everywhere are results, and do not count.
+    Cells that diverge or predict a constant depth are results and do not count.
     """
 
-    def __init__(self, most: int):
-        self._most = most
-        self.store_error = ""  # by which the store failed in a trial: that ends the sweep, too
+    def __init__(self, max_failures: int):
+        self._max_failures = max_failures
+        self.store_error = ""  # message of the StoreError of a trial, which also stops the sweep
         self._failures: dict[str, FailureGroup] = {}
 
     def count(self, cell: CellProgress) -> None:
@@ -42,8 +42,8 @@ class FailureLimit(tune.Stopper):
 
     @property
     def reached(self) -> FailureGroup | None:
-        """The cause that ended the sweep; None while none has."""
-        return next((f for f in self._failures.values() if 0 < self._most <= len(f.runs)), None)
+        """The failures that stopped the sweep; None if the limit is not reached."""
+        return next((f for f in self._failures.values() if 0 < self._max_failures <= len(f.runs)), None)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         self.store_error = self.store_error or result.get("store_error", "")
@@ -54,7 +54,7 @@ class FailureLimit(tune.Stopper):
 
 
 class ProgressCallback(tune.Callback):
-    """Hears of trials from Tune, and tells of cells."""
+    """Translates trial events of Tune into progress of cells."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class ProgressCallback(tune.Callback):
     ):
         self._progress, self._reporters, self._cell_of, self._limit, self._store = progress, reporters, cell_of, limit, store
         self._capacity = capacity
-        self._cells: dict[str, CellProgress] = {}
+        self._cells: dict[str, CellProgress] = {}  # by trial id
 
     def __reduce__(self) -> tuple:
-        """Tune pickles its callbacks with a state that nobody restores; a live display does not travel."""
+        """Pickle as an empty callback: Tune saves its callbacks, and a live display cannot be pickled."""
         return tune.Callback, ()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -93,7 +93,7 @@ class ProgressCallback(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         result = trial.last_result or {}
         if "store_error" in result:
-            return  # that is told once, at the end
+            return  # printed once, when the launch ends
         self._end(self._cells[trial.trial_id], result.get("state", "pruned"), result.get("cause", ""), result)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -101,7 +101,7 @@ class ProgressCallback(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         cell = self._cell(trial)
-        cell.state, cell.cause = "waiting", f"{death_cause(last_error(trial))}; it goes on from its last epoch"
+        cell.state, cell.cause = "waiting", f"{death_cause(last_error(trial))}; resumes from its last epoch"
         self._report("lost", cell, {})
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
@@ -112,7 +112,7 @@ class ProgressCallback(tune.Callback):
                 reporter.message(change)
 
     def _cell(self, trial: Trial) -> CellProgress:
-        """A trial's cell; a process may die before its trial has started."""
+        """Return the trial's cell, also for a trial whose process died before `on_trial_start`."""
         if trial.trial_id not in self._cells:
             self._cells[trial.trial_id] = self._cell_of(trial.config)
         return self._cells[trial.trial_id]
@@ -122,7 +122,7 @@ class ProgressCallback(tune.Callback):
         if state == "failed":
             cell.log = log_path(self._store.run(cell.run_id)) if cell.run_id else ""
             self._limit.count(cell)
-        self._report(ENDED.get(state, "finished"), cell, result)
+        self._report(END_EVENTS.get(state, "finished"), cell, result)
 
     def _report(self, event: str, cell: CellProgress, result: dict[str, Any]) -> None:
         numbers = {name: value for name, value in result.items() if name in NUMBERS or name.startswith("part_")}
@@ -138,31 +138,29 @@ def track_progress(
     launch_options: LaunchOptions,
     execution: ExecutionConfig,
 ) -> Iterator[tuple[ProgressCallback, FailureLimit]]:
-    """What a sweep is given so that its trials are followed: `cell_of` finds a trial's cell by its parameters."""
+    """Yield the Tune callback and stopper that keep `progress` up to date; `cell_of` maps a trial's parameters to its cell."""
     limit = FailureLimit(launch_options.max_failures)
     with contextlib.ExitStack() as stack:
         reporters = list(_reporters(progress, store, launch_options))
         for reporter in reporters:
             stack.callback(reporter.close)
         yield ProgressCallback(progress, reporters, cell_of, limit, store, CapacityMonitor(execution)), limit
-    if limit.reached:
-        launch_options.console.print(_gave_up(limit.reached), highlight=False, soft_wrap=True)
+    if failure := limit.reached:
+        launch_options.console.print(
+            f"[red]stopped[/] after {len(failure.runs)} failures with the same cause: {escape(failure.cause)}; "
+            f"log {escape(failure.log)} (use --max-failures 0 to continue)",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _reporters(progress: StudyProgress, store: RunStore, launch_options: LaunchOptions) -> Iterator[Reporter]:
     console = launch_options.console
     if store.local:
         yield RunLogger(TensorBoard(progress.title, store), store, console)
-    if TRACKING in os.environ:
+    if MLFLOW_URI in os.environ:
         yield RunLogger(MLflow(progress.title), store, console)
     if launch_options.as_json:
         yield JsonReporter(progress)
     else:
         yield LiveReporter(progress, console) if console.is_terminal else LineReporter(progress, console)
-
-
-def _gave_up(failure: FailureGroup) -> str:
-    return (
-        f"[red]stopped[/]: {len(failure.runs)} cells failed of one cause: {escape(failure.cause)}; log {escape(failure.log)}; "
-        "--max-failures 0 would go on"
-    )

@@ -1,4 +1,4 @@
-"""A launch's hold on Ray: it hears when Ray ends beneath it, and lets Ray end in peace."""
+"""Signals and Ray: ends the launch when Ray's processes are gone, and protects Ray's start and shutdown from signals."""
 
 import contextlib
 import os
@@ -11,98 +11,103 @@ from typing import Any
 
 import ray
 
-from ablations.execution.resources import CONNECT_S
 from tiekd.errors import ClusterError
 
+CONNECT_TIMEOUT_S = 5.0
+POLL_S = 1.0  # between connection attempts
+# A cluster's head may be restarted meanwhile. After 60 s without it, Ray would end this process without a message.
+RECONNECT_S = 45.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-EVERY_S = 1.0  # between looks
-PATIENCE_S = 45.0  # a cluster's head may be started again; after 60 s Ray would end this process without a word of ours
 
 
 @contextlib.contextmanager
 def watch_ray(address: str | None) -> Iterator[None]:
-    """End the block with a ClusterError when Ray's head, or its node on this machine, no longer answers.
+    """Raise ClusterError within the block if Ray's head, or its node on this machine, stops answering.
 
-    Tune would wait for ever for a node to run its trials on.
+    Tune itself would wait forever for a node. The watching thread interrupts the main thread with SIGTERM.
     """
-    ended, lost, asked = threading.Event(), [], []
+    ended = threading.Event()
+    failures: list[str] = []  # what stopped answering; at most one
+    received: list[int] = []  # signals from outside, which may have reached Ray's processes too: their end is no failure
     handlers = _handlers()
 
-    def end(signum: int, frame: object) -> None:
-        if not lost:  # the signal comes from outside, and may reach Ray's processes, too: then these are no surprise
-            asked.append(signum)
+    def on_sigterm(signum: int, frame: object) -> None:
+        if not failures:
+            received.append(signum)
         handlers[signum](signum, frame)
 
-    patience = PATIENCE_S if address else 2 * EVERY_S  # a Ray of this launch's own never comes back; one look may err
-    signal.signal(signal.SIGTERM, end)
-    threading.Thread(target=_look, args=(_parts(), patience, ended, lost), daemon=True).start()
+    patience = RECONNECT_S if address else 2 * POLL_S  # a local Ray never comes back, but one connection attempt may fail
+    signal.signal(signal.SIGTERM, on_sigterm)
+    threading.Thread(target=_poll, args=(_endpoints(), patience, ended, failures), daemon=True).start()
     try:
         yield
     except KeyboardInterrupt:
-        if lost and not asked:
-            raise ClusterError(f"{lost[0]}; the same command goes on from the last checkpoint") from None
+        if failures and not received:
+            raise ClusterError(f"{failures[0]}; rerun the same command to resume from the last checkpoint") from None
         raise
     finally:
         ended.set()
-        _set(handlers)
+        _set_handlers(handlers)
 
 
-def _parts() -> dict[str, tuple[str, int]]:
-    """What a driver cannot do without, by name: where it listens."""
+def _endpoints() -> dict[str, tuple[str, int]]:
+    """Return host and port of each Ray process that a driver depends on, by name."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     node = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
-    return {"head": (host.strip("[]"), int(port)), "node here": (node["NodeManagerAddress"], node["NodeManagerPort"])}
+    return {"head": (host.strip("[]"), int(port)), "local node": (node["NodeManagerAddress"], node["NodeManagerPort"])}
 
 
-def _look(parts: dict[str, tuple[str, int]], patience: float, ended: threading.Event, lost: list[str]) -> None:
-    """Say in `lost` which part has been silent for longer than `patience`, and send this process a signal to end it."""
-    heard = dict.fromkeys(parts, time.monotonic())
-    while not ended.wait(EVERY_S):
-        for name, where in parts.items():
+def _poll(endpoints: dict[str, tuple[str, int]], patience: float, ended: threading.Event, failures: list[str]) -> None:
+    """Connect to each endpoint every POLL_S. After `patience` s without success, append to `failures` and send SIGTERM."""
+    last_answer = dict.fromkeys(endpoints, time.monotonic())
+    while not ended.wait(POLL_S):
+        for name, endpoint in endpoints.items():
             try:
-                socket.create_connection(where, timeout=CONNECT_S).close()
-                heard[name] = time.monotonic()
+                socket.create_connection(endpoint, timeout=CONNECT_TIMEOUT_S).close()
+                last_answer[name] = time.monotonic()
             except OSError as error:
-                if time.monotonic() - heard[name] > patience and not ended.is_set():
-                    lost.append(f"Ray has ended: its {name} does not answer ({error})")
+                if time.monotonic() - last_answer[name] > patience and not ended.is_set():
+                    failures.append(f"lost the connection to Ray: its {name} does not answer ({error})")
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
 
 
 @contextlib.contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """While Ray starts: Ctrl-C waits for it, or half of its processes would stay for a minute.
+    """Postpone Ctrl-C and SIGTERM to the end of the block, in which Ray starts.
 
-    Ray puts handlers of its own in place, one of which aborts with a stack trace; afterwards this process's are back.
+    An interrupted start would leave half of Ray's processes running for a minute. Ray also installs its own signal handlers,
+    one of which aborts with a stack trace; this process's handlers are restored afterwards.
     """
-    handlers, heard = _handlers(), []
-    signal.signal(signal.SIGINT, lambda signum, frame: heard.append(signum))
+    handlers = _handlers()
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda signum, frame: received.append(signum))
     try:
         yield
-    except SystemExit:  # what Ray makes of SIGTERM, once it has ended what it had started
-        heard.append(signal.SIGTERM)
+    except SystemExit:  # raised by Ray on SIGTERM, after stopping what it had started
+        received.append(signal.SIGTERM)
     finally:
-        _set(handlers)
-    for signum in heard:
+        _set_handlers(handlers)
+    for signum in received:
         signal.raise_signal(signum)
 
 
 @contextlib.contextmanager
 def ignore_signals() -> Iterator[None]:
-    """Do not hear signals: a second Ctrl-C would leave half of Ray's processes behind."""
+    """Ignore Ctrl-C and SIGTERM while Ray shuts down: a second Ctrl-C would leave half of its processes running."""
     handlers = _handlers()
-    _set(dict.fromkeys(SIGNALS, signal.SIG_IGN))
+    _set_handlers(dict.fromkeys(SIGNALS, signal.SIG_IGN))
     try:
         yield
     finally:
-        _set(handlers)
+        _set_handlers(handlers)
 
 
 def _handlers() -> dict[int, Any]:
     return {signum: signal.getsignal(signum) for signum in SIGNALS}
 
 
-def _set(handlers: dict[int, Any]) -> None:
+def _set_handlers(handlers: dict[int, Any]) -> None:
     for signum, handler in handlers.items():
         signal.signal(signum, handler)

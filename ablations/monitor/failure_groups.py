@@ -1,14 +1,14 @@
-"""Failures that have the same cause, although file names, ids and numbers differ from cell to cell."""
+"""Groups failures by cause, ignoring file names, ids and numbers that differ from run to run."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-LONGEST = 300  # characters of a cause that are compared and shown
+MAX_LENGTH = 300  # characters of a cause that are compared and shown
 
-# What differs between cells, in the order in which it is looked for. What tells causes apart stays: signals and exit codes.
-_DIFFERING = [
+# What differs between runs, replaced in this order. Signals, exit codes and errno stay: they distinguish causes.
+_VARIABLE_PARTS = [
     (re.compile(r"\w+://[^\s:,;'\"()]+"), "<uri>"),
     (re.compile(r"(?<![\w<])[\w.~+@%=-]*(?:/[\w.~+@%=-]+)+/?"), "<path>"),
     (re.compile(r"\b[\w-]+\.(?:png|jpe?g|npy|npz|pth?|safetensors|ya?ml|parquet|json|txt|csv)\b"), "<path>"),
@@ -18,33 +18,33 @@ _DIFFERING = [
     (re.compile(r"(?<!signal )(?<!code )(?<!rrno )(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"), "N"),
 ]
 _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception|Interrupt): ")
-_HINTS = re.compile(r"\s*(?:Some common causes include|Possible reasons include|Refer to the documentation)\b.*")
+_ADVICE = re.compile(r"\s*(?:Some common causes include|Possible reasons include|Refer to the documentation)\b.*")
 
 
 def short_cause(text: str) -> str:
-    """A failure's message on one line: of Ray's paragraphs, the error they tell of, without call stack and advice."""
+    """Reduce a failure's message to one line: the error itself, without Ray's call stack and advice."""
     line = " ".join(text.split())
-    if "ray::" in line:  # the remote call's stack, with the error itself behind it
+    if "ray::" in line:  # the stack of the remote call comes before the error
         line = line[max((found.start() for found in _ERROR.finditer(line)), default=0) :]
-    return _HINTS.sub("", line)[:LONGEST]
+    return _ADVICE.sub("", line)[:MAX_LENGTH]
 
 
 def cause_pattern(cause: str) -> str:
-    """A cause without what differs between cells; failures of one cause have one pattern."""
+    """Replace the variable parts of a cause with placeholders; failures with the same cause have the same pattern."""
     line = short_cause(cause)
-    for differing, name in _DIFFERING:
-        line = differing.sub(name, line)
+    for part, placeholder in _VARIABLE_PARTS:
+        line = part.sub(placeholder, line)
     return line
 
 
 @dataclass
 class FailureGroup:
-    """Runs that failed of the same cause."""
+    """Runs that failed with the same cause."""
 
     state: str
-    cause: str  # of the first
-    log: str  # where more is told of the first
-    runs: list[str] = field(default_factory=list)
+    cause: str  # of the first run
+    log: str  # path or URI of the first run's error.txt
+    runs: list[str] = field(default_factory=list)  # run ids
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -58,7 +58,7 @@ class FailureGroup:
 
 
 def group_failures(failures: Iterable[tuple[str, str, str, str]]) -> list[FailureGroup]:
-    """Failures, each a run id, its state, cause and log, by the pattern of their causes; the most frequent first."""
+    """Group failures, each (run id, state, cause, log), by state and cause pattern; the largest group first."""
     groups: dict[tuple[str, str], FailureGroup] = {}
     for run_id, state, cause, log in failures:
         groups.setdefault((state, cause_pattern(cause)), FailureGroup(state, short_cause(cause), log)).runs.append(run_id)

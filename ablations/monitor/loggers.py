@@ -1,7 +1,7 @@
-"""Every epoch of every run to TensorBoard and MLflow, once, whatever launches and restarts lie between.
+"""Logs every epoch of every run to TensorBoard and MLflow exactly once, across restarts and launches.
 
 Ray's own loggers name runs by trial, count epochs from 1 again after a restart, and start a second run at each launch. These
-take what is missing from the run's `epochs.parquet` in the store.
+read missing epochs from the run's `epochs.parquet` in the store.
 """
 
 import os
@@ -15,79 +15,74 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.markup import escape
 
+from ablations.monitor.reporters import Reporter
 from ablations.monitor.study_progress import CellProgress
 from tiekd.config.documents import flatten
 from tiekd.config.labels import METRICS
 from tiekd.errors import StoreError, UserError, error_line
 from tiekd.store.run_store import RunRecord, RunStore
 
-TRACKING = "MLFLOW_TRACKING_URI"
+MLFLOW_URI = "MLFLOW_TRACKING_URI"  # environment variable
 RUN_ID, STATE = "tiekd.run_id", "tiekd.state"  # tags of MLflow's runs
-MLFLOW_SETTINGS = {  # unless the environment says otherwise: a sweep waits for no log, and its screen is its own
+MLFLOW_SETTINGS = {  # defaults for the environment: a sweep must not wait for a server, nor MLflow write to its screen
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-LONGEST_NAME = 150  # characters of a cell's name in its folder's
+MAX_NAME_LENGTH = 150  # characters of a cell's name in the name of its folder
 NOT_SCALARS = ("epoch", "step")
 Row = dict[str, float]
 
 
 class Sink(Protocol):
-    """Where scalars go."""
+    """Destination of scalars."""
 
     def open(self, cell: CellProgress, record: RunRecord) -> int:
-        """Begin, or go on with, a run of the cell. Returns the last epoch that is there already."""
+        """Start or resume the log of a run. Returns the last epoch that it contains."""
         ...
 
     def write(self, run_id: str, epoch: int, scalars: Row) -> None: ...
 
     def close(self, run_id: str, cell: CellProgress) -> None:
-        """The run has ended, or the launch has."""
+        """Finish the log: the run has ended, or the launch has."""
         ...
 
 
-class RunLogger:
-    """A reporter that gives a sink each epoch once, in order. A sink that fails is told of and left alone: it ends no sweep."""
+class RunLogger(Reporter):
+    """Passes each epoch to a sink once, in order. If the sink fails, logging stops with a message and the sweep continues."""
 
     def __init__(self, sink: Sink, store: RunStore, console: Console):
         self._sink, self._store, self._console = sink, store, console
-        self._open: dict[str, tuple[CellProgress, int]] = {}  # by run id: the cell, and the last epoch written
+        self._open: dict[str, tuple[CellProgress, int]] = {}  # by run id: cell, last epoch written
         self._broken = False
 
     def report(self, event: str, cell: CellProgress, numbers: Row) -> None:
         if cell.run_id and event not in ("started", "lost"):
-            self._carefully(self._follow, event, cell, numbers)
-
-    def message(self, words: str) -> None:
-        """Not about a run."""
-
-    def tick(self) -> None:
-        """Sinks write when they are told."""
+            self._try(self._log_event, event, cell, numbers)
 
     def close(self) -> None:
         for run_id, (cell, _) in self._open.items():
-            self._carefully(self._sink.close, run_id, cell)
+            self._try(self._sink.close, run_id, cell)
 
-    def _carefully(self, action: Callable[..., None], *arguments: Any) -> None:
+    def _try(self, action: Callable[..., None], *arguments: Any) -> None:
         if self._broken:
             return
         try:
             action(*arguments)
-        except StoreError:  # that ends the launch, which tells of it
+        except StoreError:  # ends the launch, which prints it
             self._broken = True
         except Exception as error:
             self._broken = True
             name = type(self._sink).__name__
-            told = f"[red]{name} stops here[/], the study goes on: {escape(error_line(error))}"
-            self._console.print(told, highlight=False, soft_wrap=True)
+            line = f"[red]logging to {name} stopped[/], the study continues: {escape(error_line(error))}"
+            self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _follow(self, event: str, cell: CellProgress, numbers: Row) -> None:
+    def _log_event(self, event: str, cell: CellProgress, numbers: Row) -> None:
         for run_id in {cell.run_id, *cell.run_ids}:
             record = self._store.run(run_id)
             if run_id not in self._open:
                 self._open[run_id] = cell, self._sink.open(cell, record)
-            for row in self._news(record, cell, numbers):
+            for row in self._new_epochs(record, cell, numbers):
                 scalars = {name: value for name, value in row.items() if name not in NOT_SCALARS and value == value}
                 self._sink.write(run_id, int(row["epoch"]), scalars)
                 self._open[run_id] = cell, int(row["epoch"])
@@ -95,31 +90,32 @@ class RunLogger:
                 self._sink.close(run_id, cell)
                 del self._open[run_id]
 
-    def _news(self, record: RunRecord, cell: CellProgress, numbers: Row) -> list[Row]:
-        """The epochs of a run that the sink has not seen."""
+    def _new_epochs(self, record: RunRecord, cell: CellProgress, numbers: Row) -> list[Row]:
+        """Return the epochs of a run that the sink does not have yet."""
         _, written = self._open[record.run_id]
         if "loss" in numbers and (record.run_id, cell.epoch) == (cell.run_id, written + 1):
             return [{"epoch": cell.epoch, **numbers}]
-        # The run went on from an earlier launch, or has ended: its last epoch is not reported apart.
+        # The run was resumed after an earlier launch, or has ended: its last epoch has no event of its own.
         table = record.read_table("epochs.parquet")
-        return [] if table is None else table[table["epoch"] > written].to_dict("records")
+        rows = [] if table is None else table[table["epoch"] > written].to_dict("records")
+        return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 class TensorBoard:
-    """A folder per run, named by its cell, in the study's folder. A launch that goes on with a run writes its folder afresh."""
+    """A folder per run, named after its cell, in the study's folder. A launch that resumes a run rewrites its folder."""
 
     def __init__(self, study: str, store: RunStore):
         self._folder = Path(store.filesystem[1]) / "studies" / study / "tensorboard"
         self._writers: dict[str, Any] = {}
 
     def open(self, cell: CellProgress, record: RunRecord) -> int:
-        # Not SummaryWriter: its threads tell of a full disk on the screen, each in its own words, at the process's end again.
+        # Not SummaryWriter: its threads print errors such as a full disk to the screen, and again when the process ends.
         from tensorboardX.event_file_writer import EventsWriter
 
-        name = re.sub(r"[^\w.,=+ -]", "_", cell.name)[:LONGEST_NAME]
+        name = re.sub(r"[^\w.,=+ -]", "_", cell.name)[:MAX_NAME_LENGTH]
         folder = self._folder / f"{name} {record.run_id[:8]}"
         shutil.rmtree(folder, ignore_errors=True)
-        record.status()  # raises StoreError where the store has disappeared: a folder for events would begin it again
+        record.status()  # raises StoreError if the store has vanished: creating a folder would recreate it
         folder.mkdir(parents=True)
         self._writers[record.run_id] = EventsWriter(str(folder / "events"))
         return 0
@@ -151,7 +147,7 @@ def _tag(name: str) -> str:
 
 
 class MLflow:
-    """A run per cell, in the experiment named as the study, at MLFLOW_TRACKING_URI. A relaunch goes on with the same run."""
+    """One MLflow run per cell, at MLFLOW_TRACKING_URI, in an experiment named after the study. A relaunch resumes the run."""
 
     def __init__(self, study: str):
         for name, value in MLFLOW_SETTINGS.items():
@@ -159,14 +155,14 @@ class MLflow:
         try:
             from mlflow import MlflowClient, MlflowException
         except ImportError:
-            raise UserError(f"{TRACKING} is set, but MLflow is not installed: pip install 'tiekd[mlflow]'") from None
+            raise UserError(f"{MLFLOW_URI} is set, but MLflow is not installed: pip install 'tiekd[mlflow]'") from None
         try:
             self._client = MlflowClient()
             found = self._client.get_experiment_by_name(study)
             self._experiment = found.experiment_id if found else self._client.create_experiment(study)
         except MlflowException as error:
-            raise UserError(f"{TRACKING}={os.environ[TRACKING]}: no MLflow answers there ({error_line(error)})") from None
-        self._runs: dict[str, str] = {}  # MLflow's ids by ours
+            raise UserError(f"{MLFLOW_URI}={os.environ[MLFLOW_URI]}: cannot connect to MLflow ({error_line(error)})") from None
+        self._runs: dict[str, str] = {}  # MLflow's run ids by ours
 
     def open(self, cell: CellProgress, record: RunRecord) -> int:
         from mlflow.entities import Param
@@ -178,7 +174,8 @@ class MLflow:
             return max((int(m.step) for m in self._client.get_metric_history(run, "loss")), default=0)
         run = self._client.create_run(self._experiment, tags={RUN_ID: record.run_id}, run_name=cell.name).info.run_id
         self._runs[record.run_id] = run
-        settings = flatten(record.config().document())
+        config = record.config()
+        settings = flatten(config.document()) if config else {}
         self._client.log_batch(run, params=[Param(path, str(value)) for path, value in settings.items()])
         return 0
 

@@ -1,11 +1,11 @@
-"""A launch as people and programs see it: a live display on a terminal, lines elsewhere, JSON lines for logs."""
+"""Reporters of a launch: a live display on a terminal, plain lines elsewhere, JSON lines for programs."""
 
 import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -17,16 +17,16 @@ from tiekd.cli.console import make_console
 from tiekd.errors import UserError
 
 REFRESH_HZ = 2
-STATUS_LINE_EVERY_S = 180.0  # so long without news, and a line says how things stand, where there is no terminal
+SUMMARY_EVERY_S = 180.0  # without other output, `LineReporter` prints a summary
 PROGRESS_EVENTS = ("started", "epoch")
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """How a launch tells what happens, and when it gives up."""
+    """Output format of a launch, and when it stops."""
 
     as_json: bool
-    max_failures: int  # of one cause; 0 is no limit
+    max_failures: int  # with the same cause; 0: no limit
 
     def __post_init__(self) -> None:
         if self.max_failures < 0:
@@ -34,34 +34,32 @@ class LaunchOptions:
 
     @property
     def console(self) -> Console:
-        """For people: standard output, unless that is for programs."""
+        """Console for people: standard output, or standard error if standard output carries JSON."""
         return make_console(stderr=self.as_json)
 
 
-class Reporter(Protocol):
-    """Hears of everything that happens to a launch's cells."""
+class Reporter:
+    """Receives all events of a launch. The methods other than `report` do nothing unless overridden."""
 
     def report(self, event: str, cell: CellProgress, numbers: dict[str, float]) -> None:
-        """`event` is started, epoch, lost, finished, failed or pruned; `numbers` are what the cell reported with it.
+        """Handle an event of a cell: started, epoch, lost, finished, failed or pruned.
 
-        A cell that is lost waits to go on: a process of its trial has died.
+        `numbers` are the metrics and losses reported with it. "lost" means that a process of its trial has died; the cell
+        waits to be resumed.
         """
-        ...
+        raise NotImplementedError
 
-    def message(self, words: str) -> None:
-        """A line about the launch as a whole."""
-        ...
+    def message(self, text: str) -> None:
+        """Handle a message about the launch as a whole."""
 
     def tick(self) -> None:
-        """Called every second or so, whether anything happened or not."""
-        ...
+        """Called about once a second."""
 
     def close(self) -> None:
-        """The launch is over, or was interrupted."""
-        ...
+        """Called when the launch has ended or was interrupted."""
 
 
-class LiveReporter:
+class LiveReporter(Reporter):
     """A live display, and a line above it for each cell that ends or is lost."""
 
     def __init__(self, progress: StudyProgress, console: Console):
@@ -78,43 +76,37 @@ class LiveReporter:
         if event not in PROGRESS_EVENTS:
             self._console.print(ended_line(cell, self._progress.objective), highlight=False, soft_wrap=True)
 
-    def message(self, words: str) -> None:
-        self._console.print(escape(words), highlight=False, soft_wrap=True)
-
-    def tick(self) -> None:
-        """The display refreshes itself."""
+    def message(self, text: str) -> None:
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._live.stop()
 
 
-class LineReporter:
-    """A line per cell that ends or is lost, and now and then one about all of them."""
+class LineReporter(Reporter):
+    """A line for each cell that ends or is lost, and a summary if nothing was printed for SUMMARY_EVERY_S."""
 
     def __init__(self, progress: StudyProgress, console: Console, clock: Callable[[], float] = time.time):
         self._progress, self._console, self._clock = progress, console, clock
-        self._told = clock()
+        self._last_output = clock()
 
     def report(self, event: str, cell: CellProgress, numbers: dict[str, float]) -> None:
         if event not in PROGRESS_EVENTS:
             self._print(ended_line(cell, self._progress.objective))
 
-    def message(self, words: str) -> None:
-        self._print(escape(words))
+    def message(self, text: str) -> None:
+        self._print(escape(text))
 
     def tick(self) -> None:
-        if self._clock() - self._told >= STATUS_LINE_EVERY_S:
+        if self._clock() - self._last_output >= SUMMARY_EVERY_S:
             self._print(escape(summary_line(self._progress, self._clock())))
 
-    def close(self) -> None:
-        """Every line is written already."""
-
     def _print(self, line: str) -> None:
-        self._told = self._clock()
+        self._last_output = self._clock()
         self._console.print(line, highlight=False, soft_wrap=True)
 
 
-class JsonReporter:
+class JsonReporter(Reporter):
     """One JSON object per event, each on a line of standard output."""
 
     def __init__(self, progress: StudyProgress):
@@ -138,16 +130,10 @@ class JsonReporter:
             device_hours=progress.device_hours,
         )
 
-    def message(self, words: str) -> None:
-        print_event("note", words=words)
-
-    def tick(self) -> None:
-        """A log tells what happened."""
-
-    def close(self) -> None:
-        """Every line is written already."""
+    def message(self, text: str) -> None:
+        print_event("note", words=text)
 
 
-def print_event(event: str, **told: Any) -> None:
-    """A JSON object on one line, at once."""
-    print(json.dumps({"event": event, "time": time.time(), **told}, allow_nan=False), flush=True)
+def print_event(event: str, **values: Any) -> None:
+    """Print a JSON object on one line of standard output, and flush."""
+    print(json.dumps({"event": event, "time": time.time(), **values}, allow_nan=False), flush=True)

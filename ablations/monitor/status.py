@@ -1,4 +1,4 @@
-"""Where a store's runs and studies stand, read from the store alone: also from another shell while they run."""
+"""The `status` verb: progress of a store's runs and studies, read from the store alone, also while they run."""
 
 import contextlib
 import json
@@ -21,19 +21,19 @@ from tiekd.errors import UserError, unknown
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore
 
-LOOK_EVERY_S = 2.0
+REFRESH_S = 2.0
 
 
 @dataclass(frozen=True)
 class StoreStatus:
-    """What a store held when it was looked at, or one of its studies."""
+    """Contents of a store, or of one of its studies, at one time."""
 
     uri: str
-    runs: dict[str, Status]
+    runs: dict[str, Status]  # by run id
     studies: list[StudyProgress]
-    unassigned: StudyProgress  # the running runs of no study
+    unassigned: StudyProgress  # running runs without a study
     failures: list[FailureGroup]
-    when: float  # seconds since 1970
+    time: float  # seconds since 1970
 
     @property
     def device_hours(self) -> float:
@@ -41,19 +41,20 @@ class StoreStatus:
 
     @property
     def states(self) -> dict[str, int]:
+        """Number of runs by state."""
         return dict(Counter(status.state for status in self.runs.values()))
 
     def to_dict(self) -> dict[str, Any]:
         studies = [*self.studies, self.unassigned]
         return {
             "store": self.uri,
-            "time": self.when,
+            "time": self.time,
             "runs": len(self.runs),
             "states": self.states,
             "device_hours": self.device_hours,
-            "running": [_running(progress, c, self.when) for progress in studies for c in progress.in_state("running")],
+            "running": [_cell_dict(study, c, self.time) for study in studies for c in study.in_state("running")],
             "failures": [failure.to_dict() for failure in self.failures],
-            "studies": {progress.title: _summary(progress, self.when) for progress in self.studies},
+            "studies": {study.title: _study_dict(study, self.time) for study in self.studies},
         }
 
     def __rich__(self) -> RenderableType:
@@ -62,57 +63,64 @@ class StoreStatus:
     def _parts(self) -> Iterator[RenderableType]:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
         yield Text(f"{len(self.runs)} runs: {counts or 'none'}; {self.device_hours:.2f} device-hours")
-        for progress in self.studies:
-            yield ProgressDisplay(progress, self.when)
+        for study in self.studies:
+            yield ProgressDisplay(study, self.time)
         if running := self.unassigned.in_state("running"):
-            yield Text("of no study:")
-            yield from running_lines(self.unassigned, running, self.when)
+            yield Text("Runs without a study:")
+            yield from running_lines(self.unassigned, running, self.time)
         yield from failure_lines(self.failures)
 
 
 def read_status(store: RunStore, study: str | None = None) -> StoreStatus:
-    """Look at a store, or at one of its studies alone. Raises UserError where there is nothing to look at."""
+    """Read the status of a store, or of one of its studies. Raises UserError if the store holds no runs or no such study."""
     known = store.studies()
     if study is not None and study not in known:
         raise UserError(unknown(f"store {store.uri}: --study", study, known))
-    records = {name: record for name in (known if study is None else [study]) if (record := store.read_study(name))}
-    wanted = {c["run_id"] for record in records.values() for c in record["cells"]} - {None}
-    chosen = [record for record in store.runs() if study is None or record.run_id in wanted]
-    runs = dict(zip([record.run_id for record in chosen], store.read_each(RunRecord.status, chosen), strict=True))
+    documents = {name: found for name in (known if study is None else [study]) if (found := store.read_study(name))}
+    assigned = {c["run_id"] for document in documents.values() for c in document["cells"]} - {None}
+    records = [record for record in store.runs() if study is None or record.run_id in assigned]
+    runs = dict(zip([record.run_id for record in records], store.read_each(RunRecord.status, records), strict=True))
     if not runs and not known:
         raise UserError(f"store {store.uri}: holds no runs")
-    studies = [_study_progress(name, record, runs, store) for name, record in records.items()]
-    unassigned = [
-        _unassigned_cell(store.run(i), status) for i, status in runs.items() if status.state == "running" and i not in wanted
-    ]
-    unfit = ((i, s) for i, s in runs.items() if s.state in FAILURE_STATES)
-    failures = group_failures((i, s.state, s.cause, log_path(store.run(i)) if s.state == "failed" else "") for i, s in unfit)
-    return StoreStatus(store.uri, runs, studies, StudyProgress("", unassigned), failures, time.time())
+    studies = [_study_progress(name, document, runs, store) for name, document in documents.items()]
+    running = [run_id for run_id, status in runs.items() if status.state == "running" and run_id not in assigned]
+    unassigned = StudyProgress("", [_unassigned_cell(store.run(run_id), runs[run_id]) for run_id in running])
+    failed = ((i, s) for i, s in runs.items() if s.state in FAILURE_STATES)
+    failures = group_failures((i, s.state, s.cause, log_path(store.run(i)) if s.state == "failed" else "") for i, s in failed)
+    return StoreStatus(store.uri, runs, studies, unassigned, failures, time.time())
 
 
 def _study_progress(name: str, study: dict[str, Any], runs: dict[str, Status], store: RunStore) -> StudyProgress:
-    """A study's cells, each run once."""
+    """Return the progress of a study's cells; each run counts once."""
     search = study["study"].get("kind") == "search"
     cells = {c["run_id"] or f"without inputs {i}": c for i, c in enumerate(study["cells"])}
-    if search:  # of a point that was given up, the runs with further seeds are never begun
+    if search:  # when a point is pruned, the runs with its remaining seeds never start
         cells = {run_id: c for run_id, c in cells.items() if run_id in runs}
 
-    def look(record: RunRecord) -> CellProgress:
+    def read(record: RunRecord) -> CellProgress:
         found = cell_progress(cells[record.run_id], record, runs.get(record.run_id, Status("missing")))
         return replace(found, metrics=_last_metrics(record)) if found.state == "running" else found
 
     objective = study["study"]["search"]["objectives"][0] if search else "abs_rel"
-    return StudyProgress(name, store.read_each(look, map(store.run, cells)), objective)
+    return StudyProgress(name, store.read_each(read, map(store.run, cells)), objective)
 
 
 def _unassigned_cell(record: RunRecord, status: Status) -> CellProgress:
-    times = {"device_seconds": status.device_seconds, "last_update": status.updated}
-    reached = {"epoch": status.epoch, "epochs": status.epochs, "metrics": _last_metrics(record)}
-    return CellProgress(record.run_id, record.run_id, state=status.state, **reached, **times, **process_of(record))
+    return CellProgress(
+        name=record.run_id,
+        run_id=record.run_id,
+        state=status.state,
+        epoch=status.epoch,
+        epochs=status.epochs,
+        device_seconds=status.device_seconds,
+        metrics=_last_metrics(record),
+        last_update=status.updated,
+        **process_of(record),
+    )
 
 
 def _last_metrics(record: RunRecord) -> dict[str, float]:
-    """Of a running run's last validated epoch."""
+    """Return the metrics of the last validated epoch of a running run; empty before the first."""
     epochs = record.read_table("epochs.parquet")
     if epochs is None or METRICS[0] not in epochs:
         return {}
@@ -120,9 +128,9 @@ def _last_metrics(record: RunRecord) -> dict[str, float]:
     return {name: float(validated[name].iloc[-1]) for name in METRICS} if len(validated) else {}
 
 
-def _running(progress: StudyProgress, cell: CellProgress, now: float) -> dict[str, Any]:
+def _cell_dict(study: StudyProgress, cell: CellProgress, now: float) -> dict[str, Any]:
     return {
-        "study": progress.title,
+        "study": study.title,
         "run_id": cell.run_id,
         "cell": cell.name,
         "epoch": cell.epoch,
@@ -130,39 +138,38 @@ def _running(progress: StudyProgress, cell: CellProgress, now: float) -> dict[st
         "metrics": cell.metrics,
         "host": cell.host,
         "heard_seconds_ago": now - cell.last_update,
-        "silent": cell in progress.stale(now),
+        "silent": cell in study.stale(now),
     }
 
 
-def _summary(progress: StudyProgress, now: float) -> dict[str, Any]:
-    best = progress.best
-    found = best and {"run_id": best.run_id, "cell": best.name, progress.objective: best.metrics[progress.objective]}
+def _study_dict(study: StudyProgress, now: float) -> dict[str, Any]:
+    best = study.best
     return {
-        "cells": len(progress.cells),
-        "states": progress.counts,
-        "eta_seconds": progress.eta_seconds(now),
-        "best": found,
-        "device_hours": progress.device_hours,
+        "cells": len(study.cells),
+        "states": study.counts,
+        "eta_seconds": study.eta_seconds(now),
+        "best": best and {"run_id": best.run_id, "cell": best.name, study.objective: best.metrics[study.objective]},
+        "device_hours": study.device_hours,
     }
 
 
 def show_status(store: RunStore, study: str | None, as_json: bool) -> None:
-    """Print how things stand."""
-    found = read_status(store, study)
-    print(json.dumps(found.to_dict(), indent=2)) if as_json else make_console().print(found, soft_wrap=True)
+    """Print the status once."""
+    status = read_status(store, study)
+    print(json.dumps(status.to_dict(), indent=2)) if as_json else make_console().print(status, soft_wrap=True)
 
 
 def watch_status(store: RunStore, study: str | None, as_json: bool) -> None:
-    """Print how things stand again and again, on a terminal in one place, until Ctrl-C."""
+    """Print the status every REFRESH_S until Ctrl-C; a terminal is updated in place."""
     console = make_console()
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         live = None if as_json or not console.is_terminal else stack.enter_context(Live(console=console, auto_refresh=False))
         while True:
-            found = read_status(store, study)
+            status = read_status(store, study)
             if as_json:
-                print(json.dumps(found.to_dict()), flush=True)
+                print(json.dumps(status.to_dict()), flush=True)
             elif live:
-                live.update(found, refresh=True)
+                live.update(status, refresh=True)
             else:
-                console.print(found, soft_wrap=True)
-            time.sleep(LOOK_EVERY_S)
+                console.print(status, soft_wrap=True)
+            time.sleep(REFRESH_S)

@@ -207,7 +207,7 @@ def test_a_mistake_that_only_the_cluster_shows_leaves_failures_as_they_are(copy,
     before = files(copy.folder / "store")
     outcome = tiekd("ablate", "study.yaml", "--retry-failed", "--set", "execution.cpus_per_worker=4096")
     assert outcome.code == 2
-    assert outcome.err.startswith("tiekd: execution.cpus_per_worker: a trial asks for 4096 CPUs, the cluster has ")
+    assert outcome.err.startswith("tiekd: execution.cpus_per_worker: a trial needs 4096 CPUs, the largest node of ")
     assert outcome.err.count("\n") == 1
     assert files(copy.folder / "store") == before
 
@@ -225,7 +225,7 @@ def test_a_launch_ends_when_too_many_cells_fail_of_one_cause(copy, tiekd, tiny, 
     assert (len(failed), summary["event"], summary["computed"]) == (2, "summary", 4)
     states = {c["factors"]["loss.name"]: c["state"] for c in copy.store.read_study("many")["cells"]}
     assert states == {"mse": "failed", "ssim": "failed", "ssim_si": "missing", "ssim_mse": "missing"}
-    (stopped,) = [line for line in outcome.err.splitlines() if line.startswith("stopped: ")]
+    (stopped,) = [line for line in outcome.err.splitlines() if line.startswith("stopped after ")]
     first = copy.store.read_study("many")["cells"][0]["run_id"]
-    assert stopped.startswith("stopped: 2 cells failed of one cause: UserError: teacher map ")
-    assert f"; log {copy.store.uri}/runs/{first}/error.txt; " in stopped
+    assert stopped.startswith("stopped after 2 failures with the same cause: UserError: teacher map ")
+    assert f"; log {copy.store.uri}/runs/{first}/error.txt (" in stopped

@@ -262,7 +262,7 @@ def test_an_address_where_nothing_listens(tiekd, tiny, as_yaml, in_folder, verb)
     path = as_yaml(in_folder / "study.yaml", {"name": "demo", "base": tiny, "search": {"space": "dpm.yaml", "trials": 9}})
     outcome = tiekd(verb, path, "--address", SILENT)
     assert outcome.code == 2
-    assert re.fullmatch(rf"tiekd: --address {SILENT}: no Ray cluster answers there \(.*\)\n", outcome.err)
+    assert re.fullmatch(rf"tiekd: --address {SILENT}: cannot connect to a Ray cluster there \(.*\)\n", outcome.err)
     assert list(in_folder.iterdir()) == [path]
 
 

@@ -217,19 +217,19 @@ def test_a_node_like_this_one_has_no_complaint(expected):
 
 def test_another_tiekd_is_named(expected):
     (line,) = complaints(expected, tiekd="0.0.1 (method 1)")
-    assert line == f"tiekd {expected['tiekd']}, needed 0.0.1 (method 1)"
+    assert line == f"tiekd {expected['tiekd']}, expected 0.0.1 (method 1)"
 
 
 def test_a_store_without_the_probe_is_another_store(expected, tmp_path):
     (line,) = complaints(expected, store=str(tmp_path / "elsewhere"))
-    assert line.startswith(f"another store at {tmp_path}/elsewhere than here")
+    assert line.startswith(f"{tmp_path}/elsewhere is another store there")
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_data_with_other_digests_or_none_is_named(expected, tiny, tmp_path):
     ((run_id, document),) = expected["runs"].items()
     (line,) = complaints(expected, runs={"0123": document})
-    assert line.startswith("other data at ")
+    assert line.startswith("data at ")
     moved = document | {"teacher": document["teacher"] | {"maps": str(tmp_path / "nowhere")}}
     (line,) = complaints(expected, runs={run_id: moved})
     assert f"teacher maps {tmp_path}/nowhere: no such folder" in line

@@ -138,14 +138,15 @@ def test_every_cell_is_computed_and_both_nodes_had_some(job):
 
 def test_a_store_that_the_nodes_do_not_share_is_refused_before_anything_is_written(job):
     *_, line, end = job.told("apart-told").splitlines()
-    assert line.startswith("tiekd: nodes of the cluster differ from this one: 10.77.0.2: another store at ")
+    assert line.startswith("tiekd: nodes of the cluster differ from this one: 10.77.0.2: ")
+    assert "/store is another store there; " in line
     assert end == "exit code 2; in the store: "
 
 
 def test_a_launch_without_the_cluster_s_token_is_refused(job):
     *_, line, end = job.told("stranger").splitlines()
     assert line.startswith("tiekd: --address 10.77.0.1:")
-    assert "that Ray cluster refuses this process's token; its token comes from RAY_AUTH_TOKEN, " in line
+    assert "the Ray cluster rejects this process's token; the token is read from RAY_AUTH_TOKEN, " in line
     assert end == "exit code 2"
 
 

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from tiekd.config.documents import with_values
 from tiekd.store.run_store import RunRecord, RunStore
 
-GO_ON = "the same command goes on from the last checkpoint"
+RESUME = "rerun the same command to resume from the last checkpoint"
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_whatever_ends_a_study_the_same_command_goes_on(driver, command, store, 
         finished = files(tmp_path / "store/runs" / undisturbed.run_ids["short"])
         study.signal(signal.SIGINT)
         code, out = study.wait(timeout=240)
-        assert (code, last_line(out)) == (130, f"tiekd: interrupted; {GO_ON}")
+        assert (code, last_line(out)) == (130, f"tiekd: interrupted; {RESUME}")
         assert "Traceback" not in out
         until(lambda: not study.processes())
         kept = [ended()]
@@ -81,8 +81,8 @@ def test_whatever_ends_a_study_the_same_command_goes_on(driver, command, store, 
         os.kill(study.processes(raylet(study))[0], signal.SIGKILL)
         code, out = study.wait(timeout=240)
         assert code == 1
-        assert last_line(out).startswith("tiekd: Ray has ended: its node here does not answer (")
-        assert last_line(out).endswith(f"; {GO_ON}")
+        assert last_line(out).startswith("tiekd: lost the connection to Ray: its local node does not answer (")
+        assert last_line(out).endswith(f"; {RESUME}")
         kept.append(ended())
 
     outcome = tiekd(*command)
@@ -127,7 +127,7 @@ def test_a_trial_goes_on_when_its_process_dies_and_fails_when_it_always_does(
     assert "raylet" not in out
     assert "3 cells: 2 done, 1 failed" in last_line(out)
     status = always.status()
-    why = "killed without a word (SIGKILL: by hand, or by the system when memory ran out)"
+    why = "killed by SIGKILL (out of memory, or killed manually)"
     assert (status.state, status.cause) == ("failed", f"its process died 3 times in epoch {status.epoch + 1}: {why}")
     assert b"The actor died unexpectedly" in always.read_file("error.txt")
     assert list(once.read_table("epochs.parquet")["epoch"]) == list(range(1, undisturbed.levels["middle"]["optim.epochs"] + 1))
@@ -150,7 +150,7 @@ def test_a_search_goes_on_after_sigterm_and_after_kill(driver, tiny, as_yaml, st
         first.until(lambda: record.status().epoch >= 2)
         first.signal(signal.SIGTERM)
         code, out = first.wait(timeout=240)
-        assert (code, last_line(out)) == (143, f"tiekd: terminated; {GO_ON}")
+        assert (code, last_line(out)) == (143, f"tiekd: terminated; {RESUME}")
         until(lambda: not first.processes())
     reached = record.status().epoch
     with driver(*command) as second:
@@ -173,7 +173,7 @@ def test_ctrl_c_while_ray_starts_leaves_nothing(driver, command, store, until):
         study.until(lambda: len(study.processes()) > 1)
         study.signal(signal.SIGINT)
         code, out = study.wait(timeout=240)
-        assert (code, last_line(out)) == (130, f"tiekd: interrupted; {GO_ON}")
+        assert (code, last_line(out)) == (130, f"tiekd: interrupted; {RESUME}")
         assert "Traceback" not in out
         until(lambda: not study.processes(), timeout=30)  # what Ctrl-C missed would stay for a minute
     assert list(store.runs()) == []
@@ -188,7 +188,7 @@ def test_sigterm_ends_a_run_without_ray_and_the_same_command_goes_on(
         run.until(lambda: any(record.status().epoch >= 2 for record in store.runs()))
         run.signal(signal.SIGTERM)
         code, out = run.wait(timeout=240)
-    assert (code, last_line(out)) == (143, f"tiekd: terminated; {GO_ON}")
+    assert (code, last_line(out)) == (143, f"tiekd: terminated; {RESUME}")
     (record,) = store.runs()
     kept = kept_epochs(record)
     assert tiekd(*command).code == 0

@@ -80,12 +80,12 @@ def test_a_cluster_has_room_for_a_trial_or_says_what_it_lacks(nodes):
     with joined(nodes.address, fits):
         assert trial_slots(fits) == 1
         with pytest.raises(
-            UserError, match=r"execution.workers: a trial asks for 3 workers of 1 CPUs, the cluster has room for 2$"
+            UserError, match=r"execution.workers: a trial needs 3 workers of 1 CPUs, the cluster has capacity for 2$"
         ):
             check_capacity(fits.model_copy(update={"workers": 3}))
-        with pytest.raises(UserError, match=r"execution.cpus_per_worker: a trial asks for 2 CPUs, .* 1 on its largest node"):
+        with pytest.raises(UserError, match=r"execution.cpus_per_worker: a trial needs 2 CPUs, the largest node .* has 1$"):
             check_capacity(fits.model_copy(update={"cpus_per_worker": 2}))
-        with pytest.raises(UserError, match=r"execution.gpus_per_worker: a trial asks for 512 GPUs"):
+        with pytest.raises(UserError, match=r"execution.gpus_per_worker: a trial needs 512 GPUs"):
             check_capacity(fits.model_copy(update={"gpus_per_worker": 512.0}))
 
 
@@ -98,7 +98,7 @@ def test_a_dry_run_joins_the_cluster_and_computes_nothing(nodes, study_file, tie
     assert plan["estimate"]["slots"] == 2
     refused = tiekd(*command, "--set", "execution.cpus_per_worker=2")
     assert (refused.code, refused.out) == (2, "")
-    assert refused.err.endswith("a trial asks for 2 CPUs, the cluster has 1 on its largest node\n")
+    assert refused.err.endswith("a trial needs 2 CPUs, the largest node of the cluster has 1\n")
     assert not (tmp_path / "store").exists()
 
 
@@ -125,7 +125,7 @@ def test_a_trial_of_a_lost_node_goes_on_at_another(nodes, driver, tiny, as_yaml,
     assert "3 cells: 3 done" in out.splitlines()[-1]
     (told,) = [line for line in out.splitlines() if line.startswith("waiting ")]
     assert told.startswith("waiting   length=long, seed=0  its node was lost: ")
-    assert told.endswith("; it goes on from its last epoch")
+    assert told.endswith("; resumes from its last epoch")
     assert record.last_attempt().pid != lost.pid
     assert kept_epochs(record)[: len(kept)] == kept
     runs = RunStore(tmp_path / "store").runs()
@@ -183,13 +183,13 @@ def test_a_trial_on_two_nodes_waits_for_the_one_that_is_lost_and_ends_as_if_none
         nodes.add()
         code, out = command.wait(timeout=240)
     assert code == 0, out
-    waiting, missing, back = [line for line in out.splitlines() if line.startswith(("waiting ", "there is room"))]
+    waiting, missing, back = [line for line in out.splitlines() if line.startswith(("waiting ", "the cluster has capacity"))]
     assert waiting.startswith("waiting   seed=0  its node was lost: ")
     assert missing == (
-        "waiting for nodes (execution.workers: a trial asks for 2 workers of 1 CPUs, the cluster has room for 1); "
-        "runs go on from their last epoch as soon as there is room"
+        "waiting for nodes (execution.workers: a trial needs 2 workers of 1 CPUs, the cluster has capacity for 1); "
+        "runs resume from their last epoch when a node joins"
     )
-    assert back == "there is room for a trial again"
+    assert back == "the cluster has capacity for a trial again"
     assert len(kept) >= epoch
     assert kept_epochs(record)[: len(kept)] == kept
     undisturbed = searched.store.run(record.run_id).read_json("summary.json")["metrics"]

@@ -183,7 +183,7 @@ def test_a_run_goes_on_whatever_process_dies_and_ends_as_if_none_had(killed, und
     done = killed.first.epoch
     assert killed.first.device_seconds == pytest.approx(WORKERS * epochs["seconds"][:done].sum())  # not computed again
     told = [line for line in killed.out.splitlines() if line.startswith("waiting ")]
-    assert [line.endswith("; it goes on from its last epoch") for line in told] == [True, True]
+    assert [line.endswith("; resumes from its last epoch") for line in told] == [True, True]
 
 
 def test_where_a_run_was_computed_is_no_part_of_it(killed, command, tiekd):
@@ -217,6 +217,6 @@ def test_workers_compute_on_what_they_reserve(device, gpus):
 
 def test_a_gpu_kernel_needs_a_reserved_gpu():
     execution = ExecutionConfig(kernel="triton")
-    with pytest.raises(UserError, match=r"execution.kernel 'triton' with execution.gpus_per_worker 0: .* valid there: torch"):
+    with pytest.raises(UserError, match=r"execution.kernel 'triton' with execution.gpus_per_worker 0: .* valid: torch"):
         check_devices(execution)
     check_devices(execution.model_copy(update={"gpus_per_worker": 0.5}))

@@ -46,12 +46,12 @@ GLOO = """RuntimeError: the workers ended without an outcome: [/__w/pytorch/thir
 Connection closed by peer [192.0.2.3]:16537. This is typically caused by a remote worker crashing."""
 EXIT = "The actor is dead. Worker exit detail: Worker exits with an exit code 3. The worker may have"
 WORDS = {
-    "killed without a word (SIGKILL: by hand, or by the system when memory ran out)": KILLED,
-    "Ray's memory monitor killed it: 3.37GB of 23.54GB were in use on 192.0.2.2": MEMORY,
+    "killed by SIGKILL (out of memory, or killed manually)": KILLED,
+    "killed by Ray's memory monitor: 3.37GB of 23.54GB in use on 192.0.2.2": MEMORY,
     "its node was lost: health check failed due to missing too many heartbeats": NODE,
     "its node was lost: Socket closed": SOCKET,
     "the connection between its workers was lost: Connection closed by peer": GLOO,
-    "it ended with exit code 3": EXIT,
+    "ended with exit code 3": EXIT,
 }
 
 

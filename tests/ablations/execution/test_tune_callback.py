@@ -83,9 +83,9 @@ def test_at_the_limit_what_runs_is_stopped_and_what_waits_is_not_begun(tmp_path,
     execution = ExecutionConfig(cpus_per_worker=max(os.cpu_count() // 2, 1))  # two trials at a time
     with (
         ray_cluster(None, execution),
-        track_progress(progress, lambda params: cells[params["run_id"]], store, launch_options, execution) as (progress, limit),
+        track_progress(progress, lambda params: cells[params["run_id"]], store, launch_options, execution) as (callback, limit),
     ):
-        sweep = Sweep("demo", report, execution, progress, limit, lambda params: params["run_id"], names)
+        sweep = Sweep("demo", report, execution, callback, limit, lambda params: params["run_id"], names)
         run_sweep(sweep, store)
     assert [c.name for c in progress.in_state("failed")] == ["failing0", "failing1"]
     assert len(progress.in_state("waiting")) >= len(names) - 4
@@ -94,4 +94,5 @@ def test_at_the_limit_what_runs_is_stopped_and_what_waits_is_not_begun(tmp_path,
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[:2]] == [["failed", "failing0"], ["failed", "failing1"]]
     log = f"{store.uri}/runs/failing0/error.txt"
-    assert lines[-1] == f"stopped: 2 cells failed of one cause: OSError: disk is full; log {log}; --max-failures 0 would go on"
+    why = f"OSError: disk is full; log {log} (use --max-failures 0 to continue)"
+    assert lines[-1] == f"stopped after 2 failures with the same cause: {why}"

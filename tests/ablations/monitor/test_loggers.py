@@ -140,7 +140,7 @@ def test_mlflow_has_one_run_per_cell_with_its_config_and_each_epoch_once(launch,
 
 def test_an_mlflow_that_is_not_there_is_the_users_mistake(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://host")
-    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=nowhere://host: no MLflow answers there") as caught:
+    with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=nowhere://host: cannot connect to MLflow") as caught:
         MLflow("demo")
     assert "\n" not in str(caught.value)
 
@@ -151,4 +151,4 @@ def test_a_log_that_cannot_be_written_is_told_once_and_ends_nothing(launch, stor
     (place / "tensorboard").write_text("a file where the folder should be")
     launch(TensorBoard("blocked", store), 1, EPOCHS)
     (line,) = console.file.getvalue().splitlines()
-    assert line.startswith("TensorBoard stops here, the study goes on: ")
+    assert line.startswith("logging to TensorBoard stopped, the study continues: ")

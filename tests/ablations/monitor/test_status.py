@@ -11,7 +11,7 @@ import time
 import pandas as pd
 import pytest
 
-from ablations.monitor.study_progress import PRUNED
+from ablations.monitor.study_progress import PRUNED_CAUSE
 from ablations.planning.cells import expand_cells
 from ablations.planning.plan import make_plan, study_record
 from tiekd.config.labels import METRICS
@@ -130,8 +130,8 @@ def test_as_text_it_is_a_picture_of_the_board(tiekd, store, midway):
     gone = next(line for line in lines if "loss.name=ssim, " in line)
     assert here.split()[:3] == ["4/8", "abs_rel", "0.3000"]
     assert here.endswith("on here")
-    assert "on elsewhere  last heard of 1:00:" in gone
-    assert gone.endswith("perhaps dead")
+    assert "on elsewhere  last update 1:00:" in gone
+    assert gone.endswith("no heartbeat")
     assert lines[-2:] == [
         "1 failed: OSError: disk 7 is full",
         f"  for example {midway['failed']}, log {store.uri}/runs/{midway['failed']}/error.txt",
@@ -146,7 +146,9 @@ def test_of_a_search_only_what_has_begun_is_told(looked, store, run_ids):
     done, pruned, running, *_ = run_ids
     store.run(done).write_status(Status("done", epoch=EPOCHS, epochs=EPOCHS, device_seconds=80.0))
     store.run(done).write_json("summary.json", {"metrics": {"abs_rel": 0.25, "rmse": 5.0}})
-    store.run(pruned).write_status(Status("missing", cause=f"{PRUNED} after epoch 2 of {EPOCHS}", epoch=2, device_seconds=20.0))
+    store.run(pruned).write_status(
+        Status("missing", cause=f"{PRUNED_CAUSE} after epoch 2 of {EPOCHS}", epoch=2, device_seconds=20.0)
+    )
     store.run(running).write_status(Status("running", epoch=1, epochs=EPOCHS, device_seconds=10.0))
     told = looked()["studies"]["demo-search"]
     assert (told["cells"], told["states"]) == (3, {"done": 1, "running": 1, "pruned": 1})

@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from ablations.monitor.reporters import STATUS_LINE_EVERY_S, JsonReporter, LineReporter, LiveReporter
+from ablations.monitor.reporters import SUMMARY_EVERY_S, JsonReporter, LineReporter, LiveReporter
 from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.monitor.terminal import ProgressDisplay, duration, summary_line
 
@@ -72,11 +72,11 @@ def test_nodes_are_told_where_there_are_several(progress):
 
 
 def test_a_cell_that_may_be_dead_is_told(progress):
-    assert "last heard of" not in drawn(progress, 100, now=NOW + 30)
-    assert drawn(progress, 100, now=NOW + 90).splitlines()[-1].endswith("last heard of 0:01:30 ago")
-    assert drawn(progress, 100, now=NOW + 900).splitlines()[-1].endswith("last heard of 0:15:00 ago  perhaps dead")
+    assert "last update" not in drawn(progress, 100, now=NOW + 30)
+    assert drawn(progress, 100, now=NOW + 90).splitlines()[-1].endswith("last update 0:01:30 ago")
+    assert drawn(progress, 100, now=NOW + 900).splitlines()[-1].endswith("last update 0:15:00 ago  no heartbeat")
     progress.cells[1].alive = False
-    assert drawn(progress, 100).splitlines()[-1].endswith("its process is gone")
+    assert drawn(progress, 100).splitlines()[-1].endswith("process exited")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_without_a_terminal_a_line_is_written_for_what_ended_and_another_when_no
     lines.report("failed", FAILED, {})
     lines.report("lost", LOST, {})
     lines.message("waiting for nodes [2]")
-    for passed in (1.0, STATUS_LINE_EVERY_S, 1.0, STATUS_LINE_EVERY_S - 2.0):
+    for passed in (1.0, SUMMARY_EVERY_S, 1.0, SUMMARY_EVERY_S - 2.0):
         clock[0] += passed
         lines.tick()
     done, failed, lost, note, beat = console.file.getvalue().splitlines()
@@ -103,7 +103,7 @@ def test_without_a_terminal_a_line_is_written_for_what_ended_and_another_when_no
     assert failed == "failed    loss=mse, seed=0  OSError: [/disk] is full  log /store/runs/c1/error.txt"
     assert lost == "waiting   loss=mse, seed=1  its node was lost"
     assert note == "waiting for nodes [2]"
-    assert beat == summary_line(progress, NOW + 1.0 + STATUS_LINE_EVERY_S)
+    assert beat == summary_line(progress, NOW + 1.0 + SUMMARY_EVERY_S)
     assert beat.startswith("1 done, 1 running, 1 waiting, 1 failed; 16/30 epochs  left ")
 
 
