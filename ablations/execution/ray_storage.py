@@ -39,7 +39,7 @@ class _NoRecreateHandler(fs.FSSpecHandler):
 def ray_storage(name: str, store: RunStore) -> tuple[str, fs.FileSystem]:
     """Return the folder for Tune's experiments of a study, and its filesystem. Deletes what an earlier launch left there.
 
-    On an object store, Ray retries less than runs do (`patient=False`): its state is not needed.
+    On an object store, Ray retries less than runs do (`fail_fast=True`): its state is not needed.
     """
     _, root = store.filesystem
     folder = f"{root}/studies/{name}"
