@@ -189,7 +189,7 @@ def test_a_job_whose_time_is_nearly_up_is_queued_again(tmp_path):
         job.terminate()
         out, _ = job.communicate(timeout=240)
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
-    assert "the job is queued again and goes on from the store" in out
+    assert "the job is requeued and will resume from the store" in out
     assert job.returncode != 0  # the study has not ended
 
 
