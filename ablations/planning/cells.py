@@ -8,7 +8,7 @@ from typing import Any
 from ablations.planning.study import Factors, Levels, StudyConfig, factor_paths
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
-from tiekd.config.labels import names
+from tiekd.config.labels import config_names
 from tiekd.errors import UserError
 
 
@@ -22,7 +22,7 @@ class StudyCell:
     @property
     def labels(self) -> dict[str, str]:
         """What its config is, in the columns of the tables and the words of configs."""
-        return names(self.config) | {"seed": str(self.config.seed)}
+        return config_names(self.config) | {"seed": str(self.config.seed)}
 
     @property
     def names(self) -> dict[str, str]:

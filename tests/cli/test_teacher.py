@@ -290,7 +290,7 @@ IMPORT = "import DATA.yaml pred --out maps"
         (f"{EXPORT} --weights w --layout released --name a/b", "--name: becomes part of a folder's name"),
         # Frames are looked for before a model is loaded.
         (f"{EXPORT} --weights absent.safetensors --set data.dataset=nyu", "nyu_train.txt: no such file"),
-        (EXPORT, "data.yaml: loss.target 'teacher' (loss 'tie_kd') needs a teacher"),
+        (EXPORT, "data.yaml: teacher: loss.target 'teacher' needs a section"),
         ("export made.yaml --out maps --weights w --layout released", "reads kitti and nyu, got synthetic-indoor"),
         ("export DATA.yaml --out file --weights w", "--out file: "),
         ("import DATA.yaml nowhere --out maps", "depth maps nowhere: no such folder"),

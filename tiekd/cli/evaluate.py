@@ -51,9 +51,6 @@ def evaluate(
     """
     from tiekd.config.documents import parse_overrides
 
-    if (weights is None) == (predictions is None):
-        given = "neither" if weights is None else "both"
-        raise UserError(f"evaluate: expected either WEIGHTS or --predictions DIR, got {given}")
     changes = parse_overrides(overrides)
     if data is not None:
         changes["data.root"] = str(data)
@@ -61,15 +58,18 @@ def evaluate(
         changes["evaluation.protocol"] = protocol
     if images is not None:
         _check_table(images)
-    if predictions is not None:
+    if predictions is not None and weights is None:
         if store is not None:
             raise UserError(f"--store {store}: is only used with WEIGHTS, not with --predictions")
         config, rows, n_images = _score_maps(predictions, dataset, depth_scale, changes, teacher)
-    else:
+    elif weights is not None and predictions is None:
         for option, value in (("--dataset", dataset), ("--depth-scale", depth_scale)):
             if value is not None:
                 raise UserError(f"{option} {value}: is only used with --predictions; change a network's settings with --set")
         config, rows, n_images = _score_network(weights, store, changes, teacher)
+    else:
+        given = "neither" if weights is None else "both"
+        raise UserError(f"evaluate: expected either WEIGHTS or --predictions DIR, got {given}")
     _print(config, rows, n_images, teacher is not None, images, as_json)
 
 

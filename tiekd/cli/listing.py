@@ -19,7 +19,13 @@ def listings() -> dict[str, Listing]:
     from tiekd.config.quirks import QUIRKS
     from tiekd.config.specs import DATASETS, LOSSES, PROTOCOLS, STUDENTS, TEACHERS
 
-    specs = {"datasets": DATASETS, "losses": LOSSES, "protocols": PROTOCOLS, "students": STUDENTS, "teachers": TEACHERS}
+    specs: dict[str, Mapping[str, Any]] = {
+        "datasets": DATASETS,
+        "losses": LOSSES,
+        "protocols": PROTOCOLS,
+        "students": STUDENTS,
+        "teachers": TEACHERS,
+    }
     own: dict[str, Listing] = {kind: partial(_labels, found) for kind, found in specs.items()}
     own["quirks"] = lambda: {name: quirk.released for name, quirk in QUIRKS.items()}
     return own | dict(plugins("tiekd.listings"))

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tiekd.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption
 from tiekd.cli.packaged import find_run_config
 from tiekd.errors import UserError
+
+if TYPE_CHECKING:
+    from tiekd.config import RunConfig
 
 
 def run(
@@ -68,12 +71,12 @@ def diff(
     if as_json:
         print(json.dumps(found))
     elif not found:
-        print("no setting differs")
+        print("the configs do not differ")
     for path, (left, right) in found.items() if not as_json else ():
         print(f"{path}: {left} -> {right}")
 
 
-def _config_of(name: str, store: str):
+def _config_of(name: str, store: str) -> "RunConfig":
     from tiekd.config import load_config
     from tiekd.store.run_store import RunStore, open_run
 
@@ -84,5 +87,5 @@ def _config_of(name: str, store: str):
         return load_config(path)
     config = (open_run(name) or RunStore(store).run(name)).config()
     if config is None:
-        raise UserError(f"{name!r} is neither a config file, nor a run's folder, nor a run of store {store}")
+        raise UserError(f"{name!r}: expected a config file, a run's folder, or the id of a run in store {store}")
     return config

@@ -1,4 +1,4 @@
-"""Plain documents, whose sections are dicts: reading YAML, settings by dotted path, and a refusal explained in one line."""
+"""YAML documents as nested dicts: reading, settings by dotted path, and validation errors in one line."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ _NESTED = (dict, list)
 
 
 class _Document(yaml.SafeLoader):
-    """YAML without keys given twice, of which PyYAML would silently take the last."""
+    """Safe YAML that refuses duplicate keys, of which PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -24,7 +24,7 @@ class _Document(yaml.SafeLoader):
 
 
 def read_document(path: str | Path, what: str = "config") -> dict:
-    """A YAML mapping from a file, or a `UserError` of one line."""
+    """Read a YAML mapping. Raises UserError, in one line, for anything else."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{what} {path}: no such file")
@@ -37,17 +37,17 @@ def read_document(path: str | Path, what: str = "config") -> dict:
     return document
 
 
-def beneath(document: Mapping, preset: Mapping) -> dict:
-    """`document` laid over `preset`, section by section. Sections that only one of them has are shared with it, not copied."""
-    merged = dict(preset)
+def merged(document: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge a document over defaults, section by section. Sections that only one of them has are shared, not copied."""
+    result = dict(defaults)
     for key, value in document.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = beneath(value, merged[key]) if both else value
-    return merged
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(value, result[key]) if both else value
+    return result
 
 
 def parse_overrides(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """'dotted.path=value' strings (values in YAML) as a mapping."""
+    """Parse 'dotted.path=value' strings, whose values are YAML."""
     if isinstance(overrides, Mapping):
         return dict(overrides)
     values = {}
@@ -62,12 +62,12 @@ def parse_overrides(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, A
     return values
 
 
-def with_values(document: Mapping, values: Mapping[str, Any]) -> dict:
-    """A copy of a document with dotted paths set."""
-    document = copied(dict(document))
+def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict:
+    """A copy of a document with settings, given by dotted path, replaced."""
+    changed = copied(dict(document))
     for path, value in values.items():
         *parents, leaf = path.split(".")
-        section = document
+        section = changed
         for name in parents:
             if section.get(name) is None:
                 section[name] = {}
@@ -75,19 +75,19 @@ def with_values(document: Mapping, values: Mapping[str, Any]) -> dict:
             if not isinstance(section, dict):
                 raise UserError(f"{path}: {name!r} is a single setting, not a section")
         section[leaf] = copied(value)
-    return document
+    return changed
 
 
 def copied(value: Any) -> Any:
-    """A copy of plain values that shares no mapping or list with them, in a fifth of the time of `copy.deepcopy`."""
+    """A deep copy of plain values, five times as fast as `copy.deepcopy`."""
     if isinstance(value, dict):
         return {key: copied(inner) if isinstance(inner, _NESTED) else inner for key, inner in value.items()}
     return [copied(inner) for inner in value] if isinstance(value, list) else value
 
 
-def flatten(document: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted path."""
-    flat = {}
+def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings to dotted paths."""
+    flat: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
@@ -97,7 +97,7 @@ def flatten(document: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """A pydantic error as one line: what was wrong, what came, what would be valid."""
+    """A pydantic error in one line: what was wrong, what was received, what would be valid."""
     return "; ".join(_explain_one(item, model) for item in error.errors())
 
 

@@ -1,4 +1,4 @@
-"""Every setting of one run, on one page, and what makes two runs the same.
+"""The config of one run, and what makes two runs the same.
 
 A run is one YAML document. The data set, the student and the loss that it names bring default settings
 (tiekd/config/specs); the rest defaults as declared in sections.py. Depths are in metres, sizes are (height, width) in pixels.
@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from tiekd.config.documents import beneath, copied, explain, flatten, parse_overrides, read_document, with_values
+from tiekd.config.documents import copied, explain, flatten, merged, parse_overrides, read_document, with_values
 from tiekd.config.quirks import QUIRKS
 from tiekd.config.sections import (
     AugmentConfig,
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class RunConfig(Section):
-    """All of one run."""
+    """Everything that defines one run."""
 
     data: DataConfig
     teacher: TeacherConfig | None = None
@@ -71,7 +71,7 @@ class RunConfig(Section):
                 raise ValueError(f"{name}: a section is a mapping of settings, got {document[name]!r}")
         filled = {"student": {}} | document
         for defaults in defaults_for(filled):
-            filled = beneath(filled, defaults)
+            filled = merged(filled, defaults)
         config = handler(filled)
         config._document = copied(document)
         return config
@@ -79,7 +79,7 @@ class RunConfig(Section):
     @field_validator("fidelity", mode="before")
     @classmethod
     def _known_fidelity(cls, value: Any) -> Any:
-        """One name in plain words, instead of a complaint for each alternative of the type."""
+        """Check names here: pydantic would report an error for each alternative of the type."""
         if isinstance(value, list | tuple):
             for name in value:
                 if not isinstance(name, str) or name not in QUIRKS:
@@ -93,64 +93,64 @@ class RunConfig(Section):
     def _consistent(self) -> "RunConfig":
         loss, spec = self.loss, self.loss.spec
         if spec.needs_head and self.student.head != spec.head:
-            raise ValueError(f"loss.name {loss.name!r} needs student.head {spec.head!r}, got {self.student.head!r}")
+            raise ValueError(f"loss.name: {loss.name!r} needs student.head {spec.head!r}, got {self.student.head!r}")
         if loss.target == "ground_truth" and spec.needs_dense_target:
             raise ValueError(
-                f"loss.name {loss.name!r} needs a dense target: loss.target must be 'teacher', got 'ground_truth'"
-                f" (on ground truth: {_sparse_losses()})"
+                f"loss.target: loss {loss.name!r} needs a dense target, 'teacher', got 'ground_truth'"
+                f"; on ground truth: {_sparse_losses()}"
             )
         if self.reads_teacher and self.teacher is None:
             raise ValueError(
-                f"loss.target 'teacher' (loss {loss.name!r}) needs a teacher: section with name and maps; "
+                f"teacher: loss.target 'teacher' needs a section with name and maps; "
                 f"or set loss.target to 'ground_truth' ({_sparse_losses()})"
                 if loss.target == "teacher"
-                else "fidelity: the quirk baseline_on_teacher needs a teacher: section with name and maps"
+                else "teacher: the quirk baseline_on_teacher needs a section with name and maps"
             )
         if loss.alpha > 1 and "alpha_unbounded" not in self.allowed_quirks:
             raise ValueError(f"loss.alpha: at most 1 without the quirk alpha_unbounded, got {loss.alpha}")
         if self.execution.workers > self.optim.batch_size:
             raise ValueError(
-                f"execution.workers: each needs an image of every batch, got {self.execution.workers} for "
+                f"execution.workers: each worker needs an image of every batch, got {self.execution.workers} for "
                 f"optim.batch_size {self.optim.batch_size}"
             )
         return self
 
     @property
     def allowed_quirks(self) -> frozenset[str]:
-        """The quirks that the config asks for."""
+        """The quirks that `fidelity` names."""
         if isinstance(self.fidelity, tuple):
             return frozenset(self.fidelity)
         return frozenset(QUIRKS if self.fidelity == "released" else ())
 
     @property
     def quirks(self) -> frozenset[str]:
-        """The quirks that change something in this run."""
+        """The quirks that change the numbers of this run."""
         return frozenset(name for name in self.allowed_quirks if QUIRKS[name].acts_on(self))
 
     @property
     def reads_teacher(self) -> bool:
-        """Whether the student is trained on the teacher's maps."""
-        name = "baseline_on_teacher"  # asked for alone: other quirks depend on whether a teacher is read
+        """Whether the training reads the teacher's maps."""
+        name = "baseline_on_teacher"  # checked alone: other quirks depend on whether a teacher is read
         return self.loss.target == "teacher" or (name in self.allowed_quirks and QUIRKS[name].acts_on(self))
 
     @property
     def method(self) -> str:
-        """The method as the published tables name it; "Teacher" for a teacher's architecture trained on ground truth."""
+        """The method in the published tables; "Teacher" for a teacher's architecture trained on ground truth."""
         if self.loss.target == "teacher":
             return self.loss.spec.method
         return "Teacher" if self.student.is_teacher else "Baseline"
 
     @property
     def stated(self) -> dict:
-        """The settings that its document states; the others are defaults."""
+        """The settings that the document states; the others are defaults."""
         return copied(self._document)
 
     def document(self) -> dict:
-        """The whole config as plain values, ready for YAML or JSON."""
+        """The complete config as plain values for YAML or JSON."""
         return self.model_dump(mode="json")
 
     def with_absolute_paths(self) -> "RunConfig":
-        """The same run, readable from any working folder of this machine."""
+        """The same run with absolute paths, which work from any folder of this machine."""
         paths = {"execution.store": self.execution.store}
         if self.data.root:
             paths["data.root"] = self.data.root
@@ -161,7 +161,7 @@ class RunConfig(Section):
         return override(self, {setting: _absolute(path) for setting, path in paths.items()})
 
     def identity(self) -> dict:
-        """What is computed, as plain values: no paths, no execution, no setting that this run does not read."""
+        """What is computed, as plain values: without paths, execution, and settings that the run does not read."""
         what = self.document()
         del what["execution"]
         del what["data"]["root"], what["data"]["train_split"], what["data"]["test_split"]
@@ -182,7 +182,7 @@ class RunConfig(Section):
         return what
 
     def fingerprint(self, inputs: Mapping[str, str] | None = None) -> str:
-        """16 hex digits over the identity and the digests of its inputs; equal exactly when the numbers must be."""
+        """16 hex digits over the identity and the digests of the inputs; equal if and only if the numbers must be."""
         content = {"config": self.identity(), "inputs": dict(inputs or {})}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -217,7 +217,7 @@ def _absolute(path: str) -> str:
 
 
 def build(document: Mapping, source: str = "config") -> RunConfig:
-    """A checked config from plain values; a mistake is a `UserError` of one line."""
+    """Build a config from plain values. Raises UserError, in one line, for what is invalid."""
     try:
         return RunConfig.model_validate(document)
     except ValidationError as error:
@@ -225,7 +225,7 @@ def build(document: Mapping, source: str = "config") -> RunConfig:
 
 
 def config_of_frames(document: Mapping[str, Any], source: str) -> RunConfig:
-    """The config of a document of which only `data`, `evaluation` and `execution` are used; it need not name a training."""
+    """Build a config of which only `data`, `evaluation` and `execution` are used; the document need not state the rest."""
     return build({"loss": {"name": "si", "target": "ground_truth"}, **document}, source)
 
 
@@ -238,12 +238,12 @@ def load_config(path: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
 
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """`config` with some settings replaced, e.g. `{"loss.sigma": 0.8}`; defaults are chosen anew."""
+    """A config with some settings replaced, e.g. `{"loss.sigma": 0.8}`; its defaults are chosen again."""
     return build(with_values(config.stated, values), source="override")
 
 
 def diff(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """The settings in which two configs differ, by dotted path; a setting that one side lacks is None there."""
+    """The settings in which two configs differ, by dotted path; None where a side lacks the setting."""
     left, right = flatten(a.document()), flatten(b.document())
     paths = sorted(left.keys() | right.keys())
     return {p: (left.get(p), right.get(p)) for p in paths if left.get(p) != right.get(p)}

@@ -1,16 +1,19 @@
-"""The sections of a run's config: every setting with its unit, its range and one sentence. Sizes are (height, width), px."""
+"""The sections of a run config: each setting with its range, its unit and one sentence. Sizes are (height, width) in pixels."""
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from tiekd.config.specs import DATASETS, LOSSES, NETWORKS, PROTOCOLS, TEACHERS, DatasetSpec, Head, LossSpec
 from tiekd.errors import unknown
@@ -22,48 +25,60 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Kernel = Literal["torch", "triton"]
 
 
-def _one_of(setting: str, choices: Collection[str]) -> AfterValidator:
-    """Accept a name among `choices`; name the nearest ones otherwise."""
+class OneOf:
+    """A name among `choices`, which may grow: an unknown name is refused with the nearest ones."""
 
-    def check(name: str) -> str:
-        if name not in choices:
-            raise ValueError(unknown(setting, name, choices))
+    def __init__(self, setting: str, choices: Collection[str]):
+        self._setting, self._choices = setting, choices
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "enum": sorted(self._choices)}
+
+    def _check(self, name: str) -> str:
+        if name not in self._choices:
+            raise ValueError(unknown(self._setting, name, self._choices))
         return name
-
-    return AfterValidator(check)
 
 
 class Section(BaseModel):
+    """Settings that are checked when they are built and never changed; unknown ones are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
-    """Which frames, and the range of depth that counts as valid."""
+    """The frames, and the depth range that is valid."""
 
-    dataset: Annotated[str, _one_of("data.dataset", DATASETS)] = Field(description="name of a data set (`tiekd list datasets`)")
-    root: str | None = Field(None, description="its folder; not part of a run's identity (the split lists' digests are)")
+    dataset: Annotated[str, OneOf("data.dataset", DATASETS)] = Field(description="name of a data set (`tiekd list datasets`)")
+    root: str | None = Field(None, description="folder of the data set; a run is identified by its lists, not by its path")
     train_split: str | None = Field(None, description="list of training frames, relative to root")
     test_split: str | None = Field(None, description="list of test frames, relative to root")
-    train_frames: int | None = Field(None, ge=1, description="use only the first so many training frames")
-    test_frames: int | None = Field(None, ge=1, description="use only the first so many test frames")
-    frame_size: Size | None = Field(None, description="size of a rendered frame, px; synthetic data only")
-    scene_seed: int = Field(0, ge=0, description="seed of the rendered scenes; synthetic data only")
-    min_depth: float = Field(1e-3, gt=0, description="m; smaller depths are not valid")
-    max_depth: float = Field(80.0, gt=0, description="m; larger depths are not valid, and no prediction exceeds it")
+    train_frames: int | None = Field(None, ge=1, description="use only the first N training frames")
+    test_frames: int | None = Field(None, ge=1, description="use only the first N test frames")
+    frame_size: Size | None = Field(None, description="size of a rendered frame, px; rendered data only")
+    scene_seed: int = Field(0, ge=0, description="seed of the rendered scenes; rendered data only")
+    min_depth: float = Field(1e-3, gt=0, description="m; smaller depths are invalid")
+    max_depth: float = Field(80.0, gt=0, description="m; larger depths are invalid, and predictions are clamped to it")
     train_crop: Size = Field((352, 704), description="size of a random training crop, px")
 
     @property
     def evaluation_size(self) -> Size:
-        """Height and width in pixels of the frames on which a network is evaluated: KITTI's kb-crop, NYU's whole frame."""
-        return self.frame_size or self.spec.evaluation_size
+        """Size of an evaluated frame, px: KITTI's kb-crop, NYU's whole frame."""
+        size = self.spec.evaluation_size or self.frame_size
+        assert size is not None, f"{self.dataset} has neither an evaluation size nor data.frame_size"
+        return size
 
     @property
     def spec(self) -> DatasetSpec:
+        """The entry of its data set."""
         return DATASETS[self.dataset]
 
     @property
     def rendered(self) -> bool:
-        """Whether its frames are rendered, in any size that is asked for."""
+        """Whether its frames are rendered, at any size."""
         return self.spec.evaluation_size is None
 
     @model_validator(mode="after")
@@ -71,39 +86,41 @@ class DataConfig(Section):
         if self.min_depth >= self.max_depth:
             raise ValueError(f"data.min_depth must be below data.max_depth, got {self.min_depth} and {self.max_depth}")
         if self.frame_size and not self.rendered:
-            raise ValueError(f"data.frame_size is for rendered data; {self.dataset} frames have the size they have")
+            raise ValueError(f"data.frame_size: only rendered data has a free frame size, and {self.dataset} is not rendered")
         if self.frame_size and any(c > f for c, f in zip(self.train_crop, self.frame_size, strict=True)):
             raise ValueError(f"data.train_crop {self.train_crop} exceeds data.frame_size {self.frame_size}")
         return self
 
 
 class TeacherConfig(Section):
-    """A teacher is a folder of its depth maps, made once."""
+    """The teacher: a folder of its depth maps."""
 
-    name: str = Field(description="how tables call it")
-    maps: str = Field(description="folder of 16-bit maps with manifest.json; its digest, not its path, identifies a run")
+    name: str = Field(description="its name in tables")
+    maps: str = Field(description="folder of 16-bit depth maps with manifest.json; the digest, not the path, identifies a run")
 
 
 class StudentConfig(Section):
     """The network that is trained: a timm encoder with a DenseDepth-style decoder, or a teacher's architecture."""
 
-    name: Annotated[str, _one_of("student.name", NETWORKS)] = Field(
+    name: Annotated[str, OneOf("student.name", NETWORKS)] = Field(
         "mobilenetv2",
         description="a student ('timm' takes any encoder) or a teacher's architecture",
     )
-    encoder: str | None = Field(None, description="timm model with features_only")
-    levels: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2, 3, 4), min_length=2, description="encoder levels")
+    encoder: str | None = Field(None, description="name of a timm model that supports features_only")
+    levels: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0, 1, 2, 3, 4), min_length=2, description="feature levels of the encoder that the decoder reads"
+    )
     output_stride: Literal[8, 16, 32] = Field(32, description="dilate the encoder's last stages to keep this stride")
     decoder_channels: tuple[Annotated[int, Field(ge=4)], ...] = Field(
-        (512, 256, 256, 128, 128), min_length=2, description="one width per level, from the deepest"
+        (512, 256, 256, 128, 128), min_length=2, description="one width per level, starting with the deepest"
     )
-    head: Head = Field("dpm", description="expected depth over bins, one sigmoid, or AdaBins' bins of each image")
-    pretrained: bool = Field(False, description="start from timm's ImageNet weights (needs the network or a cache)")
+    head: Head = Field("dpm", description="expected depth over fixed bins, one sigmoid, or AdaBins' bins per image")
+    pretrained: bool = Field(False, description="start from timm's ImageNet weights, from the hub or its cache")
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudentConfig":
         if not self.encoder:
-            raise ValueError("student.encoder is needed with student.name 'timm': the name of a timm model")
+            raise ValueError(f"student.encoder: student.name {self.name!r} needs the name of a timm model")
         if self.is_teacher:
             defaults = TEACHERS[self.name].defaults["student"]
             head, widths = defaults["head"], len(defaults["decoder_channels"])
@@ -114,118 +131,121 @@ class StudentConfig(Section):
                     f"student.decoder_channels: {self.name} needs {widths} widths, got {len(self.decoder_channels)}"
                 )
         elif self.head == "adaptive_bins":
-            raise ValueError("student.head 'adaptive_bins' is AdaBins' own; valid for students: dpm, regression")
+            raise ValueError("student.head: 'adaptive_bins' is only valid for AdaBins; for students: dpm, regression")
         elif len(self.levels) != len(self.decoder_channels):
             raise ValueError(
-                f"student.decoder_channels needs one width per level: {len(self.levels)} levels, "
-                f"{len(self.decoder_channels)} widths"
+                f"student.decoder_channels: expected one width per level, got {len(self.decoder_channels)} for "
+                f"{len(self.levels)} levels"
             )
         return self
 
     @property
     def is_teacher(self) -> bool:
-        """Whether it is a published teacher's architecture."""
+        """Whether it is the architecture of a published teacher."""
         return self.name in TEACHERS
 
     @property
     def is_preset(self) -> bool:
-        """Whether encoder, levels, stride and widths are those of its preset: a network that is known to build from nothing."""
-        preset = NETWORKS[self.name].defaults.get("student", {})
-        if "encoder" not in preset:  # such as "timm", whose encoder the config names
+        """Whether encoder, levels, stride and widths are the defaults of its name: such a network is known to build."""
+        defaults = NETWORKS[self.name].defaults.get("student", {})
+        if "encoder" not in defaults:  # such as "timm", whose encoder the config names
             return False
-        return self == StudentConfig(**preset | {"name": self.name, "head": self.head})
+        return self == StudentConfig(**{**defaults, "name": self.name, "head": self.head})
 
 
 class BinsConfig(Section):
-    """Bins between data.min_depth and data.max_depth."""
+    """Depth bins between data.min_depth and data.max_depth."""
 
-    n_bins: int = Field(257, ge=2, le=4096, description="number of bins (edges are one more)")
+    n_bins: int = Field(257, ge=2, le=4096, description="number of bins; there is one more edge")
     spacing: Literal["uniform", "log", "inverse"] = Field("uniform", description="equal steps of d, log d or 1/d")
 
 
 class LossConfig(Section):
-    """What the student is trained on. Settings that the named loss does not read do not take part in a run's identity."""
+    """The loss and its settings. Settings that the named loss does not read are not part of a run's identity."""
 
-    name: Annotated[str, _one_of("loss.name", LOSSES)] = Field("tie_kd", description="name of a loss (`tiekd list losses`)")
+    name: Annotated[str, OneOf("loss.name", LOSSES)] = Field("tie_kd", description="name of a loss (`tiekd list losses`)")
     target: Literal["teacher", "ground_truth"] = Field("teacher", description="'si' on ground truth is the Baseline")
-    alpha: float = Field(0.1, ge=0, description="tie_kd: share of L_DPM, the rest is L_DEPTH; at most 1")
+    alpha: float = Field(0.1, ge=0, description="tie_kd: weight of L_DPM; L_DEPTH has 1 - alpha; at most 1")
     scale: float = Field(10.0, gt=0, description="tie_kd: factor on the whole loss")
-    sigma: float = Field(0.5, ge=1e-6, le=100, description="m; spread of the teacher's density over bins")
-    temperature: float = Field(1.0, ge=1e-3, le=1e3, description="divides the density before its softmax; 1 is published")
-    si_weight: float = Field(1.0, gt=0, description="weight of the scale-invariant part")
-    si_mean_weight: float = Field(0.15, ge=0, le=1, description="share of the squared mean log error in the SI part")
-    mse_weight: float = Field(1.0, gt=0, description="weight of the MSE part")
-    ssim_weight: float = Field(1.5, gt=0, description="weight of the 1 - SSIM part of Res-KD")
-    ssim_range: float | None = Field(None, gt=0, description="m; dynamic range in SSIM's constants; default data.max_depth")
-    chamfer_weight: float = Field(0.1, ge=0, description="si_chamfer: weight of the bins' distance to the depths of the image")
+    sigma: float = Field(0.5, ge=1e-6, le=100, description="m; standard deviation of the density around the teacher's depth")
+    temperature: float = Field(1.0, ge=1e-3, le=1e3, description="divides the density before the softmax; published: 1")
+    si_weight: float = Field(1.0, gt=0, description="weight of the scale-invariant term")
+    si_mean_weight: float = Field(0.15, ge=0, le=1, description="weight of the squared mean in the scale-invariant term")
+    mse_weight: float = Field(1.0, gt=0, description="weight of the MSE term")
+    ssim_weight: float = Field(1.5, gt=0, description="weight of the 1 - SSIM term of Res-KD")
+    ssim_range: float | None = Field(None, gt=0, description="m; dynamic range in SSIM's constants; default: data.max_depth")
+    chamfer_weight: float = Field(0.1, ge=0, description="si_chamfer: weight of the distance from bins to the image's depths")
 
     @property
     def spec(self) -> LossSpec:
+        """The entry of its loss."""
         return LOSSES[self.name]
 
 
 class OptimConfig(Section):
-    """AdamW with a learning rate that is a function of the step."""
+    """AdamW, with a learning rate that depends on the step alone."""
 
-    epochs: int = Field(24, ge=1)
-    batch_size: int = Field(16, ge=1, description="images per step over all workers")
-    lr: float = Field(1e-3, gt=0, description="peak of the cycle; start of the cosine, before the warm-up's factor")
-    lr_factor: float = Field(1.0, gt=0, description="learning rate of all but the encoder, over the encoder's")
-    betas: tuple[Decay, Decay] = (0.95, 0.99)
-    weight_decay: float = Field(0.01, ge=0)
+    epochs: int = Field(24, ge=1, description="passes over the training frames")
+    batch_size: int = Field(16, ge=1, description="images per step, over all workers")
+    lr: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule; start of the cosine, before warm-up")
+    lr_factor: float = Field(1.0, gt=0, description="learning rate of decoder and head, relative to the encoder's")
+    betas: tuple[Decay, Decay] = Field((0.95, 0.99), description="AdamW's decay rates of the moments")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
     decay_norms: bool = Field(True, description="whether weight decay acts on layer norms and position biases")
     schedule: Literal["one_cycle", "cosine"] = Field(
-        "one_cycle", description="up and down along cosines, or one cosine down times a linear warm-up"
+        "one_cycle", description="cosine up and down, or one cosine down with a linear warm-up"
     )
-    warmup: Probability = Field(0.3, description="share of the steps until the peak")
-    div_factor: float = Field(25.0, ge=1, description="peak over the first learning rate")
-    final_div_factor: float = Field(100.0, ge=1, description="first over the last learning rate")
+    warmup: Probability = Field(0.3, description="share of the steps before the peak")
+    div_factor: float = Field(25.0, ge=1, description="peak divided by the first learning rate")
+    final_div_factor: float = Field(100.0, ge=1, description="first divided by the last learning rate")
     momentum_cycle: tuple[Decay, Decay] | None = Field(
-        None, description="first beta at the ends and at the peak of the cycle; default: betas throughout"
+        None, description="first beta at the ends and at the peak of the cycle; default: constant"
     )
-    clip_grad_norm: float = Field(35.0, gt=0)
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast of the student; losses stay in fp32")
+    clip_grad_norm: float = Field(35.0, gt=0, description="upper bound of the gradient's norm")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast of the network; losses stay in fp32")
 
 
 class AugmentConfig(Section):
-    """Image, ground truth and teacher map are moved together; colour touches the image only."""
+    """Random augmentation: geometry moves image, ground truth and teacher map together, color changes the image alone."""
 
-    rotate_p: Probability = 0.5
-    rotate_degrees: float = Field(2.5, ge=0, le=45)
-    flip_p: Probability = 0.5
-    colour_p: Probability = 0.5
-    gamma: Range = (0.9, 1.1)
-    brightness: Range = (0.9, 1.1)
-    colour: Range = Field((0.9, 1.1), description="factor per channel")
+    rotate_p: Probability = Field(0.5, description="probability of a rotation")
+    rotate_degrees: float = Field(2.5, ge=0, le=45, description="largest rotation, degrees")
+    flip_p: Probability = Field(0.5, description="probability of a horizontal flip")
+    colour_p: Probability = Field(0.5, description="probability of a change of color")
+    gamma: Range = Field((0.9, 1.1), description="range of the exponent")
+    brightness: Range = Field((0.9, 1.1), description="range of the factor on all channels")
+    colour: Range = Field((0.9, 1.1), description="range of the factor on each channel")
 
     @field_validator("gamma", "brightness", "colour")
     @classmethod
-    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+    def _ordered(cls, value: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
         if value[0] > value[1]:
-            raise ValueError(f"a range goes from low to high, got {value}")
+            raise ValueError(f"augment.{info.field_name}: expected a range from low to high, got {value}")
         return value
 
 
 class EvaluationConfig(Section):
-    protocol: Annotated[str, _one_of("evaluation.protocol", PROTOCOLS)] = Field(
+    """How a network is evaluated on the test frames."""
+
+    protocol: Annotated[str, OneOf("evaluation.protocol", PROTOCOLS)] = Field(
         "none", description="crop and depth cap (`tiekd list protocols`)"
     )
-    flip_tta: bool = Field(True, description="average with the flipped-back prediction of the mirrored image")
+    flip_tta: bool = Field(True, description="average with the prediction of the mirrored image")
     every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
 
 
 class ExecutionConfig(Section):
-    """Where and how fast; nothing here changes the numbers beyond rounding, so nothing here identifies a run."""
+    """Where and how fast a run is computed. Nothing here changes its numbers beyond rounding, or its identity."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    kernel: Kernel = Field("torch", description="what computes DPM and L_DPM; triton: GPU kernels, which need a CUDA device")
-    compile: bool = Field(False, description="torch.compile of the student in training: minutes at first (docs/speed.md)")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA if PyTorch finds it, else the CPU")
+    kernel: Kernel = Field("torch", description="implementation of DPM and L_DPM; triton: GPU kernels, for CUDA devices only")
+    compile: bool = Field(False, description="train with torch.compile, which takes minutes at the start (docs/speed.md)")
     workers: int = Field(1, ge=1, description="processes that train one run together")
-    cpus_per_worker: int = Field(1, ge=1, description="CPUs reserved on the cluster, and threads of PyTorch")
-    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs reserved on the cluster; set it for training on GPUs")
-    data_workers: int = Field(0, ge=0, description="processes that decode images; 0: in the training process")
+    cpus_per_worker: int = Field(1, ge=1, description="CPUs reserved on the cluster, and PyTorch threads")
+    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs reserved on the cluster; set it to train on GPUs")
+    data_workers: int = Field(0, ge=0, description="processes that decode images; 0: the training process itself")
     cache_gb: float = Field(
-        1.0, ge=0, description="GB of decoded frames that a process may keep for later epochs and runs; all of the data or none"
+        1.0, ge=0, description="GB of decoded frames that a process keeps for later epochs and runs; all frames or none"
     )
-    packed: str | None = Field(None, description="folder of `tiekd data pack`; frames and maps are read from there")
+    packed: str | None = Field(None, description="folder of `tiekd data pack` from which frames and maps are read")
     store: str = Field("store", description="folder or URI of the run store")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tiekd.config import RunConfig
-from tiekd.config.labels import names
+from tiekd.config.labels import config_names
 from tiekd.config.specs import NETWORKS
 from tiekd.data.image_io import Size, pixels
 from tiekd.deploy.hub import DepthStudent
@@ -159,7 +159,7 @@ def _describe(model: Any, student: DepthStudent, run_id: str) -> None:
         "scale": 1.0,
         "frame_size": list(config.data.evaluation_size),
         "bin_edges": student.bin_edges,
-        "network": names(config),
+        "network": config_names(config),
     }
     if any_size(config):
         about |= {"size_multiple": 1, "shortest_side": SHORTEST}

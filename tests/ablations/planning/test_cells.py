@@ -74,11 +74,11 @@ def test_presets_follow_the_level_and_not_the_base(study, tiny):
         ({"loss.scale": [1, -1]}, r"cell loss.scale=-1: loss.scale: input should be greater than 0, got -1"),
         (
             {"student.head": ["dpm", "regression"], "loss.name": ["si", "l_dpm"]},
-            r"cell student.head=regression, loss.name=l_dpm: loss.name 'l_dpm' needs student.head 'dpm', got 'regression'",
+            r"cell student.head=regression, loss.name=l_dpm: loss.name: 'l_dpm' needs student.head 'dpm', got 'regression'",
         ),
         (
             {"loss.target": ["ground_truth"], "loss.name": ["si", "ssim"]},
-            r"cell loss.target=ground_truth, loss.name=ssim: loss.name 'ssim' needs a dense target",
+            r"cell loss.target=ground_truth, loss.name=ssim: loss.target: loss 'ssim' needs a dense target",
         ),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 
 from tiekd.config import build
 from tiekd.config.documents import with_values
-from tiekd.config.labels import fidelity, labels, names
+from tiekd.config.labels import config_names, fidelity, labels
 from tiekd.config.quirks import QUIRKS
 from tiekd.errors import UserError
 
@@ -39,12 +39,12 @@ def test_a_run_is_called_as_in_the_published_tables(changes, expected):
 def test_another_encoder_is_called_by_its_own_name(student):
     """And so does not stand beside the published value of the student's."""
     config = config_of(**{"student.name": student, "student.encoder": "resnet18"})
-    assert labels(config)["backbone"] == names(config)["backbone"] == "resnet18"
+    assert labels(config)["backbone"] == config_names(config)["backbone"] == "resnet18"
 
 
 def test_names_are_the_words_of_configs():
-    assert tuple(names(config_of()).values()) == ("kitti", "bts", "TIE-KD", "tie_kd", "mobilenetv2")
-    assert tuple(names(config_of(**{"student.name": "bts"})).values()) == ("kitti", "bts", "Teacher", "si", "bts")
+    assert tuple(config_names(config_of()).values()) == ("kitti", "bts", "TIE-KD", "tie_kd", "mobilenetv2")
+    assert tuple(config_names(config_of(**{"student.name": "bts"})).values()) == ("kitti", "bts", "Teacher", "si", "bts")
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_runs_of_one_fidelity_have_one_identity_whatever_was_asked_for():
 def test_a_baseline_without_a_teacher_is_corrected():
     document = with_values({"data": BASE["data"]}, BASELINE)
     assert fidelity(build(document)) == "corrected"
-    with pytest.raises(UserError, match="baseline_on_teacher needs a teacher"):
+    with pytest.raises(UserError, match="baseline_on_teacher needs a section"):
         build(document | {"fidelity": "released"})

@@ -100,17 +100,20 @@ def test_a_value_out_of_range_is_refused_by_its_path_and_what_came(setting, valu
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        ({"student.head": "regression"}, "loss.name 'tie_kd' needs student.head 'dpm', got 'regression'"),
-        ({"loss.name": "l_dpm", "student.head": "regression"}, "loss.name 'l_dpm' needs student.head 'dpm'"),
-        ({"loss.name": "ssim", "loss.target": "ground_truth"}, "loss.name 'ssim' needs a dense target"),
-        ({"loss.target": "ground_truth"}, "loss.name 'tie_kd' needs a dense target"),
-        ({"teacher": None}, "loss.target 'teacher' (loss 'tie_kd') needs a teacher"),
-        ({"data.dataset": "kitti", "data.frame_size": [352, 1216]}, "data.frame_size is for rendered data"),
+        ({"student.head": "regression"}, "loss.name: 'tie_kd' needs student.head 'dpm', got 'regression'"),
+        ({"loss.name": "l_dpm", "student.head": "regression"}, "loss.name: 'l_dpm' needs student.head 'dpm'"),
+        ({"loss.name": "ssim", "loss.target": "ground_truth"}, "loss 'ssim' needs a dense target"),
+        ({"loss.target": "ground_truth"}, "loss 'tie_kd' needs a dense target"),
+        ({"teacher": None}, "teacher: loss.target 'teacher' needs a section"),
+        (
+            {"data.dataset": "kitti", "data.frame_size": [352, 1216]},
+            "data.frame_size: only rendered data has a free frame size",
+        ),
         ({"data.train_crop": [96, 160]}, "data.train_crop (96, 160) exceeds data.frame_size (96, 128)"),
         ({"data.min_depth": 10.0}, "data.min_depth must be below data.max_depth, got 10.0 and 10.0"),
-        ({"student.name": "timm"}, "student.encoder is needed with student.name 'timm'"),
-        ({"student.levels": [2, 3, 4]}, "student.decoder_channels needs one width per level: 3 levels, 4 widths"),
-        ({"augment.gamma": [1.1, 0.9]}, "a range goes from low to high, got (1.1, 0.9)"),
+        ({"student.name": "timm"}, "student.encoder: student.name 'timm' needs the name of a timm model"),
+        ({"student.levels": [2, 3, 4]}, "student.decoder_channels: expected one width per level, got 4 for 3 levels"),
+        ({"augment.gamma": [1.1, 0.9]}, "augment.gamma: expected a range from low to high, got (1.1, 0.9)"),
         ({"fidelity": "faithful"}, "fidelity: expected corrected, released or a list of quirks, got 'faithful'"),
         ({"fidelity": "kl_epsilon"}, "fidelity: expected corrected, released or a list of quirks, got 'kl_epsilon'"),
         ({"fidelity": [["unmasked"]]}, "fidelity: unknown ['unmasked']; "),
@@ -119,7 +122,7 @@ def test_a_value_out_of_range_is_refused_by_its_path_and_what_came(setting, valu
         ({"loss.alpha": 1.5, "fidelity": ["unmasked"]}, "loss.alpha: at most 1 without the quirk alpha_unbounded, got 1.5"),
         (
             {**GROUND_TRUTH, "teacher": None, "fidelity": ["baseline_on_teacher"]},
-            "fidelity: the quirk baseline_on_teacher needs a teacher: section with name and maps",
+            "teacher: the quirk baseline_on_teacher needs a section with name and maps",
         ),
     ],
 )

@@ -60,7 +60,7 @@ def test_only_adabins_has_bins_of_each_image():
     teacher = {"name": "bts", "maps": "maps"}
     with pytest.raises(UserError, match=r"needs student\.head 'adaptive_bins', got 'regression'"):
         build({"data": {"dataset": "nyu"}, "teacher": teacher, "student": {"name": "bts"}, "loss": {"name": "si_chamfer"}})
-    with pytest.raises(UserError, match=r"student\.head 'adaptive_bins' is AdaBins' own"):
+    with pytest.raises(UserError, match=r"student\.head: 'adaptive_bins' is only valid for AdaBins"):
         build({"data": {"dataset": "nyu"}, "teacher": teacher, "loss": {"name": "si_chamfer"}})
 
 
