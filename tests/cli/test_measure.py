@@ -39,4 +39,4 @@ def test_what_can_be_measured_is_measured_once_and_what_cannot_is_told(tiny, tmp
 def test_user_mistakes(mistake, in_folder):
     assert "no such folder" in mistake("measure", "nowhere")
     assert "valid: auto, cpu, cuda" in mistake("measure", ".", "--device", "tpu")
-    assert "holds no run or study" in mistake("measure", ".")
+    assert "no run or study with a network to measure" in mistake("measure", ".")

@@ -97,7 +97,7 @@ def test_distributions_and_points_come_on_request(tiekd, ran, photo, in_folder):
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     assert sum(row["probability"] for row in rows) == pytest.approx(1, abs=1e-5)
     expected = sum(row["probability"] * row["center_m"] for row in rows)
-    assert f"{expected:.3f} m expected" in lines[0]
+    assert f"expected depth {expected:.3f} m" in lines[0]
     depth = read_uint16(in_folder / "out/street_depth.png", "depth") / 256
     assert depth[5, 3] == pytest.approx(expected, abs=0.003)
     assert b"element vertex 24576\n" in (in_folder / "out/street.ply").read_bytes()
@@ -109,7 +109,7 @@ def test_what_cannot_be_read_is_told_and_the_others_are_made(tiekd, ran, photo, 
     outcome = tiekd("predict", ran.folder, "text.png", photo, "--out", "out")
     assert outcome.code == 1
     assert outcome.err == "tiekd: image text.png: not an image file\n"
-    assert outcome.out == "1 image in out, 1 left out; depth PNG: value / 256 = m\n"
+    assert outcome.out == "1 image in out, 1 skipped; depth PNG: value / 256 = m\n"
     assert json.loads((in_folder / "out/predictions.json").read_text())["failed"] == ["image text.png: not an image file"]
 
 
@@ -117,7 +117,7 @@ def test_depth_beyond_a_png_is_clipped_and_told(tiekd, ran, photo, in_folder):
     beyond = [word for change in ("dataset=nyu", "frame_size=null", "min_depth=70") for word in ("--set", f"data.{change}")]
     outcome = tiekd("predict", ran.folder, photo, "--out", "out", *beyond)
     assert outcome.code == 0, outcome.err
-    assert outcome.err == "tiekd: 24576 pixels lie beyond what a 16-bit PNG holds at 1000 per metre, and were clipped\n"
+    assert outcome.err == "tiekd: 24576 pixels exceed the range of a 16-bit PNG at 1000 per metre and were clipped\n"
     assert (read_uint16(in_folder / "out/street_depth.png", "depth") == 65535).all()
 
 
@@ -125,13 +125,13 @@ def test_depth_beyond_a_png_is_clipped_and_told(tiekd, ran, photo, in_folder):
     ("words", "complaint"),
     [
         (["none.png"], "none.png: no such file or folder"),
-        (["street.png", "--ply"], "--ply: points need the camera: --focal F or --focal FX,FY,CX,CY in px"),
-        (["street.png", "--focal", "100"], "--focal 100: belongs to --ply, which was not given"),
-        (["street.png", "--ply", "--focal", "1,2"], "--focal: needed F or FX,FY,CX,CY in px, got '1,2'"),
-        (["street.png", "--ply", "--focal", "-5"], "--focal: a focal length is above 0 px, got '-5'"),
-        (["street.png", "--range", "5,2"], "--range: needed 0 < LOW < HIGH in metres, got '5,2'"),
-        (["street.png", "--pixel", "1.5,2"], "--pixel: needed whole numbers X,Y, got '1.5,2'"),
-        (["street.png", "--pixel", "a"], "--pixel: needed X,Y: column and row from the top left, from 0, got 'a'"),
+        (["street.png", "--ply"], "--ply: needs the camera: --focal F or --focal FX,FY,CX,CY in px"),
+        (["street.png", "--focal", "100"], "--focal 100: is only used with --ply"),
+        (["street.png", "--ply", "--focal", "1,2"], "--focal: expected F or FX,FY,CX,CY in px, got '1,2'"),
+        (["street.png", "--ply", "--focal", "-5"], "--focal: expected a focal length above 0 px, got '-5'"),
+        (["street.png", "--range", "5,2"], "--range: expected 0 < LOW < HIGH in metres, got '5,2'"),
+        (["street.png", "--pixel", "1.5,2"], "--pixel: expected whole numbers X,Y, got '1.5,2'"),
+        (["street.png", "--pixel", "a"], "--pixel: expected X,Y: column and row from the top left, from 0, got 'a'"),
         (["street.png", "street.png"], "2 images would be written as 'street': street.png, street.png; give them in"),
     ],
 )
@@ -241,7 +241,7 @@ def test_an_onnx_file_knows_its_run_and_what_it_takes_is_told(tiekd, ran, in_fol
         (["--format", "onx", "--out", "m"], "--format: unknown 'onx'; did you mean onnx? valid: hub, onnx"),
         (["--out", "model"], "--out model: needed the name of an .onnx file; a folder goes with --format hub"),
         (["--format", "hub", "--out", "."], "--out .: is not empty; needed a new folder"),
-        (["--format", "hub", "--dpm", "--out", "m"], "--dpm: belongs to --format onnx; a model folder's network gives"),
+        (["--format", "hub", "--dpm", "--out", "m"], "--dpm: is only used with --format onnx; a model folder always gives"),
     ],
 )
 def test_a_mistaken_export_is_refused(mistake, ran, photo, words, complaint):

@@ -121,7 +121,7 @@ def test_agreement_with_a_teacher_has_its_own_table(tiekd, kitti, ran, exported,
         "agreement with the teacher, 2 images",
     ]
     assert lines[4].split() == list(AGREEMENT_METRICS)
-    assert lines[-1] == "1 of 3 images have no valid ground truth and are not averaged"
+    assert lines[-1] == "1 of 3 images have no valid ground truth and are left out of the averages"
     found = json.loads(tiekd(*words, "--json").out)
     assert found["agreement"]["abs_rel_teacher"] < 1e-3 < found["metrics"]["abs_rel"]  # it agrees with its own maps
     rows = pd.read_parquet(tmp_path / "rows" / "images.parquet")
@@ -225,25 +225,25 @@ def test_folders_that_are_good_are_no_mistake(tiekd, kitti, scored):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "evaluate: needed either WEIGHTS or --predictions DIR, got neither"),
-        ("w --predictions pred", "evaluate: needed either WEIGHTS or --predictions DIR, got both"),
-        ("--predictions pred", "--predictions: --data ROOT is needed, the folder of the data set"),
+        ("", "evaluate: expected either WEIGHTS or --predictions DIR, got neither"),
+        ("w --predictions pred", "evaluate: expected either WEIGHTS or --predictions DIR, got both"),
+        ("--predictions pred", "--predictions: needs --data ROOT, the folder of the data set"),
         ("--predictions pred --data nowhere", "nowhere: no such folder"),
         ("--predictions pred --data pred", "pred: found the split lists of no data set"),
         ("--predictions pred --data DATA --dataset kiti", "data.dataset: unknown 'kiti'; did you mean kitti"),
         ("--predictions nowhere --data DATA", "depth maps nowhere: no such folder"),
         ("--predictions . --data DATA", "depth maps .: 2 of 2 frames have no map, first 2000_01_02/2000_01_02_drive_0000_sync"),
         ("--predictions pred --data DATA --depth-scale 0", "--depth-scale: the value of a PNG at 1 m is above 0, got 0.0"),
-        ("--predictions pred --data DATA --store s", "--store s: names the store of a run, but --predictions was given"),
+        ("--predictions pred --data DATA --store s", "--store s: is only used with WEIGHTS, not with --predictions"),
         ("--predictions pred --data DATA --protocol grag", "evaluation.protocol: unknown 'grag'"),
         ("--predictions pred --data DATA --protocol nyu-eigen", "protocol nyu-eigen is defined on 480 x 640 frames"),
         ("--predictions pred --data DATA --teacher pred", "teacher maps pred: no manifest.json"),
-        ("--predictions pred --data DATA --images rows.csv", "--images rows.csv: needed the name of a .parquet file"),
+        ("--predictions pred --data DATA --images rows.csv", "--images rows.csv: expected the name of a .parquet file"),
         ("--predictions pred --data DATA --images file/rows.parquet", "file is a file; needed a folder"),
         ("--predictions pred --data DATA --set data.max_depth=0.002", "none of the 3 images has a valid pixel"),
         ("--predictions pred --data DATA --set data.maximum=3", "data.maximum: no such setting"),
-        ("STORE/student.safetensors --dataset kitti", "--dataset kitti: belongs to --predictions"),
-        ("STORE/student.safetensors --depth-scale 256", "--depth-scale 256.0: belongs to --predictions"),
+        ("STORE/student.safetensors --dataset kitti", "--dataset kitti: is only used with --predictions"),
+        ("STORE/student.safetensors --depth-scale 256", "--depth-scale 256.0: is only used with --predictions"),
         ("0123 --store empty", "store empty: has no run '0123'; needed a run id or a unique prefix of one"),
     ],
 )
@@ -284,8 +284,8 @@ IMPORT = "import DATA.yaml pred --out maps"
     ("words", "message"),
     [
         (f"{EXPORT} --weights absent.safetensors", "weights absent.safetensors: no such file"),
-        (f"{EXPORT} --weights w --hf m", "--weights and --hf are two teachers, got w and m; needed one"),
-        (f"{EXPORT} --weights w --metric", "--metric: tells of the model of --hf, which was not given"),
+        (f"{EXPORT} --weights w --hf m", "--weights and --hf: expected one teacher, got w and m"),
+        (f"{EXPORT} --weights w --metric", "--metric: describes the model of --hf, which is missing"),
         (f"{EXPORT} --weights w --layout relaesed", "--layout: unknown 'relaesed'; did you mean released?"),
         (f"{EXPORT} --weights w --layout released --name a/b", "--name: becomes part of a folder's name"),
         # Frames are looked for before a model is loaded.
