@@ -26,12 +26,12 @@ def test_an_entry_has_a_label_and_names_code_that_exists(kind, name):
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_a_data_set_states_its_license_and_its_depth_range(dataset):
+def test_a_data_set_states_its_license_layout_and_evaluation_size(dataset):
     spec = DATASETS[dataset]
     assert isinstance(resolve_name(spec.layout), Layout)
     assert spec.license.name
-    assert 0 < spec.defaults["data"]["min_depth"] < spec.defaults["data"]["max_depth"]
-    assert (spec.evaluation_size is None) == ("frame_size" in spec.defaults["data"])
+    config = build({"data": {"dataset": dataset}, "loss": {"name": "si", "target": "ground_truth"}})
+    assert config.data.evaluation_size == (spec.evaluation_size or config.data.frame_size)
 
 
 def test_no_student_has_the_name_of_a_teacher():
