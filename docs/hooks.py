@@ -82,42 +82,45 @@ def source_page(path: str) -> str:
 
 
 def commands_page() -> str:
-    """Every command with its help, arguments and options, from the Typer app."""
+    """Every command with its help, arguments and options, in the groups of `tiekd --help`, from the Typer app."""
     import typer
 
-    from tiekd.__main__ import build_app
+    from tiekd.__main__ import GROUPS, build_app
 
     app = typer.main.get_command(build_app())
-    lines = ["# Commands", "", app.help or "", ""]
-    for name, command in leaf_commands(app, "tiekd"):
-        lines += command_section(name, command)
+    lines = ["# Commands", "", app.help or "", "", *options_table(app.params, app.context_class(app, info_name="tiekd"))]
+    others = [name for name in app.commands if not any(name in names for names in GROUPS.values())]
+    for title, names in [*GROUPS.items(), *([("More", others)] if others else [])]:
+        lines += [f"## {title}", ""]
+        for name in names:
+            for full, command in leaf_commands(f"tiekd {name}", app.commands[name]):
+                lines += command_section(full, command)
     return "\n".join(lines)
 
 
-def leaf_commands(group: Any, prefix: str) -> list[tuple[str, Any]]:
-    found = []
-    for name, command in group.commands.items():
-        full = f"{prefix} {name}"
-        found += leaf_commands(command, full) if hasattr(command, "commands") else [(full, command)]
-    return found
+def leaf_commands(name: str, command: Any) -> list[tuple[str, Any]]:
+    """A command, or the commands of a group."""
+    if not hasattr(command, "commands"):
+        return [(name, command)]
+    return [leaf for sub, inner in command.commands.items() for leaf in leaf_commands(f"{name} {sub}", inner)]
 
 
 def command_section(name: str, command: Any) -> list[str]:
     context = command.context_class(command, info_name=name)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
-    lines = [f"## `{name}`", "", "```text", usage, "```", ""]
+    lines = [f"### `{name}`", "", "```text", usage, "```", ""]
     for paragraph in (command.help or "").split("\n\n"):
         start, _, example = paragraph.partition("Example:")
         text = " ".join((example or start).split())
         lines += ["```bash", text, "```", ""] if example else [text, ""]
-    rows = [record for parameter in command.params if (record := help_record(parameter, context))]
-    if rows:
-        lines += ["| option | meaning |", "|---|---|", *(f"| {code(left)} | {escaped(right)} |" for left, right in rows), ""]
-    return lines
+    return lines + options_table(command.params, context)
 
 
-def help_record(parameter: Any, context: Any) -> tuple[str, str] | None:
-    return None if "--help" in parameter.opts else parameter.get_help_record(context)
+def options_table(parameters: Any, context: Any) -> list[str]:
+    """A row for each argument and option but --help."""
+    records = [parameter.get_help_record(context) for parameter in parameters if "--help" not in parameter.opts]
+    rows = [f"| {code(record[0])} | {escaped(record[1])} |" for record in records if record]
+    return ["| option | meaning |", "|---|---|", *rows, ""] if rows else []
 
 
 def code(text: str) -> str:

@@ -62,7 +62,7 @@ def generated() -> tuple[str, str]:
 
 
 def test_every_command_is_documented_with_an_example(generated: tuple[str, str]) -> None:
-    sections = generated[0].split("\n## ")[1:]
+    sections = generated[0].split("\n### ")[1:]
     assert {"`tiekd run`", "`tiekd ablate`", "`tiekd teacher export`", "`tiekd report`"} <= {
         s.partition("\n")[0] for s in sections
     }
