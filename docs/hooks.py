@@ -8,11 +8,12 @@ a page links to gets a page with its text, so that links work both on the site a
 import posixpath
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
@@ -20,8 +21,10 @@ MOVED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".csv": "text", ".md": "markdown", ".ipynb": "json"}
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add the pages that have no file in docs/."""
+    from mkdocs.structure.files import File
+
     pages = {site_path(path.relative_to(ROOT).as_posix()): path.read_text() for path in pages_outside()}
     pages |= {"reference/commands.md": commands_page(), "reference/settings.md": settings_page()}
     for uri, text in pages.items():
@@ -31,7 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
     """Point links at the pages that stand for files of the repository."""
 
     def rewritten(match: re.Match[str]) -> str:
@@ -62,7 +65,7 @@ def repository_path(page: str, link: str) -> str:
     return posixpath.normpath(posixpath.join(posixpath.dirname(home), link))
 
 
-def linked_files(files: Files) -> set[str]:
+def linked_files(files: "Files") -> set[str]:
     """Files of the repository that pages link to and that are no pages themselves."""
     found = set()
     for file in files.documentation_pages():
