@@ -3,14 +3,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: install demo check test lint docs clean
+.PHONY: install lock demo check test test-lowest lint docs clean
 
 install: .venv/.installed
 
-.venv/.installed: setup.cfg pyproject.toml
+.venv/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv || { echo "needs Python >= 3.11 with venv (Debian: apt install python3-venv)"; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,dev]'
 	touch $@
+
+# Renew the lock: the newest versions that setup.cfg allows. Run the tests before you commit it.
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
+	{ echo "# The versions that 'make install' installs, made by 'make lock'."; \
+	  .venv-lock/bin/pip freeze --all --exclude pip --exclude-editable; } > .venv-lock/constraints.txt
+	mv .venv-lock/constraints.txt constraints.txt
+	rm -rf .venv-lock
 
 # The main job on the embedded data: a teacher, its maps, the nine methods with two seeds, a short search, report and viewer.
 demo: install
@@ -25,6 +35,16 @@ demo: install
 # All tests, two files at a time and in order, since tests of clusters wait more than they work.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The tests that start no Ray cluster, with the lowest versions that setup.cfg allows. Needs Python 3.11.
+test-lowest: .venv-lowest/.installed
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 -m "not cluster"
+
+.venv-lowest/.installed: setup.cfg pyproject.toml tests/support/lowest.py
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/support/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt --editable '.[test]'
+	touch $@
 
 # The quick check before a commit: under 3 minutes. It leaves out the tests that start a Ray cluster.
 check: install
@@ -46,4 +66,4 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 clean:
-	rm -rf .venv $(DEMO) site build *.egg-info
+	rm -rf .venv .venv-lock .venv-lowest $(DEMO) site build *.egg-info

@@ -54,6 +54,7 @@ def _facts(collected: StoreFrames) -> list[str | tuple[str, list[str]]]:
     return [
         _fact("Commits of the runs", (_commit(p) for p in found)),
         _fact("Versions", (_pairs(p.get("versions")) for p in found)),
+        _fact("Lock, and installed versions that differ from it", (_pairs(p.get("lock")) for p in found)),
         _fact("Hardware", (_pairs(p.get("hardware")) for p in found)),
         _fact("Inputs, by their digests", (text for p in found for text in _inputs(p.get("inputs")))),
         f"Seeds: {', '.join(seeds) or 'none'}",

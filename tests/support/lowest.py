@@ -10,7 +10,7 @@ TOOLS = ("test", "dev")  # extras that no user of the package installs
 
 def lowest_versions() -> dict[str, str]:
     """Lowest allowed version of each package that the package or one of its user extras requires."""
-    setup = configparser.ConfigParser()
+    setup = configparser.RawConfigParser()
     setup.read(SETUP)
     extras = (lines for extra, lines in setup["options.extras_require"].items() if extra not in TOOLS)
     lines = "\n".join([setup["options"]["install_requires"], *extras])

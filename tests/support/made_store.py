@@ -68,9 +68,8 @@ def write_run(store: RunStore, config: RunConfig, status: Status, cell: int) -> 
     run_id = config.fingerprint()
     record = store.run(run_id)
     record.write_config(config)
-    record.write_json(
-        "provenance.json", {"git_commit": "abc123", "dirty": "", "versions": {"torch": "2.9"}, "inputs": {"test": "d1"}}
-    )
+    origin = {"git_commit": "abc123", "dirty": "", "versions": {"torch": "2.9"}, "inputs": {"test": "d1"}}
+    record.write_json("provenance.json", origin | {"lock": {"constraints.txt": "ab12", "torch": "2.9"}})
     record.write_table("epochs.parquet", epochs_of(cell, config.seed))
     if status.state in ("done", "constant"):
         record.write_table("images.parquet", images_of(cell, config.seed))

@@ -155,6 +155,8 @@ def _training(config: RunConfig, record: RunRecord | None) -> str:
         changed = f", with uncommitted changes {origin['dirty']}" if origin["dirty"] else ""
         facts["Code"] = f"commit `{origin['git_commit'] or 'unknown'}`{changed}"
         facts["Versions"] = ", ".join(f"{name} {version}" for name, version in origin["versions"].items() if version)
+        if lock := origin.get("lock"):
+            facts["Lock, and installed versions that differ from it"] = ", ".join(map(" ".join, lock.items()))
         facts["Inputs"] = ", ".join(f"{name} `{digest[:16]}`" for name, digest in origin["inputs"].items())
         facts["Cost"] = f"{origin['device_seconds'] / 3600:.2f} device-hours on {origin['hardware']['device']}"
     return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())

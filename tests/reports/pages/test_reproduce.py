@@ -58,6 +58,7 @@ def test_the_facts_tell_what_the_runs_were_made_with_and_how_many(blocks):
     text = facts(blocks)
     assert "Commits of the runs: commit abc123 (9 runs); commit def456 + uncommitted changes 77 (1 run)" in text
     assert 'Versions: torch 2.9 (9 runs); ["odd"] (1 run)' in text
+    assert "Lock, and installed versions that differ from it: constraints.txt ab12, torch 2.9 (9 runs)\n" in text
     assert "Hardware: cpus 2 (1 run)" in text
     assert 'Inputs, by their digests: test d1 (9 runs); ["odd"] (1 run)' in text
     assert "Seeds: 0, 1\n" in text

@@ -109,7 +109,7 @@ def test_the_weights_are_those_that_were_measured(done):
 def test_provenance_names_code_versions_hardware_inputs_and_time(done):
     record, _ = done
     origin = record.read_json("provenance.json")
-    assert origin.keys() >= {"git_commit", "dirty", "versions", "hardware", "host", "device_seconds", "wall_seconds"}
+    assert origin.keys() >= {"git_commit", "dirty", "versions", "lock", "hardware", "host", "device_seconds", "wall_seconds"}
     assert all(origin["versions"][name] for name in ("python", "torch", "timm", "numpy"))
     assert origin["hardware"]["cpus"] >= 1
     assert origin["inputs"].keys() == {"train", "test"}
