@@ -1,5 +1,9 @@
-"""What a person sees of a single run."""
+"""Output for people: consoles, the progress of one run, its result.
 
+Results go to stdout, progress to stderr; `tiekd --quiet` shows no progress.
+"""
+
+import logging
 import time
 from typing import Any
 
@@ -14,18 +18,21 @@ REFRESH_S = 0.2
 
 
 def make_console(stderr: bool = False, quiet: bool = False) -> Console:
-    """A console whose tables are not cut when the output goes to a file or a pipe."""
+    """A console that does not cut tables when the output goes to a file or a pipe."""
+    quiet = quiet or (stderr and logging.getLogger("tiekd").level > logging.WARNING)
     console = Console(stderr=stderr, quiet=quiet)
     return console if console.is_terminal else Console(stderr=stderr, quiet=quiet, width=200)
 
 
 class RunDisplay:
-    """A bar over the steps on a terminal; a line per epoch everywhere, unless quiet."""
+    """Progress of one run: a bar over the steps on a terminal, and a line per epoch."""
 
     def __init__(self, quiet: bool = False):
         self._console = make_console(stderr=True, quiet=quiet)
         columns = (TextColumn("step"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=quiet or not self._console.is_terminal)
+        self._bar = Progress(
+            *columns, console=self._console, transient=True, disable=self._console.quiet or not self._console.is_terminal
+        )
         self._task = self._bar.add_task("", total=None)
         self._shown = 0.0
 
@@ -45,15 +52,15 @@ class RunDisplay:
 
 
 def _line(epoch: dict[str, Any]) -> str:
-    parts = [f"{name.removeprefix('part_')} {value:.4f}" for name, value in epoch.items() if name.startswith("part_")]
-    words = [f"epoch {epoch['epoch']:3d}", f"loss {epoch['loss']:.4f}", *(parts if len(parts) > 1 else [])]
+    terms = [f"{name.removeprefix('part_')} {value:.4f}" for name, value in epoch.items() if name.startswith("part_")]
+    columns = [f"epoch {epoch['epoch']:3d}", f"loss {epoch['loss']:.4f}", *(terms if len(terms) > 1 else [])]
     if "abs_rel" in epoch:
-        words += [f"abs_rel {epoch['abs_rel']:.4f}", f"rmse {epoch['rmse']:.3f}"]
-    return "  ".join([*words, f"{epoch['seconds']:.1f} s"])
+        columns += [f"abs_rel {epoch['abs_rel']:.4f}", f"rmse {epoch['rmse']:.3f}"]
+    return "  ".join([*columns, f"{epoch['seconds']:.1f} s"])
 
 
 def show_run(record: RunRecord, status: Status) -> None:
-    """A run's outcome: its numbers, or why it has none."""
+    """Print the outcome of a run: its metrics, or the cause of its failure."""
     console = make_console()
     outcome = f"{status.state}, {status.cause}" if status.cause else status.state
     console.print(f"run {record.run_id}: {outcome}", highlight=False, markup=False)
@@ -64,7 +71,7 @@ def show_run(record: RunRecord, status: Status) -> None:
 
 
 def show_metrics(console: Console, metrics: dict[str, float], title: str) -> None:
-    """One row of metrics, with what they were measured on."""
+    """Print one row of metrics under a title."""
     table = Table(*metrics, box=None, pad_edge=False, title=title, title_justify="left")
     table.add_row(*(f"{value:.4f}" for value in metrics.values()))
     console.print(table)
