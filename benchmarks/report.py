@@ -192,9 +192,9 @@ def report_clocked(store: str, out: str) -> None:
 
 
 def clock_figures(clock: Clock, writer: Any) -> None:
-    pictures = writer.pictures
-    writer.pictures = clock.of("figures", lambda *words: list(pictures(*words)))  # a generator works when it is asked
-    writer.save = clock.of("figures", writer.save)
+    figures_of = writer.figures_of
+    writer.figures_of = clock.of("figures", lambda *words: list(figures_of(*words)))  # a generator works only when consumed
+    writer.save_figure = clock.of("figures", writer.save_figure)
 
 
 def measure(store: Path, out: Path) -> dict[str, Any]:

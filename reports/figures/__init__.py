@@ -1,1 +1,1 @@
-"""The report's figures, each written with its data."""
+"""The figures of a report, each written as PNG and SVG with its data as CSV."""

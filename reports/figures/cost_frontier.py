@@ -1,6 +1,7 @@
-"""Accuracy against what the network costs: parameters, MACs, milliseconds per image."""
+"""Accuracy against the cost of the network: parameters, MACs and milliseconds per image."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,77 +9,85 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.figures.style import GREY, PAGE, SMALLEST_TEXT, scale, styles
-from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.figures.spec import FigureData
+from reports.figures.style import GRAY, METRIC_AXIS, PAGE_WIDTH, SMALLEST_TEXT, line_styles, set_scale
+from reports.loading.collect import StoreFrames
+from reports.loading.schema import MAIN_METRIC, METRICS
 from reports.tables.formatting import cell_name
 from reports.tables.table import Table
 
-MOST_NETWORKS = 21  # as many as colours and markers tell apart
-PANELS = {"parameters": ("parameters (M)", 1e6), "macs": ("MACs per image (G)", 1e9), "milliseconds": ("ms per image", 1)}
-_COSTS = [*PANELS, "milliseconds_low", "milliseconds_high", "device"]
+MAX_NETWORKS = 21  # with distinct pairs of color and marker
+COST_AXES = {"parameters": ("parameters (M)", 1e6), "macs": ("MACs per image (G)", 1e9), "milliseconds": ("ms per image", 1)}
+_COSTS = [*COST_AXES, "milliseconds_low", "milliseconds_high", "device"]
+
+
+def cost_frontier(table: Table, frames: StoreFrames) -> list[FigureData]:
+    """Compute the figure of a table."""
+    return [FigureData(cells_by_cost(table))]
 
 
 def cells_by_cost(table: Table) -> pd.DataFrame:
-    """network, cell, mean, low, high, n_seeds, parameters, macs, milliseconds (and quartiles), device, best, front_<cost>.
+    """Compute network, cell, mean, low, high, n_seeds, name, costs, device, best, front_<cost> for every measured cell.
 
-    A row per cell that has a number and whose network was measured; low and high are its worst and best seeds. `best` marks the
-    best cell of each network; `front_` those of these that no other one surpasses in both that cost and the metric. Empty where
-    the cells share one network: there is nothing to weigh.
+    `low` and `high` are the best and worst seed; the costs are parameters, macs, milliseconds and their quartiles. `best` marks
+    the best cell of each network, `front_<cost>` those of them on the Pareto front of metric and cost. Empty if all cells have
+    the same network.
     """
     values = table.by_seed[:, METRICS.index(MAIN_METRIC)]
-    numbers = [n for n, cell in enumerate(table.cells) if cell.network in table.costs.index and np.isfinite(values[n]).any()]
-    if len({table.cells[n].network for n in numbers}) < 2:
+    cells = [n for n, cell in enumerate(table.cells) if cell.network in table.costs.index and np.isfinite(values[n]).any()]
+    if len({table.cells[n].network for n in cells}) < 2:
         return pd.DataFrame()
-    found = values[numbers]
+    values = values[cells]
     frame = pd.DataFrame(
         {
-            "network": [table.cells[n].network for n in numbers],
-            "cell": [cell_name(table, table.cells[n], without=("backbone", "bins.n_bins")) for n in numbers],
-            "mean": np.nanmean(found, axis=1),
-            "low": np.nanmin(found, axis=1),
-            "high": np.nanmax(found, axis=1),
-            "n_seeds": np.isfinite(found).sum(axis=1),
+            "network": [table.cells[n].network for n in cells],
+            "cell": [cell_name(table, table.cells[n], without=("backbone", "bins.n_bins")) for n in cells],
+            "mean": np.nanmean(values, axis=1),
+            "low": np.nanmin(values, axis=1),
+            "high": np.nanmax(values, axis=1),
+            "n_seeds": np.isfinite(values).sum(axis=1),
         }
     )
     frame = frame.join(table.costs[["name", *_COSTS]], on="network").sort_values("mean", ignore_index=True)
     frame["best"] = ~frame["network"].duplicated()
-    for cost in PANELS:
-        costs = frame[frame["best"]].sort_values(["mean", cost])[cost].astype(float)  # of equal means the cheapest first
+    for cost in COST_AXES:
+        costs = frame[frame["best"]].sort_values(["mean", cost])[cost].astype(float)  # of equal means, the cheapest first
         on_front = costs < costs.cummin().shift(fill_value=np.inf)
         frame[f"front_{cost}"] = on_front.reindex(frame.index, fill_value=False)
     return frame
 
 
-def draw_frontier(data: pd.DataFrame) -> Figure:
-    best = data[data["best"]].head(MOST_NETWORKS)
-    style = styles(best["network"])
-    figure = Figure(figsize=(PAGE, 3.0 + 0.14 * len(best)), layout="constrained")
-    panels = figure.subplots(1, len(PANELS), sharey=True)
-    for axes, (cost, (label, unit)) in zip(panels, PANELS.items(), strict=True):
+def draw_cost_frontier(data: pd.DataFrame) -> Figure:
+    """Draw a panel per cost, with the best cell of each network and their Pareto front."""
+    best = data[data["best"]].head(MAX_NETWORKS)
+    styles = line_styles(best["network"])
+    figure = Figure(figsize=(PAGE_WIDTH, 3.0 + 0.14 * len(best)), layout="constrained")
+    panels = figure.subplots(1, len(COST_AXES), sharey=True)
+    for axes, (cost, (label, unit)) in zip(panels, COST_AXES.items(), strict=True):
         axes.plot(data[cost] / unit, data["mean"], ".", color="0.75", markersize=3, label="other cells", zorder=1)
         front = data[data[f"front_{cost}"]].sort_values(cost)
-        axes.plot(
-            front[cost] / unit, front["mean"], color=GREY, drawstyle="steps-post", linewidth=1, label="Pareto front", zorder=1
-        )
-        for row in best.itertuples():
-            _draw_network(axes, row, cost, unit, style[row.network])
-        scale(axes, "x", data[cost] / unit)
+        line = {"color": GRAY, "drawstyle": "steps-post", "linewidth": 1, "zorder": 1}
+        axes.plot(front[cost] / unit, front["mean"], label="Pareto front", **line)
+        for cell in best.to_dict("records"):
+            _draw_network(axes, cell, cost, unit, styles[cell["network"]])
+        set_scale(axes, "x", data[cost] / unit)
         if axes.get_xscale() == "linear":
             axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel(label)
-    panels[0].set_ylabel(f"{METRIC_LABELS[MAIN_METRIC]} (lower is better)")
-    handles, names = panels[0].get_legend_handles_labels()
-    names = [textwrap.fill(name, 105) for name in names]
-    title = f"one image at a time on {data['device'].iloc[0]}; of each network its best cell:"
-    figure.legend(handles, names, loc="outside lower center", title=title, title_fontsize=SMALLEST_TEXT)
+    panels[0].set_ylabel(METRIC_AXIS)
+    handles, labels = panels[0].get_legend_handles_labels()
+    labels = [textwrap.fill(label, 105) for label in labels]
+    title = f"one image at a time on {data['device'].iloc[0]}; best cell of each network:"
+    figure.legend(handles, labels, loc="outside lower center", title=title, title_fontsize=SMALLEST_TEXT)
     return figure
 
 
-def _draw_network(axes: Axes, row, cost: str, unit: float, style: dict) -> None:
-    """A network's best cell: mean and range over seeds; of milliseconds the quartiles, too."""
-    place = getattr(row, cost) / unit
-    own = {"color": style["color"], "zorder": 3}
-    axes.plot([place, place], [row.low, row.high], linewidth=1, **own)
+def _draw_network(axes: Axes, cell: dict[Any, Any], cost: str, unit: float, style: dict[str, Any]) -> None:
+    """Draw the best cell of a network: its mean, its range over seeds and, for milliseconds, the quartiles."""
+    x, color = cell[cost] / unit, style["color"]
+    axes.plot([x, x], [cell["low"], cell["high"]], linewidth=1, color=color, zorder=3)
     if cost == "milliseconds":
-        axes.plot([row.milliseconds_low, row.milliseconds_high], 2 * [row.mean], linewidth=1, **own)
-    axes.plot([place], [row.mean], style["marker"], markersize=5, linestyle="none", label=f"{row.name}: {row.cell}", **own)
+        quartiles = [cell["milliseconds_low"], cell["milliseconds_high"]]
+        axes.plot(quartiles, 2 * [cell["mean"]], linewidth=1, color=color, zorder=3)
+    label = f"{cell['name']}: {cell['cell']}"
+    axes.plot([x], [cell["mean"]], style["marker"], markersize=5, linestyle="none", label=label, color=color, zorder=3)

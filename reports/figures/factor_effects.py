@@ -1,6 +1,7 @@
-"""What each level of each factor changes, against the factor's base level: paired by seed, everything else equal."""
+"""The effect of each level of each factor, relative to the base level: paired by seed, with all other factors equal."""
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.figures.style import COLOURS, GREY, PAGE
-from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS, SETTING_TYPES
+from reports.figures.spec import FigureData
+from reports.figures.style import GRAY, METRIC_NAME, PAGE_WIDTH, SERIES_COLORS
+from reports.loading.collect import StoreFrames
+from reports.loading.schema import MAIN_METRIC, METRICS, SETTING_TYPES
 from reports.tables.cells import TableCell
 from reports.tables.formatting import format_value
 from reports.tables.seed_statistics import summarize_seeds
@@ -18,70 +21,80 @@ from tiekd.config import build
 from tiekd.config.documents import flatten
 from tiekd.errors import UserError
 
-BASE = "base"  # the level of a factor with named levels in the cell that has none of them
-MOST_LEVELS = 12  # of one factor; more are a curve
-MOST_ROWS = 40
+BASE_LEVEL = "base"  # of a factor with named levels, in a cell without any of them
+MAX_LEVELS = 12  # per factor; more are shown as a curve
+MAX_LINES = 40
 _COLUMNS = ["factor", "base", "level", "seed", "n_pairs", "difference", "mean", "ci_low", "ci_high"]
 
 
-def effects(table: Table) -> pd.DataFrame:
-    """A row per factor, level and seed: difference in abs_rel to the base level, and over seeds mean, ci_low, ci_high.
+def factor_effects(table: Table, frames: StoreFrames) -> list[FigureData]:
+    """Compute the figure of a study, limited to MAX_LINES levels."""
+    effects = effects_by_level(table)
+    numbers = effects.groupby(["factor", "level"], sort=False).ngroup()
+    n_levels = numbers.max() + 1
+    remark = f" Only the first {MAX_LINES} of {n_levels} levels are shown." if n_levels > MAX_LINES else ""
+    return [FigureData(effects[numbers < MAX_LINES], remark=remark)]
 
-    A pair are two cells that agree in all other factors. A seed's difference is the mean over its n_pairs; the interval is
-    Student's t over seeds, of 95 %. Levels of which no seed has a pair are left out.
+
+def effects_by_level(table: Table) -> pd.DataFrame:
+    """Compute factor, base, level, seed, n_pairs, difference and, over seeds, mean, ci_low, ci_high of abs_rel.
+
+    Two cells that agree in all other factors are a pair. The difference of a seed is the mean over its n_pairs; the interval is
+    Student's 95 % interval over seeds. Levels without a pair are left out.
     """
     seeds = sorted({seed for cell in table.cells for seed in cell.done})
     values = table.by_seed[:, METRICS.index(MAIN_METRIC)]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for factor in table.factor_paths:
         base, levels = _levels(table, factor)
         for level, pairs in levels.items():
-            difference = values[[cell for cell, _ in pairs]] - values[[other for _, other in pairs]]
-            n_pairs = np.isfinite(difference).sum(0)
-            of_seeds = np.divide(np.nansum(difference, 0), n_pairs, out=np.full(len(seeds), np.nan), where=n_pairs > 0)
-            found = summarize_seeds(of_seeds)
-            shared = {"factor": factor, "base": format_value(base), "level": format_value(level)}
-            shared |= {"mean": float(found.mean), "ci_low": float(found.ci_low), "ci_high": float(found.ci_high)}
+            differences = values[[cell for cell, _ in pairs]] - values[[other for _, other in pairs]]
+            n_pairs = np.isfinite(differences).sum(0)
+            by_seed = np.divide(np.nansum(differences, 0), n_pairs, out=np.full(len(seeds), np.nan), where=n_pairs > 0)
+            summary = summarize_seeds(by_seed)
+            shared: dict[str, Any] = {"factor": factor, "base": format_value(base), "level": format_value(level)}
+            shared |= {"mean": float(summary.mean), "ci_low": float(summary.ci_low), "ci_high": float(summary.ci_high)}
             rows += [
-                shared | {"seed": seed, "n_pairs": n, "difference": one}
-                for seed, n, one in zip(seeds, n_pairs, of_seeds, strict=True)
+                shared | {"seed": seed, "n_pairs": n, "difference": difference}
+                for seed, n, difference in zip(seeds, n_pairs, by_seed, strict=True)
                 if n
             ]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def _levels(table: Table, factor: str) -> tuple[Hashable, dict[Hashable, list[tuple[int, int]]]]:
-    """A factor's base level, and for each other level the cells that have it, each with its counterpart at the base level."""
+    """Return a factor's base level and, for each other level, pairs of a cell and its counterpart at the base level."""
     others = [path for path in table.factor_paths if path != factor]
     level_of = [_level(table, cell, factor) for cell in table.cells]
-    places: dict[tuple, int] = {}
-    twice = set()  # cells that their inputs alone tell apart: neither is the other's counterpart
+    cell_at: dict[tuple[Any, ...], int] = {}
+    ambiguous = set()  # settings of several cells that differ only in their inputs: these are in no pair
     for number, (cell, level) in enumerate(zip(table.cells, level_of, strict=True)):
-        place = (*(table.value(cell, path) for path in others), level)
-        twice |= {place} & places.keys()
-        places[place] = number
-    found = dict.fromkeys(level for level in level_of if level is not None)
-    base = _base_level(table, factor, list(found))
-    pairs: dict[Hashable, list[tuple[int, int]]] = {level: [] for level in _ordered(found) if level != base}
-    for (*rest, level), number in places.items():
-        counterpart = (*rest, base)
-        if level in pairs and counterpart in places and not twice & {(*rest, level), counterpart}:
-            pairs[level].append((number, places[counterpart]))
-    few = len(pairs) <= MOST_LEVELS
-    return base, {level: found for level, found in pairs.items() if found and few}
+        settings = (*(table.value(cell, path) for path in others), level)
+        ambiguous |= {settings} & cell_at.keys()
+        cell_at[settings] = number
+    levels = list(dict.fromkeys(level for level in level_of if level is not None))
+    base = _base_level(table, factor, levels)
+    pairs: dict[Hashable, list[tuple[int, int]]] = {level: [] for level in _sort_numbers(levels) if level != base}
+    for settings, number in cell_at.items():
+        counterpart = (*settings[:-1], base)
+        if settings[-1] in pairs and counterpart in cell_at and not ambiguous & {settings, counterpart}:
+            pairs[settings[-1]].append((number, cell_at[counterpart]))
+    if len(pairs) > MAX_LEVELS:
+        return base, {}
+    return base, {level: found for level, found in pairs.items() if found}
 
 
 def _level(table: Table, cell: TableCell, factor: str) -> Hashable:
-    """A cell's level. Where one factor varies at a time, a cell without one of its named levels has the base."""
+    """Return a cell's level. If one factor varies at a time, a cell without any of the named levels is at the base."""
     level = table.value(cell, factor)
-    named = factor not in SETTING_TYPES
-    return BASE if level is None and named and table.study.document.get("vary") == "one_at_a_time" else level
+    is_named = factor not in SETTING_TYPES
+    return BASE_LEVEL if level is None and is_named and table.study.document.get("vary") == "one_at_a_time" else level
 
 
 def _base_level(table: Table, factor: str, levels: list[Hashable]) -> Hashable:
-    """The level of the study's base config; of named levels the one that the study names first."""
-    if BASE in levels:
-        return BASE
+    """Return the level of the study's base config, or the first named level."""
+    if BASE_LEVEL in levels:
+        return BASE_LEVEL
     try:
         stated = flatten(build(table.study.document.get("base") or {}).document()).get(factor)
     except UserError:
@@ -93,44 +106,41 @@ def _base_level(table: Table, factor: str, levels: list[Hashable]) -> Hashable:
     return next((level for level in named if level in levels), levels[0] if levels else None)
 
 
-def _ordered(levels: dict[Hashable, None]) -> list[Hashable]:
-    numbers = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
-    return sorted(levels) if numbers else list(levels)
+def _sort_numbers(levels: list[Any]) -> list[Any]:
+    """Sort numbers; keep the order of other levels."""
+    is_numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
+    return sorted(levels) if is_numeric else levels
 
 
-def draw_effects(data: pd.DataFrame) -> Figure:
-    """A forest plot: a heading for each factor, beneath it a row for each level."""
+def draw_factor_effects(data: pd.DataFrame) -> Figure:
+    """Draw a forest plot: a heading for each factor, followed by a line for each level."""
     lines = _lines(data)
-    figure = Figure(figsize=(PAGE, 0.7 + 0.18 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, 0.7 + 0.18 * len(lines)), layout="constrained")
     axes = figure.subplots()
     for position, (_, rows) in enumerate(lines):
         if rows is not None:
             _draw_level(axes, rows, position)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlim(*_frame(data))
+    # Half as wide again as the seeds and 0; the intervals of two seeds would be too wide.
+    low, high = min(data["difference"].min(), 0), max(data["difference"].max(), 0)
+    margin = (high - low) / 4 or 1.0
+    axes.set_xlim(low - margin, high + margin)
     axes.set_yticks(range(len(lines)), [text for text, _ in lines])
-    for text, (_, rows) in zip(axes.get_yticklabels(), lines, strict=True):
-        text.set_fontweight("bold" if rows is None else "normal")
+    for label, (_, rows) in zip(axes.get_yticklabels(), lines, strict=True):
+        label.set_fontweight("bold" if rows is None else "normal")
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(7))
-    axes.set_xlabel(f"difference in {METRIC_LABELS[MAIN_METRIC]} to the base level (below 0 is better)")
+    axes.set_xlabel(f"difference in {METRIC_NAME} from the base level (below 0 is better)")
     handles, names = axes.get_legend_handles_labels()
-    shown = dict(zip(names, handles, strict=True))
-    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=3)
+    legend = dict(zip(names, handles, strict=True))
+    figure.legend(legend.values(), legend.keys(), loc="outside upper right", ncols=3)
     return figure
 
 
-def _frame(data: pd.DataFrame) -> tuple[float, float]:
-    """The range of the seeds and of 0, half as wide again: intervals of two seeds would dwarf all others."""
-    low, high = min(data["difference"].min(), 0), max(data["difference"].max(), 0)
-    room = (high - low) / 4 or 1.0
-    return low - room, high + room
-
-
 def _lines(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame | None]]:
-    """The text and the rows of each line, from the top; a heading has no rows."""
+    """Return the text and the rows of each line, from the top; headings have no rows."""
     lines: list[tuple[str, pd.DataFrame | None]] = []
     for (factor, base), part in data.groupby(["factor", "base"], sort=False):
         lines.append((f"{factor} (base: {base})", None))
@@ -141,8 +151,8 @@ def _lines(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame | None]]:
 def _draw_level(axes: Axes, rows: pd.DataFrame, position: int) -> None:
     first = rows.iloc[0]
     heights = position + np.linspace(-0.2, 0.2, len(rows)) * (len(rows) > 1)
-    axes.plot(rows["difference"], heights, "o", color=GREY, markersize=2.5, alpha=0.8, label="one seed")
+    axes.plot(rows["difference"], heights, "o", color=GRAY, markersize=2.5, alpha=0.8, label="one seed")
     if np.isfinite(first["ci_low"]):
         ends = [first["ci_low"], first["ci_high"]]
-        axes.plot(ends, 2 * [position], "|-", color=COLOURS[0], linewidth=1.2, markersize=5, label="95 % over seeds")
-    axes.plot([first["mean"]], [position], "D", color=COLOURS[0], markersize=4, label="mean")
+        axes.plot(ends, 2 * [position], "|-", color=SERIES_COLORS[0], linewidth=1.2, markersize=5, label="95 % over seeds")
+    axes.plot([first["mean"]], [position], "D", color=SERIES_COLORS[0], markersize=4, label="mean")

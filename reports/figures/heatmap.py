@@ -1,36 +1,58 @@
-"""Two numeric factors at once: a metric over their grid, in colour and in numbers."""
+"""A metric over a grid of two numeric factors, as colors and numbers."""
 
 import math
 import textwrap
+from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from reports.figures.sensitivity import axis_label
-from reports.figures.style import COLUMN, LETTER, PAGE, SMALLEST_TEXT
-from reports.loading.schema import DIGITS, MAIN_METRIC, METRIC_LABELS
-from reports.tables.factor_views import FactorGrid
+from reports.figures.sensitivity import factor_label
+from reports.figures.spec import FigureData
+from reports.figures.style import COLUMN_WIDTH, LETTER_WIDTH, METRIC_AXIS, PAGE_WIDTH, SMALLEST_TEXT
+from reports.loading.collect import StoreFrames
+from reports.loading.schema import DIGITS, MAIN_METRIC
+from reports.tables.factor_views import FactorGrid, numeric_grids
 from reports.tables.table import Table
 
-MOST_ROWS, MOST_COLUMNS = 20, 12  # of a grid whose numbers can be read
-MOST_GRIDS = 6
-COLOUR_MAP = "cividis"  # lightness rises steadily, with any colour vision
-_CELL = 0.42  # inches; room for ±0.0000
-_INNER = PAGE - 1.1  # inches beside the axis and the colour bar
+MAX_GRID_ROWS, MAX_GRID_COLUMNS = 20, 12  # with readable numbers
+MAX_GRIDS = 6
+COLOR_MAP = "cividis"  # monotonic lightness, suitable for any color vision
+_CELL_WIDTH = 0.42  # inches; fits ±0.0000
+_INNER_WIDTH = PAGE_WIDTH - 1.1  # inches; without axis and color bar
+
+
+def heatmaps(table: Table, frames: StoreFrames) -> Iterator[FigureData]:
+    """Compute a figure for each pair of factors, with a panel for each setting of the other factors."""
+    pairs: dict[tuple[str, str], list[FactorGrid]] = {}
+    for grid in filter(fits_page, numeric_grids(table)):
+        pairs.setdefault((grid.row_name, grid.column_name), []).append(grid)
+    for factors, grids in pairs.items():
+        frame = means_by_grid(table, grids[:MAX_GRIDS])
+        remark = f" Only the first {MAX_GRIDS} of {len(grids)} settings of the other factors are shown."
+        if frame["mean"].notna().any():
+            yield FigureData(frame, factors, remark if len(grids) > MAX_GRIDS else "")
+
+
+def fits_page(grid: FactorGrid) -> bool:
+    """Whether the numbers of a grid are readable on a page."""
+    return len(grid.rows) <= MAX_GRID_ROWS and len(grid.columns) <= MAX_GRID_COLUMNS
 
 
 def means_by_grid(table: Table, grids: list[FactorGrid]) -> pd.DataFrame:
-    """panel, row_factor, column_factor, row, column, mean, std, n_seeds, state: a row per place of grids of two factors.
+    """Compute panel, row_factor, column_factor, row, column, mean, std, n_seeds, state for every position of the grids.
 
-    state is that of a place without a number: where several cells have it, "several", since no mean is of them all.
+    Positions with several cells have no mean, and the state "several".
     """
     rows = []
     for grid in grids:
-        for (row, column), numbers in grid.places.items():
-            result = table.result(numbers[0], MAIN_METRIC)
-            alone = len(numbers) == 1
+        for (row, column), cells in grid.places.items():
+            result = table.result(cells[0], MAIN_METRIC)
+            unique = len(cells) == 1
             rows.append(
                 {
                     "panel": grid.context,
@@ -38,55 +60,51 @@ def means_by_grid(table: Table, grids: list[FactorGrid]) -> pd.DataFrame:
                     "column_factor": grid.column_name,
                     "row": row,
                     "column": column,
-                    "mean": result["mean"] if alone else math.nan,
-                    "std": result["std"] if alone else math.nan,
-                    "n_seeds": int(result["n_seeds"]) if alone else 0,
-                    "state": table.cells[numbers[0]].state if alone else "several",
+                    "mean": result["mean"] if unique else math.nan,
+                    "std": result["std"] if unique else math.nan,
+                    "n_seeds": int(result["n_seeds"]) if unique else 0,
+                    "state": table.cells[cells[0]].state if unique else "several",
                 }
             )
     return pd.DataFrame(rows)
 
 
-def fits(grid: FactorGrid) -> bool:
-    return len(grid.rows) <= MOST_ROWS and len(grid.columns) <= MOST_COLUMNS
-
-
 def draw_heatmap(data: pd.DataFrame) -> Figure:
-    """A panel for each setting of the other factors, all on one colour scale."""
-    panels = list(data.groupby("panel", sort=False))
+    """Draw a panel for each setting of the other factors, with one color scale."""
+    panels = [(str(title), part) for title, part in data.groupby("panel", sort=False)]
     rows, columns = sorted(data["row"].unique()), sorted(data["column"].unique())
-    side_by_side = min(len(panels), max(1, int(_INNER / (_CELL * len(columns) + 0.25))))
-    down = math.ceil(len(panels) / side_by_side)
-    letters = int(_INNER / side_by_side / LETTER)  # above a panel
-    width = COLUMN if side_by_side == 1 and len(columns) <= 3 else PAGE
+    across = min(len(panels), max(1, int(_INNER_WIDTH / (_CELL_WIDTH * len(columns) + 0.25))))
+    down = math.ceil(len(panels) / across)
+    letters = int(_INNER_WIDTH / across / LETTER_WIDTH)  # that fit above a panel
+    width = COLUMN_WIDTH if across == 1 and len(columns) <= 3 else PAGE_WIDTH
     figure = Figure(figsize=(width, 0.4 + down * (0.8 + 0.36 * len(rows))), layout="constrained")
-    grid = figure.subplots(down, side_by_side, sharex=True, sharey=True, squeeze=False)
-    colours = Normalize(data["mean"].min(), data["mean"].max())
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    norm = Normalize(data["mean"].min(), data["mean"].max())
     for axes, (title, part) in zip(grid.flat, panels, strict=False):
-        image = _fill(axes, part, rows, columns, colours)
+        image = _draw_panel(axes, part, rows, columns, norm)
         axes.set_title(textwrap.fill(title, letters) if len(panels) > 1 else "", loc="left")
         axes.tick_params(labelbottom=True)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel(axis_label(data["column_factor"].iloc[0]), fontsize=8)
-    figure.supylabel(axis_label(data["row_factor"].iloc[0]), fontsize=8)
-    bar = figure.colorbar(image, ax=grid, label=f"{METRIC_LABELS[MAIN_METRIC]} (lower is better)", fraction=0.05)
-    bar.outline.set_visible(False)
+    figure.supxlabel(factor_label(data["column_factor"].iloc[0]), fontsize=8)
+    figure.supylabel(factor_label(data["row_factor"].iloc[0]), fontsize=8)
+    color_bar = figure.colorbar(image, ax=grid, label=METRIC_AXIS, fraction=0.05)
+    color_bar.outline.set_visible(False)
     return figure
 
 
-def _fill(axes: Axes, part: pd.DataFrame, rows: list, columns: list, colours: Normalize):
+def _draw_panel(axes: Axes, part: pd.DataFrame, rows: list[Any], columns: list[Any], norm: Normalize) -> AxesImage:
     values = part.pivot(index="row", columns="column", values="mean").reindex(index=rows, columns=columns)
-    image = axes.imshow(values, cmap=COLOUR_MAP, norm=colours, aspect="auto", origin="lower")
-    for place in part.itertuples():
-        position = columns.index(place.column), rows.index(place.row)
-        if math.isnan(place.mean):
-            axes.annotate(place.state, position, ha="center", va="center", fontsize=SMALLEST_TEXT)
+    image = axes.imshow(values, cmap=COLOR_MAP, norm=norm, aspect="auto", origin="lower")
+    for cell in part.to_dict("records"):
+        position = columns.index(cell["column"]), rows.index(cell["row"])
+        if math.isnan(cell["mean"]):
+            axes.annotate(cell["state"], position, ha="center", va="center", fontsize=SMALLEST_TEXT)
             continue
-        spread = "" if math.isnan(place.std) else f"\n±{place.std:.{DIGITS}f}"
-        ink = "black" if image.norm(place.mean) > 0.5 else "white"
-        text = f"{place.mean:.{DIGITS}f}{spread}"
-        axes.annotate(text, position, ha="center", va="center", fontsize=SMALLEST_TEXT, color=ink, linespacing=1.1)
+        std = "" if math.isnan(cell["std"]) else f"\n±{cell['std']:.{DIGITS}f}"
+        color = "black" if norm(cell["mean"]) > 0.5 else "white"
+        text = f"{cell['mean']:.{DIGITS}f}{std}"
+        axes.annotate(text, position, ha="center", va="center", fontsize=SMALLEST_TEXT, color=color, linespacing=1.1)
     axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
     axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
     axes.tick_params(length=0)

@@ -1,6 +1,7 @@
-"""What one numeric factor does to a metric, all else equal."""
+"""A metric against one numeric factor, and against each parameter of a search."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,94 +9,102 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from reports.figures.style import COLOURS, scale, small_multiples, styles
-from reports.loading.schema import MAIN_METRIC, METRIC_LABELS
+from reports.figures.spec import FigureData
+from reports.figures.style import METRIC_AXIS, SERIES_COLORS, line_styles, set_scale, small_multiples
+from reports.loading.collect import StoreFrames
+from reports.loading.schema import MAIN_METRIC
+from reports.tables.factor_views import numeric_factors
 from reports.tables.formatting import cell_name
 from reports.tables.table import Table
 
-MOST_SERIES = 54  # in six panels; the effects sum up what more of them would show
-_MOST_TICKS = 6
-UNITS = {"loss.sigma": "m", "data.min_depth": "m", "data.max_depth": "m", "augment.rotate_degrees": "°"}
+MAX_SERIES = 54  # in six panels; with more, only the factor effects are readable
+_MAX_TICKS = 6
+FACTOR_UNITS = {"loss.sigma": "m", "data.min_depth": "m", "data.max_depth": "m", "augment.rotate_degrees": "°"}
 _COLUMNS = ["panel", "series", "factor", "value", "run_id", "seed", MAIN_METRIC]
 
 
-def seeds_by_factor(table: Table, factor: str) -> pd.DataFrame:
-    """panel, series, factor, value, run_id, seed, abs_rel of the runs that are done.
+def sensitivity(table: Table, frames: StoreFrames) -> Iterator[FigureData]:
+    """Compute a figure for each numeric factor of a study."""
+    for factor in numeric_factors(table):
+        yield FigureData(seeds_by_factor(table, factor), factors=(factor,))
 
-    Cells along a series differ in the factor alone, and a series has two of its values at least. Empty where the series are
-    more than MOST_SERIES.
+
+def seeds_by_factor(table: Table, factor: str) -> pd.DataFrame:
+    """Compute panel, series, factor, value, run_id, seed, abs_rel of the finished runs.
+
+    The cells of a series differ only in the factor and have at least two values of it. Empty with more than MAX_SERIES series.
     """
     series: dict[tuple[str, str], list[int]] = {}
-    for number, cell in enumerate(table.cells):
+    for position, cell in enumerate(table.cells):
         if table.value(cell, factor) is not None and cell.n_done:
             panel = " · ".join(filter(None, [cell.labels["teacher"], cell.labels["backbone"]]))
             name = cell_name(table, cell, without=("teacher", "backbone", factor))
-            series.setdefault((panel, name), []).append(number)
-    long = {key: numbers for key, numbers in series.items() if len({table.value(table.cells[n], factor) for n in numbers}) > 1}
-    if len(long) > MOST_SERIES:
+            series.setdefault((panel, name), []).append(position)
+    lines = {key: cells for key, cells in series.items() if len({table.value(table.cells[n], factor) for n in cells}) > 1}
+    if len(lines) > MAX_SERIES:
         return pd.DataFrame(columns=_COLUMNS)
-    rows = [row for (panel, name), numbers in long.items() for row in _rows(table, factor, numbers, panel, name)]
+    rows = [row for (panel, name), cells in lines.items() for row in _rows(table, factor, cells, panel, name)]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def trials_by_factor(table: Table) -> pd.DataFrame:
-    """The same columns for a search, a panel for each parameter: a trial draws all of them anew, so it is a point in each."""
-    rows = []
+def search_trials(table: Table, frames: StoreFrames) -> list[FigureData]:
+    """Compute the same columns for a search, with a panel per parameter: all parameters vary between trials."""
+    rows: list[tuple[Any, ...]] = []
     for factor in table.varying:
-        numbers = [number for number, cell in enumerate(table.cells) if table.value(cell, factor) is not None]
-        rows += _rows(table, factor, numbers, panel=axis_label(factor), series="trials")
-    return pd.DataFrame(rows, columns=_COLUMNS)
+        cells = [position for position, cell in enumerate(table.cells) if table.value(cell, factor) is not None]
+        rows += _rows(table, factor, cells, panel=factor_label(factor), series="trials")
+    return [FigureData(pd.DataFrame(rows, columns=_COLUMNS))]
 
 
-def _rows(table: Table, factor: str, numbers: list[int], panel: str, series: str) -> Iterator[tuple]:
-    """A row for each seed of these cells that is done."""
-    for cell in (table.cells[number] for number in numbers):
+def _rows(table: Table, factor: str, cells: list[int], panel: str, series: str) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for each finished seed of the cells at these positions."""
+    for cell in (table.cells[position] for position in cells):
         for seed, run in cell.done.items():
             yield panel, series, factor, table.value(cell, factor), run["run_id"], seed, run[MAIN_METRIC]
 
 
 def draw_sensitivity(data: pd.DataFrame) -> Figure:
-    """Every seed, and the mean over seeds as a line."""
-    style = styles(data["series"])
+    """Draw every seed, and the means over seeds as lines."""
+    styles = line_styles(data["series"])
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
-        for name, rows in part.groupby("series", sort=False):
-            own = style[name]
-            axes.plot(rows["value"], rows[MAIN_METRIC], own["marker"], color=own["color"], markersize=3, alpha=0.45)
+        for series, rows in part.groupby("series", sort=False):
+            style = styles[str(series)]
+            axes.plot(rows["value"], rows[MAIN_METRIC], style["marker"], color=style["color"], markersize=3, alpha=0.45)
             means = rows.groupby("value")[MAIN_METRIC].mean()
-            axes.plot(means.index, means, **own, markersize=4.5, linewidth=1.1, label=name)
-        _along(axes, data["value"])
-        axes.set_xlabel(axis_label(data["factor"].iloc[0]))
+            axes.plot(means.index, means, **style, markersize=4.5, linewidth=1.1, label=str(series))
+        _scale_factor_axis(axes, data["value"])
+        axes.set_xlabel(factor_label(data["factor"].iloc[0]))
 
-    return small_multiples(data, f"{METRIC_LABELS[MAIN_METRIC]} (lower is better)", draw)
+    return small_multiples(data, METRIC_AXIS, draw)
 
 
 def draw_trials(data: pd.DataFrame) -> Figure:
-    """A point per trial, in a panel for each factor."""
+    """Draw a point per trial, with a panel for each parameter."""
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
         values = part["value"].infer_objects()
         numeric = is_numeric_dtype(values) and not is_bool_dtype(values)
-        axes.plot(
-            values if numeric else values.astype(str), part[MAIN_METRIC], "o", color=COLOURS[0], markersize=3.5, alpha=0.7
-        )
+        positions = values if numeric else values.astype(str)
+        axes.plot(positions, part[MAIN_METRIC], "o", color=SERIES_COLORS[0], markersize=3.5, alpha=0.7)
         if numeric:
-            _along(axes, values)
+            _scale_factor_axis(axes, values)
         else:
             axes.margins(x=0.2)
 
-    return small_multiples(data, f"{METRIC_LABELS[MAIN_METRIC]} (lower is better)", draw, shared_x=False)
+    return small_multiples(data, METRIC_AXIS, draw, share_x=False)
 
 
-def axis_label(factor: str) -> str:
-    return f"{factor} ({UNITS[factor]})" if factor in UNITS else factor
+def factor_label(factor: str) -> str:
+    """Return the axis label of a factor, with its unit."""
+    return f"{factor} ({FACTOR_UNITS[factor]})" if factor in FACTOR_UNITS else factor
 
 
-def _along(axes: Axes, values: pd.Series) -> None:
-    """The factor's axis; the values themselves are its ticks where they are few, and none lies on its neighbour."""
-    scale(axes, "x", values)
+def _scale_factor_axis(axes: Axes, values: pd.Series) -> None:
+    """Scale the axis of a factor; use its values as ticks if they are few and do not overlap."""
+    set_scale(axes, "x", values)
     ticks = sorted(values.unique())
-    places = axes.xaxis.get_transform().transform(np.array(ticks, dtype=float))
-    apart = np.diff(places).min(initial=np.inf) >= 0.09 * np.ptp(places)
-    if len(ticks) <= _MOST_TICKS and apart:
+    positions = axes.xaxis.get_transform().transform(np.array(ticks, dtype=float))
+    separate = np.diff(positions).min(initial=np.inf) >= 0.09 * np.ptp(positions)
+    if len(ticks) <= _MAX_TICKS and separate:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

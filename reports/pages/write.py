@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reports.figures.figures import pictures, save
+from reports.figures.figures import figures_of, save_figure
 from reports.loading.collect import StoreFrames
 from reports.pages.report_page import (
     RUNS_PAGE,
@@ -61,6 +61,6 @@ def _write(file: Path, text: str) -> None:
 
 
 def _figures(folder: Path, table: Table, collected: StoreFrames) -> Iterator[Figure]:
-    for picture in pictures(table, collected, table_stem(table)):
-        _, svg, _ = save(picture, folder / "figures")
-        yield Figure(svg, picture.caption)
+    for figure in figures_of(table, collected, table_stem(table)):
+        _, svg, _ = save_figure(figure, folder / "figures")
+        yield Figure(svg, figure.caption)

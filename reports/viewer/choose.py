@@ -153,7 +153,7 @@ def _dataset(datasets: dict[str, ShownDataset], config: RunConfig, n_images: int
 
 def _teacher_maps(config: RunConfig, dataset: ShownDataset) -> tuple[TeacherMaps | None, str]:
     """Open the maps a student was trained on. Returns None and the reason if they have no or wrong maps of the shown frames."""
-    if not config.reads_teacher:
+    if config.teacher is None or not config.reads_teacher:
         return None, ""
     keys = dataset.source.keys
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 
 from reports.loading.schema import HIGHER_IS_BETTER, METRIC_LABELS, METRICS
@@ -65,22 +66,23 @@ def _dataset_index(site: Site, dataset: ShownDataset, store: RunStore) -> dict[s
 
 def _teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps) -> dict[str, Any]:
     protocol = dataset.config.evaluation.protocol
-    name = next(run.config.teacher.name for run in dataset.runs if run.maps and run.maps.digest() == maps.digest())
+    teachers = (run.config.teacher for run in dataset.runs if run.maps and run.maps.digest() == maps.digest())
     metrics = site.read_json(f"{dataset.id}/{teacher_id(maps)}/{protocol}.json")
     return {
         "id": teacher_id(maps),
-        "name": f"Teacher {name}",
+        "name": f"Teacher {next(teacher.name for teacher in teachers if teacher)}",
         "teacher": True,
         "protocol": protocol,
-        **_encode_metrics([metrics.get(str(index), {}) for index in dataset.indices]),
+        **_encode_metrics(pd.DataFrame([metrics.get(str(index), {}) for index in dataset.indices])),
     }
 
 
 def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str, Any]:
     config = run.config
+    keys = [dataset.source.keys[index] for index in dataset.indices]
     images = store.run(run.run_id).read_table("images.parquet")
-    rows = {} if images is None else images.drop_duplicates("image").set_index("image").to_dict("index")
-    student = {
+    rows = pd.DataFrame(index=keys) if images is None else images.drop_duplicates("image").set_index("image").reindex(keys)
+    student: dict[str, Any] = {
         "id": run.run_id,
         "name": dataset.names[run.run_id],
         "labels": run.cell.labels,
@@ -90,7 +92,7 @@ def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str,
         "runs": run.seeds,
         "maps": teacher_id(run.maps) if run.maps else None,
         "head": config.student.head,
-        **_encode_metrics([rows.get(dataset.source.keys[index], {}) for index in dataset.indices]),
+        **_encode_metrics(rows),
     }
     if run.has_dpm:
         bins = DepthBins.of(config)
@@ -105,11 +107,11 @@ def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str,
     return student
 
 
-def _encode_metrics(rows: list[dict[str, Any]]) -> dict[str, str]:
+def _encode_metrics(rows: pd.DataFrame) -> dict[str, str]:
     """Encode the metrics of each frame, float32 [frames, METRICS], and the number of valid pixels, int32 [frames]."""
-    values = [[row.get(metric, math.nan) for metric in METRICS] for row in rows]
-    valid = [row.get("n_valid", 0) for row in rows]
-    return {"metrics": _base64(np.array(values, "<f4")), "valid": _base64(np.array(valid, "<i4"))}
+    rows = rows.reindex(columns=[*METRICS, "n_valid"])
+    values, n_valid = rows[[*METRICS]].to_numpy("<f4"), rows["n_valid"].fillna(0).to_numpy("<i4")
+    return {"metrics": _base64(values), "valid": _base64(n_valid)}
 
 
 def _color_range(dataset: ShownDataset) -> tuple[float, float]:

@@ -1,10 +1,9 @@
-"""Accuracy against cost, of networks that were measured."""
+"""Accuracy against the cost of measured networks."""
 
 import pytest
 from support.made_store import BASE, fill, metrics_of
 
-from reports.figures.cost_frontier import PANELS, cells_by_cost, draw_frontier
-from reports.figures.figures import pictures
+from reports.figures.cost_frontier import COST_AXES, cells_by_cost, draw_cost_frontier
 from reports.loading.collect import collect
 from reports.loading.network_costs import costs_on_one_device
 from reports.tables.table import build_tables
@@ -12,7 +11,7 @@ from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.deploy.profile_records import Cost, network_id, network_name, write_cost
 
-# abs_rel rises with the position: the first is the best.
+# abs_rel increases with the position: the first cell is the best.
 CELLS = [
     {"student.name": "resnet50", "loss.name": "si"},
     {"student.name": "resnet18", "loss.name": "si"},
@@ -25,12 +24,10 @@ COSTS = {"resnet50": 400, "resnet18": 200, "mobilenetv2": 300}
 def write_costs(store, cells, device="cpu", factor=1):
     for changes in cells:
         config = build(with_values(BASE, changes))
-        units = COSTS[config.student.name] * factor
+        cost = COSTS[config.student.name] * factor
         name, size = network_name(config), [352, 1216]
-        write_cost(
-            store,
-            Cost(network_id(config), name, size, "fp32", device, units, units, float(units), units - 1.0, units + 1.0, 30, 9),
-        )
+        milliseconds = (float(cost), cost - 1.0, cost + 1.0)
+        write_cost(store, Cost(network_id(config), name, size, "fp32", device, cost, cost, *milliseconds, 30, 9))
 
 
 @pytest.fixture
@@ -45,7 +42,7 @@ def only_table(store):
     return table
 
 
-def test_cells_stand_at_what_their_network_costs(measured):
+def test_cells_have_the_cost_of_their_network_and_the_range_over_seeds(measured):
     data = cells_by_cost(only_table(measured))
     assert data["parameters"].tolist() == [400, 200, 200, 300]
     low, high = metrics_of(1, 0)["abs_rel"], metrics_of(1, 1)["abs_rel"]
@@ -54,14 +51,15 @@ def test_cells_stand_at_what_their_network_costs(measured):
     assert row["name"] == "ResNet18, regression"
 
 
-def test_the_front_is_what_no_network_surpasses_in_both(measured):
+def test_pareto_front_has_the_networks_that_no_other_dominates(measured):
     data = cells_by_cost(only_table(measured))
     assert data["best"].tolist() == [True, True, False, True]
-    for cost in PANELS:
-        assert data[f"front_{cost}"].tolist() == [True, True, False, False]  # MobileNetV2: dearer and worse than ResNet18
+    for cost in COST_AXES:
+        # MobileNetV2 is more expensive and worse than ResNet18
+        assert data[f"front_{cost}"].tolist() == [True, True, False, False]
 
 
-def test_of_networks_that_are_equally_good_the_cheapest_is_on_the_front(measured):
+def test_cheapest_of_equally_good_networks_is_on_the_front(measured):
     for seed in range(2):
         record = measured.run(build(with_values(BASE, CELLS[1] | {"seed": seed})).fingerprint())
         record.write_json("summary.json", record.read_json("summary.json") | {"metrics": metrics_of(0, seed)})
@@ -70,22 +68,19 @@ def test_of_networks_that_are_equally_good_the_cheapest_is_on_the_front(measured
     assert data.loc[data["front_macs"]].index.tolist() == [200]
 
 
-def test_a_network_that_was_not_measured_takes_no_part(store):
+def test_networks_that_were_not_measured_are_left_out(store):
     fill(store, CELLS, 2, {"name": "study"})
     write_costs(store, CELLS[:2])
     assert cells_by_cost(only_table(store))["parameters"].tolist() == [400, 200, 200]
 
 
-def test_one_network_gives_no_figure(store):
+def test_one_network_has_no_frontier(store):
     fill(store, CELLS[1:3], 2, {"name": "study"})
     write_costs(store, CELLS)
-    collected = collect(store)
-    (table,) = build_tables(collected)
-    assert cells_by_cost(table).empty
-    assert "study-costs" not in {picture.name for picture in pictures(table, collected, "study")}
+    assert cells_by_cost(only_table(store)).empty
 
 
-def test_numbers_of_two_devices_are_not_mixed(measured):
+def test_costs_of_two_devices_are_not_mixed(measured):
     write_costs(measured, CELLS[:1], device="another", factor=100)
     costs = collect(measured).costs
     assert set(costs["device"]) == {"cpu", "another"}
@@ -93,8 +88,8 @@ def test_numbers_of_two_devices_are_not_mixed(measured):
     assert cells_by_cost(only_table(measured))["parameters"].max() == 400
 
 
-def test_the_figure_has_a_panel_for_each_cost_and_names_networks_once(measured):
-    figure = draw_frontier(cells_by_cost(only_table(measured)))
-    assert len(figure.axes) == len(PANELS)
+def test_figure_has_a_panel_per_cost_and_each_network_once_in_the_legend(measured):
+    figure = draw_cost_frontier(cells_by_cost(only_table(measured)))
+    assert len(figure.axes) == len(COST_AXES)
     names = [text.get_text().partition(":")[0] for text in figure.legends[0].get_texts()]
     assert names == ["other cells", "Pareto front", *(f"{n}, regression" for n in ("ResNet50", "ResNet18", "MobileNetV2"))]
