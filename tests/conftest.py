@@ -28,6 +28,17 @@ DATA = {
 }
 
 
+RAY_FIXTURES = {"driver", "ray_folder"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests as `cluster` by the fixtures that they use; tests that start Ray in another way have the mark in their file."""
+    for item in items:
+        if RAY_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.cluster)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left on the terminal."""

@@ -19,7 +19,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ablations.execution.resources import check_capacity, check_devices
 from ablations.execution.watchdog import CONNECT_TIMEOUT_S, defer_interrupts, ignore_signals, watch_ray
 from tiekd.config import ExecutionConfig
-from tiekd.errors import UserError, error_line
+from tiekd.errors import ClusterError, UserError, error_line
 
 TOKEN_SOURCES = "the token is read from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
 
@@ -28,7 +28,7 @@ TOKEN_SOURCES = "the token is read from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOK
 def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[None]:
     """Connect to the cluster at `address`, or start a local Ray that is stopped at the end of the block.
 
-    Raises UserError if the cluster cannot be reached or has no capacity for a trial.
+    Raises UserError if the cluster cannot be reached or has no capacity for a trial, ClusterError if a local Ray does not start.
     """
     check_devices(execution)
     # `log_to_driver=False` does not silence the thread that prints a paragraph for each worker process that dies.
@@ -38,14 +38,21 @@ def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[Non
             if address:
                 connect(address)
             else:
-                # Without "local", Ray would connect to any cluster that it finds on this machine.
-                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+                _start_local()
         check_capacity(execution)
         with watch_ray(address):
             yield
     finally:
         with ignore_signals():
             ray.shutdown()
+
+
+def _start_local() -> None:
+    try:
+        # Without "local", Ray would connect to any cluster that it finds on this machine.
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    except Exception as error:  # Ray raises a bare Exception if its processes need more than 30 s to start
+        raise ClusterError(f"Ray did not start on this machine ({error_line(error)})") from error
 
 
 def connect(address: str) -> None:

@@ -55,6 +55,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_commands_work_in_order(clone: Path) -> None:
     first, *written = (command for page in PAGES for command in commands_of(page))
