@@ -33,7 +33,7 @@ RAY_FIXTURES = {"driver", "ray_folder"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests as `cluster` by the fixtures that they use; tests that start Ray in another way have the mark in their file."""
+    """Mark tests as `cluster` by the fixtures that they use; others that start Ray have the mark in their file."""
     for item in items:
         if RAY_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)

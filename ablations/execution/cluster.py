@@ -28,7 +28,7 @@ TOKEN_SOURCES = "the token is read from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOK
 def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[None]:
     """Connect to the cluster at `address`, or start a local Ray that is stopped at the end of the block.
 
-    Raises UserError if the cluster cannot be reached or has no capacity for a trial, ClusterError if a local Ray does not start.
+    Raises UserError if the cluster cannot be reached or has no capacity for a trial, ClusterError if Ray does not start.
     """
     check_devices(execution)
     # `log_to_driver=False` does not silence the thread that prints a paragraph for each worker process that dies.
