@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from tiekd.bins import DepthBins, DPMTarget
 from tiekd.config import Kernel
-from tiekd.models.fused import chunk_of, depth_and_divergence
+from tiekd.models.fused import chunk_size, depth_and_divergence
 
 CHANNELS, SIGMA, EPSILON = 128, 0.5, 1e-7
 
@@ -112,7 +112,7 @@ def there_and_back(contestant: Callable[[Work], tuple[Tensor, Tensor]], work: Wo
 @torch.no_grad()
 def floor(work: Work) -> None:
     weight, pixels = work.weight.flatten(1), work.features.flatten(2).transpose(1, 2)
-    chunk = chunk_of(work.features, len(weight))
+    chunk = chunk_size(work.features, len(weight))
     logits, dpm = (torch.empty(chunk, len(weight)) for _ in range(2))
     gradient, d_weight = torch.empty_like(pixels), torch.zeros_like(weight)
     for image in pixels:

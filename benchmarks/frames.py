@@ -25,7 +25,7 @@ from tiekd.data.cache.in_memory import remembered
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.distill.loop import train_step
-from tiekd.distill.optim import build_optimizer, set_step
+from tiekd.distill.optim import apply_schedule, build_optimizer
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses import build_loss
 from tiekd.models.registry import build_network
@@ -114,7 +114,7 @@ def step_time(config: RunConfig, inputs: Inputs, folder: Path) -> tuple[Cost, Co
     augment = cost(lambda: sum(bool(dataset[1, index]) for index in range(count)))
     network, loss = build_network(config), build_loss(config)
     optimizer, batch = build_optimizer(network, config.optim), next(iter(DataLoader(dataset, config.optim.batch_size)))
-    set_step(optimizer, 0, 10, config.optim)
+    apply_schedule(optimizer, 0, 10, config.optim)
     train_step(network, loss, batch, optimizer, config, runtime)
 
     def step() -> int:

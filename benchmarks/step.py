@@ -156,7 +156,7 @@ class WholeMaps(Contiguous):
     """The student with maps over all bins at full size, by the formulas of `tiekd/bins.py`."""
 
     def forward(self, image: Tensor):
-        return self.student(image).plain()
+        return self.student(image).materialize()
 
 
 class Keeping(nn.Module):

@@ -34,7 +34,7 @@ from tiekd.config import RunConfig, override
 from tiekd.config.labels import METRICS
 from tiekd.data import open_frames
 from tiekd.data.teacher_maps import MapWriter
-from tiekd.models.checkpoint import load_student, pack_student
+from tiekd.models.checkpoint import load_network, pack_network
 from tiekd.models.registry import build_network
 from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_status import Status
@@ -64,14 +64,14 @@ def enlarge(runs: list[ShownRun], small: RunStore, large: RunStore, folder: Path
         rows = pd.DataFrame({"image": source.keys, "group": "scene", "n_valid": 20_000})
         record.write_table("images.parquet", rows.assign(**{metric: rng.random(n_frames) for metric in METRICS}))
         record.write_config(config)
-        record.write_file("student.safetensors", pack_student(widen(run, config, small), config))
+        record.write_file("student.safetensors", pack_network(widen(run, config, small), config))
         record.write_json("summary.json", {"protocol": "none", "n_images": n_frames, "metrics": dict.fromkeys(METRICS, 0.5)})
         record.write_status(Status("done"))
 
 
 def widen(run: ShownRun, config: RunConfig, store: RunStore) -> nn.Module:
     """Load a run's student and interpolate its head to the bins of `config`."""
-    trained, _ = load_student(fetch_weights(store, run.run_id))
+    trained, _ = load_network(fetch_weights(store, run.run_id))
     network, weights = build_network(config), trained.state_dict()
     for name in [name for name in weights if name.startswith("head.logits")]:
         rows = weights[name].reshape(len(weights[name]), -1).T[None]  # [1, channels, bins]

@@ -11,7 +11,7 @@ import torch
 
 import tiekd
 from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
-from tiekd.distill.run import carry_out
+from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
 
@@ -31,7 +31,7 @@ SMALL = {
 
 def train(config: tiekd.RunConfig) -> None:
     """Compute a run unless its store already has it, and print its outcome."""
-    status = carry_out(config, RunStore(config.execution.store), lambda record: LocalRuntime(config.execution, record))
+    status = execute(config, RunStore(config.execution.store), lambda record: LocalRuntime(config.execution, record))
     print(f"{config.method} ({config.student.name}): {status.state} after {status.device_seconds:.1f} s")
 
 

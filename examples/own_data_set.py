@@ -13,7 +13,7 @@ from PIL import Image
 import tiekd
 from tiekd.config.specs import DATASETS, DatasetSpec, License
 from tiekd.data.split_list import Layout
-from tiekd.distill.run import carry_out
+from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
 
@@ -64,7 +64,7 @@ def main() -> None:
         }
     )
     store = RunStore(config.execution.store)
-    status = carry_out(config, store, lambda record: LocalRuntime(config.execution, record))
+    status = execute(config, store, lambda record: LocalRuntime(config.execution, record))
     print(f"{DATASETS['walls'].label}: {status.state}")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import tiekd
 from tiekd.config.specs import LOSSES, LossSpec
-from tiekd.distill.run import carry_out
+from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses.combine import AllSum, WeightedTerm, masked_mean
 from tiekd.models.student import Prediction
@@ -48,7 +48,7 @@ def main() -> None:
         }
     )
     store = RunStore(config.execution.store)
-    status = carry_out(config, store, lambda record: LocalRuntime(config.execution, record))
+    status = execute(config, store, lambda record: LocalRuntime(config.execution, record))
     print(f"{config.method} with {LOSSES[config.loss.name].label}: {status.state}")
 
 

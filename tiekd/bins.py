@@ -6,15 +6,15 @@ B: batch; K: bins; H, W: pixels. Depths are metres in float32.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from tiekd.config import RunConfig
+from tiekd.config import BinsConfig, DataConfig
 
 DENSITY_FLOOR = 1e-16  # 1/m; bins whose density lies below it take no part in the softmax
-FAR = -1e4  # binary logarithm of a probability that is 0; finite, so that times 0 it is 0
+LOG2_ZERO = -1e4  # binary logarithm of a probability that is 0; finite, so that times 0 it is 0
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class DepthBins:
     spacing: Literal["uniform", "log", "inverse"] = "uniform"
 
     @classmethod
-    def of(cls, config: RunConfig) -> "DepthBins":
-        """The bins of a run."""
-        return cls(config.bins.n_bins, config.data.min_depth, config.data.max_depth, config.bins.spacing)
+    def from_config(cls, data: DataConfig, bins: BinsConfig) -> Self:
+        """The bins of a run, over the depth range of its data."""
+        return cls(bins.n_bins, data.min_depth, data.max_depth, bins.spacing)
 
     def __post_init__(self) -> None:
         if self.n_bins < 2:
@@ -87,7 +87,7 @@ def nearest_bin(centers: Tensor, depth: Tensor) -> Tensor:
 def target_scores(
     centers: Tensor, depth: Tensor, nearest: Tensor, sigma: float, temperature: float, out: Tensor | None = None
 ) -> Tensor:
-    """Binary logarithm of the teacher's DPM over its value at the bin nearest to the depth; `FAR` where it is 0, or less.
+    """Binary logarithm of the teacher's DPM over its value at the bin nearest to the depth; `LOG2_ZERO` where it is 0, or less.
 
     centers [K] m; depth [*, 1, H, W] m; nearest, its `nearest_bin`. Returns [*, K, H, W], which is written to `out`, if given.
     """
@@ -98,7 +98,7 @@ def target_scores(
     bump = torch.sub(centers.view(-1, 1, 1), depth, out=out)
     bump = torch.addcmul(bump.new_zeros(()), bump, bump, value=-math.log2(math.e) / (2 * sigma**2), out=bump).exp2_()
     highest = bump.gather(-3, nearest)
-    torch.threshold_(bump, DENSITY_FLOOR * area, FAR / scale).scatter_(-3, nearest, highest)
+    torch.threshold_(bump, DENSITY_FLOOR * area, LOG2_ZERO / scale).scatter_(-3, nearest, highest)
     return torch.add(highest.mul_(-scale), bump, alpha=scale, out=bump)
 
 

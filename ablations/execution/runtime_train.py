@@ -21,9 +21,9 @@ from ablations.execution.resources import worker_resources
 from ablations.execution.train_placement import TrialTrainer
 from ablations.planning.search_point import ReportFn
 from tiekd.config import RunConfig, build
-from tiekd.distill.ddp import ParallelRuntime
-from tiekd.distill.preflight import check_ready
-from tiekd.distill.run import begin, run_id_of, work
+from tiekd.distill.ddp import DDPRuntime
+from tiekd.distill.preflight import check_ready, run_id_of
+from tiekd.distill.run import compute_run, start_run
 from tiekd.distill.runtime import check_execution
 from tiekd.errors import StoreError
 from tiekd.store.run_status import FINISHED, Status
@@ -36,7 +36,7 @@ NO_RESTARTS = FailureConfig(max_failures=0, controller_failure_limit=0, max_pree
 def execute_on_workers(config: RunConfig, store: RunStore, report: ReportFn) -> Status:
     """Compute a run on `execution.workers` processes unless the store already holds it; call it in a Tune trial.
 
-    Raises what `tiekd.distill.run.carry_out` does, and RuntimeError if a process has died: another attempt resumes from the
+    Raises what `tiekd.distill.run.execute` does, and RuntimeError if a process has died: another attempt resumes from the
     last checkpoint. A failure of the work itself is recorded with its cause and returned.
     """
     check_ready(config)
@@ -46,7 +46,7 @@ def execute_on_workers(config: RunConfig, store: RunStore, report: ReportFn) -> 
         return known
     if not config.execution.gpus_per_worker:
         check_execution(config.execution, torch.device("cpu"))
-    begin(config, record)
+    start_run(config, record)
     training = _fit_in_background(_trainer(config, record))
     reported = record.status().epoch
     while wait([training], timeout=POLL_S).not_done:
@@ -85,7 +85,7 @@ def work_as_rank(settings: dict[str, Any]) -> None:
     config = build(settings["document"])
     record = RunStore(config.execution.store, must_exist=True).run(settings["run_id"])
     record.attempt = settings["attempt"]
-    ended = work(config, record, ParallelRuntime(get_device(), config.execution.cpus_per_worker, record))
+    ended = compute_run(config, record, DDPRuntime(get_device(), config.execution.cpus_per_worker, record))
     if ended.state == "failed":
         raise RuntimeError(ended.cause)
 

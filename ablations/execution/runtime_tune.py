@@ -4,7 +4,7 @@ from typing import Any
 
 from ablations.planning.search_point import ReportFn
 from tiekd.config import RunConfig
-from tiekd.distill.runtime import LocalRuntime, Row
+from tiekd.distill.runtime import LocalRuntime, MetricRow
 from tiekd.store.run_store import RunRecord
 
 
@@ -15,7 +15,7 @@ class TuneRuntime(LocalRuntime):
         super().__init__(config.execution, record)
         self._run_id, self._epochs, self._report_epoch = record.run_id, config.optim.epochs, report_epoch
 
-    def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
+    def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
         super().report(epochs, state)
         # A scheduler may stop the trial inside `report_epoch`, so the store is written first. The last epoch is reported with
         # the run's outcome: otherwise a trial could be stopped when its work is complete but its result is not yet recorded.

@@ -64,9 +64,9 @@ def _execute(config: RunConfig, store: RunStore, report: ReportFn) -> Status:
 
         return execute_on_workers(config, store, report)
     from ablations.execution.runtime_tune import TuneRuntime
-    from tiekd.distill.run import carry_out
+    from tiekd.distill.run import execute
 
-    return carry_out(config, store, lambda record: TuneRuntime(config, record, report))
+    return execute(config, store, lambda record: TuneRuntime(config, record, report))
 
 
 def trial_result(store: RunStore, run_id: str, status: Status) -> dict[str, Any]:

@@ -61,9 +61,9 @@ def measured_objectives(record: RunRecord, config: RunConfig, objectives: list[s
     wanted = [name for name in objectives if name in MEASURED_OBJECTIVES]
     if not wanted:
         return {}
-    from tiekd.deploy.profile import efficiency_of  # and with it PyTorch, for which the plan of a search does not wait
+    from tiekd.deploy.profile import run_efficiency  # and with it PyTorch, for which the plan of a search does not wait
 
-    efficiency = efficiency_of(record, config)
+    efficiency = run_efficiency(record, config)
     return {name: efficiency[name] for name in wanted}
 
 

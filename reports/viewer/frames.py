@@ -34,7 +34,7 @@ from tiekd.distill.runtime import choose_device
 from tiekd.inference.evaluate import score_image
 from tiekd.inference.predict import predict
 from tiekd.losses import dpm_target
-from tiekd.models.checkpoint import load_student
+from tiekd.models.checkpoint import load_network
 from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_store import RunStore
 
@@ -86,7 +86,7 @@ def write_teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps, advance:
 
 def write_target(site: Site, dataset: ShownDataset, name: str, run: ShownRun, advance: Advance) -> None:
     """Write the target distributions of a run, computed from its teacher maps, under the name `target_id`."""
-    target, bins = dpm_target(run.config), DepthBins.of(run.config)
+    target, bins = dpm_target(run.config), DepthBins.from_config(run.config.data, run.config.bins)
     assert run.maps is not None
     missing = site.missing(dataset.id, name, dataset.indices, DPM_SUFFIX)
     for index in _pending(dataset.indices, missing, advance):
@@ -105,7 +105,7 @@ def write_predictions(site: Site, dataset: ShownDataset, run: ShownRun, store: R
     if not missing:
         return
     device = choose_device(run.config.execution.device)
-    network, config = load_student(fetch_weights(store, run.run_id))
+    network, config = load_network(fetch_weights(store, run.run_id))
     network.to(device).eval()
     for index in _pending(dataset.indices, missing, advance):
         frame = dataset.source.load(index)

@@ -95,7 +95,7 @@ def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str,
         **_encode_metrics(rows),
     }
     if run.has_dpm:
-        bins = DepthBins.of(config)
+        bins = DepthBins.from_config(config.data, config.bins)
         student["dpm"] = {
             "edges": [round(edge, 6) for edge in bins.edges.tolist()],
             "error": dpm_error(bins.centers.numpy()),

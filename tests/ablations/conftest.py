@@ -18,7 +18,8 @@ import pytest
 from ablations.planning.study import StudyConfig
 from tiekd.config import build
 from tiekd.config.documents import with_values
-from tiekd.distill.run import carry_out, run_id_of
+from tiekd.distill.preflight import run_id_of
+from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
 
@@ -174,7 +175,7 @@ def undisturbed(tiny, tmp_path_factory) -> Undisturbed:
     store = RunStore(tmp_path_factory.mktemp("undisturbed"))
     configs = {name: build(with_values(tiny, changes)) for name, changes in levels.items()}
     for config in configs.values():
-        carry_out(config, store, lambda record, config=config: LocalRuntime(config.execution, record))
+        execute(config, store, lambda record, config=config: LocalRuntime(config.execution, record))
     run_ids = {name: run_id_of(config) for name, config in configs.items()}
     metrics = {run_id: store.run(run_id).read_json("summary.json")["metrics"] for run_id in run_ids.values()}
     return Undisturbed(levels, run_ids, metrics)

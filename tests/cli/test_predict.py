@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tiekd.config import RunConfig, build
 from tiekd.data import open_frames
 from tiekd.data.image_io import read_rgb, read_uint16, rgb_size
-from tiekd.deploy.hub import DepthStudent
+from tiekd.deploy.hub import DepthModel
 from tiekd.store.run_store import RunStore
 
 
@@ -73,7 +73,7 @@ def test_an_image_gets_depth_colours_and_entropy_at_its_size(tiekd, ran, photo, 
     depth = read_uint16(in_folder / "out/street_depth.png", "depth") / found["depth_scale"]
     assert depth.shape == image.shape[:2] == tuple(row["size"])
     assert row["seen_as"] == [64, 96]
-    student = DepthStudent.load(ran.folder / "student.safetensors")
+    student = DepthModel.load(ran.folder / "student.safetensors")
     np.testing.assert_allclose(depth, student.depth(image), atol=0.5 / 256 + 1e-6)
     for name in ("colour", "entropy"):
         assert rgb_size(in_folder / f"out/street_{name}.png") == image.shape[:2]
@@ -140,7 +140,7 @@ def test_a_mistake_is_told_before_anything_is_written(mistake, ran, photo, words
 
 
 def test_distributions_of_a_network_without_are_refused(mistake, ran, photo, tmp_path_factory, config):
-    student = DepthStudent(build(config.document() | {"loss": {"name": "si"}, "student": {"name": "tiny"}}).document())
+    student = DepthModel(build(config.document() | {"loss": {"name": "si"}, "student": {"name": "tiny"}}).document())
     folder = tmp_path_factory.mktemp("regression")
     student.save_pretrained(folder)
     line = mistake("predict", folder, photo, "--pixel", "1,1", "--out", "out")
@@ -161,7 +161,7 @@ def model(ran, tiekd, tmp_path_factory) -> Path:
 
 def test_a_model_folder_gives_the_same_depth(model, ran):
     assert files_in(model) == ["README.md", "config.json", "model.safetensors"]
-    loaded, original = DepthStudent.from_pretrained(model), DepthStudent.load(ran.folder / "student.safetensors")
+    loaded, original = DepthModel.from_pretrained(model), DepthModel.load(ran.folder / "student.safetensors")
     assert not loaded.training
     image = torch.rand(2, 3, 64, 96)
     with torch.inference_mode():
@@ -170,7 +170,7 @@ def test_a_model_folder_gives_the_same_depth(model, ran):
 
 
 def test_it_is_saved_as_it_was_loaded(model, tmp_path):
-    DepthStudent.from_pretrained(str(model)).save_pretrained(tmp_path / "again")
+    DepthModel.from_pretrained(str(model)).save_pretrained(tmp_path / "again")
     for name in ("config.json", "README.md"):
         assert (tmp_path / "again" / name).read_bytes() == (model / name).read_bytes()
     again, before = (load_file(folder / "model.safetensors") for folder in (tmp_path / "again", model))
@@ -196,7 +196,7 @@ def test_a_pickle_is_never_loaded(model, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save({"weight": torch.zeros(1)}, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"model\.safetensors: no such file"):
-        DepthStudent.from_pretrained(folder)
+        DepthModel.from_pretrained(folder)
 
 
 def test_the_card_tells_the_runs_own_numbers_and_its_seeds(model, ran):

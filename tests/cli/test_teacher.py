@@ -15,7 +15,7 @@ from tiekd.data.image_io import read_uint16
 from tiekd.data.synthetic import synthesize
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.metrics import AGREEMENT_METRICS, METRICS
-from tiekd.models.checkpoint import pack_student
+from tiekd.models.checkpoint import pack_network
 from tiekd.store.run_store import RunStore
 
 TRAIN = [f"2000_01_01/2000_01_01_drive_0000_sync/image_02/data/{index:010d}" for index in range(1)]
@@ -169,7 +169,7 @@ def test_a_converted_network_needs_no_run(tiekd, kitti, frames, tmp_path):
 
     ground_truth = {"name": "si", "target": "ground_truth"}
     config = build({"data": {"dataset": "kitti"}, "student": {"name": "tiny"}, "loss": ground_truth})
-    (tmp_path / "converted.safetensors").write_bytes(pack_student(build_network(config), config))
+    (tmp_path / "converted.safetensors").write_bytes(pack_network(build_network(config), config))
     one = ("--set", "data.test_frames=1", *ONCE)
     scored = tiekd("evaluate", tmp_path / "converted.safetensors", "--data", kitti, "--json", *one)
     assert scored.code == 0, scored.err

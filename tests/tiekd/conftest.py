@@ -17,7 +17,8 @@ from tiekd.config.documents import with_values
 from tiekd.data import Frame
 from tiekd.data.image_io import StoredDepth
 from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
-from tiekd.distill.run import carry_out, run_id_of
+from tiekd.distill.preflight import run_id_of
+from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
 
@@ -56,24 +57,24 @@ def learning() -> Mapping:
 
 
 @pytest.fixture(scope="session")
-def carried_out():
+def execute_run():
     """Carry a run out in this process; its record and its status."""
 
     def carry(config: RunConfig, runtime=LocalRuntime):
         store = RunStore(config.execution.store)
-        status = carry_out(config, store, lambda record: runtime(config.execution, record))
+        status = execute(config, store, lambda record: runtime(config.execution, record))
         return store.run(run_id_of(config)), status
 
     return carry
 
 
 @pytest.fixture(scope="session")
-def teacher(tmp_path_factory, carried_out) -> SimpleNamespace:
+def teacher(tmp_path_factory, execute_run) -> SimpleNamespace:
     """A trained teacher: its config, its record, the folder of its maps and what the export told of them."""
     folder = tmp_path_factory.mktemp("teacher")
     ground_truth = {"loss": {"name": "si", "target": "ground_truth"}, "execution.store": str(folder / "store")}
     config = build(with_values(TINY, {**LEARNING, **ground_truth}))
-    record, _ = carried_out(config)
+    record, _ = execute_run(config)
     maker = NetworkTeacher(trained_weights(config), config.evaluation.flip_tta, torch.device("cpu"))
     exported = export_maps(config, maker, folder / "maps", "embedded")
     return SimpleNamespace(config=config, record=record, maps=folder / "maps", exported=exported)

@@ -26,7 +26,7 @@ def convert(
     Example: tiekd convert bts_r50_kitti.pth --dataset kitti --out bts.safetensors
     """
     from tiekd.config.documents import parse_overrides
-    from tiekd.deploy.convert_released import convert as convert_checkpoint
+    from tiekd.deploy.convert_released import convert_checkpoint
 
     changes = parse_overrides(overrides) | ({"data.dataset": dataset} if dataset else {})
     made = convert_checkpoint(checkpoint, out, changes)

@@ -83,9 +83,9 @@ def _score_network(
     file = find_weights(weights, store)
     from tiekd.distill.runtime import choose_device
     from tiekd.inference.evaluate import evaluate as evaluate_network
-    from tiekd.models.checkpoint import load_student
+    from tiekd.models.checkpoint import load_network
 
-    network, config = load_student(file)
+    network, config = load_network(file)
     config = override(config, changes)
     source, indices, maps = _open(config, teacher)
     device = choose_device(config.execution.device)

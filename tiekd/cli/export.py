@@ -49,11 +49,11 @@ def export(
 
 def _onnx(weights: Path, record: "RunRecord | None", out: Path, dpm: bool) -> dict[str, Any]:
     from tiekd.data.image_io import pixels
-    from tiekd.deploy.hub import DepthStudent
+    from tiekd.deploy.hub import DepthModel
     from tiekd.deploy.onnx import any_size, check_onnx, export_onnx
 
     check_onnx(out)
-    student = DepthStudent.load(weights)
+    student = DepthModel.load(weights)
     differences = export_onnx(student, out, record.run_id if record else "", dpm)
     megabytes = out.stat().st_size / 1e6
     sizes = "any size" if any_size(student.config) else f"{pixels(student.config.data.evaluation_size)} alone"
@@ -66,11 +66,11 @@ def _onnx(weights: Path, record: "RunRecord | None", out: Path, dpm: bool) -> di
 
 
 def _hub(weights: Path, record: "RunRecord | None", out: Path) -> dict[str, Any]:
-    from tiekd.deploy.hub import DepthStudent, check_model_folder, write_model_folder
-    from tiekd.deploy.model_card import describe
+    from tiekd.deploy.hub import DepthModel, check_model_folder, write_model_folder
+    from tiekd.deploy.model_card import build_card
 
     check_model_folder(out)
-    student = DepthStudent.load(weights)
-    student.card = describe(student.config, record)
+    student = DepthModel.load(weights)
+    student.card = build_card(student.config, record)
     write_model_folder(student, out)
     return {"out": str(out), "pushed": False, "told": f"{out}: model.safetensors, config.json, README.md; not pushed"}

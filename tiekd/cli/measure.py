@@ -29,12 +29,12 @@ def measure(
 
     Example: tiekd measure demo/store
     """
-    from tiekd.deploy.profile_records import networks_of
+    from tiekd.deploy.profile_records import store_networks
 
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(unknown("--device", device, ("auto", "cpu", "cuda")))
     run_store = _open(store)
-    networks, maps_only = networks_of(run_store, study)
+    networks, maps_only = store_networks(run_store, study)
     if not networks:
         raise UserError(f"store {store}: no run or study with a network to measure")
     costs, failed = _measured(run_store, networks, device, threads)
@@ -58,7 +58,7 @@ def _measured(
 ) -> "tuple[dict[str, Cost], dict[str, str]]":
     """Measure each network that the store has no cost of; returns the costs and the causes of failures, by network."""
     from tiekd.cli.console import make_console
-    from tiekd.deploy.profile import device_name, measure_apart
+    from tiekd.deploy.profile import device_name, measure_in_subprocess
     from tiekd.deploy.profile_records import read_cost, write_cost
     from tiekd.distill.runtime import choose_device
     from tiekd.models.registry import check_network
@@ -72,7 +72,7 @@ def _measured(
             console.print(f"measuring {position} of {len(networks)}: {network.name}", highlight=False)
             try:
                 check_network(network.config)
-                known = measure_apart(network.config, device, threads)
+                known = measure_in_subprocess(network.config, device, threads)
             except Exception as error:  # of any kind: the other networks are still measured
                 failed[identity] = error_line(error)
                 continue

@@ -14,7 +14,7 @@ from tiekd.cli.options import JsonOption, RunStoreOption, SetOption, WeightsArgu
 from tiekd.errors import UserError
 
 if TYPE_CHECKING:
-    from tiekd.inference.outputs import Outcome
+    from tiekd.inference.outputs import PredictionReport
 
 
 def predict(
@@ -50,32 +50,32 @@ def predict(
     """
     from tiekd.config import override
     from tiekd.config.documents import parse_overrides
-    from tiekd.inference.inputs import check_decoder, count_photos, find_sources, read_photos
+    from tiekd.inference.inputs import check_video_decoder, count_inputs, find_inputs, read_inputs
     from tiekd.store.files import check_output_folder
     from tiekd.store.find_weights import find_weights
 
     wished = _range(colour_range), legend, _camera(ply, focal), tuple(_pixel(words) for words in pixel)
     changes = parse_overrides(overrides)
-    sources = find_sources(images)
-    check_decoder(sources)
+    sources = find_inputs(images)
+    check_video_decoder(sources)
     check_output_folder(out, "--out")
     file = find_weights(weights, store)
     from tiekd.distill.runtime import choose_device
-    from tiekd.inference.outputs import Outcome, Wishes, check_wishes, write_predictions
-    from tiekd.models.checkpoint import load_student
+    from tiekd.inference.outputs import OutputOptions, PredictionReport, check_options, write_predictions
+    from tiekd.models.checkpoint import load_network
 
-    wishes = Wishes(*wished)
-    network, config = load_student(file)
+    options = OutputOptions(*wished)
+    network, config = load_network(file)
     config = override(config, changes)
-    check_wishes(wishes, config)
-    outcome = Outcome(config)
-    with _progress(count_photos(sources, every), quiet=as_json) as shown:
-        photos = read_photos(sources, every, outcome.failed.append)
+    check_options(options, config)
+    report = PredictionReport(config)
+    with _progress(count_inputs(sources, every), quiet=as_json) as shown:
+        photos = read_inputs(sources, every, report.failed.append)
         device = choose_device(config.execution.device)
-        for _ in shown(write_predictions(network, photos, config, device, wishes, out, batch_size, outcome)):
+        for _ in shown(write_predictions(network, photos, config, device, options, out, batch_size, report)):
             pass
-    _print(outcome, out, as_json)
-    if outcome.failed:
+    _print(report, out, as_json)
+    if report.failed:
         raise typer.Exit(1)
 
 
@@ -136,17 +136,17 @@ def _unsized(items: Iterable[Any]) -> Iterator[Any]:
     yield from items
 
 
-def _print(outcome: "Outcome", out: Path, as_json: bool) -> None:
+def _print(report: "PredictionReport", out: Path, as_json: bool) -> None:
     from tiekd.cli.console import make_console
 
-    found = outcome.document()
-    for line in outcome.failed:
+    found = report.document()
+    for line in report.failed:
         print(f"tiekd: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps(found))
         return
     console = make_console()
-    for row in outcome.images:
+    for row in report.images:
         for at in row.get("pixels", ()):
             low, high = at["interval_90"]
             console.print(
@@ -155,10 +155,10 @@ def _print(outcome: "Outcome", out: Path, as_json: bool) -> None:
                 highlight=False,
                 markup=False,
             )
-    clipped = sum(row["clipped"] for row in outcome.images)
+    clipped = sum(row["clipped"] for row in report.images)
     if clipped:
         limit = f"the range of a 16-bit PNG at {found['depth_scale']:g} per metre"
         print(f"tiekd: {clipped} pixels exceed {limit} and were clipped", file=sys.stderr)
-    left_out = f", {len(outcome.failed)} skipped" if outcome.failed else ""
-    images = "1 image" if len(outcome.images) == 1 else f"{len(outcome.images)} images"
+    left_out = f", {len(report.failed)} skipped" if report.failed else ""
+    images = "1 image" if len(report.images) == 1 else f"{len(report.images)} images"
     print(f"{images} in {out}{left_out}; depth PNG: value / {found['depth_scale']:g} = m")

@@ -40,11 +40,12 @@ def run(
         )
     run_store = RunStore(settings.execution.store)
     run_store.check_writable()
-    from tiekd.distill.run import carry_out, run_id_of
+    from tiekd.distill.preflight import run_id_of
+    from tiekd.distill.run import execute
     from tiekd.distill.runtime import LocalRuntime
 
     with RunDisplay(quiet=as_json) as display:
-        status = carry_out(settings, run_store, lambda record: LocalRuntime(settings.execution, record, display))
+        status = execute(settings, run_store, lambda record: LocalRuntime(settings.execution, record, display))
     record = run_store.run(run_id_of(settings))
     if as_json:
         summary = record.read_json("summary.json") if status.state == "done" else None

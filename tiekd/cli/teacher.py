@@ -12,7 +12,7 @@ from tiekd.errors import UserError
 
 if TYPE_CHECKING:
     from tiekd.config import RunConfig
-    from tiekd.deploy.export_maps import DepthMaker
+    from tiekd.deploy.export_maps import TeacherModel
 
 OutOption = Annotated[Path, typer.Option(help="output folder of the maps")]
 
@@ -103,14 +103,14 @@ def _config_of_data(name: str, changes: dict[str, Any]) -> "RunConfig":
     return config_of_frames(with_values(read_document(path), changes), source=str(path))
 
 
-def _network(weights: Path, settings: "RunConfig") -> "DepthMaker":
+def _network(weights: Path, settings: "RunConfig") -> "TeacherModel":
     from tiekd.deploy.export_maps import NetworkTeacher
     from tiekd.distill.runtime import choose_device
 
     return NetworkTeacher(weights, settings.evaluation.flip_tta, choose_device(settings.execution.device))
 
 
-def _model(model: str, settings: "RunConfig", metric: bool) -> "DepthMaker":
+def _model(model: str, settings: "RunConfig", metric: bool) -> "TeacherModel":
     from tiekd.deploy.huggingface import HuggingFaceTeacher
     from tiekd.distill.runtime import choose_device
 

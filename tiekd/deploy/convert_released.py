@@ -20,12 +20,12 @@ from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import DATASETS, NETWORKS, STUDENTS, ReleasedCheckpoint
 from tiekd.errors import UserError, unknown
-from tiekd.models.checkpoint import pack_student
-from tiekd.models.published_keys import PublishedKeys
+from tiekd.models.checkpoint import pack_network
 from tiekd.models.registry import build_network, count_parameters
+from tiekd.models.released_keys import ReleasedKeys
 from tiekd.store.files import check_output_folder, write_atomically
 
-RELEASED: dict[str, ReleasedCheckpoint] = {name: spec.released for name, spec in NETWORKS.items() if spec.released}
+CHECKPOINTS: dict[str, ReleasedCheckpoint] = {name: spec.released for name, spec in NETWORKS.items() if spec.released}
 BINS = "decode_head.conv_out.0.weight"  # [K, C, 1, 1], in every head but BTS'
 UNUSED_BINS = 256  # its default, left in heads that regress
 DPM_CLASS = "DenseDepthHead_DPM"
@@ -33,10 +33,10 @@ RELEASED_DATASETS = {name: spec.defaults for name, spec in DATASETS.items() if s
 
 # mmcv notes the best score of a training as a number of NumPy's, whose module had another name before NumPy 2.
 _SCALAR = np.float64().__reduce__()[0]
-NUMBERS = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType]
+NUMPY_SCALARS = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType]
 
 
-def convert(path: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def convert_checkpoint(path: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Write the network of a released checkpoint to `out` as our safetensors; returns what it was, as plain values.
 
     Raises UserError, before anything is written, for a file that is no checkpoint or of no known network, for tensors that are
@@ -47,20 +47,20 @@ def convert(path: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, An
     check_output_folder(out.parent, "--out")
     if out.is_dir() or (out.exists() and out.samefile(path)):
         raise UserError(f"--out {out}: is {'a folder' if out.is_dir() else 'the checkpoint itself'}; expected a file to write")
-    document = recognise(theirs, training, source)
+    document = recognize_network(theirs, training, source)
     if document["data"]["dataset"] is None and "data.dataset" not in overrides:
         raise UserError(
             f"{source}: does not tell the data set of this {document['student']['name']}, whose max_depth scales its depth; "
             f"needed --dataset, one of: {', '.join(RELEASED_DATASETS)}"
         )
     config = build(with_values(document, overrides), source)
-    if config.student.name not in RELEASED:
-        raise UserError(f"{source}: {unknown('student.name', config.student.name, RELEASED)}")
+    if config.student.name not in CHECKPOINTS:
+        raise UserError(f"{source}: {unknown('student.name', config.student.name, CHECKPOINTS)}")
     network = build_network(config)
-    keys: PublishedKeys = resolve_name(RELEASED[config.student.name].published_keys)(network)
-    tensors = translate(theirs, keys, network.state_dict(), f"{source} as {config.student.name}, {config.student.head}")
+    keys: ReleasedKeys = resolve_name(CHECKPOINTS[config.student.name].released_keys)(network)
+    tensors = rename_tensors(theirs, keys, network.state_dict(), f"{source} as {config.student.name}, {config.student.head}")
     network.load_state_dict(tensors)
-    write_atomically(out, pack_student(network, config))
+    write_atomically(out, pack_network(network, config))
     return {
         "network": config.student.name,
         "head": config.student.head,
@@ -92,7 +92,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
 
 def _load(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(NUMBERS), warnings.catch_warnings():
+        with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other files' pickle protocols, ahead of the error
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any kind: PyTorch takes a file of another format for a pickle and stumbles anywhere in it
@@ -105,14 +105,14 @@ def _load(path: Path) -> Any:
         ) from None
 
 
-def recognise(theirs: Mapping[str, Tensor], training: str, source: str) -> dict[str, Any]:
+def recognize_network(theirs: Mapping[str, Tensor], training: str, source: str) -> dict[str, Any]:
     """The config document of the network whose state dict this is; its data.dataset is None where nothing tells it."""
     keys = theirs.keys()
-    name = next((n for n, known in RELEASED.items() if keys >= set(known.has) and not keys & set(known.lacks)), None)
+    name = next((n for n, known in CHECKPOINTS.items() if keys >= set(known.has) and not keys & set(known.lacks)), None)
     if name is None:
         raise UserError(
             f"{source}: of no known network ({len(theirs)} tensors, first {next(iter(theirs))}); "
-            f"known in the released code: {', '.join(RELEASED)}"
+            f"known in the released code: {', '.join(CHECKPOINTS)}"
         )
     shape = theirs[BINS].shape if BINS in theirs else ()
     n_bins = shape[0] if shape else None
@@ -135,7 +135,9 @@ def _dataset(n_bins: int | None, training: str) -> str | None:
     return None
 
 
-def translate(theirs: Mapping[str, Tensor], keys: PublishedKeys, ours: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def rename_tensors(
+    theirs: Mapping[str, Tensor], keys: ReleasedKeys, ours: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
     """Their tensors by our names, with the shapes of `ours`. Raises UserError that lists all that does not fit."""
     named = set(keys.names.values())
     pairs = [(key, name) for key, name in keys.names.items() if name in theirs]

@@ -14,20 +14,20 @@ from tiekd.data.teacher_maps import MapWriter, TeacherMaps
 from tiekd.data.teacher_maps.external import ForeignMaps
 from tiekd.data.teacher_maps.released_layout import ReleasedWriter, check_dataset
 from tiekd.data.transforms import normalise
-from tiekd.distill.run import run_id_of
+from tiekd.distill.preflight import run_id_of
 from tiekd.errors import UserError, unknown
 from tiekd.inference.predict import predict
-from tiekd.models.checkpoint import load_student
+from tiekd.models.checkpoint import load_network
 from tiekd.store.files import check_output_folder
 from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_store import RunStore
 
-LAYOUTS = ("tiekd", "released")
+MAP_LAYOUTS = ("tiekd", "released")
 Frames = dict[str, tuple[FrameSource, int]]  # by key; a frame of both splits is there once
 DepthOf = Callable[[str, Frame], np.ndarray]  # a frame's key and the frame -> float32 [H, W] m
 
 
-class DepthMaker(Protocol):
+class TeacherModel(Protocol):
     """What tells depth from an image alone."""
 
     made_by: dict[str, Any]  # for the manifest: what identifies it
@@ -38,10 +38,10 @@ class DepthMaker(Protocol):
 
 
 class NetworkTeacher:
-    """A network trained or converted here; a `DepthMaker`."""
+    """A network trained or converted here; a `TeacherModel`."""
 
     def __init__(self, weights: Path, flip_tta: bool, device: torch.device):
-        network, self.config = load_student(weights)
+        network, self.config = load_network(weights)
         self.device, self._network = device, network.to(device).eval()
         # Maps are made once, so in full precision, whatever the training had.
         self._used = override(self.config, {"evaluation.flip_tta": flip_tta, "optim.precision": "fp32"})
@@ -67,8 +67,8 @@ def trained_weights(config: RunConfig) -> Path:
 
 def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd") -> None:
     """Raise a `UserError` where frames could not be read or maps could not be written, before a model is loaded."""
-    if layout not in LAYOUTS:
-        raise UserError(unknown("--layout", layout, LAYOUTS))
+    if layout not in MAP_LAYOUTS:
+        raise UserError(unknown("--layout", layout, MAP_LAYOUTS))
     if layout == "released":
         check_dataset(config.data.dataset)
         if not name or Path(name).name != name:
@@ -78,7 +78,7 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
         source.check()
 
 
-def export_maps(config: RunConfig, maker: DepthMaker, out: Path, name: str, layout: str = "tiekd") -> dict[str, Any]:
+def export_maps(config: RunConfig, maker: TeacherModel, out: Path, name: str, layout: str = "tiekd") -> dict[str, Any]:
     """Depth of every train and test frame as 16-bit maps of the frame's view; returns what was written where."""
     train, test = _open_sources(config)
     torch.set_num_threads(config.execution.cpus_per_worker)

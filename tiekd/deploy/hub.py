@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from tiekd.bins import DepthBins
 from tiekd.config import RunConfig, build, override
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD
-from tiekd.deploy.model_card import describe
+from tiekd.deploy.model_card import build_card
 from tiekd.errors import UserError
-from tiekd.inference.inputs import Photo
-from tiekd.inference.predict import predict_photos
-from tiekd.models.checkpoint import load_student, pack_student
+from tiekd.inference.inputs import InputImage
+from tiekd.inference.predict import predict_images
+from tiekd.models.checkpoint import load_network, pack_network
 from tiekd.models.registry import build_network
 from tiekd.models.student import DPMPrediction, Prediction
 from tiekd.store.files import check_output_folder, is_nonempty_folder, write_atomically
@@ -30,7 +30,7 @@ from tiekd.store.find_weights import HUB_WEIGHTS_FILE
 PAPER = "https://arxiv.org/abs/2402.14340"
 
 
-class DepthStudent(
+class DepthModel(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="tiekd",
@@ -40,7 +40,7 @@ class DepthStudent(
 ):
     """A network of ours, student or teacher, with its normalisation and its range of depth.
 
-    `DepthStudent.from_pretrained(FOLDER_OR_HUB_NAME)` loads one, in evaluation mode; a folder needs no connection.
+    `DepthModel.from_pretrained(FOLDER_OR_HUB_NAME)` loads one, in evaluation mode; a folder needs no connection.
     """
 
     def __init__(self, config: dict[str, Any]):
@@ -53,7 +53,7 @@ class DepthStudent(
     @classmethod
     def load(cls, weights: str | Path) -> Self:
         """The network of a weights file, in evaluation mode. Raises UserError for what is no such file."""
-        network, config = load_student(weights)
+        network, config = load_network(weights)
         with torch.device("meta"):  # built without memory, since the network is there already
             model = cls(shareable(config).document())
         model.network = network
@@ -63,12 +63,16 @@ class DepthStudent(
         """image [B, 3, H, W], RGB, 0 to 1; depth is m, within the range of the data."""
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
         found = self.network((image * 255 - mean) / std)
-        return found.within(self.config.data.min_depth, self.config.data.max_depth)
+        return found.clamp_depth(self.config.data.min_depth, self.config.data.max_depth)
 
     @property
     def bin_edges(self) -> list[float]:
         """[K + 1] m, of the bins of its distributions; empty for a head without."""
-        return DepthBins.of(self.config).edges.tolist() if self.config.student.head == "dpm" else []
+        return (
+            DepthBins.from_config(self.config.data, self.config.bins).edges.tolist()
+            if self.config.student.head == "dpm"
+            else []
+        )
 
     def depth(self, image: np.ndarray) -> np.ndarray:
         """Depth of an image of any size as `tiekd predict` tells it: uint8 [H, W, 3] RGB to float32 [H, W] m."""
@@ -77,13 +81,13 @@ class DepthStudent(
             raise UserError(line)
 
         device = next(self.network.parameters()).device
-        return next(predict_photos(self.network, [Photo("image", image)], self.config, device, refuse)).depth
+        return next(predict_images(self.network, [InputImage("image", image)], self.config, device, refuse)).depth
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_atomically(Path(save_directory) / HUB_WEIGHTS_FILE, pack_student(self.network, self.config))
+        write_atomically(Path(save_directory) / HUB_WEIGHTS_FILE, pack_network(self.network, self.config))
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        return ModelCard(self.card or describe(self.config, None))
+        return ModelCard(self.card or build_card(self.config, None))
 
     @classmethod
     def _from_pretrained(
@@ -115,7 +119,7 @@ def check_model_folder(out: Path) -> None:
         raise UserError(f"--out {out}: is not empty; needed a new folder")
 
 
-def write_model_folder(student: DepthStudent, out: Path) -> None:
+def write_model_folder(student: DepthModel, out: Path) -> None:
     """Write model.safetensors, config.json and README.md; the folder is whole or absent."""
     partial = out.absolute().with_name(f".{out.absolute().name}.{uuid.uuid4().hex}")
     try:

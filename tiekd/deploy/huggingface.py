@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tiekd.errors import UserError
-from tiekd.models.encoder import PATIENCE
+from tiekd.models.encoder import HUB_TIMEOUT_S
 
 EXAMPLES = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Large-hf, Intel/zoedepth-nyu-kitti, apple/DepthPro-hf"
 # Families that give metres by construction. Of all others the config has to say so, with Depth Anything's own setting, or else
@@ -212,7 +212,7 @@ def _hub_answers(model: str) -> bool:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        HfApi().model_info(model, timeout=PATIENCE)
+        HfApi().model_info(model, timeout=HUB_TIMEOUT_S)
     except HFValidationError:
         raise
     except GatedRepoError:

@@ -18,7 +18,7 @@ _CITATION = """@article{tiekd2024,
 }"""
 
 
-def describe(config: RunConfig, record: RunRecord | None) -> str:
+def build_card(config: RunConfig, record: RunRecord | None) -> str:
     """The card as Markdown with the hub's metadata ahead; without a run in a store it says that nothing was measured."""
     summary = record.read_json("summary.json") if record else None
     told = labels(config)
@@ -86,9 +86,9 @@ def _use() -> str:
     return """```python
 import numpy as np
 from PIL import Image
-from tiekd.deploy.hub import DepthStudent
+from tiekd.deploy.hub import DepthModel
 
-student = DepthStudent.from_pretrained("THIS_MODEL")  # its name on the hub, or a folder
+student = DepthModel.from_pretrained("THIS_MODEL")  # its name on the hub, or a folder
 image = np.array(Image.open("photo.jpg").convert("RGB"))
 depth = student.depth(image)  # [H, W] m, for an image of any size
 ```

@@ -18,12 +18,12 @@ from tiekd.config import RunConfig
 from tiekd.config.labels import config_names
 from tiekd.config.specs import NETWORKS
 from tiekd.data.image_io import Size, pixels
-from tiekd.deploy.hub import DepthStudent
+from tiekd.deploy.hub import DepthModel
 from tiekd.errors import ExportError, UserError
-from tiekd.inference.predict import SHORTEST
+from tiekd.inference.predict import MIN_SIDE
 from tiekd.store.files import check_output_folder
 
-MOST = 1e-3  # largest difference that is let pass: of a depth relative to it, of a probability
+MAX_DIFFERENCE = 1e-3  # largest difference that is let pass: of a depth relative to it, of a probability
 
 
 class Difference(NamedTuple):
@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        return self.relative <= MOST and self.probability <= MOST  # False for NaN
+        return self.relative <= MAX_DIFFERENCE and self.probability <= MAX_DIFFERENCE  # False for NaN
 
     def __str__(self) -> str:
         line = f"batch {self.batch}, {pixels(self.size)}: depth {self.absolute:.1e} m, relative {self.relative:.1e}"
@@ -47,7 +47,7 @@ class Difference(NamedTuple):
 class _Graph(nn.Module):
     """What the file computes: RGB in 0 .. 1 to metres, and where asked for to distributions."""
 
-    def __init__(self, student: DepthStudent, dpm: bool):
+    def __init__(self, student: DepthModel, dpm: bool):
         super().__init__()
         self.student, self.dpm = student, dpm
 
@@ -78,7 +78,7 @@ def check_onnx(out: Path) -> None:
     check_output_folder(out.parent, "--out: folder")
 
 
-def export_onnx(student: DepthStudent, out: Path, run_id: str = "", dpm: bool = False) -> list[Difference]:
+def export_onnx(student: DepthModel, out: Path, run_id: str = "", dpm: bool = False) -> list[Difference]:
     """Write a network as one ONNX file, checked at several batches and sizes; returns the differences.
 
     Input `image` [batch, 3, height, width], RGB, 0 to 1; output `depth` [batch, 1, height, width] m and, with `dpm`, `dpm`
@@ -101,7 +101,7 @@ def export_onnx(student: DepthStudent, out: Path, run_id: str = "", dpm: bool = 
         differences = _compare(graph, partial, view)
         if not all(difference.agrees for difference in differences):
             told = "; ".join(str(difference) for difference in differences if not difference.agrees)
-            raise ExportError(f"{out}: not kept: onnxruntime and PyTorch differ by more than {MOST:g}: {told}")
+            raise ExportError(f"{out}: not kept: onnxruntime and PyTorch differ by more than {MAX_DIFFERENCE:g}: {told}")
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def _quiet() -> Iterator[None]:
             logging.disable(before)
 
 
-def _describe(model: Any, student: DepthStudent, run_id: str) -> None:
+def _describe(model: Any, student: DepthModel, run_id: str) -> None:
     """Put into the file what its user has to know."""
     config = student.config
     axes = _open_axes(config)
@@ -162,7 +162,7 @@ def _describe(model: Any, student: DepthStudent, run_id: str) -> None:
         "network": config_names(config),
     }
     if any_size(config):
-        about |= {"size_multiple": 1, "shortest_side": SHORTEST}
+        about |= {"size_multiple": 1, "shortest_side": MIN_SIDE}
     model.doc_string = f"Monocular depth in metres, made by tiekd{f' from run {run_id}' if run_id else ''}."
     for name, value in about.items():
         model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)

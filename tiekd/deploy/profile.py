@@ -23,21 +23,21 @@ from tiekd.distill.runtime import choose_device
 from tiekd.models.registry import build_network, count_parameters
 from tiekd.store.run_store import RunRecord
 
-FILE = "efficiency.json"
+EFFICIENCY_FILE = "efficiency.json"
 WARM_UP = 5  # images before the clock counts: caches fill, cuDNN chooses its kernels
-IMAGES = 30
+TIMED_IMAGES = 30
 # A network of seconds per image is warm sooner, and its median needs fewer images.
 LEAST_WARM_UP, WARM_UP_S = 2, 5.0
 LEAST_IMAGES, IMAGES_S = 5, 60.0
 
 
-def efficiency_of(record: RunRecord, config: RunConfig) -> dict[str, Any]:
+def run_efficiency(record: RunRecord, config: RunConfig) -> dict[str, Any]:
     """Milliseconds and parameters of a run's student, for a search that has them as objectives; measured once and kept.
 
     Measured where and while the search trains, with the run's own device and threads: other trials slow it. Numbers for a
-    paper are those of `measure_apart`.
+    paper are those of `measure_in_subprocess`.
     """
-    known = record.read_json(FILE)
+    known = record.read_json(EFFICIENCY_FILE)
     if known is None:
         execution = config.execution
         torch.set_num_threads(execution.cpus_per_worker)
@@ -51,18 +51,18 @@ def efficiency_of(record: RunRecord, config: RunConfig) -> dict[str, Any]:
             "device": device_name(image.device, execution.cpus_per_worker),
             "precision": config.optim.precision,
         }
-        record.write_json(FILE, known)
+        record.write_json(EFFICIENCY_FILE, known)
     return known
 
 
-def measure_apart(config: RunConfig, device: str, threads: int) -> Cost:
-    """`measure` in a process of its own, in which no other network has taken memory."""
+def measure_in_subprocess(config: RunConfig, device: str, threads: int) -> Cost:
+    """`measure_network` in a process of its own, in which no other network has taken memory."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh) as process:
-        return process.submit(measure, config.document(), device, threads).result()
+        return process.submit(measure_network, config.document(), device, threads).result()
 
 
-def measure(document: dict[str, Any], device: str, threads: int) -> Cost:
+def measure_network(document: dict[str, Any], device: str, threads: int) -> Cost:
     """The cost of the network of a config's document, for one image of the evaluation size, without flip averaging.
 
     The weights are fresh: what they are does not change the work. Of memory, nothing else may have been used in this process.
@@ -134,9 +134,9 @@ def count_macs(network: nn.Module, image: Tensor) -> int:
 
 
 def _seconds_per_image(network: nn.Module, image: Tensor) -> list[float]:
-    """Of IMAGES forward passes after WARM_UP ones; of fewer for a network that takes long. The device is waited for."""
+    """Of TIMED_IMAGES forward passes after WARM_UP ones; of fewer for a network that takes long. The device is waited for."""
     _repeat(network, image, WARM_UP, LEAST_WARM_UP, WARM_UP_S)
-    return _repeat(network, image, IMAGES, LEAST_IMAGES, IMAGES_S)
+    return _repeat(network, image, TIMED_IMAGES, LEAST_IMAGES, IMAGES_S)
 
 
 def _repeat(network: nn.Module, image: Tensor, most: int, least: int, within: float) -> list[float]:

@@ -76,7 +76,7 @@ def network_name(config: RunConfig) -> str:
 # -- the networks of a store --------------------------------------------------------------------------------------------------
 
 
-def networks_of(store: RunStore, study: str | None = None) -> tuple[dict[str, Network], list[str]]:
+def store_networks(store: RunStore, study: str | None = None) -> tuple[dict[str, Network], list[str]]:
     """The distinct networks by id, and the teachers of which the store knows nothing but the maps.
 
     Those of all runs and of all cells of the studies, done or not; or of one study's cells. Raises UserError for a study that
@@ -158,14 +158,14 @@ def _maker(config: RunConfig) -> RunConfig | None:
 # -- what was measured --------------------------------------------------------------------------------------------------------
 
 
-def place_of(device: str, network: str) -> str:
+def cost_path(device: str, network: str) -> str:
     """The file of a network's cost on a device, in a store."""
     return f"{FOLDER}/{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}/{network}.json"
 
 
 def read_cost(store: RunStore, device: str, network: str) -> Cost | None:
     """What was measured on a device; None where it was not."""
-    return _cost(store, place_of(device, network))
+    return _cost(store, cost_path(device, network))
 
 
 def read_costs(store: RunStore, networks: Iterable[str]) -> list[Cost]:
@@ -176,7 +176,7 @@ def read_costs(store: RunStore, networks: Iterable[str]) -> list[Cost]:
 
 
 def write_cost(store: RunStore, cost: Cost) -> None:
-    store.write_json(place_of(cost.device, cost.network), asdict(cost))
+    store.write_json(cost_path(cost.device, cost.network), asdict(cost))
 
 
 def _cost(store: RunStore, place: str) -> Cost | None:

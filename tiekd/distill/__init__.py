@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tiekd.distill.loop import Distilled, distill
+    from tiekd.distill.loop import DistillResult, distill
 
-__all__ = ["Distilled", "distill"]
+__all__ = ["DistillResult", "distill"]
 
 
 class _CallablePackage(ModuleType):
-    def __call__(self, *args: Any, **kwargs: Any) -> "Distilled":
+    def __call__(self, *args: Any, **kwargs: Any) -> "DistillResult":
         return import_module("tiekd.distill.loop").distill(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:

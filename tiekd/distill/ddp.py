@@ -14,11 +14,11 @@ from torch.autograd import Function
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from tiekd.distill.runtime import Row, keep_epoch, kept_state
+from tiekd.distill.runtime import MetricRow, load_state, save_epoch
 from tiekd.store.run_store import RunRecord
 
 
-class ParallelRuntime:
+class DDPRuntime:
     """One rank of PyTorch's default process group. The first rank keeps the run's checkpoint in the run store."""
 
     def __init__(self, device: torch.device, threads: int, record: RunRecord):
@@ -31,30 +31,30 @@ class ParallelRuntime:
         if self.device.type == "cuda":
             convert_sync_batchnorm(student)
         else:
-            synchronise_batch_norm(student)
+            sync_batch_norms(student)
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(student, device_ids=devices)
 
     def all_sum(self, tensor: Tensor) -> Tensor:
-        return AllSum.apply(tensor)
+        return AllReduceSum.apply(tensor)
 
-    def gather(self, rows: list[Row]) -> list[Row]:
-        shares: list[list[Row]] = [[] for _ in range(self.world_size)]
+    def gather(self, rows: list[MetricRow]) -> list[MetricRow]:
+        shares: list[list[MetricRow]] = [[] for _ in range(self.world_size)]
         dist.all_gather_object(shares, rows)
         return [row for share in shares for row in share]
 
     def resume(self) -> dict[str, Any] | None:
-        return kept_state(self._record)
+        return load_state(self._record)
 
-    def step(self, step: int, steps: int) -> None:
+    def report_step(self, step: int, steps: int) -> None:
         pass
 
-    def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
+    def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
         if self.rank == 0:
-            keep_epoch(self._record, epochs, state, self.world_size)
+            save_epoch(self._record, epochs, state, self.world_size)
         dist.barrier()  # a rank that failed meanwhile would see its word overwritten
 
-    def lost(self, error: Exception) -> bool:
+    def is_worker_loss(self, error: Exception) -> bool:
         """Errors of NCCL have a type of their own; those of gloo are known by the file that their message names.
 
         Whatever comes once there is no process group is of its loss: Ray Train takes it away when another rank has ended.
@@ -63,7 +63,7 @@ class ParallelRuntime:
         return of_gloo or isinstance(error, dist.DistError) or not dist.is_initialized()
 
 
-class AllSum(Function):
+class AllReduceSum(Function):
     """The sum over ranks, on every rank. Every rank's loss depends on it, and so its gradient is the sum of theirs."""
 
     @staticmethod
@@ -81,7 +81,7 @@ def _summed(tensor: Tensor) -> Tensor:
     return total
 
 
-def synchronise_batch_norm(network: nn.Module) -> None:
+def sync_batch_norms(network: nn.Module) -> None:
     """Replace every batch norm within a network, in place, by one over all ranks; parameters, buffers and their names stay."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
@@ -116,11 +116,11 @@ class SyncedBatchNorm(nn.Module):
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance of each channel over all ranks, [C]; keeps the running ones, with the unbiased variance."""
-        sums = AllSum.apply(F.pad(x.sum((0, 2, 3)), (0, 1), value=x.numel() / x.shape[1]))
+        sums = AllReduceSum.apply(F.pad(x.sum((0, 2, 3)), (0, 1), value=x.numel() / x.shape[1]))
         count = sums[-1].detach()
         mean = sums[:-1] / count
         # About the mean: the difference of mean square and squared mean would cancel badly in float32.
-        variance = AllSum.apply((x - _per_channel(mean)).square().sum((0, 2, 3))) / count
+        variance = AllReduceSum.apply((x - _per_channel(mean)).square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

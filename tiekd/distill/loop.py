@@ -13,8 +13,8 @@ from tiekd.config import RunConfig
 from tiekd.data import FrameSource
 from tiekd.data.cache.in_memory import remembered
 from tiekd.data.dataset import DepthDataset, EpochSampler, derive_seed, shard
-from tiekd.distill.optim import build_optimizer, set_step
-from tiekd.distill.runtime import Row, Runtime
+from tiekd.distill.optim import apply_schedule, build_optimizer
+from tiekd.distill.runtime import MetricRow, Runtime
 from tiekd.errors import DivergedError
 from tiekd.inference.evaluate import evaluate, is_constant
 from tiekd.losses import build_loss
@@ -26,16 +26,16 @@ CHECK_EVERY = 50  # steps between looks at the losses: each look waits for the d
 
 
 @dataclass(frozen=True)
-class Distilled:
+class DistillResult:
     """What a run leaves: the student, a row per test image, and whether it predicts one depth everywhere."""
 
     student: nn.Module
-    images: list[Row]
+    images: list[MetricRow]
     metrics: dict[str, float]
     constant: bool
 
 
-def distill(config: RunConfig, runtime: Runtime) -> Distilled:
+def distill(config: RunConfig, runtime: Runtime) -> DistillResult:
     """Train the student of `config` on its target and evaluate it on the test frames.
 
     Continues from the runtime's checkpoint when there is one, exactly as if it had never stopped. Raises DivergedError at the
@@ -48,7 +48,7 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
     student = build_network(config).to(runtime.device)
     optimizer = build_optimizer(student, config.optim)
 
-    epochs: list[Row] = []
+    epochs: list[MetricRow] = []
     if state := runtime.resume():
         student.load_state_dict(state["student"])
         optimizer.load_state_dict(state["optimizer"])
@@ -57,7 +57,7 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
     if config.execution.compile:  # around the wrapper, for which PyTorch cuts the graph; what is validated and stored is not
         model = torch.compile(model)
 
-    images: list[Row] = []
+    images: list[MetricRow] = []
     for epoch in range(len(epochs) + 1, config.optim.epochs + 1):
         started = time.perf_counter()
         row = train_epoch(epoch, model, loss, loader, optimizer, config, runtime)
@@ -68,7 +68,7 @@ def distill(config: RunConfig, runtime: Runtime) -> Distilled:
         runtime.report(epochs, {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs})
 
     images = images or validate(student, config, test, runtime)
-    return Distilled(student, images, mean_metrics(images), is_constant(images))
+    return DistillResult(student, images, mean_metrics(images), is_constant(images))
 
 
 def train_loader(config: RunConfig, runtime: Runtime) -> DataLoader:
@@ -95,7 +95,7 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     config: RunConfig,
     runtime: Runtime,
-) -> Row:
+) -> MetricRow:
     """One pass over the training frames. Returns the epoch's row: mean loss and parts, last learning rate."""
     loader.batch_sampler.set_epoch(epoch)
     # Layers that draw (dropout) depend on the epoch and not on what ran before, so a resumed run draws the same.
@@ -104,9 +104,9 @@ def train_epoch(
     per_epoch, steps = len(loader), len(loader) * config.optim.epochs
     log = StepLog((epoch - 1) * per_epoch)
     for step, batch in enumerate(loader, start=(epoch - 1) * per_epoch):
-        lr = set_step(optimizer, step, steps, config.optim)
+        lr = apply_schedule(optimizer, step, steps, config.optim)
         log.add(train_step(model, loss, batch, optimizer, config, runtime), lr)
-        runtime.step(step + 1, steps)
+        runtime.report_step(step + 1, steps)
     means = log.means()
     parts = {f"part_{name}": means[name] for name in loss.terms}
     return {"epoch": epoch, "step": epoch * per_epoch, "lr": lr, "loss": means["loss"], **parts}
@@ -135,7 +135,7 @@ def train_step(
     return {name: value.detach() for name, value in parts.items()} | {"gradient": norm.detach()}
 
 
-def validate(student: nn.Module, config: RunConfig, test: FrameSource, runtime: Runtime) -> list[Row]:
+def validate(student: nn.Module, config: RunConfig, test: FrameSource, runtime: Runtime) -> list[MetricRow]:
     """A row per test image, in the data set's order; each rank takes its share, none twice."""
     share = shard(len(test), runtime.rank, runtime.world_size)
     rows = runtime.gather(evaluate(student, config, test, runtime.device, share))
@@ -180,7 +180,7 @@ class StepLog:
         self._pending.clear()
 
 
-def describe(config: RunConfig, result: Distilled) -> dict[str, Any]:
+def summarize(config: RunConfig, result: DistillResult) -> dict[str, Any]:
     """The numbers of a run's summary: protocol, images, metrics and size."""
     unmeasured = sum(row["n_valid"] == 0 for row in result.images)
     return {

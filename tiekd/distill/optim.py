@@ -30,7 +30,7 @@ def _norms_and_position_biases(network: nn.Module) -> set[str]:
     return biases | {f"{name}.{parameter}" for name in norms for parameter in ("weight", "bias")}
 
 
-def set_step(optimizer: torch.optim.Optimizer, step: int, steps: int, config: OptimConfig) -> float:
+def apply_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, config: OptimConfig) -> float:
     """Give every group the learning rate and momentum of a step in 0 .. steps - 1. Returns the encoder's learning rate."""
     lr, beta = learning_rate(step, steps, config), momentum(step, steps, config)
     for group in optimizer.param_groups:

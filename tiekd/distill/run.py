@@ -10,17 +10,17 @@ import torch
 
 from tiekd.config import RunConfig
 from tiekd.data import input_digests
-from tiekd.distill.loop import Distilled, describe, distill
+from tiekd.distill.loop import DistillResult, distill, summarize
 from tiekd.distill.preflight import check_ready, run_id_of
 from tiekd.distill.runtime import Runtime
 from tiekd.errors import DivergedError, StoreError, SupersededError, error_line
-from tiekd.models.checkpoint import pack_student
+from tiekd.models.checkpoint import pack_network
 from tiekd.store.provenance import provenance
 from tiekd.store.run_status import FINISHED, Attempt, State, Status
 from tiekd.store.run_store import RunRecord, RunStore
 
 
-def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:
+def execute(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:
     """Compute a run in this process unless the store already holds it; go on from its checkpoint when there is one.
 
     Mistakes that show before the work begins raise UserError and write nothing. A failure of the work itself is recorded with
@@ -32,12 +32,12 @@ def carry_out(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRec
     if known.state in FINISHED:
         return known
     runtime = make_runtime(record)
-    begin(config, record)
-    return work(config, record, runtime)
+    start_run(config, record)
+    return compute_run(config, record, runtime)
 
 
-def begin(config: RunConfig, record: RunRecord) -> None:
-    """Record a run as running, for the processes that will `work` on it.
+def start_run(config: RunConfig, record: RunRecord) -> None:
+    """Record a run as running, for the processes that will `compute_run` on it.
 
     Who works on it from an earlier beginning, in a launch that was thought dead or beside this one, stops at its epoch's end.
     """
@@ -50,7 +50,7 @@ def begin(config: RunConfig, record: RunRecord) -> None:
     record.delete_file("error.txt")  # of an earlier attempt
 
 
-def work(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:
+def compute_run(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:
     """Compute a run that has begun, as one of the processes that do. Returns its end as this process sees it.
 
     The first rank records the outcome; a failure is recorded by whichever rank meets one first. An error that tells of a lost
@@ -63,7 +63,7 @@ def work(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:
     except DivergedError as error:  # on every rank, for the losses are of all ranks
         state, cause = "diverged", str(error)
     except Exception as error:
-        if isinstance(error, SupersededError | StoreError) or runtime.lost(error):
+        if isinstance(error, SupersededError | StoreError) or runtime.is_worker_loss(error):
             raise
         return _fail(record, error)
     ended = replace(record.own_status(), state=state, cause=cause, updated=time.time())
@@ -88,14 +88,14 @@ def _compute(config: RunConfig, record: RunRecord, runtime: Runtime) -> tuple[St
     return ("constant", "every prediction is one depth all over") if result.constant else ("done", "")
 
 
-def _compute_and_keep(config: RunConfig, record: RunRecord, runtime: Runtime) -> Distilled:
+def _compute_and_keep(config: RunConfig, record: RunRecord, runtime: Runtime) -> DistillResult:
     device = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else "cpu"
     origin = provenance(device) | {"inputs": input_digests(config)}
     record.write_json("provenance.json", origin)
     result = distill(config, runtime)
     record.write_table("images.parquet", pd.DataFrame(result.images))
-    record.write_file("student.safetensors", pack_student(result.student, config))
-    record.write_json("summary.json", {"run_id": record.run_id, **describe(config, result)})
+    record.write_file("student.safetensors", pack_network(result.student, config))
+    record.write_json("summary.json", {"run_id": record.run_id, **summarize(config, result)})
     spent = record.status().device_seconds
     record.write_json("provenance.json", origin | {"device_seconds": spent, "wall_seconds": spent / runtime.world_size})
     return result

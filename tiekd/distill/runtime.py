@@ -16,7 +16,7 @@ from tiekd.models.checkpoint import pack_state, unpack_state
 from tiekd.store.run_store import RunRecord
 
 CHECKPOINT = "checkpoint/state.pt"
-Row = dict[str, Any]
+MetricRow = dict[str, Any]
 
 
 class Runtime(Protocol):
@@ -34,7 +34,7 @@ class Runtime(Protocol):
         """The sum over ranks, differentiable."""
         ...
 
-    def gather(self, rows: list[Row]) -> list[Row]:
+    def gather(self, rows: list[MetricRow]) -> list[MetricRow]:
         """The rows of all ranks, on every rank."""
         ...
 
@@ -42,15 +42,15 @@ class Runtime(Protocol):
         """The state that `report` was last given, or None at a run's beginning."""
         ...
 
-    def step(self, step: int, steps: int) -> None:
+    def report_step(self, step: int, steps: int) -> None:
         """A step is over; for progress displays, called without waiting for the device."""
         ...
 
-    def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
+    def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
         """An epoch is over: keep the rows of all epochs so far and the state to go on from."""
         ...
 
-    def lost(self, error: Exception) -> bool:
+    def is_worker_loss(self, error: Exception) -> bool:
         """Whether an error tells that another process went away, so that the work may go on once there is a new one."""
         ...
 
@@ -73,32 +73,32 @@ class LocalRuntime:
     def all_sum(self, tensor: Tensor) -> Tensor:
         return tensor
 
-    def gather(self, rows: list[Row]) -> list[Row]:
+    def gather(self, rows: list[MetricRow]) -> list[MetricRow]:
         return rows
 
     def resume(self) -> dict[str, Any] | None:
-        return kept_state(self._record)
+        return load_state(self._record)
 
-    def step(self, step: int, steps: int) -> None:
+    def report_step(self, step: int, steps: int) -> None:
         if self._display:
             self._display(step=step, steps=steps)
 
-    def report(self, epochs: list[Row], state: dict[str, Any]) -> None:
-        keep_epoch(self._record, epochs, state, self.world_size)
+    def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
+        save_epoch(self._record, epochs, state, self.world_size)
         if self._display:
             self._display(epoch=epochs[-1])
 
-    def lost(self, error: Exception) -> bool:
+    def is_worker_loss(self, error: Exception) -> bool:
         return False
 
 
-def kept_state(record: RunRecord) -> dict[str, Any] | None:
+def load_state(record: RunRecord) -> dict[str, Any] | None:
     """The state that the run store holds of a run; None at its beginning."""
     content = record.read_file(CHECKPOINT)
     return None if content is None else unpack_state(content)
 
 
-def keep_epoch(record: RunRecord, epochs: list[Row], state: dict[str, Any], workers: int) -> None:
+def save_epoch(record: RunRecord, epochs: list[MetricRow], state: dict[str, Any], workers: int) -> None:
     """Write an epoch's end to the run store: the rows of all epochs, the state, and how far the run is.
 
     Raises SupersededError, and writes nothing, when another process has begun the run since.

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 DEPTH = "inferno_r"  # near is bright; perceptually uniform, and told apart by colour-blind readers
 ENTROPY = "viridis"
-Scale = tuple[float, float]  # lowest and highest value of the colours
+ColorRange = tuple[float, float]  # lowest and highest value of the colours
 
 
 @cache
@@ -17,28 +17,28 @@ def _table(name: str) -> np.ndarray:
     return np.rint(colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
 
 
-def depth_colours(depth: np.ndarray, scale: Scale) -> np.ndarray:
+def depth_colors(depth: np.ndarray, scale: ColorRange) -> np.ndarray:
     """Depth [H, W] m as uint8 [H, W, 3], in equal steps of log depth between the scale's ends."""
     low, high = np.log(scale)
-    return _colours((np.log(depth) - low) / (high - low), DEPTH)
+    return _colors((np.log(depth) - low) / (high - low), DEPTH)
 
 
-def entropy_colours(entropy: np.ndarray) -> np.ndarray:
+def entropy_colors(entropy: np.ndarray) -> np.ndarray:
     """Entropy [H, W], 0 to 1, as uint8 [H, W, 3]."""
-    return _colours(entropy, ENTROPY)
+    return _colors(entropy, ENTROPY)
 
 
-def _colours(shares: np.ndarray, name: str) -> np.ndarray:
+def _colors(shares: np.ndarray, name: str) -> np.ndarray:
     return _table(name)[np.rint(shares.clip(0, 1) * 255).astype(np.uint8)]
 
 
-def usual_scale(depth: np.ndarray) -> Scale:
+def percentile_range(depth: np.ndarray) -> ColorRange:
     """From a depth [H, W] m that 2 % of the pixels lie below to one that 2 % lie beyond; never empty."""
     low, high = np.percentile(depth, (2, 98)).tolist()
     return low, max(high, low * 1.01)
 
 
-def with_legend(picture: np.ndarray, scale: Scale) -> np.ndarray:
+def add_legend(picture: np.ndarray, scale: ColorRange) -> np.ndarray:
     """A depth picture uint8 [H, W, 3] with a strip at its right: the colours, and round depths among them in metres."""
     height = picture.shape[0]
     font = ImageFont.load_default(size=min(max(height // 22, 8), 48))
@@ -48,7 +48,7 @@ def with_legend(picture: np.ndarray, scale: Scale) -> np.ndarray:
     width = bar + 3 * gap + round(max(font.getlength(label) for label in places))
     strip = np.full((height, width, 3), 255, np.uint8)
     depths = np.geomspace(scale[1], scale[0], height)[:, None]  # far above near, as in most scenes
-    strip[:, gap : gap + bar] = depth_colours(depths, scale)
+    strip[:, gap : gap + bar] = depth_colors(depths, scale)
     image = Image.fromarray(np.concatenate([picture, strip], axis=1))
     draw = ImageDraw.Draw(image)
     for label, place in places.items():
@@ -56,7 +56,7 @@ def with_legend(picture: np.ndarray, scale: Scale) -> np.ndarray:
     return np.asarray(image)
 
 
-def _places(scale: Scale, height: int, line: int) -> dict[str, float]:
+def _places(scale: ColorRange, height: int, line: int) -> dict[str, float]:
     """Depths to write and the rows of a legend where they lie: round ones, the roundest first, as many as have room."""
     low, high = np.log(scale)
     places: dict[str, float] = {}

@@ -10,16 +10,16 @@ import numpy as np
 from tiekd.data.image_io import MissingFile, read_photo
 from tiekd.errors import UserError
 
-IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # what is taken from a folder
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # what is taken from a folder
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
-class Photo(NamedTuple):
+class InputImage(NamedTuple):
     name: str  # of what is made of it, without suffix; may name folders
     image: np.ndarray  # uint8 [H, W, 3], RGB
 
 
-class Source(NamedTuple):
+class InputFile(NamedTuple):
     """A file with one image or, if it is a video, many."""
 
     path: Path
@@ -27,10 +27,10 @@ class Source(NamedTuple):
 
     @property
     def is_video(self) -> bool:
-        return self.path.suffix.lower() in VIDEOS
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_sources(paths: Iterable[Path]) -> list[Source]:
+def find_inputs(paths: Iterable[Path]) -> list[InputFile]:
     """The files that are meant: each by its own name; of a folder all images below it, by their paths in it.
 
     Raises UserError for what is not there, for a folder without images, and where two files have one name.
@@ -46,32 +46,34 @@ def find_sources(paths: Iterable[Path]) -> list[Source]:
     return sources
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path) -> InputFile:
     if not path.is_file():
         raise MissingFile(f"{path}: no such file or folder")
-    return Source(path, path.stem)
+    return InputFile(path, path.stem)
 
 
-def _below(folder: Path) -> list[Source]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and not path.name.startswith("."))
+def _below(folder: Path) -> list[InputFile]:
+    files = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
     if not files:
-        raise UserError(f"{folder}: no image in this folder; known by their suffixes: {', '.join(IMAGES)}")
-    return [Source(path, path.relative_to(folder).with_suffix("").as_posix()) for path in files]
+        raise UserError(f"{folder}: no image in this folder; known by their suffixes: {', '.join(IMAGE_SUFFIXES)}")
+    return [InputFile(path, path.relative_to(folder).with_suffix("").as_posix()) for path in files]
 
 
-def read_photos(sources: Iterable[Source], every: int, failed: Callable[[str], None]) -> Iterator[Photo]:
+def read_inputs(sources: Iterable[InputFile], every: int, failed: Callable[[str], None]) -> Iterator[InputImage]:
     """The images in order, of a video every so manieth frame; what cannot be read is told to `failed` and left out."""
     for source in sources:
         try:
             if source.is_video:
                 yield from _frames(source, every)
             else:
-                yield Photo(source.name, read_photo(source.path))
+                yield InputImage(source.name, read_photo(source.path))
         except UserError as error:
             failed(str(error))
 
 
-def count_photos(sources: Iterable[Source], every: int) -> int | None:
+def count_inputs(sources: Iterable[InputFile], every: int) -> int | None:
     """How many images they hold, None where a video does not tell; for a progress bar."""
     count = 0
     for source in sources:
@@ -90,7 +92,7 @@ def _av():
     return av
 
 
-def check_decoder(sources: Iterable[Source]) -> None:
+def check_video_decoder(sources: Iterable[InputFile]) -> None:
     """Raise a `UserError` where there is a video, and nothing to read it with."""
     if any(source.is_video for source in sources):
         _av()
@@ -105,7 +107,7 @@ def _frame_count(path: Path) -> int:
         return 0  # told when it is read
 
 
-def _frames(source: Source, every: int) -> Iterator[Photo]:
+def _frames(source: InputFile, every: int) -> Iterator[InputImage]:
     av = _av()
     try:
         with av.open(str(source.path)) as container:
@@ -114,6 +116,6 @@ def _frames(source: Source, every: int) -> Iterator[Photo]:
             for number, frame in enumerate(container.decode(container.streams.video[0])):
                 if number % every == 0:
                     upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                    yield Photo(f"{source.name}/{number:06d}", np.ascontiguousarray(upright))
+                    yield InputImage(f"{source.name}/{number:06d}", np.ascontiguousarray(upright))
     except av.error.FFmpegError as error:
         raise UserError(f"video {source.path}: cannot be read: {error}") from None

@@ -17,28 +17,28 @@ from tiekd.bins import DepthBins
 from tiekd.config import DataConfig, RunConfig
 from tiekd.data.image_io import encode_png
 from tiekd.errors import UserError
-from tiekd.inference.colormap import Scale, depth_colours, entropy_colours, usual_scale, with_legend
-from tiekd.inference.inputs import Photo
+from tiekd.inference.colormap import ColorRange, add_legend, depth_colors, entropy_colors, percentile_range
+from tiekd.inference.inputs import InputImage
 from tiekd.inference.point_cloud import Intrinsics, encode_ply
-from tiekd.inference.predict import PhotoPrediction, predict_photos
+from tiekd.inference.predict import ImagePrediction, predict_images
 from tiekd.store.files import write_atomically
 
-LARGEST = 2**16 - 1
+UINT16_MAX = 2**16 - 1
 SUMMARY = "predictions.json"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class OutputOptions:
     """What a person asks for beside depth, colours and entropy."""
 
-    scale: Scale | None = None  # of the colours of all images; None: each image's own
+    scale: ColorRange | None = None  # of the colours of all images; None: each image's own
     legend: bool = False
     camera: tuple[float, ...] | None = None  # a focal length, or fx, fy, cx, cy, in px: for points
     pixels: tuple[tuple[int, int], ...] = ()  # x, y: for distributions
 
 
 @dataclass
-class Outcome:
+class PredictionReport:
     """What became of all images."""
 
     config: RunConfig
@@ -67,13 +67,13 @@ def encode_depth(depth: np.ndarray, scale: float) -> tuple[bytes, int]:
     0 means that nothing was measured, so that the smallest depth is 1 / scale.
     """
     value = np.rint(depth.astype(np.float64) * scale)
-    clipped = int(((value < 1) | (value > LARGEST)).sum())
-    return encode_png(value.clip(1, LARGEST).astype(np.uint16)), clipped
+    clipped = int(((value < 1) | (value > UINT16_MAX)).sum())
+    return encode_png(value.clip(1, UINT16_MAX).astype(np.uint16)), clipped
 
 
-def check_wishes(wishes: Wishes, config: RunConfig) -> None:
+def check_options(options: OutputOptions, config: RunConfig) -> None:
     """Raise a `UserError` where the network cannot give what is asked for."""
-    if wishes.pixels and config.student.head != "dpm":
+    if options.pixels and config.student.head != "dpm":
         raise UserError(
             f"--pixel: a distribution over fixed depth bins comes from student.head dpm; this network has {config.student.head}"
         )
@@ -81,40 +81,40 @@ def check_wishes(wishes: Wishes, config: RunConfig) -> None:
 
 def write_predictions(
     network: nn.Module,
-    photos: Iterable[Photo],
+    photos: Iterable[InputImage],
     config: RunConfig,
     device: torch.device,
-    wishes: Wishes,
+    options: OutputOptions,
     out: Path,
     batch_size: int,
-    outcome: Outcome,
+    report: PredictionReport,
 ) -> Iterable[dict[str, Any]]:
-    """Write what is made of each image below `out`; yields a row per image, which `outcome` collects, too.
+    """Write what is made of each image below `out`; yields a row per image, which `report` collects, too.
 
     OUT/<name>_depth.png, _colour.png, _entropy.png, .ply and _pixel_X_Y.csv; at last OUT/predictions.json.
     """
-    for found in predict_photos(network, photos, config, device, outcome.failed.append, batch_size):
+    for found in predict_images(network, photos, config, device, report.failed.append, batch_size):
         try:
-            files, row = _made(found, config, wishes)
+            files, row = _made(found, config, options)
         except UserError as error:
-            outcome.failed.append(f"{found.photo.name}: {error}")
+            report.failed.append(f"{found.photo.name}: {error}")
             continue
         for suffix, content in files.items():
             write_atomically(out / f"{found.photo.name}{suffix}", content)
-        outcome.images.append(row)
+        report.images.append(row)
         yield row
-    write_atomically(out / SUMMARY, (json.dumps(outcome.document(), indent=2) + "\n").encode())
+    write_atomically(out / SUMMARY, (json.dumps(report.document(), indent=2) + "\n").encode())
 
 
-def _made(found: PhotoPrediction, config: RunConfig, wishes: Wishes) -> tuple[dict[str, bytes], dict[str, Any]]:
+def _made(found: ImagePrediction, config: RunConfig, options: OutputOptions) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The content of an image's files by how their names end, and its row."""
     depth, name = found.depth, found.photo.name
-    scale = wishes.scale or usual_scale(depth)
-    colour = depth_colours(depth, scale)
+    scale = options.scale or percentile_range(depth)
+    colour = depth_colors(depth, scale)
     depth_png, clipped = encode_depth(depth, depth_scale(config.data))
     files = {
         "_depth.png": depth_png,
-        "_colour.png": encode_png(with_legend(colour, scale) if wishes.legend else colour),
+        "_colour.png": encode_png(add_legend(colour, scale) if options.legend else colour),
     }
     row: dict[str, Any] = {
         "image": name,
@@ -127,18 +127,18 @@ def _made(found: PhotoPrediction, config: RunConfig, wishes: Wishes) -> tuple[di
         "colours": list(scale),
     }
     if found.entropy is not None:
-        files["_entropy.png"] = encode_png(entropy_colours(found.entropy))
+        files["_entropy.png"] = encode_png(entropy_colors(found.entropy))
         row["entropy_mean"] = float(found.entropy.mean())
-    if wishes.camera:
+    if options.camera:
         image = found.photo.image
-        camera = Intrinsics(*wishes.camera) if len(wishes.camera) == 4 else Intrinsics.centred(wishes.camera[0], image)
+        camera = Intrinsics(*options.camera) if len(options.camera) == 4 else Intrinsics.centered(options.camera[0], image)
         files[".ply"] = encode_ply(depth, image, camera)
-    if wishes.pixels:
+    if options.pixels:
         row["pixels"] = []
-        for pixel in wishes.pixels:
+        for pixel in options.pixels:
             dpm = found.distribution(pixel)
-            files[f"_pixel_{pixel[0]}_{pixel[1]}.csv"] = _table(dpm, DepthBins.of(config))
-            row["pixels"].append(_told(pixel, dpm, DepthBins.of(config)))
+            files[f"_pixel_{pixel[0]}_{pixel[1]}.csv"] = _table(dpm, DepthBins.from_config(config.data, config.bins))
+            row["pixels"].append(_told(pixel, dpm, DepthBins.from_config(config.data, config.bins)))
     return files, row | {"files": [f"{name}{suffix}" for suffix in files]}
 
 

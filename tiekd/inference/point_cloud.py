@@ -17,13 +17,13 @@ class Intrinsics(NamedTuple):
     cy: float
 
     @classmethod
-    def centred(cls, focal: float, image: np.ndarray) -> "Intrinsics":
+    def centered(cls, focal: float, image: np.ndarray) -> "Intrinsics":
         """Square pixels, and an optical axis through the middle of the image [H, W, ...]."""
         height, width = image.shape[:2]
         return cls(focal, focal, (width - 1) / 2, (height - 1) / 2)
 
 
-def points(depth: np.ndarray, camera: Intrinsics) -> np.ndarray:
+def backproject(depth: np.ndarray, camera: Intrinsics) -> np.ndarray:
     """Depth [H, W] m along the optical axis to points [H, W, 3] m: x to the right, y down, z forward."""
     rows, columns = np.indices(depth.shape)
     x, y = (columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy
@@ -33,7 +33,7 @@ def points(depth: np.ndarray, camera: Intrinsics) -> np.ndarray:
 def encode_ply(depth: np.ndarray, image: np.ndarray, camera: Intrinsics) -> bytes:
     """A point for each pixel, row by row. depth [H, W] m, image uint8 [H, W, 3] RGB."""
     cloud = np.empty(depth.size, _POINT)
-    for field, values in zip("xyz", points(depth, camera).reshape(-1, 3).T, strict=True):
+    for field, values in zip("xyz", backproject(depth, camera).reshape(-1, 3).T, strict=True):
         cloud[field] = values
     for field, values in zip(_POINT.names[3:], image.reshape(-1, 3).T, strict=True):
         cloud[field] = values

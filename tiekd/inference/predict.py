@@ -13,16 +13,16 @@ from tiekd.config import RunConfig
 from tiekd.data.image_io import Size, pixels
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
-from tiekd.inference.inputs import Photo
+from tiekd.inference.inputs import InputImage
 from tiekd.models.student import DPMPrediction, Prediction
 
-AS_IT_IS = 1.1  # times more or fewer pixels than the view: KITTI's frames before they are cut to it have up to 1.09
-SHORTEST = 32  # px; the stride of the deepest features
+UNSCALED_RATIO = 1.1  # times more or fewer pixels than the view: KITTI's frames before they are cut to it have up to 1.09
+MIN_SIDE = 32  # px; the stride of the deepest features
 ROWS = 16  # px; of which the distributions are made at a time
 
 
 @dataclass(frozen=True)
-class Predicted:
+class BatchPrediction:
     """What a network tells of a batch [B, 3, H, W], on the network's device."""
 
     depth: Tensor  # [B, 1, H, W] m, float32, within the data's range
@@ -41,10 +41,10 @@ class Predicted:
         With flip averaging the mean of both distributions, so that its expectation is the depth, to the run's precision.
         """
         n_images, width = len(self.depth), self.depth.shape[-1]
-        straight = _dpm(self._found.at(slice(n_images), rows, columns))
+        straight = _dpm(self._found.select(slice(n_images), rows, columns))
         if not self._mirrored:
             return straight
-        return (straight + _dpm(self._found.at(slice(n_images, None), rows, width - 1 - columns))) / 2
+        return (straight + _dpm(self._found.select(slice(n_images, None), rows, width - 1 - columns))) / 2
 
     @property
     def dpm(self) -> Tensor | None:
@@ -64,7 +64,7 @@ class Predicted:
 
 
 @torch.inference_mode()
-def predict(network: nn.Module, images: Tensor, config: RunConfig) -> Predicted:
+def predict(network: nn.Module, images: Tensor, config: RunConfig) -> BatchPrediction:
     """Depth of a batch as the config has it evaluated: its precision, its depth range, its flip averaging.
 
     images [B, 3, H, W], normalised, on the network's device. With `evaluation.flip_tta` depth is the mean with the mirrored
@@ -78,7 +78,7 @@ def predict(network: nn.Module, images: Tensor, config: RunConfig) -> Predicted:
     if mirrored:
         straight, other = depth.chunk(2)
         depth = (straight + other.flip(-1)) / 2
-    return Predicted(depth.float(), found, mirrored)
+    return BatchPrediction(depth.float(), found, mirrored)
 
 
 def _dpm(found: DPMPrediction) -> Tensor:
@@ -94,14 +94,14 @@ def _entropy(dpm: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PhotoPrediction:
+class ImagePrediction:
     """What a network tells of an image of height H and width W, which it saw in the size `seen`."""
 
-    photo: Photo
+    photo: InputImage
     seen: Size
     depth: np.ndarray  # float32 [H, W] m
     entropy: np.ndarray | None  # float32 [H, W], from 0 (one bin) to 1 (all bins alike); None without distributions
-    _found: Predicted  # of the images that were seen together, this one as `_row`
+    _found: BatchPrediction  # of the images that were seen together, this one as `_row`
     _row: int
 
     def distribution(self, pixel: tuple[int, int]) -> np.ndarray:
@@ -124,25 +124,25 @@ class PhotoPrediction:
         return between[:, 0].lerp(between[:, 1], across).cpu().numpy()
 
 
-def predict_photos(
+def predict_images(
     network: nn.Module,
-    photos: Iterable[Photo],
+    photos: Iterable[InputImage],
     config: RunConfig,
     device: torch.device,
     failed: Callable[[str], None],
     batch_size: int = 1,
-) -> Iterator[PhotoPrediction]:
+) -> Iterator[ImagePrediction]:
     """Depth of images of any size, at their size, in order; images in a row that are seen in one size are seen together.
 
     What a network cannot see is told to `failed` and left out. Puts the network on the device and into evaluation mode.
     """
     network.to(device).eval()
     view = config.data.evaluation_size
-    batch: list[Photo] = []
+    batch: list[InputImage] = []
     size = view
     for photo in photos:
         try:
-            fitted = fitted_size(photo.image.shape[:2], view)
+            fitted = network_size(photo.image.shape[:2], view)
         except UserError as error:
             failed(f"{photo.name}: {error}")
             continue
@@ -157,12 +157,12 @@ def predict_photos(
 
 def _predicted(
     network: nn.Module,
-    photos: list[Photo],
+    photos: list[InputImage],
     size: Size,
     config: RunConfig,
     device: torch.device,
     failed: Callable[[str], None],
-) -> Iterator[PhotoPrediction]:
+) -> Iterator[ImagePrediction]:
     """The predictions of images that are seen in one size."""
     images = torch.stack([_prepared(photo.image, size) for photo in photos]).to(device)
     try:
@@ -174,7 +174,7 @@ def _predicted(
     entropy = found.entropy() if found.has_dpm else None
     for row, photo in enumerate(photos):
         whole = photo.image.shape[:2]
-        yield PhotoPrediction(
+        yield ImagePrediction(
             photo,
             size,
             _enlarged(found.depth[row], whole),
@@ -184,7 +184,7 @@ def _predicted(
         )
 
 
-def fitted_size(size: Size, view: Size) -> Size:
+def network_size(size: Size, view: Size) -> Size:
     """The size in which a network that is evaluated on frames of size `view` sees an image of any size.
 
     A network's metres hold for the focal length of its frames, in pixels. An image with about as many pixels as they have is
@@ -192,11 +192,11 @@ def fitted_size(size: Size, view: Size) -> Size:
     Raises UserError for an image so long that its short side would have less than 32 px.
     """
     factor = (view[0] * view[1] / (size[0] * size[1])) ** 0.5
-    if 1 / AS_IT_IS <= factor**2 <= AS_IT_IS:
+    if 1 / UNSCALED_RATIO <= factor**2 <= UNSCALED_RATIO:
         return size
     fitted = round(size[0] * factor), round(size[1] * factor)
-    if min(fitted) < SHORTEST:
-        raise UserError(f"{pixels(size)} px would be seen as {pixels(fitted)}; the short side needs at least {SHORTEST} px")
+    if min(fitted) < MIN_SIDE:
+        raise UserError(f"{pixels(size)} px would be seen as {pixels(fitted)}; the short side needs at least {MIN_SIDE} px")
     return fitted
 
 

@@ -13,12 +13,12 @@ from tiekd.losses.combine import DistillLoss, LossTerm, WeightedTerm
 from tiekd.losses.depth import MSETerm, SITerm, SSIMTerm
 from tiekd.losses.dpm import DPMTerm
 from tiekd.losses.released import (
-    SIGMA,
+    RELEASED_SIGMA,
+    DenseDPMTerm,
     DPMFromRow110,
     PaddedSSIMTerm,
     SSIMFromRow110,
     TargetDPM,
-    WholeDPMTerm,
     kl_with_epsilon,
     uniform_outside_dpm,
 )
@@ -88,19 +88,19 @@ def _ssim_term(config: RunConfig) -> LossTerm:
 def _dpm_term(config: RunConfig) -> LossTerm:
     """L_DPM under the quirks of a run."""
     if not config.quirks & _WHOLE_DPM_QUIRKS:
-        return DPMTerm(DepthBins.of(config), dpm_sigma(config), config.loss.temperature)
-    term = WholeDPMTerm(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
+        return DPMTerm(DepthBins.from_config(config.data, config.bins), dpm_sigma(config), config.loss.temperature)
+    term = DenseDPMTerm(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
     return DPMFromRow110(term) if "rows_from_110" in config.quirks else term
 
 
 def dpm_sigma(config: RunConfig) -> float:
     """The spread of the teacher's density, m, under the quirks of a run."""
-    return SIGMA if "fixed_sigma" in config.quirks else config.loss.sigma
+    return RELEASED_SIGMA if "fixed_sigma" in config.quirks else config.loss.sigma
 
 
 def dpm_target(config: RunConfig) -> TargetDPM:
     """The teacher's DPM as L_DPM sees it under the quirks of a run, whether or not its loss has that term."""
-    bins, sigma, temperature = DepthBins.of(config), dpm_sigma(config), config.loss.temperature
+    bins, sigma, temperature = DepthBins.from_config(config.data, config.bins), dpm_sigma(config), config.loss.temperature
     compute = uniform_outside_dpm if "uniform_outside" in config.quirks else target_dpm
     return lambda depth_teacher: compute(depth_teacher, bins, sigma, temperature)
 

@@ -11,7 +11,7 @@ from tiekd.models.student import Prediction
 AllSum = Callable[[Tensor], Tensor]  # sums a tensor over ranks, differentiably; the identity in one process
 
 
-def alone(tensor: Tensor) -> Tensor:
+def single_process_sum(tensor: Tensor) -> Tensor:
     """The sum over ranks of a single process."""
     return tensor
 
@@ -35,7 +35,7 @@ class DistillLoss:
     def __init__(self, terms: dict[str, WeightedTerm], min_depth: float, max_depth: float, masked: bool = True):
         self.terms, self.min_depth, self.max_depth, self.masked = terms, min_depth, max_depth, masked
 
-    def __call__(self, prediction: Prediction, target: Tensor, all_sum: AllSum = alone) -> dict[str, Tensor]:
+    def __call__(self, prediction: Prediction, target: Tensor, all_sum: AllSum = single_process_sum) -> dict[str, Tensor]:
         """Each term, unweighted, under its name, and their weighted sum as "loss".
 
         target [B, 1, H, W] m; a pixel counts where min_depth < target <= max_depth. It receives no gradient.

@@ -18,10 +18,10 @@ from tiekd.losses.combine import AllSum, LossTerm, masked_mean
 from tiekd.losses.depth import WINDOW
 from tiekd.models.student import Prediction
 
-SIGMA = 0.5  # m; of every released TIE-KD run
+RELEASED_SIGMA = 0.5  # m; of every released TIE-KD run
 EPSILON = 1e-7
 FIRST_ROW, CROP_WIDTH = 110, 704  # px
-FAR = -1000.0  # logit of a bin whose density lies below the floor: 0 after a softmax, unless all bins have it
+MASKED_LOGIT = -1000.0  # logit of a bin whose density lies below the floor: 0 after a softmax, unless all bins have it
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def uniform_outside_dpm(depth_teacher: Tensor, bins: DepthBins, sigma: float, te
     squares = (_released_centers(bins).to(depth_teacher).view(1, -1, 1, 1) - depth_teacher).square_()
     density = squares.div_(-2 * variance).exp_().mul_(peak)  # in place: the largest tensor of a training
     far = density < DENSITY_FLOOR
-    return density.div_(temperature).masked_fill_(far, FAR).softmax(dim=1)
+    return density.div_(temperature).masked_fill_(far, MASKED_LOGIT).softmax(dim=1)
 
 
 def _released_centers(bins: DepthBins) -> Tensor:
@@ -78,7 +78,7 @@ TargetDPM = Callable[[Tensor], Tensor]  # depth_teacher [B, 1, H, W] m -> q [B, 
 Divergence = Callable[[Tensor, Tensor], Tensor]  # as `tiekd.bins.kl_divergence`
 
 
-class WholeDPMTerm:
+class DenseDPMTerm:
     """`DPMTerm` by its own formulas, from maps over all bins at full size."""
 
     def __init__(self, teacher_dpm: TargetDPM, divergence: Divergence):

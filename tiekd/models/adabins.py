@@ -12,23 +12,23 @@ from tiekd.data.image_io import Size, pixels
 from tiekd.errors import UserError
 from tiekd.models.decoder import DenseDepthDecoder, resize
 from tiekd.models.encoder import create_encoder
-from tiekd.models.published_keys import PublishedKeys
+from tiekd.models.released_keys import ReleasedKeys
 from tiekd.models.student import Prediction
 
-LEVELS = (0, 1, 2, 3, 4)
+_LEVELS = (0, 1, 2, 3, 4)
 PATCH = 16  # px of the half-size map
 POSITIONS = 500  # the most patches that an image may have
 HEADS = 4
 
 
-def build(config: RunConfig) -> nn.Module:
+def build_adabins(config: RunConfig) -> nn.Module:
     """AdaBins for images of the config's sizes.
 
     Raises UserError for an encoder, levels or widths that it cannot have, and for sizes that it cannot see.
     """
     student, data, width = config.student, config.data, config.student.decoder_channels[-1]
-    if student.levels != LEVELS:
-        raise UserError(f"student.levels: adabins decodes the levels {list(LEVELS)}, got {list(student.levels)}")
+    if student.levels != _LEVELS:
+        raise UserError(f"student.levels: adabins decodes the levels {list(_LEVELS)}, got {list(student.levels)}")
     if width % HEADS:
         raise UserError(f"student.decoder_channels: adabins needs a multiple of {HEADS} as its last width, got {width}")
     for size in filter(None, (data.train_crop, data.frame_size)):
@@ -106,7 +106,7 @@ class AdaBins(nn.Module):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The encoder's levels, finest first; the convolution that follows the last one in its place."""
-        deepest, levels = self.encoder.forward_intermediates(image, indices=LEVELS[:-1])
+        deepest, levels = self.encoder.forward_intermediates(image, indices=_LEVELS[:-1])
         return [*levels, deepest]
 
     def forward(self, image: Tensor) -> Prediction:
@@ -138,7 +138,7 @@ _RELEASED = {  # how names begin: ours, theirs
 _UNUSED_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
-def published_keys(network: AdaBins) -> PublishedKeys:
+def adabins_released_keys(network: AdaBins) -> ReleasedKeys:
     """The released names of the network's tensors; unused are a head that regresses depth, and the norm that `build` drops."""
     names = {
         key: theirs + key.removeprefix(ours)
@@ -147,4 +147,4 @@ def published_keys(network: AdaBins) -> PublishedKeys:
         if key.startswith(ours)
     }
     unused = {f"decode_head.conv_depth.{tensor}" for tensor in ("weight", "bias")}
-    return PublishedKeys(names, frozenset(unused | {f"backbone.original_model.bn2.{tensor}" for tensor in _UNUSED_NORM}))
+    return ReleasedKeys(names, frozenset(unused | {f"backbone.original_model.bn2.{tensor}" for tensor in _UNUSED_NORM}))

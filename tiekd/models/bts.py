@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tiekd.config import RunConfig
 from tiekd.errors import UserError
 from tiekd.models.encoder import build_encoder
-from tiekd.models.published_keys import PublishedKeys
+from tiekd.models.released_keys import ReleasedKeys
 from tiekd.models.student import Prediction
 
 STRIDES = [2, 4, 8, 16, 32]
@@ -181,7 +181,7 @@ class BTS(nn.Module):
         return Prediction(self.decoder(self.encoder(whole))[..., :height, :width])
 
 
-def build(config: RunConfig) -> BTS:
+def build_bts(config: RunConfig) -> BTS:
     """BTS on the encoder that the config names. Raises UserError unless its levels have STRIDES."""
     encoder = build_encoder(config.student)
     strides = encoder.feature_info.reduction()
@@ -206,14 +206,14 @@ _RELEASED = {
 _BRANCH = {"0": "first_bn", "2": "aconv_sequence.1", "3": "aconv_sequence.2", "5": "aconv_sequence.4"}
 
 
-def published_keys(network: BTS) -> PublishedKeys:
+def bts_released_keys(network: BTS) -> ReleasedKeys:
     """Of a ResNet, whose layers timm and the released code call alike. The released model uses all that it carries."""
     modules = {f"decoder.{ours}": f"decode_head.{theirs}" for ours, theirs in _released_modules(network.decoder)}
     names = {}
     for key in network.state_dict():
         module, _, tensor = key.rpartition(".")
         names[key] = f"backbone.{key.removeprefix('encoder.')}" if key.startswith("encoder.") else f"{modules[module]}.{tensor}"
-    return PublishedKeys(names)
+    return ReleasedKeys(names)
 
 
 def _released_modules(decoder: BTSDecoder) -> Iterator[tuple[str, str]]:

@@ -30,13 +30,13 @@ def unpack_state(content: bytes) -> dict[str, Any]:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def pack_student(student: nn.Module, config: RunConfig) -> bytes:
+def pack_network(student: nn.Module, config: RunConfig) -> bytes:
     """Weights with the run's config in the header, so that the file alone suffices."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
     return save(tensors, metadata={"format": "pt", "tiekd": json.dumps(config.document())})
 
 
-def load_student(path: str | Path) -> tuple[nn.Module, RunConfig]:
+def load_network(path: str | Path) -> tuple[nn.Module, RunConfig]:
     """A student and the config it was trained with, from its safetensors file."""
     path = Path(path)
     check_weights_file(path)

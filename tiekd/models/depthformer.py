@@ -19,11 +19,11 @@ from tiekd.errors import UserError
 from tiekd.models.decoder import DenseDepthDecoder, resize
 from tiekd.models.encoder import create_encoder
 from tiekd.models.hahi import HAHI
-from tiekd.models.published_keys import PublishedKeys
+from tiekd.models.released_keys import ReleasedKeys
 from tiekd.models.student import Prediction
 
 STEM = 64  # channels
-LEVELS = (0, 1, 2, 3)
+_LEVELS = (0, 1, 2, 3)
 DROP_PATH = 0.3  # of the deepest block
 
 
@@ -87,7 +87,7 @@ class DepthFormer(nn.Module):
         return Prediction(resize(depth, image.shape[-2:]))
 
 
-def build(config: RunConfig) -> DepthFormer:
+def build_depthformer(config: RunConfig) -> DepthFormer:
     """DepthFormer with the config's Swin transformer, any of timm's first version."""
     encoder = SwinEncoder(_swin(config.student))
     return DepthFormer(encoder, config.student.decoder_channels, (config.data.min_depth, config.data.max_depth))
@@ -97,9 +97,9 @@ def _swin(config: StudentConfig) -> SwinTransformer:
     if timm.is_model(config.encoder) and not is_model_in_modules(config.encoder, {"swin_transformer"}):
         valid = ", ".join(timm.list_models(module="swin_transformer"))
         raise UserError(f"student.encoder: depthformer needs a Swin transformer, got {config.encoder!r}; valid: {valid}")
-    if config.levels != LEVELS or config.output_stride != 32:
+    if config.levels != _LEVELS or config.output_stride != 32:
         raise UserError(
-            f"student.levels, student.output_stride: depthformer has the levels {list(LEVELS)} and stride 32, "
+            f"student.levels, student.output_stride: depthformer has the levels {list(_LEVELS)} and stride 32, "
             f"got {list(config.levels)} and {config.output_stride}"
         )
     return create_encoder(
@@ -129,7 +129,7 @@ _CONV_NORM = {"0": "conv", "1": "bn"}
 _DOUBLE_CONV = {"0": "convA.conv", "2": "convB.conv"}
 
 
-def published_keys(network: DepthFormer) -> PublishedKeys:
+def depthformer_released_keys(network: DepthFormer) -> ReleasedKeys:
     """The released model carries a classifier of bins that it never uses; the windows' indices are made anew."""
     modules = dict(_released_modules(network))
     names = {}
@@ -140,7 +140,7 @@ def published_keys(network: DepthFormer) -> PublishedKeys:
     indices = {f"{theirs}.relative_position_index" for theirs in modules.values() if theirs.endswith(".attn.w_msa")}
     layouts = {key: _place_first for key in names if ".downsample." in key}
     layouts["neck.fusions.0.0.weight"] = partial(torch.roll, shifts=STEM, dims=1)  # theirs has the stem's channels last
-    return PublishedKeys(names, frozenset(classifier | indices), layouts)
+    return ReleasedKeys(names, frozenset(classifier | indices), layouts)
 
 
 def _place_first(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from tiekd.config import StudentConfig
 from tiekd.errors import UserError
 
-PATIENCE = 10.0  # s until a silent hub counts as out of reach
+HUB_TIMEOUT_S = 10.0  # s until a silent hub counts as out of reach
 
 
 def _check_name(config: StudentConfig) -> None:
@@ -49,7 +49,7 @@ def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
     return encoder
 
 
-def check_weights(config: StudentConfig) -> None:
+def check_pretrained_weights(config: StudentConfig) -> None:
     """Raise UserError unless pretrained weights lie in the Hugging Face cache, or the hub answers; fetches nothing."""
     _check_name(config)
     source = timm.get_pretrained_cfg(config.encoder)
@@ -61,7 +61,7 @@ def check_weights(config: StudentConfig) -> None:
     files = [source.hf_hub_filename] if source.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
     if not any(isinstance(try_to_load_from_cache(name, file, revision=revision or None), str) for file in files):
         try:
-            HfApi().model_info(name, timeout=PATIENCE)
+            HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
         except Exception as error:  # in the words of whichever HTTP client this release of the hub's library uses
             raise _out_of_reach(config.encoder, error) from None
 

@@ -53,7 +53,7 @@ def _function(features: Tensor, kernel: Kernel) -> type[Function]:
     return _DepthAndDivergence
 
 
-def chunk_of(features: Tensor, n_bins: int) -> int:
+def chunk_size(features: Tensor, n_bins: int) -> int:
     """How many pixels of an image are worked on at a time."""
     return min(features[0, 0].numel(), max((GPU_LOGITS if features.is_cuda else LOGITS) // n_bins, 1))
 
@@ -63,7 +63,7 @@ class _Head:
 
     def __init__(self, features: Tensor, weight: Tensor, bias: Tensor, n_maps: int):
         exact = torch.promote_types(features.dtype, torch.float32)
-        self.chunk = chunk_of(features, len(bias))
+        self.chunk = chunk_size(features, len(bias))
         self.weight, self.bias = weight.flatten(1).to(features.dtype), LOG2_E * bias.to(exact).unsqueeze(1)
         self._maps = torch.empty(n_maps, len(bias) * self.chunk, dtype=exact, device=features.device)
         # What is multiplied has the features' dtype, what is summed at least float32.

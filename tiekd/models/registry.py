@@ -7,7 +7,7 @@ from torch import nn
 
 from tiekd.config import RunConfig, override
 from tiekd.config.specs import NETWORKS
-from tiekd.models.encoder import check_weights
+from tiekd.models.encoder import check_pretrained_weights
 
 _buildable: set[tuple] = set()  # the settings of networks that this process has built before
 
@@ -28,7 +28,7 @@ def check_network(config: RunConfig) -> None:
         with torch.device("meta"):
             build_network(override(config, {"student.pretrained": False}))
         if config.student.pretrained:
-            check_weights(config.student)
+            check_pretrained_weights(config.student)
         _buildable.add(reads)
 
 

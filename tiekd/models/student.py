@@ -24,7 +24,7 @@ class Prediction(NamedTuple):
         """KL of the student's DPM from the teacher's: [B, 1, H, W] m to [B, 1, H, W]."""
         return kl_divergence(target_dpm(depth_teacher, bins, sigma, temperature), self.dpm_logits)
 
-    def within(self, low: float, high: float) -> Self:
+    def clamp_depth(self, low: float, high: float) -> Self:
         """The same with depth clamped to a range in m."""
         return self._replace(depth=self.depth.clamp(low, high))
 
@@ -45,7 +45,7 @@ class DPMPrediction:
     @cached_property
     def depth(self) -> Tensor:
         if torch.compiler.is_exporting():  # a graph for all sizes has no chunks
-            return self.plain().depth
+            return self.materialize().depth
         return depth_of_features(self.features, self.projection.weight, self.projection.bias, self.centers, self.kernel)
 
     @property
@@ -64,17 +64,17 @@ class DPMPrediction:
         self.__dict__.setdefault("depth", depth)
         return divergence
 
-    def plain(self) -> Prediction:
+    def materialize(self) -> Prediction:
         """The same by the formulas of `tiekd/bins.py`, which take a map over all bins at full size each."""
         logits = self.dpm_logits
         return Prediction(expected_depth(torch.softmax(logits, dim=1), self.bins), logits)
 
-    def at(self, images: slice, rows: Tensor, columns: Tensor) -> Self:
+    def select(self, images: slice, rows: Tensor, columns: Tensor) -> Self:
         """The same of some images, at the crossings of some rows and columns."""
         features = self.features[images, :, rows][..., columns]
         return type(self)(features, self.projection, self.centers, self.bins, self.kernel)
 
-    def within(self, low: float, high: float) -> Self:
+    def clamp_depth(self, low: float, high: float) -> Self:
         clamped = copy.copy(self)
         clamped.depth = self.depth.clamp(low, high)
         return clamped
@@ -129,6 +129,6 @@ def build_depth_student(config: RunConfig) -> DepthStudent:
         encoder.feature_info.channels(), encoder.feature_info.reduction(), config.student.decoder_channels
     )
     if config.student.head == "dpm":
-        head = DPMHead(decoder.channels_out, DepthBins.of(config), config.execution.kernel)
+        head = DPMHead(decoder.channels_out, DepthBins.from_config(config.data, config.bins), config.execution.kernel)
         return DepthStudent(encoder, decoder, head)
     return DepthStudent(encoder, decoder, RegressionHead(decoder.channels_out, config.data.max_depth))

@@ -17,7 +17,7 @@ import pytest
 from ablations.search.optuna_storage import connect
 from tiekd.config import build
 from tiekd.config.documents import with_values
-from tiekd.distill.run import carry_out
+from tiekd.distill.run import execute
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, unpack_state
 from tiekd.errors import StoreError
 from tiekd.store import object_store
@@ -40,7 +40,7 @@ def expected(base, tmp_path_factory) -> dict[str, dict]:
     store = RunStore(tmp_path_factory.mktemp("expected"))
     for loss in LOSSES:
         config = build(with_values(base, {"loss.name": loss}))
-        carry_out(config, store, lambda record, config=config: LocalRuntime(config.execution, record))
+        execute(config, store, lambda record, config=config: LocalRuntime(config.execution, record))
     return metrics_in(store)
 
 

@@ -18,8 +18,9 @@ from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.data import open_frames
 from tiekd.data.dataset import EpochSampler
-from tiekd.distill.ddp import ParallelRuntime
-from tiekd.distill.run import begin, carry_out, run_id_of, work
+from tiekd.distill.ddp import DDPRuntime
+from tiekd.distill.preflight import run_id_of
+from tiekd.distill.run import compute_run, execute, start_run
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
@@ -58,9 +59,9 @@ def compute_as_rank(rank: int, folder: str, config: RunConfig) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS)
     record = RunStore(f"{folder}/store").run(run_id_of(config))
     if rank == 0:
-        begin(config, record)
+        start_run(config, record)
     dist.barrier()
-    work(config, record, ParallelRuntime(torch.device("cpu"), THREADS, record))
+    compute_run(config, record, DDPRuntime(torch.device("cpu"), THREADS, record))
     dist.destroy_process_group()
 
 
@@ -80,7 +81,7 @@ def undisturbed(base, tmp_path_factory) -> dict[str, dict]:
 
 def test_one_worker_ends_where_two_do(base, undisturbed, tmp_path):
     config = build(with_values(base, {"execution.workers": 1}))
-    carry_out(config, RunStore(tmp_path), lambda record: LocalRuntime(config.execution, record))
+    execute(config, RunStore(tmp_path), lambda record: LocalRuntime(config.execution, record))
     ((run_id, alone),) = metrics_in(tmp_path).items()
     # The gradients agree to 1e-5; 48 steps of AdamW, which divides by their size, spread their rounding.
     assert undisturbed[run_id] == pytest.approx(alone, rel=1e-2)
@@ -116,7 +117,7 @@ def superseded(driver, command, base) -> SimpleNamespace:
 
     with driver(*command, "--json") as study:
         study.until(lambda: record.status().epoch >= 3)
-        begin(config, record)
+        start_run(config, record)
         code, out = study.wait(timeout=240)
     *lines, last = out.splitlines()
     events = [json.loads(line) for line in lines if line.startswith("{")]

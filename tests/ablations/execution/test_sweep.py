@@ -13,7 +13,7 @@ from ablations.execution.sweep import Sweep, settle_run
 from ablations.execution.trial_failures import record_death
 from ablations.execution.tune_callback import FailureLimit
 from tiekd.config import ExecutionConfig
-from tiekd.distill.runtime import keep_epoch
+from tiekd.distill.runtime import save_epoch
 from tiekd.errors import SupersededError, UserError
 from tiekd.store.run_status import Attempt, Status
 from tiekd.store.run_store import RunStore
@@ -92,7 +92,7 @@ def test_a_worker_that_has_not_heard_of_the_end_writes_nothing_more(record):
     worker.write_attempt(worker.attempt)
     ended = end(record, epoch=2, done=True)
     with pytest.raises(SupersededError):
-        keep_epoch(worker, [{"epoch": 3, "seconds": 1.0}], {}, workers=2)
+        save_epoch(worker, [{"epoch": 3, "seconds": 1.0}], {}, workers=2)
     assert (record.status(), record.read_table("epochs.parquet")) == (ended, None)
 
 

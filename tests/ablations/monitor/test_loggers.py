@@ -13,7 +13,7 @@ from ablations.monitor.loggers import MLflow, RunLogger, TensorBoard
 from ablations.monitor.study_progress import CellProgress
 from tiekd.config import build
 from tiekd.config.documents import flatten, with_values
-from tiekd.distill.run import carry_out
+from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunStore
@@ -29,7 +29,7 @@ def store(tiny, tmp_path_factory) -> RunStore:
     """A finished run, validated at every other epoch."""
     store = RunStore(tmp_path_factory.mktemp("logged"))
     config = build(with_values(tiny, {"optim.epochs": EPOCHS, "evaluation.every": 2}))
-    carry_out(config, store, lambda record: LocalRuntime(config.execution, record))
+    execute(config, store, lambda record: LocalRuntime(config.execution, record))
     return store
 
 

@@ -8,7 +8,7 @@ from ablations.planning.cells import expand_cells
 from ablations.planning.estimate import NO_BASIS, SAME_KIND, SAME_NETWORK, Estimate
 from ablations.planning.plan import make_plan, readiness_errors, study_record
 from ablations.prepared_study import PreparedStudy, prepare_study
-from tiekd.distill.run import carry_out
+from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
@@ -182,7 +182,7 @@ def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_fil
     )
     assert "the study has trained" not in tiekd("ablate", path, "--dry-run").out
     (teacher, _) = prepare_study(path, None, []).plan.cells
-    carry_out(teacher.cell.config, store, lambda record: LocalRuntime(teacher.cell.config.execution, record))
+    execute(teacher.cell.config, store, lambda record: LocalRuntime(teacher.cell.config.execution, record))
     lines = tiekd("ablate", path, "--dry-run").out.splitlines()
     (command,) = [line.partition("trained that teacher: ")[2] for line in lines if "the study has trained" in line]
     assert tiekd(*shlex.split(command)[1:]).code == 0

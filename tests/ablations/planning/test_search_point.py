@@ -3,7 +3,7 @@
 import pytest
 
 from ablations.planning.search_point import SeedRuns, execute_point
-from tiekd.deploy.profile import FILE
+from tiekd.deploy.profile import EFFICIENCY_FILE
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
@@ -78,7 +78,7 @@ def test_what_a_student_costs_is_measured_once_per_run(repeats, tmp_path):
     store.run("run-3").write_status(Status("done"))
     costly = repeats(seeds=[3, 4], objectives=("abs_rel", "milliseconds"), execution={"store": str(tmp_path)})
     first = execute_point({}, costly, carry_out, lambda outcome: None)
-    kept = [store.run(f"run-{seed}").read_json(FILE)["milliseconds"] for seed in (3, 4)]
+    kept = [store.run(f"run-{seed}").read_json(EFFICIENCY_FILE)["milliseconds"] for seed in (3, 4)]
     assert first["by_seed"][1] == kept
     assert first["milliseconds"] == pytest.approx(sum(kept) / 2)
     assert execute_point({}, costly, carry_out, lambda outcome: None)["by_seed"][1] == kept

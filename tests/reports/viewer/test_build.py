@@ -13,7 +13,7 @@ from tiekd.data import open_frames
 from tiekd.data.transforms import normalise
 from tiekd.inference.evaluate import score_image
 from tiekd.inference.predict import predict
-from tiekd.models.checkpoint import load_student
+from tiekd.models.checkpoint import load_network
 
 
 def index_of(viewed, name=""):
@@ -65,7 +65,7 @@ def test_images_option_limits_frames_evenly(viewed, tiekd, tmp_path):
 def test_metrics_are_those_of_the_store(viewed):
     """They also equal the metrics of the shown predictions: the viewer shows what was evaluated."""
     weights = viewed.store / "runs" / viewed.runs["baseline"] / "student.safetensors"
-    network, config = load_student(weights)
+    network, config = load_network(weights)
     frame = open_frames(config.data, "test").load(0)
     depth = predict(network.eval(), normalise(frame.image)[None], config).depth[0, 0].numpy()
     row = score_image(depth, frame, config.data, config.evaluation.protocol)

@@ -22,7 +22,7 @@ from tiekd.data.teacher_maps import open_maps
 from tiekd.data.transforms import normalise
 from tiekd.inference.predict import predict
 from tiekd.losses import dpm_target
-from tiekd.models.checkpoint import load_student
+from tiekd.models.checkpoint import load_network
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def expected(viewed):
     """Results of PyTorch for the first frame: depths [H, W] in m by result, and both distributions."""
     depths = {}
     for name in ("baseline", "tie-kd"):
-        network, config = load_student(viewed.store / "runs" / viewed.runs[name] / "student.safetensors")
+        network, config = load_network(viewed.store / "runs" / viewed.runs[name] / "student.safetensors")
         source = open_frames(config.data, "test")
         frame = source.load(0)
         predicted = predict(network.eval(), normalise(frame.image)[None], config)
@@ -38,7 +38,7 @@ def expected(viewed):
     maps = open_maps(config.teacher.maps)
     depth = torch.from_numpy(maps.load(source.keys[0], frame.size))
     depths[f"teacher-{maps.digest()[:12]}"], depths["truth"] = depth.numpy(), frame.depth_gt
-    bins = DepthBins.of(config)
+    bins = DepthBins.from_config(config.data, config.bins)
     return {"depth": depths, "bins": bins, "student": predicted.dpm, "target": dpm_target(config)(depth[None, None])}
 
 

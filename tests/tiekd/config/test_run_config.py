@@ -464,10 +464,10 @@ def test_a_baseline_on_the_teacher_needs_its_maps(tiny, tmp_path):
         check_inputs(override(quirky, nowhere))
 
 
-def test_a_baseline_on_the_teacher_is_trained_as_its_student_is(tiny, carried_out):
+def test_a_baseline_on_the_teacher_is_trained_as_its_student_is(tiny, execute_run):
     once = {"optim.epochs": 1, "loss.name": "si"}
     runs = [once, once | GROUND_TRUTH | {"fidelity": ["baseline_on_teacher"]}, once | GROUND_TRUTH]
-    student, quirky, plain = (carried_out(tiny(run))[0].read_table("epochs.parquet")["loss"].item() for run in runs)
+    student, quirky, plain = (execute_run(tiny(run))[0].read_table("epochs.parquet")["loss"].item() for run in runs)
     assert quirky == student
     assert quirky != plain
 

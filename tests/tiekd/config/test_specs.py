@@ -19,7 +19,7 @@ SPECS = {"loss": LOSSES, "data set": DATASETS, "network": NETWORKS, "protocol": 
 def test_an_entry_has_a_label_and_names_code_that_exists(kind, name):
     spec = SPECS[kind][name]
     references = {value for value in vars(spec).values() if isinstance(value, str) and ":" in value}
-    references |= {spec.released.published_keys} if getattr(spec, "released", None) else set()
+    references |= {spec.released.released_keys} if getattr(spec, "released", None) else set()
     assert spec.label
     assert references
     assert all(resolve_name(reference) is not None for reference in references)

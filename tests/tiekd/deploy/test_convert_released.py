@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from tiekd.config import build
-from tiekd.deploy.convert_released import RELEASED, recognise, translate
-from tiekd.models.checkpoint import load_student
-from tiekd.models.published_keys import published_keys
+from tiekd.deploy.convert_released import CHECKPOINTS, recognize_network, rename_tensors
+from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network
+from tiekd.models.released_keys import student_released_keys
 
 BINS, DEPTH = "decode_head.conv_out.0", "decode_head.conv_depth"
 
@@ -25,7 +25,7 @@ def regressing():
     """A ResNet18 that regresses depth in metres up to 80, as the released code would store it."""
     document = {"data": {"dataset": "kitti"}, "student": {"name": "resnet18"}, "loss": {"name": "si", "target": "ground_truth"}}
     network = build_network(build(document))
-    keys, ours = published_keys(network), network.state_dict()
+    keys, ours = student_released_keys(network), network.state_dict()
     state = {name: ours[key] for key, name in keys.names.items()}
     state |= {key: torch.zeros(1) for key in keys.unused} | {f"{BINS}.weight": torch.zeros(256, 128, 1, 1)}
     return SimpleNamespace(network=network, state=state)
@@ -50,7 +50,7 @@ def converted(tiekd, in_folder):
         torch.save(content, "published.pth", **how)
         outcome = tiekd("convert", "published.pth", "--out", "made/weights.safetensors", "--json", *options)
         assert (outcome.code, outcome.err) == (0, "")
-        network, config = load_student("made/weights.safetensors")
+        network, config = load_network("made/weights.safetensors")
         return SimpleNamespace(told=json.loads(outcome.out), weights=network.state_dict(), config=config)
 
     return convert
@@ -96,7 +96,7 @@ def test_released_networks_are_recognised_and_every_tensor_finds_its_place(
     facts = oracle(f"{folder}/{page}")
     shapes = (facts["datasets"]["kitti"] if "datasets" in facts else facts)["state_dict"]
     theirs = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    document = recognise(theirs, "", page)
+    document = recognize_network(theirs, "", page)
     assert document["student"]["name"] == network
     assert document["data"]["dataset"] == dataset
     assert document.get("bins", {}).get("n_bins") == n_bins
@@ -104,8 +104,8 @@ def test_released_networks_are_recognised_and_every_tensor_finds_its_place(
     assert (config.student.head, config.teacher) == (head, None)
     with torch.device("meta"):
         built = build_network(config)
-    keys = resolve_name(RELEASED[network].published_keys)(built)
-    assert translate(theirs, keys, built.state_dict(), page).keys() == built.state_dict().keys()
+    keys = resolve_name(CHECKPOINTS[network].released_keys)(built)
+    assert rename_tensors(theirs, keys, built.state_dict(), page).keys() == built.state_dict().keys()
 
 
 @pytest.mark.parametrize(("n_bins", "dataset", "max_depth"), [(257, "kitti", 80.0), (49, "nyu", 10.0)])
@@ -126,7 +126,7 @@ def test_the_number_of_bins_tells_the_data_set(converted, with_dpm, n_bins, data
     ],
 )
 def test_the_training_beside_the_weights_tells_what_they_leave_open(regressing, training, expected):
-    document = recognise(regressing.state, training, "published.pth")
+    document = recognize_network(regressing.state, training, "published.pth")
     assert (document["student"]["head"], document["data"]["dataset"]) == expected
 
 

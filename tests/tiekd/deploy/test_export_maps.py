@@ -13,7 +13,7 @@ from tiekd.data.transforms import normalise
 from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
 from tiekd.errors import UserError
 from tiekd.inference.predict import predict
-from tiekd.models.checkpoint import load_student, pack_student
+from tiekd.models.checkpoint import load_network, pack_network
 
 CPU = torch.device("cpu")
 
@@ -31,7 +31,7 @@ def test_the_map_of_a_frame_is_the_teachers_depth_of_its_view(teacher, tmp_path,
     config = override(teacher.config, {"evaluation.flip_tta": flip_tta})
     weights = trained_weights(teacher.config)
     export_maps(config, NetworkTeacher(weights, flip_tta, CPU), tmp_path / "maps", "embedded")
-    network, _ = load_student(weights)
+    network, _ = load_network(weights)
     maps, half_a_unit = TeacherMaps(tmp_path / "maps"), 10.0 / 65535 / 2
     for key, frame in frames(config):
         depth = predict(network.eval(), normalise(frame.image)[None], config).depth[0, 0]
@@ -61,9 +61,9 @@ def test_exporting_again_gives_the_same_teacher_whatever_it_is_called(teacher, t
     assert again["digest"] == teacher.exported["digest"] == TeacherMaps(teacher.maps).digest()
 
 
-def test_other_weights_give_another_teacher(teacher, tiny, carried_out, tmp_path):
+def test_other_weights_give_another_teacher(teacher, tiny, execute_run, tmp_path):
     config = tiny({"optim.epochs": 1})
-    carried_out(config)
+    execute_run(config)
     other = export_maps(config, NetworkTeacher(trained_weights(config), True, CPU), tmp_path / "other", "embedded")
     assert other["digest"] != teacher.exported["digest"]
 
@@ -85,11 +85,11 @@ def test_a_teacher_whose_run_did_not_finish_is_refused(teacher, tmp_path):
 
 
 def test_a_broken_off_export_is_no_teacher(teacher, tmp_path):
-    network, _ = load_student(trained_weights(teacher.config))
+    network, _ = load_network(trained_weights(teacher.config))
     with torch.no_grad():
         network.head.depth.bias.fill_(float("nan"))
     broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(pack_student(network, teacher.config))
+    broken.write_bytes(pack_network(network, teacher.config))
     with pytest.raises(ValueError, match="finite"):
         export_maps(teacher.config, NetworkTeacher(broken, True, CPU), tmp_path / "maps", "embedded")
     with pytest.raises(UserError, match=r"the export is unfinished"):

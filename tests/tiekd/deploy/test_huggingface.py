@@ -592,7 +592,7 @@ def test_a_model_that_is_not_in_the_cache_is_refused_where_no_hub_answers(hub):
 def test_a_hub_that_says_nothing_is_out_of_reach_after_a_while(hub, monkeypatch):
     from huggingface_hub import constants
 
-    monkeypatch.setattr(huggingface, "PATIENCE", 0.2)
+    monkeypatch.setattr(huggingface, "HUB_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert "which is out of reach" in refuse("tiny/dpt")

@@ -12,7 +12,7 @@ import torch
 from tiekd.bins import DepthBins
 from tiekd.config import build
 from tiekd.deploy import onnx
-from tiekd.deploy.hub import DepthStudent
+from tiekd.deploy.hub import DepthModel
 from tiekd.deploy.onnx import Difference, check_onnx, export_onnx
 from tiekd.errors import ExportError, UserError
 
@@ -30,13 +30,13 @@ DEPTHFORMER = {
 }
 
 
-def student_of(document: dict, seed: int = 0) -> DepthStudent:
+def student_of(document: dict, seed: int = 0) -> DepthModel:
     torch.manual_seed(seed)
-    return DepthStudent(build(document).document()).eval()
+    return DepthModel(build(document).document()).eval()
 
 
 @pytest.fixture(scope="module")
-def dpm_student() -> DepthStudent:
+def dpm_student() -> DepthModel:
     return student_of(DPM)
 
 
@@ -58,7 +58,7 @@ def test_a_file_serves_any_batch_and_size(dpm_student, exported, batch, size):
     depth, dpm = onnxruntime.InferenceSession(exported.path).run(["depth", "dpm"], {"image": image.numpy()})
     assert (depth.shape, dpm.shape) == ((batch, 1, *size), (batch, 16, *size))
     np.testing.assert_allclose(depth, ours.depth, rtol=1e-4)
-    centers = DepthBins.of(dpm_student.config).centers.numpy()
+    centers = DepthBins.from_config(dpm_student.config.data, dpm_student.config.bins).centers.numpy()
     np.testing.assert_allclose(np.einsum("bkhw,k->bhw", dpm, centers), depth[:, 0], rtol=1e-4)
 
 

@@ -11,7 +11,16 @@ from torch import nn
 
 from tiekd.config import build
 from tiekd.data.kitti import KITTI
-from tiekd.deploy.profile import FILE, IMAGES, LEAST_IMAGES, PeakMemory, count_macs, efficiency_of, measure, measure_apart
+from tiekd.deploy.profile import (
+    EFFICIENCY_FILE,
+    LEAST_IMAGES,
+    TIMED_IMAGES,
+    PeakMemory,
+    count_macs,
+    measure_in_subprocess,
+    measure_network,
+    run_efficiency,
+)
 from tiekd.deploy.profile_records import network_id
 from tiekd.models.registry import build_network, count_parameters
 from tiekd.store.run_store import RunStore
@@ -110,7 +119,7 @@ def test_an_encoder_that_expands_a_parameter_is_measured():
         "pretrained": False,
     }
     config = build({"data": data, "student": student, "loss": {"name": "si", "target": "ground_truth"}})
-    assert measure(config.document(), "cpu", 1).macs > 0
+    assert measure_network(config.document(), "cpu", 1).macs > 0
 
 
 @pytest.mark.parametrize(("name", "published"), [("resnet18", 1.814e9), ("resnet50", 4.089e9), ("mobilenetv2_100", 0.3008e9)])
@@ -140,14 +149,14 @@ def test_memory_grows_by_what_is_taken():
 
 def test_a_network_is_measured_in_a_process_of_its_own(tiny):
     config = tiny({"bins.n_bins": 16})
-    cost = measure_apart(config, "cpu", 1)
+    cost = measure_in_subprocess(config, "cpu", 1)
     assert (cost.network, cost.name, cost.size) == (network_id(config), "tiny, 16 bins", [64, 96])
     assert cost.parameters == count_parameters(build_network(config))
     network = build_network(config)
     projection = 64 * 96 * network.head.logits.weight.numel()  # which waits until depth is asked for
     assert cost.macs == macs_of(network, 3, 64, 96) + projection
     assert 0 < cost.milliseconds_low <= cost.milliseconds <= cost.milliseconds_high
-    assert LEAST_IMAGES <= cost.images <= IMAGES
+    assert LEAST_IMAGES <= cost.images <= TIMED_IMAGES
     assert cost.peak_bytes is None or cost.peak_bytes > 4 * cost.parameters
     assert cost.device.endswith(", 1 thread")
     assert cost.versions["torch"] == torch.__version__.partition("+")[0]
@@ -155,19 +164,19 @@ def test_a_network_is_measured_in_a_process_of_its_own(tiny):
 
 def test_half_precision_is_measured_as_such(tiny):
     config = tiny({"optim.precision": "bf16"})
-    cost = measure(config.document(), "cpu", 1)
+    cost = measure_network(config.document(), "cpu", 1)
     assert cost.precision == "bf16"
     assert asdict(cost).keys() >= {"macs", "milliseconds", "peak_bytes"}
 
 
 def test_a_searchs_objective_is_measured_once_and_kept_with_the_run(tiny, tmp_path):
     record, config = RunStore(tmp_path).run("0123"), tiny()
-    first = efficiency_of(record, config)
-    assert record.read_json(FILE) == first
+    first = run_efficiency(record, config)
+    assert record.read_json(EFFICIENCY_FILE) == first
     assert first["milliseconds"] > 0
     assert first["parameters"] == count_parameters(build_network(config))
-    record.write_json(FILE, first | {"milliseconds": 1e9})
-    assert efficiency_of(record, config)["milliseconds"] == 1e9
+    record.write_json(EFFICIENCY_FILE, first | {"milliseconds": 1e9})
+    assert run_efficiency(record, config)["milliseconds"] == 1e9
 
 
 def test_images_have_the_size_of_the_test_frames():

@@ -6,7 +6,7 @@ import pytest
 
 from tiekd.config import build, override
 from tiekd.data.teacher_maps import MapWriter
-from tiekd.deploy.profile_records import Cost, network_id, networks_of, read_cost, read_costs, write_cost
+from tiekd.deploy.profile_records import Cost, network_id, read_cost, read_costs, store_networks, write_cost
 from tiekd.errors import StoreError, UserError
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
@@ -53,7 +53,7 @@ def test_each_network_of_a_store_is_named_once_with_its_roles(tmp_path):
     teacher = build({"data": {"dataset": "kitti"}, "student": {"name": "adabins"}})
     put(store, baseline, override(baseline, {"seed": 1}), taught, teacher)
     store.run("broken").write_file("config.yaml", b"data: [")
-    networks, maps_only = networks_of(store)
+    networks, maps_only = store_networks(store)
     assert {n.name: n.roles for n in networks.values()} == {
         "MobileNetV2, regression": ["student"],
         "MobileNetV2, 257 bins": ["student"],
@@ -68,7 +68,7 @@ def test_a_teacher_of_maps_has_a_network_only_where_their_manifest_names_it(tmp_
         with MapWriter(tmp_path / name, 80.0, made_by):
             pass
     put(store, *(build({**TAUGHT, "teacher": {"name": n, "maps": str(tmp_path / n)}}) for n in ("told", "silent", "gone")))
-    networks, maps_only = networks_of(store)
+    networks, maps_only = store_networks(store)
     assert networks[network_id(maker)].roles == ["teacher told"]
     assert maps_only == ["silent", "gone"]
 
@@ -80,10 +80,10 @@ def test_a_studys_networks_are_those_of_its_cells_also_of_cells_that_never_ran(t
     of_another_version = document | {"data": document["data"] | {"gone": 1}}
     cells = [{"run_id": None, "config": config} for config in (document, of_another_version)]
     store.write_study("later", {"study": {"name": "later"}, "cells": cells})
-    assert [n.name for n in networks_of(store, "later")[0].values()] == ["ResNet18, regression"]
-    assert len(networks_of(store)[0]) == 2
+    assert [n.name for n in store_networks(store, "later")[0].values()] == ["ResNet18, regression"]
+    assert len(store_networks(store)[0]) == 2
     with pytest.raises(UserError, match="did you mean later"):
-        networks_of(store, "latr")
+        store_networks(store, "latr")
 
 
 def test_costs_are_kept_by_device_and_read_back(tmp_path):

@@ -15,7 +15,7 @@ from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import LOSSES
 from tiekd.data import open_frames
-from tiekd.distill.ddp import ParallelRuntime, SyncedBatchNorm, synchronise_batch_norm
+from tiekd.distill.ddp import DDPRuntime, SyncedBatchNorm, sync_batch_norms
 from tiekd.distill.loop import train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer
 from tiekd.distill.runtime import LocalRuntime
@@ -65,7 +65,7 @@ def work(rank: int, folder: str, configs: dict[str, RunConfig]) -> None:
         if rank < world:
             place = f"file://{folder}/rendezvous{world}"
             dist.init_process_group("gloo", init_method=place, rank=rank, world_size=world)
-            runtime = ParallelRuntime(torch.device("cpu"), 1, RunStore(folder).run("none"))
+            runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(folder).run("none"))
             results = {name: first_step(config, runtime) for name, config in configs.items()}
             torch.save(results, f"{folder}/{world}-{rank}.pt")
             dist.destroy_process_group()
@@ -139,7 +139,7 @@ def test_a_synchronised_network_is_the_same_network(group_of_one, encoder):
     other = timm.create_model(encoder, features_only=True)
     other.load_state_dict(before)
     parameters = list(other.parameters())
-    synchronise_batch_norm(other)
+    sync_batch_norms(other)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in other.modules())
     assert any(isinstance(module, SyncedBatchNorm) for module in other.modules())
     assert all(a is b for a, b in zip(parameters, other.parameters(), strict=True))  # or an optimiser would lose them
@@ -165,7 +165,7 @@ def test_the_moments_of_a_far_away_channel_are_exact(group_of_one):
 def test_the_device_seconds_are_those_of_all_ranks(group_of_one, tmp_path):
     record = RunStore(tmp_path).run("0123")
     record.write_status(Status("running", epochs=3))
-    runtime = ParallelRuntime(torch.device("cpu"), 1, record)
+    runtime = DDPRuntime(torch.device("cpu"), 1, record)
     rows = [{"epoch": epoch, "seconds": 2.0 * epoch} for epoch in (1, 2)]
     runtime.report(rows[:1], {})
     runtime.world_size = 3
@@ -176,14 +176,14 @@ def test_the_device_seconds_are_those_of_all_ranks(group_of_one, tmp_path):
 
 def meet_and_die(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    runtime = ParallelRuntime(torch.device("cpu"), 1, RunStore(folder).run("none"))
+    runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(folder).run("none"))
     runtime.all_sum(torch.ones(1))
     if rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     try:
         runtime.all_sum(torch.ones(1))
     except Exception as error:
-        Path(folder, "lost").write_text(str(runtime.lost(error)))
+        Path(folder, "lost").write_text(str(runtime.is_worker_loss(error)))
         os._exit(0)  # as a worker ends: without taking leave of the others
 
 
@@ -195,18 +195,18 @@ def test_a_dead_rank_is_told_from_a_failure_of_the_work(group_of_one, tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
     assert (tmp_path / "lost").read_text() == "True"
-    runtime = ParallelRuntime(torch.device("cpu"), 1, RunStore(tmp_path).run("none"))
+    runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(tmp_path).run("none"))
     assert not any(map(runtime.lost, (RuntimeError("out of memory"), OSError("[..]/gloo/ is a folder"))))
 
 
 def test_what_a_rank_meets_once_its_group_is_gone_is_of_another_ranks_end(tmp_path):
     """As Ray Train leaves a worker that was still building its network when another one failed."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    runtime = ParallelRuntime(torch.device("cpu"), 1, RunStore(tmp_path).run("none"))
+    runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(tmp_path).run("none"))
     dist.destroy_process_group()
     with pytest.raises(ValueError, match="process group") as met:
         runtime.wrap(nn.Linear(1, 1))
-    assert runtime.lost(met.value)
+    assert runtime.is_worker_loss(met.value)
 
 
 def test_more_workers_than_images_in_a_batch_are_refused():

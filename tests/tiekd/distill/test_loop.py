@@ -15,7 +15,7 @@ from tiekd.errors import DivergedError
 from tiekd.inference.evaluate import evaluate, score_image
 from tiekd.losses import build_loss
 from tiekd.metrics import METRICS, mean_metrics
-from tiekd.models.checkpoint import load_student, pack_state, unpack_state
+from tiekd.models.checkpoint import load_network, pack_state, unpack_state
 from tiekd.models.registry import build_network
 from tiekd.store.run_store import RunStore
 
@@ -49,7 +49,7 @@ def interrupted(after_epoch: int = 0, after_step: int = 0):
             if len(epochs) == after_epoch:
                 raise KeyboardInterrupt
 
-        def step(self, step, steps):
+        def report_step(self, step, steps):
             if step == after_step:
                 raise KeyboardInterrupt
 
@@ -57,12 +57,12 @@ def interrupted(after_epoch: int = 0, after_step: int = 0):
 
 
 @pytest.fixture
-def interrupt(carried_out):
+def interrupt(execute_run):
     """Carry a run out up to an interruption; its record."""
 
     def carry(config: RunConfig, **when: int):
         with pytest.raises(KeyboardInterrupt):
-            carried_out(config, interrupted(**when))
+            execute_run(config, interrupted(**when))
         (record,) = RunStore(config.execution.store).runs()
         return record
 
@@ -80,7 +80,7 @@ def assert_learnt(record, config: RunConfig) -> None:
     mean = np.mean([source.load(index).depth_gt.mean() for index in range(len(source))])
     flat = np.full((64, 96), mean, np.float32)
     guesses = [score_image(flat, source.load(index), config.data, "none") for index in range(len(source))]
-    student, _ = load_student(f"{record.store.uri}/{record.folder}/student.safetensors")
+    student, _ = load_network(f"{record.store.uri}/{record.folder}/student.safetensors")
     learnt = mean_metrics(evaluate(student, config, source, CPU, range(len(source))))
     assert learnt["rmse"] < mean_metrics(guesses)["rmse"] / 2  # about a third of it, whatever the seed
 
@@ -89,9 +89,9 @@ def test_a_student_learns_from_ground_truth(teacher):
     assert_learnt(teacher.record, teacher.config)
 
 
-def test_a_student_learns_from_its_teachers_maps_alone(tiny, learning, carried_out):
+def test_a_student_learns_from_its_teachers_maps_alone(tiny, learning, execute_run):
     config = tiny(learning)
-    record, status = carried_out(config)
+    record, status = execute_run(config)
     assert status.state == "done"
     assert_learnt(record, config)
 
@@ -100,9 +100,9 @@ def test_a_student_learns_from_its_teachers_maps_alone(tiny, learning, carried_o
 
 
 @pytest.mark.parametrize(("overrides", "target"), [({}, "depth_teacher"), (GROUND_TRUTH, "depth_gt")], ids=["kd", "gt"])
-def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, carried_out, overrides, target):
+def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, execute_run, overrides, target):
     config = tiny({"optim": {"epochs": 1, "batch_size": 8}, **overrides})
-    record, _ = carried_out(config)
+    record, _ = execute_run(config)
     torch.manual_seed(config.seed)
     student = build_network(config).train()
     loader = train_loader(config, LocalRuntime(config.execution, record))
@@ -115,7 +115,7 @@ def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, c
         assert row[column] == pytest.approx(value.item(), rel=1e-6)
 
 
-def test_a_step_clips_the_gradient_and_tells_its_norm(tiny, carried_out):
+def test_a_step_clips_the_gradient_and_tells_its_norm(tiny, execute_run):
     config = tiny({"optim.clip_grad_norm": 1e-3})
     runtime = LocalRuntime(config.execution, RunStore(config.execution.store).run("none"))
     student, batch = build_network(config), next(iter(train_loader(config, runtime)))
@@ -125,25 +125,25 @@ def test_a_step_clips_the_gradient_and_tells_its_norm(tiny, carried_out):
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_rows_tell_step_and_learning_rate(tiny, carried_out):
+def test_rows_tell_step_and_learning_rate(tiny, execute_run):
     config = tiny({"optim.epochs": 3})
-    record, _ = carried_out(config)
+    record, _ = execute_run(config)
     table = record.read_table("epochs.parquet")
     assert table["epoch"].tolist() == [1, 2, 3]
     assert table["step"].tolist() == [STEPS, 2 * STEPS, 3 * STEPS]
     assert table["lr"].tolist() == [learning_rate(step - 1, 3 * STEPS, config.optim) for step in table["step"]]
 
 
-def test_only_every_so_many_epochs_are_validated_and_always_the_last(tiny, carried_out):
-    record, _ = carried_out(tiny({"optim.epochs": 3, "evaluation.every": 2}))
+def test_only_every_so_many_epochs_are_validated_and_always_the_last(tiny, execute_run):
+    record, _ = execute_run(tiny({"optim.epochs": 3, "evaluation.every": 2}))
     table = record.read_table("epochs.parquet")
     assert table["abs_rel"].notna().tolist() == [False, True, True]
     means = mean_metrics(record.read_table("images.parquet").to_dict("records"))
     assert table.iloc[-1][list(METRICS)].to_dict() == means
 
 
-def test_bf16_learns_the_same_only_roughly(tiny, carried_out):
-    table, rough = (rows(carried_out(tiny({"optim.precision": p}))[0]) for p in ("fp32", "bf16"))
+def test_bf16_learns_the_same_only_roughly(tiny, execute_run):
+    table, rough = (rows(execute_run(tiny({"optim.precision": p}))[0]) for p in ("fp32", "bf16"))
     assert rough["loss"][0] == pytest.approx(table["loss"][0], rel=0.2)  # eight steps with 8 bits of mantissa
     assert rough["loss"][0] != table["loss"][0]
 
@@ -151,17 +151,17 @@ def test_bf16_learns_the_same_only_roughly(tiny, carried_out):
 # -- the same again -------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny_in, carried_out, tmp_path):
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny_in, execute_run, tmp_path):
     seeds = {"first": 0, "again": 0, "other": 1}
-    first, again, other = (carried_out(tiny_in(tmp_path / store, {"seed": seed}))[0] for store, seed in seeds.items())
+    first, again, other = (execute_run(tiny_in(tmp_path / store, {"seed": seed}))[0] for store, seed in seeds.items())
     assert_same_outcome(first, again)
     assert (rows(first)["loss"] != rows(other)["loss"]).all()
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than a small machine has CPUs
-def test_loader_processes_leave_the_numbers_alone(tiny_in, carried_out, tmp_path):
+def test_loader_processes_leave_the_numbers_alone(tiny_in, execute_run, tmp_path):
     configs = (tiny_in(tmp_path / f"{workers}", {"execution.data_workers": workers}) for workers in (0, 2))
-    assert_same_outcome(*(carried_out(config)[0] for config in configs))
+    assert_same_outcome(*(execute_run(config)[0] for config in configs))
 
 
 class Dropping(torch.nn.Module):
@@ -203,9 +203,9 @@ LONGER = {"optim.epochs": 4, "evaluation.every": 2}
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiny_in, carried_out, tmp_path_factory):
+def uninterrupted(tiny_in, execute_run, tmp_path_factory):
     """The record of a run of four epochs that nothing disturbed."""
-    return carried_out(tiny_in(tmp_path_factory.mktemp("uninterrupted"), LONGER))[0]
+    return execute_run(tiny_in(tmp_path_factory.mktemp("uninterrupted"), LONGER))[0]
 
 
 @pytest.mark.parametrize(
@@ -213,24 +213,24 @@ def uninterrupted(tiny_in, carried_out, tmp_path_factory):
     [{"after_epoch": 1}, {"after_epoch": 3}, {"after_epoch": 4}, {"after_step": 2}, {"after_step": 2 * STEPS + 3}],
     ids=["first epoch", "third epoch", "last epoch", "within the first epoch", "within the third epoch"],
 )
-def test_a_run_that_was_interrupted_ends_as_if_it_never_had_been(tiny, carried_out, interrupt, uninterrupted, when):
+def test_a_run_that_was_interrupted_ends_as_if_it_never_had_been(tiny, execute_run, interrupt, uninterrupted, when):
     config = tiny(LONGER)
     assert interrupt(config, **when).status().state == "running"
-    record, status = carried_out(config)
+    record, status = execute_run(config)
     assert status.state == "done"
     assert_same_outcome(record, uninterrupted)
 
 
-def test_a_run_interrupted_at_every_epoch_ends_as_if_it_never_had_been(tiny, carried_out, interrupt, uninterrupted):
+def test_a_run_interrupted_at_every_epoch_ends_as_if_it_never_had_been(tiny, execute_run, interrupt, uninterrupted):
     config = tiny(LONGER)
     for epoch in (1, 2, 3, 4):
         assert interrupt(config, after_epoch=epoch).status().epoch == epoch
-    record, _ = carried_out(config)
+    record, _ = execute_run(config)
     assert_same_outcome(record, uninterrupted)
 
 
 def test_a_run_begun_with_a_compiled_student_goes_on_with_a_plain_one_to_the_same_end(
-    tiny, carried_out, interrupt, uninterrupted, monkeypatch
+    tiny, execute_run, interrupt, uninterrupted, monkeypatch
 ):
     """Traced by PyTorch's compiler, but run operation by operation: not every machine has a C++ compiler."""
     traced = []
@@ -242,15 +242,15 @@ def test_a_run_begun_with_a_compiled_student_goes_on_with_a_plain_one_to_the_sam
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     assert interrupt(tiny(LONGER | {"execution.compile": True}), after_epoch=2).status().epoch == 2
     assert max(traced) > 100  # a student, and not the sum that is compiled to see whether it can be
-    record, _ = carried_out(tiny(LONGER))
+    record, _ = execute_run(tiny(LONGER))
     np.testing.assert_allclose(rows(record)["loss"], rows(uninterrupted)["loss"], rtol=1e-5)
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_step_parts_and_learning_rate(tiny, carried_out):
-    record, status = carried_out(tiny({"optim.lr": 1e9}))
+def test_a_loss_that_is_not_finite_ends_the_run_with_step_parts_and_learning_rate(tiny, execute_run):
+    record, status = execute_run(tiny({"optim.lr": 1e9}))
     assert status.state == "diverged"
     cause = r"not finite at step \d+: dpm \S+, depth \S+, loss \S+, gradient (nan|inf); learning rate \d\S+"
     assert pd.Series([status.cause]).str.fullmatch(cause).all()
@@ -264,11 +264,11 @@ def tamper(record, change) -> None:
     record.write_file(CHECKPOINT, pack_state(state))
 
 
-def test_the_first_step_that_is_not_finite_is_the_one_told(tiny, carried_out, interrupt):
+def test_the_first_step_that_is_not_finite_is_the_one_told(tiny, execute_run, interrupt):
     config = tiny()
     record = interrupt(config, after_epoch=1)
     tamper(record, lambda student: student["head.logits.bias"].fill_(math.inf))
-    _, status = carried_out(config)
+    _, status = execute_run(config)
     assert status.state == "diverged"
     assert status.cause.startswith(f"not finite at step {STEPS + 1}: dpm nan, ")
     assert (status.epoch, status.epochs) == (1, 2)
@@ -291,19 +291,19 @@ def test_an_epochs_loss_is_the_mean_over_all_its_steps():
     assert log.means() == {"loss": (2 * CHECK_EVERY + 6) / 2}
 
 
-def test_a_prediction_that_is_not_finite_ends_the_run_with_its_image(tiny, carried_out, interrupt):
+def test_a_prediction_that_is_not_finite_ends_the_run_with_its_image(tiny, execute_run, interrupt):
     config = tiny()
     record = interrupt(config, after_epoch=2)
     tamper(record, lambda student: student["head.logits.bias"].fill_(math.nan))
-    _, status = carried_out(config)
+    _, status = execute_run(config)
     assert (status.state, status.cause) == ("diverged", "the prediction for test image test/scene_000/0000 is not finite")
 
 
-def test_one_depth_all_over_is_no_result(tiny, carried_out, interrupt):
+def test_one_depth_all_over_is_no_result(tiny, execute_run, interrupt):
     config = tiny()
     record = interrupt(config, after_epoch=2)
     tamper(record, lambda student: student["head.logits.weight"].zero_())
-    record, status = carried_out(config)
+    record, status = execute_run(config)
     assert (status.state, status.cause) == ("constant", "every prediction is one depth all over")
     images = record.read_table("images.parquet")
     assert (images["depth_max"] - images["depth_min"]).max() < 1e-5

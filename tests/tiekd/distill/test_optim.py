@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tiekd.config import OptimConfig
-from tiekd.distill.optim import build_optimizer, learning_rate, momentum, set_step
+from tiekd.distill.optim import apply_schedule, build_optimizer, learning_rate, momentum
 
 
 def schedule(steps: int, **settings) -> list[float]:
@@ -118,7 +118,7 @@ def settings_of(optimizer: torch.optim.Optimizer, network: nn.Module, setting: s
 def test_every_parameter_is_updated_with_the_configs_settings_at_the_rate_that_was_set():
     layer, config = nn.Linear(3, 2), OptimConfig(lr=0.1, betas=(0.8, 0.9), weight_decay=0.5, warmup=0.0)
     optimizer = build_optimizer(layer, config)
-    assert set_step(optimizer, 0, 10, config) == 0.1
+    assert apply_schedule(optimizer, 0, 10, config) == 0.1
     (group,) = optimizer.param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in layer.parameters()}
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, (0.8, 0.9), 0.5)
@@ -131,7 +131,7 @@ def test_every_parameter_is_updated_with_the_configs_settings_at_the_rate_that_w
 def test_all_but_the_encoder_learns_faster_by_the_factor():
     network, config = Network(), OptimConfig(lr=0.01, lr_factor=10.0, warmup=0.0)
     optimizer = build_optimizer(network, config)
-    assert set_step(optimizer, 0, 10, config) == 0.01
+    assert apply_schedule(optimizer, 0, 10, config) == 0.01
     rates = settings_of(optimizer, network, "lr")
     assert rates == {name: pytest.approx(0.01 if name.startswith("encoder.") else 0.1) for name in rates}
 

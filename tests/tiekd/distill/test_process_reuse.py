@@ -28,13 +28,13 @@ def _hooked():
 def watched(_hooked, monkeypatch):
     """Carry a run out and tell which of its inputs it opened or listed, how many networks it built, processes it started."""
 
-    def look(carried_out, config):
+    def look(execute_run, config):
         built = []
         build = student_module.build_depth_student
         monkeypatch.setattr(student_module, "build_depth_student", lambda config: built.append(1) or build(config))
         monkeypatch.setattr(sys.modules[__name__], "watching", True)
         happened.clear()
-        _, status = carried_out(config)
+        _, status = execute_run(config)
         monkeypatch.setattr(sys.modules[__name__], "watching", False)
         monkeypatch.setattr(student_module, "build_depth_student", build)
         assert status.state == "done"
@@ -44,29 +44,29 @@ def watched(_hooked, monkeypatch):
     return look
 
 
-def test_a_second_run_reads_no_input_again_and_builds_its_student_alone(tiny, carried_out, watched, monkeypatch):
+def test_a_second_run_reads_no_input_again_and_builds_its_student_alone(tiny, execute_run, watched, monkeypatch):
     code_state.cache_clear()
     monkeypatch.setattr("tiekd.models.registry._buildable", set())
     widths = {"student.decoder_channels": [24, 16, 8, 8]}  # of no preset: whether the network can be built is tried
-    inputs, built, started = watched(carried_out, tiny({"execution.cache_gb": 0} | widths))
+    inputs, built, started = watched(execute_run, tiny({"execution.cache_gb": 0} | widths))
     assert len([name for name in inputs if name.endswith(".png")]) >= 2 * 8  # every map in each of two epochs
     assert built == 2  # to see that it can be, and to be trained
     assert started >= 1  # git
-    watched(carried_out, tiny({"seed": 1} | widths))
-    assert watched(carried_out, tiny({"seed": 2, "loss.temperature": 0.5} | widths)) == ([], 1, 0)
+    watched(execute_run, tiny({"seed": 1} | widths))
+    assert watched(execute_run, tiny({"seed": 2, "loss.temperature": 0.5} | widths)) == ([], 1, 0)
 
 
 @pytest.fixture(scope="module")
-def plain(tiny_in, carried_out, tmp_path_factory):
+def plain(tiny_in, execute_run, tmp_path_factory):
     """A run that keeps nothing in memory."""
-    return carried_out(tiny_in(tmp_path_factory.mktemp("plain"), {"execution.cache_gb": 0, "optim.epochs": 3}))[0]
+    return execute_run(tiny_in(tmp_path_factory.mktemp("plain"), {"execution.cache_gb": 0, "optim.epochs": 3}))[0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_frames_kept_in_memory_change_no_number(plain, tiny, carried_out, workers):
+def test_frames_kept_in_memory_change_no_number(plain, tiny, execute_run, workers):
     for attempt in ("decodes", "finds all decoded"):
         execution = {"execution.data_workers": workers, "execution.store": str(plain.store.uri) + attempt + str(workers)}
-        record, _ = carried_out(tiny({"optim.epochs": 3, **execution}))
+        record, _ = execute_run(tiny({"optim.epochs": 3, **execution}))
         assert record.run_id == plain.run_id
         rows, expected = (r.read_table("epochs.parquet").drop(columns="seconds") for r in (record, plain))
         assert rows.equals(expected)
@@ -74,24 +74,24 @@ def test_frames_kept_in_memory_change_no_number(plain, tiny, carried_out, worker
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_packed_frames_change_no_number(plain, tiny, carried_out, tmp_path, workers):
+def test_packed_frames_change_no_number(plain, tiny, execute_run, tmp_path, workers):
     config = tiny({"optim.epochs": 3, "execution.data_workers": workers, "execution.packed": str(tmp_path / "packed")})
     pack(config, tmp_path / "packed")
-    record, _ = carried_out(config)
+    record, _ = execute_run(config)
     assert record.run_id == plain.run_id
     rows, expected = (r.read_table("epochs.parquet").drop(columns="seconds") for r in (record, plain))
     assert rows.equals(expected)
     assert record.read_table("images.parquet").equals(plain.read_table("images.parquet"))
 
 
-def test_maps_that_change_between_two_runs_make_another_run_with_other_numbers(tiny, carried_out, tmp_path):
+def test_maps_that_change_between_two_runs_make_another_run_with_other_numbers(tiny, execute_run, tmp_path):
     def carry(depth, store, **execution):
         keys = [f"train/scene_{scene:03d}/{frame:04d}" for scene in range(8) for frame in range(8)]
         with MapWriter(tmp_path / "maps", 10.0, {}) as writer:
             for key in keys:
                 writer.write(key, np.full((64, 96), depth, np.float32))
         settings = {"teacher.maps": str(tmp_path / "maps"), "execution.store": str(tmp_path / store)}
-        return carried_out(tiny(settings | {f"execution.{name}": value for name, value in execution.items()}))[0]
+        return execute_run(tiny(settings | {f"execution.{name}": value for name, value in execution.items()}))[0]
 
     near, far = carry(2.0, "kept"), carry(6.0, "kept")
     unkept = carry(6.0, "plain", cache_gb=0)

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from tiekd.config import RunConfig
-from tiekd.distill.run import begin, carry_out, run_id_of, work
+from tiekd.distill.preflight import run_id_of
+from tiekd.distill.run import compute_run, execute, start_run
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime
 from tiekd.errors import UserError, error_line
 from tiekd.metrics import METRICS, mean_metrics
-from tiekd.models.checkpoint import load_student
+from tiekd.models.checkpoint import load_network
 from tiekd.store.run_store import RunStore
 
 
@@ -101,7 +102,7 @@ def test_the_summary_is_the_mean_over_images_by_a_named_protocol(done):
 
 def test_the_weights_are_those_that_were_measured(done):
     record, config = done
-    student, kept = load_student(f"{config.execution.store}/{record.folder}/student.safetensors")
+    student, kept = load_network(f"{config.execution.store}/{record.folder}/student.safetensors")
     assert kept.document() == config.document()
     assert sum(p.numel() for p in student.parameters()) == record.read_json("summary.json")["parameters"]
 
@@ -116,8 +117,8 @@ def test_provenance_names_code_versions_hardware_inputs_and_time(done):
     assert origin["wall_seconds"] == origin["device_seconds"] == record.status().device_seconds
 
 
-def test_a_distilled_runs_provenance_names_its_teachers_maps(tiny, teacher, carried_out):
-    record, _ = carried_out(tiny({"optim.epochs": 1}))
+def test_a_distilled_runs_provenance_names_its_teachers_maps(tiny, teacher, execute_run):
+    record, _ = execute_run(tiny({"optim.epochs": 1}))
     assert record.read_json("provenance.json")["inputs"]["teacher_maps"] == teacher.exported["digest"]
 
 
@@ -139,17 +140,17 @@ def test_a_run_is_known_by_its_teachers_maps_and_not_by_their_place(tiny, teache
 
 
 @pytest.mark.parametrize(("overrides", "state"), [({}, "done"), ({"optim.lr": 1e9}, "diverged")], ids=["done", "diverged"])
-def test_a_run_that_ended_is_not_computed_again(tiny, carried_out, overrides, state):
+def test_a_run_that_ended_is_not_computed_again(tiny, execute_run, overrides, state):
     config = tiny(overrides)
-    _, status = carried_out(config)
+    _, status = execute_run(config)
     assert status.state == state
     times = {path: path.stat().st_mtime_ns for path in Path(config.execution.store).rglob("*")}
-    assert carry_out(config, RunStore(config.execution.store), never) == status
+    assert execute(config, RunStore(config.execution.store), never) == status
     assert {path: path.stat().st_mtime_ns for path in Path(config.execution.store).rglob("*")} == times
 
 
-def test_a_failure_is_recorded_with_its_cause_and_told(tiny, carried_out):
-    record, status = carried_out(tiny(), Breaks)
+def test_a_failure_is_recorded_with_its_cause_and_told(tiny, execute_run):
+    record, status = execute_run(tiny(), Breaks)
     assert record.status() == status
     assert (status.state, status.cause) == ("failed", "RuntimeError: the disk is on fire")
     assert (status.epoch, status.epochs) == (1, 2)
@@ -158,26 +159,26 @@ def test_a_failure_is_recorded_with_its_cause_and_told(tiny, carried_out):
     assert record.read_file("student.safetensors") is None
 
 
-def test_a_failed_run_goes_on_when_carried_out_again(tiny, carried_out, tmp_path):
+def test_a_failed_run_goes_on_when_carried_out_again(tiny, execute_run, tmp_path):
     config = tiny()
-    record, failed = carried_out(config, Breaks)
+    record, failed = execute_run(config, Breaks)
     first = record.read_table("epochs.parquet")
-    _, status = carried_out(config)
+    _, status = execute_run(config)
     assert (status.state, status.cause, status.epoch) == ("done", "", 2)
     assert status.device_seconds > failed.device_seconds
     pd.testing.assert_frame_equal(record.read_table("epochs.parquet")[:1], first)  # seconds too: it was not computed again
     assert record.read_file("error.txt") is None
 
 
-def test_a_failed_run_that_is_carried_out_again_still_tells_how_far_it_came(tiny, carried_out):
+def test_a_failed_run_that_is_carried_out_again_still_tells_how_far_it_came(tiny, execute_run):
     class Looks(LocalRuntime):
-        def step(self, step, steps):
+        def report_step(self, step, steps):
             seen.append(self._record.status())
 
     seen = []
     config = tiny()
-    _, failed = carried_out(config, Breaks)
-    carried_out(config, Looks)
+    _, failed = execute_run(config, Breaks)
+    execute_run(config, Looks)
     assert (seen[0].state, seen[0].cause, seen[0].epoch) == ("running", "", 1)
     assert seen[0].device_seconds == failed.device_seconds
 
@@ -194,9 +195,9 @@ class Second(LocalRuntime):
 def test_a_rank_beyond_the_first_leaves_the_outcome_to_the_first(tiny):
     config = tiny()
     record = RunStore(config.execution.store).run(run_id_of(config))
-    begin(config, record)
+    start_run(config, record)
     before = files(config.execution.store)
-    assert work(config, record, Second(config.execution, record)).state == "done"
+    assert compute_run(config, record, Second(config.execution, record)).state == "done"
     assert record.status().state == "running"
     assert set(files(config.execution.store)) - set(before) == {f"{record.folder}/{n}" for n in ("epochs.parquet", CHECKPOINT)}
 
@@ -207,8 +208,8 @@ def test_the_first_failure_of_several_is_the_cause(tiny):
 
     config = tiny()
     record = RunStore(config.execution.store).run(run_id_of(config))
-    begin(config, record)
-    assert work(config, record, BreaksAsSecond(config.execution, record)).state == "failed"
+    start_run(config, record)
+    assert compute_run(config, record, BreaksAsSecond(config.execution, record)).state == "failed"
     first = record.status()
     assert first.cause == "RuntimeError: the disk is on fire"
     error = record.read_file("error.txt")
@@ -217,18 +218,18 @@ def test_the_first_failure_of_several_is_the_cause(tiny):
         def wrap(self, student):
             raise OSError("connection closed")
 
-    assert work(config, record, Follows(config.execution, record)) == first
+    assert compute_run(config, record, Follows(config.execution, record)) == first
     assert (record.status(), record.read_file("error.txt")) == (first, error)
 
 
-def test_a_run_that_lost_a_process_is_still_running(tiny, carried_out):
+def test_a_run_that_lost_a_process_is_still_running(tiny, execute_run):
     class Lonely(Breaks):
-        def lost(self, error):
+        def is_worker_loss(self, error):
             return str(error).startswith("the disk")
 
     config = tiny()
     with pytest.raises(RuntimeError, match="on fire"):
-        carried_out(config, Lonely)
+        execute_run(config, Lonely)
     record = RunStore(config.execution.store).run(run_id_of(config))
     assert (record.status().state, record.status().epoch) == ("running", 1)
     assert record.read_file("error.txt") is None
@@ -251,7 +252,7 @@ def test_a_run_that_lost_a_process_is_still_running(tiny, carried_out):
 def test_a_mistake_is_told_before_the_work_and_nothing_is_written(tiny, overrides, reason):
     config: RunConfig = tiny(overrides)
     with pytest.raises(UserError, match=reason) as caught:
-        carry_out(config, RunStore(config.execution.store), never)
+        execute(config, RunStore(config.execution.store), never)
     assert "\n" not in str(caught.value)
     assert not Path(config.execution.store).exists()
 

@@ -12,7 +12,7 @@ from tiekd.bins import expected_depth
 from tiekd.config import RunConfig, build, override
 from tiekd.config.specs import LOSSES
 from tiekd.distill.loop import train_step
-from tiekd.distill.optim import build_optimizer, set_step
+from tiekd.distill.optim import apply_schedule, build_optimizer
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses import build_loss
 from tiekd.models.registry import build_network
@@ -72,7 +72,7 @@ def curve(config: RunConfig, runtime: LocalRuntime, dtype: torch.dtype, plain: b
             group.update(fused=False, foreach=False)
     model, loss, losses = PlainModel(student) if plain else student, build_loss(config), []
     for step, batch in enumerate(batches(STEPS, dtype)):
-        set_step(optimizer, step, STEPS, config.optim)
+        apply_schedule(optimizer, step, STEPS, config.optim)
         losses.append(train_step(model, loss, batch, optimizer, config, runtime)["loss"].item())
     return losses
 

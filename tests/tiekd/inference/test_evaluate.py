@@ -9,14 +9,14 @@ from tiekd.config import DataConfig, override
 from tiekd.data import Frame, open_frames
 from tiekd.data.image_io import StoredDepth
 from tiekd.deploy.export_maps import trained_weights
-from tiekd.distill.loop import Distilled, describe
+from tiekd.distill.loop import DistillResult, summarize
 from tiekd.inference.evaluate import (
     evaluate,
     is_constant,
     score_image,
 )
 from tiekd.metrics import AGREEMENT, METRICS, agreement_metrics
-from tiekd.models.checkpoint import load_student
+from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network
 
 KITTI = DataConfig(dataset="kitti", max_depth=80.0)
@@ -88,7 +88,7 @@ def measured(row: dict) -> list[float]:
 @pytest.fixture
 def trained(teacher):
     """The trained teacher and its config, in the mode that training leaves it in."""
-    student, config = load_student(trained_weights(teacher.config))
+    student, config = load_network(trained_weights(teacher.config))
     return student.train(), config
 
 
@@ -127,7 +127,7 @@ def test_an_image_without_ground_truth_is_counted_and_not_averaged(tiny):
     rows = evaluate(student, config, MadeFrames([(32, 48)] * 3, unmeasured=(1,)), CPU, range(3))
     assert [row["n_valid"] for row in rows] == [32 * 48, 0, 32 * 48]
     assert all(math.isnan(rows[1][name]) for name in METRICS)
-    told = describe(config, Distilled(student, rows, {}, constant=False))
+    told = summarize(config, DistillResult(student, rows, {}, constant=False))
     assert (told["n_images"], told["n_images_without_ground_truth"]) == (2, 1)
 
 

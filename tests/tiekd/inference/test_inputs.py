@@ -9,7 +9,7 @@ from PIL import Image
 
 from tiekd.data.image_io import encode_png
 from tiekd.errors import UserError
-from tiekd.inference.inputs import count_photos, find_sources, read_photos
+from tiekd.inference.inputs import count_inputs, find_inputs, read_inputs
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -36,7 +36,7 @@ def save_video(path: Path, frames: int = 5, rotation: int = 0) -> Path:
 
 
 def photos_of(*paths: Path, every: int = 1) -> dict[str, np.ndarray]:
-    return {photo.name: photo.image for photo in read_photos(find_sources(paths), every, pytest.fail)}
+    return {photo.name: photo.image for photo in read_inputs(find_inputs(paths), every, pytest.fail)}
 
 
 def test_files_are_named_by_themselves_and_those_of_a_folder_by_their_paths_in_it(tmp_path):
@@ -48,14 +48,14 @@ def test_files_are_named_by_themselves_and_those_of_a_folder_by_their_paths_in_i
 def test_two_images_of_one_name_are_refused(tmp_path):
     paths = [save(tmp_path / "a" / "x.png"), save(tmp_path / "b" / "x.jpg")]
     with pytest.raises(UserError, match=r"2 images would be written as 'x': \S+a/x.png, \S+b/x.jpg; give them in separate"):
-        find_sources(paths)
+        find_inputs(paths)
 
 
 def test_what_is_not_there_and_a_folder_without_images_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.png: no such file or folder"):
-        find_sources([tmp_path / "none.png"])
+        find_inputs([tmp_path / "none.png"])
     with pytest.raises(UserError, match=r"no image in this folder; known by their suffixes: \.bmp, "):
-        find_sources([tmp_path])
+        find_inputs([tmp_path])
 
 
 def test_what_cannot_be_read_is_told_in_a_line_and_left_out(tmp_path):
@@ -64,8 +64,8 @@ def test_what_cannot_be_read_is_told_in_a_line_and_left_out(tmp_path):
     (tmp_path / "film.mp4").write_text("no video")
     save(tmp_path / "good.png")
     lines: list[str] = []
-    sources = find_sources([tmp_path / name for name in ("broken.png", "text.jpg", "film.mp4", "good.png")])
-    assert [photo.name for photo in read_photos(sources, 1, lines.append)] == ["good"]
+    sources = find_inputs([tmp_path / name for name in ("broken.png", "text.jpg", "film.mp4", "good.png")])
+    assert [photo.name for photo in read_inputs(sources, 1, lines.append)] == ["good"]
     assert len(lines) == 3
     assert "broken.png: cannot be read" in lines[0]
     assert "text.jpg: not an image file" in lines[1]
@@ -102,8 +102,8 @@ def test_a_video_gives_its_frames_in_order(tmp_path):
 def test_every_so_manieth_frame_is_taken_and_counted(tmp_path):
     video = save_video(tmp_path / "drive.mp4")
     assert list(photos_of(video, every=2)) == ["drive/000000", "drive/000002", "drive/000004"]
-    sources = find_sources([video, save(tmp_path / "a.png")])
-    assert (count_photos(sources, 1), count_photos(sources, 2)) == (6, 4)
+    sources = find_inputs([video, save(tmp_path / "a.png")])
+    assert (count_inputs(sources, 1), count_inputs(sources, 2)) == (6, 4)
 
 
 def test_a_turned_video_stands_upright(tmp_path):

@@ -10,8 +10,8 @@ from tiekd.config import RunConfig, build, override
 from tiekd.data import open_frames
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
-from tiekd.inference.inputs import Photo
-from tiekd.inference.predict import fitted_size, predict, predict_photos
+from tiekd.inference.inputs import InputImage
+from tiekd.inference.predict import network_size, predict, predict_images
 from tiekd.models.registry import build_network
 from tiekd.models.student import Prediction
 
@@ -44,8 +44,8 @@ def random_image(*size: int) -> np.ndarray:
 
 
 def of_photos(network: nn.Module, config: RunConfig, *images: np.ndarray, failed=None, batch_size: int = 1):
-    photos = [Photo(f"photo{number}", image) for number, image in enumerate(images)]
-    return list(predict_photos(network, photos, config, CPU, failed or pytest.fail, batch_size))
+    photos = [InputImage(f"photo{number}", image) for number, image in enumerate(images)]
+    return list(predict_images(network, photos, config, CPU, failed or pytest.fail, batch_size))
 
 
 class Lopsided(nn.Module):
@@ -78,7 +78,7 @@ def test_the_expectation_of_the_distributions_is_the_depth(flip_tta):
     found = predict(random_network(config), torch.rand(2, 3, 64, 96), config)
     assert found.dpm.shape == (2, 16, 64, 96)
     torch.testing.assert_close(found.dpm.sum(dim=1), torch.ones(2, 64, 96))
-    expected = torch.einsum("bkhw,k->bhw", found.dpm, DepthBins.of(config).centers)
+    expected = torch.einsum("bkhw,k->bhw", found.dpm, DepthBins.from_config(config.data, config.bins).centers)
     torch.testing.assert_close(expected, found.depth[:, 0])
 
 
@@ -111,7 +111,7 @@ def test_a_head_without_distributions_gives_none():
     ],
 )
 def test_an_image_is_seen_with_as_many_pixels_as_the_frames_have(size, fitted):
-    assert fitted_size(size, (352, 1216)) == fitted
+    assert network_size(size, (352, 1216)) == fitted
 
 
 def test_an_image_that_is_too_long_is_told_and_left_out():
@@ -155,7 +155,7 @@ def test_batches_hold_images_of_one_size_and_change_nothing():
 def test_the_distribution_at_a_pixel_has_the_depth_there_as_its_expectation(size):
     config = CONFIG
     (found,) = of_photos(random_network(config), config, random_image(*size))
-    centers = DepthBins.of(config).centers.numpy()
+    centers = DepthBins.from_config(config.data, config.bins).centers.numpy()
     for pixel in [(0, 0), (size[1] - 1, size[0] - 1), (7, 13)]:
         distribution = found.distribution(pixel)
         assert distribution.sum() == pytest.approx(1, abs=1e-5)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tiekd.losses.chamfer import ChamferTerm, chamfer_distance
-from tiekd.losses.combine import alone
+from tiekd.losses.combine import single_process_sum
 from tiekd.models.student import Prediction
 
 
@@ -51,7 +51,7 @@ def test_images_count_alike_and_those_without_depth_not_at_all():
     valid = torch.ones_like(target, dtype=torch.bool)
     valid[0, 0, 1:], valid[1] = False, False
     prediction = Prediction(target, bin_centers=centers)
-    found = ChamferTerm()(prediction, target, valid, alone)
+    found = ChamferTerm()(prediction, target, valid, single_process_sum)
     expected = (every_pair(centers[0], target[0, 0, 0]) + every_pair(centers[2], target[2].flatten())) / 2
     torch.testing.assert_close(found, expected)
     (gradient,) = torch.autograd.grad(found, centers)
@@ -62,4 +62,4 @@ def test_images_count_alike_and_those_without_depth_not_at_all():
 def test_a_target_of_0_is_no_depth_even_where_nothing_is_masked():
     target = torch.tensor([[[[0.0, 2.0]]]])
     prediction = Prediction(target, bin_centers=torch.tensor([[2.0]]))
-    assert ChamferTerm()(prediction, target, torch.ones_like(target, dtype=torch.bool), alone) == 0
+    assert ChamferTerm()(prediction, target, torch.ones_like(target, dtype=torch.bool), single_process_sum) == 0

@@ -49,7 +49,11 @@ every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 def perfect(config, target) -> Prediction:
-    logits = target_dpm(target, DepthBins.of(config), config.loss.sigma, config.loss.temperature).clamp_min(1e-300).log()
+    logits = (
+        target_dpm(target, DepthBins.from_config(config.data, config.bins), config.loss.sigma, config.loss.temperature)
+        .clamp_min(1e-300)
+        .log()
+    )
     centers = target.flatten(1).clone()  # a bin for each depth
     return Prediction(target.clone().requires_grad_(), logits.requires_grad_(), centers.requires_grad_())
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tiekd.losses.combine import alone
+from tiekd.losses.combine import single_process_sum
 from tiekd.losses.depth import LOG_EPS, MSETerm, SITerm, SSIMTerm, ssim_map
 from tiekd.models.student import Prediction
 
 
 def value(part, pred: torch.Tensor, target: torch.Tensor, valid=None) -> torch.Tensor:
     valid = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
-    return part(Prediction(pred), target, valid, alone)
+    return part(Prediction(pred), target, valid, single_process_sum)
 
 
 @pytest.fixture
@@ -119,7 +119,9 @@ def test_the_gradient_is_the_slope(part):
     pred, target = (1 + 5 * torch.rand(1, 1, 12, 13, generator=generator, dtype=torch.float64) for _ in range(2))
     valid = torch.ones_like(target, dtype=torch.bool)
     valid[0, 0, 11, 0] = False
-    assert torch.autograd.gradcheck(lambda depth: part(Prediction(depth), target, valid, alone), pred.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda depth: part(Prediction(depth), target, valid, single_process_sum), pred.requires_grad_()
+    )
 
 
 def test_the_mse_is_pytorchs(prediction, target):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from tiekd.bins import DepthBins, target_dpm
-from tiekd.losses.combine import alone
+from tiekd.losses.combine import single_process_sum
 from tiekd.losses.dpm import DPMTerm
 from tiekd.models.student import Prediction
 
@@ -14,7 +14,7 @@ BINS = DepthBins(16, 1e-3, 10.0)
 
 def divergence(prediction: Prediction, target, valid=None, sigma=0.5, temperature=1.0) -> torch.Tensor:
     valid = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
-    return DPMTerm(BINS, sigma, temperature)(prediction, target, valid, alone)
+    return DPMTerm(BINS, sigma, temperature)(prediction, target, valid, single_process_sum)
 
 
 @pytest.mark.parametrize("sigma", [0.15, 0.5, 2.0])

@@ -14,7 +14,7 @@ from tiekd.bins import DepthBins
 from tiekd.config import RunConfig
 from tiekd.config.specs import LOSSES
 from tiekd.losses import build_loss
-from tiekd.losses.combine import alone
+from tiekd.losses.combine import single_process_sum
 from tiekd.models.student import DPMHead, Prediction, RegressionHead
 
 BINS = DepthBins(16, 1e-3, 10.0)
@@ -84,7 +84,7 @@ def ranks(tmp_path_factory, config) -> list[dict]:
 @pytest.mark.parametrize("run", RUNS, ids=" ".join)
 def test_two_ranks_have_the_loss_and_the_gradient_of_one(ranks, config, run, split):
     model = head_of(config(*run))
-    expected, gradients = step(model, config(*run), [0, 1, 2, 3], alone)
+    expected, gradients = step(model, config(*run), [0, 1, 2, 3], single_process_sum)
     for results in ranks:
         values, averaged = results[split, run]
         assert values == pytest.approx(expected, rel=1e-5)

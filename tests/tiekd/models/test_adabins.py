@@ -11,8 +11,8 @@ from tiekd.config.documents import with_values
 from tiekd.data import open_frames
 from tiekd.errors import UserError
 from tiekd.inference.evaluate import evaluate
-from tiekd.models.adabins import check_size, published_keys
-from tiekd.models.checkpoint import load_student
+from tiekd.models.adabins import adabins_released_keys, check_size
+from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network, check_network, count_parameters
 
 SMALL = {"name": "adabins", "encoder": "test_efficientnet", "decoder_channels": [32, 24, 16, 16, 8]}
@@ -43,7 +43,7 @@ def released(oracle, oracle_weights, oracle_image) -> SimpleNamespace:
     page, numbers = oracle("teachers/adabins"), np.load(oracle.folder / "teachers/adabins.npz")
     network = build_network(build({"data": {"dataset": "kitti"}, "student": {"name": "adabins"}})).eval()
     theirs = oracle_weights(page["state_dict"])
-    network.load_state_dict({ours: theirs[name] for ours, name in published_keys(network).names.items()})
+    network.load_state_dict({ours: theirs[name] for ours, name in adabins_released_keys(network).names.items()})
     ours = SimpleNamespace()
     network.decoder.register_forward_pre_hook(lambda module, inputs: setattr(ours, "features", inputs[0]))
     network.head.logits.register_forward_hook(lambda module, inputs, output: setattr(ours, "logits", output))
@@ -60,7 +60,7 @@ def test_it_has_the_released_number_of_parameters_less_the_unused(released):
 
 
 def test_every_released_tensor_has_one_of_ours_or_is_unused(released):
-    keys = published_keys(released.network)
+    keys = adabins_released_keys(released.network)
     assert list(keys.names) == list(released.network.state_dict())
     assert sorted([*keys.names.values(), *keys.unused]) == sorted(released.page["state_dict"])
     assert {name.rpartition(".")[0] for name in keys.unused} == set(UNUSED)
@@ -208,19 +208,19 @@ def test_an_image_of_another_size_is_refused_when_it_comes():
         build_network(config_of())(image((64, 96)))
 
 
-def test_it_learns_from_ground_truth_and_is_read_back(learning, carried_out, tmp_path):
+def test_it_learns_from_ground_truth_and_is_read_back(learning, execute_run, tmp_path):
     data = {"dataset": "synthetic-indoor", "train_frames": 8, "test_frames": 4, "frame_size": SIZE}
     document = {"data": data, "student": SMALL, "bins": {"n_bins": 16}}
     recipe = {"epochs": 6, "batch_size": 2, "lr": 1e-3, "clip_grad_norm": 1.0}
     few = {"data.train_crop": SIZE, "optim": recipe, "evaluation.every": 6, "execution.store": str(tmp_path / "store")}
     config = build(with_values(document, {**learning, **few}))
     assert (config.method, config.loss.name) == ("Teacher", "si_chamfer")
-    record, status = carried_out(config)
+    record, status = execute_run(config)
     assert status.state == "done", status.cause
     losses = record.read_table("epochs.parquet")["loss"].to_list()
     assert losses[-1] < 0.5 * losses[0]
 
-    network, trained = load_student(tmp_path / f"store/runs/{record.run_id}/student.safetensors")
+    network, trained = load_network(tmp_path / f"store/runs/{record.run_id}/student.safetensors")
     assert trained.document() == config.document()
     rows = evaluate(network, config, open_frames(config.data, "test"), torch.device("cpu"), range(4))
     pd.testing.assert_frame_equal(pd.DataFrame(rows), record.read_table("images.parquet"))

@@ -14,8 +14,8 @@ from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
 from tiekd.inference.predict import predict
-from tiekd.models.bts import STRIDES, LocalPlanarGuidance, published_keys
-from tiekd.models.checkpoint import load_student
+from tiekd.models.bts import STRIDES, LocalPlanarGuidance, bts_released_keys
+from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network, count_parameters
 
 SMALL = {"name": "bts", "encoder": "test_resnet", "decoder_channels": [48, 32, 24, 16, 8]}
@@ -51,7 +51,7 @@ def released(oracle, oracle_weights, oracle_image) -> SimpleNamespace:
     """
     page = oracle("teachers/bts")
     network = build_network(build({"data": {"dataset": "kitti"}, "student": {"name": "bts"}}))
-    keys = published_keys(network)
+    keys = bts_released_keys(network)
     theirs = oracle_weights(page["state_dict"])
     network.load_state_dict({ours: theirs[name] for ours, name in keys.names.items()})
     logits = []
@@ -77,7 +77,7 @@ def test_it_has_the_released_number_of_parameters(released):
 
 
 def test_every_released_tensor_has_one_of_ours(released):
-    keys = published_keys(released.network)
+    keys = bts_released_keys(released.network)
     assert sorted(keys.names.values()) == sorted(released.page["state_dict"])
     assert not keys.unused
     assert not keys.layouts
@@ -220,13 +220,13 @@ def test_an_encoder_of_other_strides_is_refused(student, strides):
         build_network(config_of(**student))
 
 
-def test_it_learns_from_ground_truth_and_leaves_its_maps(tiekd, as_yaml, learning, carried_out, tmp_path):
+def test_it_learns_from_ground_truth_and_leaves_its_maps(tiekd, as_yaml, learning, execute_run, tmp_path):
     data = {"dataset": "synthetic-indoor", "train_frames": 8, "test_frames": 4, "frame_size": [64, 96]}
     document = {"data": data, "student": SMALL, "execution": {"store": str(tmp_path / "store")}}
     optim = {"epochs": 8, "batch_size": 2, "lr": 2e-3}
     config = build(with_values(document, {**learning, "optim": optim, "evaluation.every": 8}))
     assert (config.method, config.loss.name) == ("Teacher", "si")
-    record, status = carried_out(config)
+    record, status = execute_run(config)
     assert status.state == "done", status.cause
     losses = record.read_table("epochs.parquet")["loss"].to_list()
     assert losses[-1] < 0.5 * losses[0]
@@ -234,7 +234,7 @@ def test_it_learns_from_ground_truth_and_leaves_its_maps(tiekd, as_yaml, learnin
     recipe, maps = as_yaml(tmp_path / "bts.yaml", config.document()), tmp_path / "maps"
     outcome = tiekd("teacher", "export", recipe, "--out", maps, "--name", "bts")
     assert outcome.code == 0, outcome.err
-    network, _ = load_student(tmp_path / "store/runs" / record.run_id / "student.safetensors")
+    network, _ = load_network(tmp_path / "store/runs" / record.run_id / "student.safetensors")
     source = open_frames(config.data, "test")
     frame = source.load(0)
     depth = predict(network.eval(), normalise(frame.image)[None], config).depth[0, 0]

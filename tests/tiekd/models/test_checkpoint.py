@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from tiekd.config import override
 from tiekd.errors import UserError
-from tiekd.models.checkpoint import load_student, pack_state, pack_student, unpack_state
+from tiekd.models.checkpoint import load_network, pack_network, pack_state, unpack_state
 from tiekd.models.registry import build_network
 
 
@@ -18,7 +18,7 @@ def weights(tiny, tmp_path):
         config = tiny(overrides)
         student = build_network(config)
         path = tmp_path / "student.safetensors"
-        path.write_bytes(pack_student(student, config))
+        path.write_bytes(pack_network(student, config))
         return path, student
 
     return write
@@ -43,7 +43,7 @@ def test_a_state_that_would_run_code_is_not_read():
 @pytest.mark.parametrize("overrides", [{}, {"loss.name": "si"}, {"student.name": "small"}], ids=str)
 def test_a_loaded_student_predicts_the_same(weights, overrides):
     path, student = weights(overrides)
-    loaded, _ = load_student(path)
+    loaded, _ = load_network(path)
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         assert torch.equal(loaded.eval()(image).depth, student.eval()(image).depth)
@@ -51,15 +51,15 @@ def test_a_loaded_student_predicts_the_same(weights, overrides):
 
 def test_weights_bring_the_config_they_were_trained_with(weights, tiny):
     path, _ = weights({"loss.sigma": 0.8, "optim.lr": 1e-5})
-    _, config = load_student(path)
+    _, config = load_network(path)
     assert config.document() == tiny({"loss.sigma": 0.8, "optim.lr": 1e-5}).document()
     assert override(config, {"seed": 3}).seed == 3
 
 
 def test_a_student_that_began_with_pretrained_weights_is_loaded_without_fetching_them(weights, tiny, tmp_path):
     path, student = weights()
-    path.write_bytes(pack_student(student, tiny({"student.pretrained": True})))
-    loaded, config = load_student(path)
+    path.write_bytes(pack_network(student, tiny({"student.pretrained": True})))
+    loaded, config = load_network(path)
     assert config.student.pretrained
     assert torch.equal(loaded.head.logits.weight, student.head.logits.weight)
 
@@ -67,14 +67,14 @@ def test_a_student_that_began_with_pretrained_weights_is_loaded_without_fetching
 def test_weights_hold_every_tensor_and_not_only_parameters(weights):
     path, student = weights()
     student.encoder.bn1.running_mean += 1
-    path.write_bytes(pack_student(student, load_student(path)[1]))
-    assert torch.equal(load_student(path)[0].encoder.bn1.running_mean, student.encoder.bn1.running_mean)
+    path.write_bytes(pack_network(student, load_network(path)[1]))
+    assert torch.equal(load_network(path)[0].encoder.bn1.running_mean, student.encoder.bn1.running_mean)
 
 
 def test_files_that_hold_no_student_are_refused_in_one_line(tmp_path):
     def refusal(name: str) -> str:
         with pytest.raises(UserError) as caught:
-            load_student(tmp_path / name)
+            load_network(tmp_path / name)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

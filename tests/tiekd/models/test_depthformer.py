@@ -7,11 +7,11 @@ from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
-from tiekd.deploy.convert_released import translate
+from tiekd.deploy.convert_released import rename_tensors
 from tiekd.deploy.export_maps import trained_weights
 from tiekd.errors import UserError
-from tiekd.models.checkpoint import load_student
-from tiekd.models.depthformer import DepthFormer, SwinEncoder, published_keys, run_block
+from tiekd.models.checkpoint import load_network
+from tiekd.models.depthformer import DepthFormer, SwinEncoder, depthformer_released_keys, run_block
 from tiekd.models.hahi import DeformableAttention, pixel_centers, sine_encoding
 from tiekd.models.registry import build_network, check_network, count_parameters
 
@@ -53,7 +53,7 @@ def released(oracle, oracle_weights, oracle_image) -> SimpleNamespace:
     page, numbers = oracle("teachers/depthformer"), np.load(oracle.folder / "teachers/depthformer.npz")
     network = build_network(published()).eval()
     theirs = oracle_weights(page["state_dict"])
-    network.load_state_dict(translate(theirs, published_keys(network), network.state_dict(), "oracle"))
+    network.load_state_dict(rename_tensors(theirs, depthformer_released_keys(network), network.state_dict(), "oracle"))
     del theirs
     ours = SimpleNamespace()
     for name in ("encoder", "neck", "depth"):
@@ -75,7 +75,7 @@ def test_it_has_the_released_number_of_parameters_less_the_unused(oracle):
 def test_every_released_tensor_has_one_of_ours_or_is_unused(oracle):
     with torch.device("meta"):
         network = build_network(published())
-    keys = published_keys(network)
+    keys = depthformer_released_keys(network)
     assert list(keys.names) == list(network.state_dict())
     assert sorted([*keys.names.values(), *keys.unused]) == sorted(oracle("teachers/depthformer")["state_dict"])
     assert {name.rpartition(".")[2] for name in keys.unused} == {"weight", "bias", "relative_position_index"}
@@ -263,7 +263,7 @@ def test_what_it_cannot_be_made_of_is_refused(student, told):
     assert "\n" not in str(caught.value)
 
 
-def test_it_learns_from_ground_truth_and_is_read_back(teacher, learning, carried_out, tmp_path):
+def test_it_learns_from_ground_truth_and_is_read_back(teacher, learning, execute_run, tmp_path):
     document = {"data": teacher.config.document()["data"], "student": SMALL, "loss": {"name": "si"}}
     few = {
         "data.train_frames": 4,  # Swin has no small variant, hence so few steps
@@ -273,12 +273,12 @@ def test_it_learns_from_ground_truth_and_is_read_back(teacher, learning, carried
     }
     config = build(with_values(document, {**learning, **few, "execution.store": str(tmp_path / "store")}))
     assert (config.method, config.student.head, config.optim.decay_norms) == ("Teacher", "regression", False)
-    record, status = carried_out(config)
+    record, status = execute_run(config)
     assert status.state == "done", status.cause
     losses = record.read_table("epochs.parquet")["loss"].to_list()
     assert losses[-1] < 0.8 * losses[0]
 
-    network, trained = load_student(trained_weights(config))
+    network, trained = load_network(trained_weights(config))
     assert trained.document() == config.document()
     with torch.inference_mode():
         depth = network.eval()(image((64, 96))).depth

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from tiekd.config import build
 from tiekd.errors import UserError
-from tiekd.models.encoder import build_encoder, check_weights
+from tiekd.models.encoder import build_encoder, check_pretrained_weights
 
 
 def student_section(**settings):
@@ -103,4 +103,4 @@ def test_pretrained_weights_of_the_cache_need_no_connection(without_connection, 
 
 def test_an_encoder_without_pretrained_weights_is_told_by_its_name():
     with pytest.raises(UserError, match=r"^student.pretrained: timm has no weights for mobilenetv2_035; set"):
-        check_weights(student_section(encoder="mobilenetv2_035", pretrained=True))
+        check_pretrained_weights(student_section(encoder="mobilenetv2_035", pretrained=True))

@@ -24,7 +24,7 @@ NYU = DepthBins(257, 1e-3, 10.0)
 @pytest.fixture
 def chunks_of_7(monkeypatch) -> None:
     """No image of the tests is a multiple of it."""
-    monkeypatch.setattr(fused, "chunk_of", lambda features, n_bins: 7)
+    monkeypatch.setattr(fused, "chunk_size", lambda features, n_bins: 7)
 
 
 def ours(head: list[Tensor], bins: DepthBins, teacher: DPMTarget) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,7 @@ def test_a_loss_and_its_gradient_are_those_of_the_plain_formulas(chunks_of_7, lo
     bins, target = DepthBins(16, 1e-3, 80.0), 80 * torch.rand(2, 1, 12, 13, dtype=torch.float64)
     student, features = DPMHead(CHANNELS, bins).double(), torch.randn(2, CHANNELS, 12, 13, dtype=torch.float64)
     found = []
-    for prediction in (student(features), student(features).plain()):
+    for prediction in (student(features), student(features).materialize()):
         value = build_loss(config_of(loss, bins.n_bins))(prediction, target)["loss"]
         found.append([value.detach(), *torch.autograd.grad(value, list(student.parameters()))])
     for fast, slow in zip(*found, strict=True):
@@ -143,7 +143,7 @@ def test_a_step_makes_its_logits_once_each_way_and_never_all(monkeypatch, layout
 
     A pass writes as many numbers as there are pixels and bins. Lost would be a factor of two if a part computed its own.
     """
-    monkeypatch.setattr(fused, "chunk_of", lambda features, n_bins: 64)
+    monkeypatch.setattr(fused, "chunk_size", lambda features, n_bins: 64)
     bins, channels, pixels = DepthBins(256, 1e-3, 80.0), 8, 2 * 32 * 48
     student = DPMHead(channels, bins)
     features = torch.randn(2, channels, 32, 48).to(memory_format=layout).requires_grad_(loss is not None)

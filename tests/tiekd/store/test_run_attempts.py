@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tiekd.distill.run import begin, carry_out, run_id_of, work
+from tiekd.distill.preflight import run_id_of
+from tiekd.distill.run import compute_run, execute, start_run
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import SupersededError
 from tiekd.store.run_status import Attempt, Status
@@ -28,8 +29,8 @@ def store(config):
     return RunStore(config.execution.store)
 
 
-def carry_out_here(config, store, display=None) -> Status:
-    return carry_out(config, store, lambda record: LocalRuntime(config.execution, record, display))
+def execute_here(config, store, display=None) -> Status:
+    return execute(config, store, lambda record: LocalRuntime(config.execution, record, display))
 
 
 def at_epoch(number, act):
@@ -46,11 +47,11 @@ def test_a_process_whose_run_another_has_begun_writes_nothing_more(config, store
     run_id, folder, seen = run_id_of(config), Path(store.uri), {}
 
     def other_begins() -> None:
-        begin(config, store.run(run_id))
+        start_run(config, store.run(run_id))
         seen.update(tree(folder))
 
     with pytest.raises(SupersededError, match=rf"run {run_id}: taken over by process {os.getpid()} on "):
-        carry_out_here(config, store, at_epoch(3, other_begins))
+        execute_here(config, store, at_epoch(3, other_begins))
     assert tree(folder) == seen
     assert store.run(run_id).status().epoch == 3
 
@@ -58,12 +59,12 @@ def test_a_process_whose_run_another_has_begun_writes_nothing_more(config, store
 def test_the_other_goes_on_from_the_last_checkpoint_to_the_same_end(config, store, tmp_path):
     other = store.run(run_id_of(config))
     with pytest.raises(SupersededError):
-        carry_out_here(config, store, at_epoch(3, lambda: begin(config, other)))
+        execute_here(config, store, at_epoch(3, lambda: start_run(config, other)))
     rows = other.read_table("epochs.parquet")
-    assert work(config, other, LocalRuntime(config.execution, other)).state == "done"
+    assert compute_run(config, other, LocalRuntime(config.execution, other)).state == "done"
     assert list(other.read_table("epochs.parquet")["seconds"][:3]) == list(rows["seconds"])
     alone = RunStore(tmp_path / "alone")
-    carry_out_here(config, alone)
+    execute_here(config, alone)
     assert other.read_json("summary.json") == alone.run(other.run_id).read_json("summary.json")
 
 
@@ -74,26 +75,26 @@ def test_a_status_that_the_earlier_was_just_writing_does_not_take_the_run_back(c
 
     def write_late(self, status: Status) -> None:
         if self is not other and other.attempt is None and status.epoch == 3:
-            begin(config, other)
+            start_run(config, other)
         write(self, status)
 
     monkeypatch.setattr(RunRecord, "write_status", write_late)
     with pytest.raises(SupersededError):
-        carry_out_here(config, store)
+        execute_here(config, store)
     assert record.last_attempt() == other.attempt
     assert (record.status().state, record.status().epoch) == ("running", 3)
-    assert work(config, other, LocalRuntime(config.execution, other)).state == "done"
+    assert compute_run(config, other, LocalRuntime(config.execution, other)).state == "done"
 
 
 def test_a_failure_of_a_process_whose_run_another_has_begun_is_not_recorded(config, store):
     run_id = run_id_of(config)
 
     def fail() -> None:
-        begin(config, store.run(run_id))
+        start_run(config, store.run(run_id))
         raise OSError("no such teacher map")
 
     with pytest.raises(SupersededError):
-        carry_out_here(config, store, at_epoch(2, fail))
+        execute_here(config, store, at_epoch(2, fail))
     record = store.run(run_id)
     assert (record.status().state, record.status().cause) == ("running", "")
     assert record.read_file("error.txt") is None

@@ -55,7 +55,7 @@ class DatasetSpec:
 class ReleasedCheckpoint:
     """How a checkpoint of the released code is recognized and read."""
 
-    published_keys: str  # 'module:function', nn.Module -> tiekd.models.published_keys.PublishedKeys
+    released_keys: str  # 'module:function', nn.Module -> tiekd.models.released_keys.ReleasedKeys
     has: tuple[str, ...]  # keys of its state dict
     lacks: tuple[str, ...] = ()  # keys that it does not have
 

@@ -2,7 +2,7 @@
 
 from tiekd.config.specs.kinds import ReleasedCheckpoint, StudentSpec
 
-_KEYS = "tiekd.models.published_keys:published_keys"
+_KEYS = "tiekd.models.released_keys:student_released_keys"
 _DECODER = "decode_head.upsample_custom.convA.conv.weight"  # of every released student
 
 # Decoder channels run from the deepest level to the finest, as in the published recipe.
@@ -17,13 +17,13 @@ STUDENTS: dict[str, StudentSpec] = {
                 "decoder_channels": [2048, 512, 256, 128],
             }
         },
-        released=ReleasedCheckpoint(published_keys=_KEYS, has=(_DECODER, "backbone.layer1.0.conv.0.conv.weight")),
+        released=ReleasedCheckpoint(released_keys=_KEYS, has=(_DECODER, "backbone.layer1.0.conv.0.conv.weight")),
     ),
     "resnet18": StudentSpec(
         label="ResNet18",
         defaults={"student": {"encoder": "resnet18", "levels": [0, 1, 2, 3, 4], "decoder_channels": [512, 256, 256, 128, 128]}},
         released=ReleasedCheckpoint(
-            published_keys=_KEYS,
+            released_keys=_KEYS,
             has=(_DECODER, "backbone.layer1.0.conv2.weight"),
             lacks=("backbone.layer1.0.conv3.weight",),
         ),
@@ -33,7 +33,7 @@ STUDENTS: dict[str, StudentSpec] = {
         defaults={
             "student": {"encoder": "resnet50", "levels": [0, 1, 2, 3, 4], "decoder_channels": [2048, 1024, 512, 256, 128]}
         },
-        released=ReleasedCheckpoint(published_keys=_KEYS, has=(_DECODER, "backbone.layer1.0.conv3.weight")),
+        released=ReleasedCheckpoint(released_keys=_KEYS, has=(_DECODER, "backbone.layer1.0.conv3.weight")),
     ),
     "tiny": StudentSpec(
         label="tiny",

@@ -5,9 +5,9 @@ from tiekd.config.specs.kinds import ReleasedCheckpoint, TeacherSpec
 TEACHERS: dict[str, TeacherSpec] = {
     "adabins": TeacherSpec(
         label="EfficientNetB5-AP",
-        build="tiekd.models.adabins:build",
+        build="tiekd.models.adabins:build_adabins",
         released=ReleasedCheckpoint(
-            published_keys="tiekd.models.adabins:published_keys", has=("decode_head.adaptive_bins_layer.conv3x3.weight",)
+            released_keys="tiekd.models.adabins:adabins_released_keys", has=("decode_head.adaptive_bins_layer.conv3x3.weight",)
         ),
         defaults={
             "student": {
@@ -28,8 +28,10 @@ TEACHERS: dict[str, TeacherSpec] = {
     ),
     "bts": TeacherSpec(
         label="ResNet-50",
-        build="tiekd.models.bts:build",
-        released=ReleasedCheckpoint(published_keys="tiekd.models.bts:published_keys", has=("decode_head.daspp_conv.0.weight",)),
+        build="tiekd.models.bts:build_bts",
+        released=ReleasedCheckpoint(
+            released_keys="tiekd.models.bts:bts_released_keys", has=("decode_head.daspp_conv.0.weight",)
+        ),
         defaults={
             "student": {"encoder": "resnet50", "head": "regression", "decoder_channels": [512, 256, 128, 64, 32]},
             "loss": {"name": "si", "target": "ground_truth"},
@@ -39,9 +41,9 @@ TEACHERS: dict[str, TeacherSpec] = {
     ),
     "depthformer": TeacherSpec(
         label="SwinL-w7-22k",
-        build="tiekd.models.depthformer:build",
+        build="tiekd.models.depthformer:build_depthformer",
         released=ReleasedCheckpoint(
-            published_keys="tiekd.models.depthformer:published_keys", has=("neck.multi_att.value_proj.weight",)
+            released_keys="tiekd.models.depthformer:depthformer_released_keys", has=("neck.multi_att.value_proj.weight",)
         ),
         any_size=False,  # with open sizes, PyTorch's exporter never finishes with how Swin pads to whole windows
         defaults={

@@ -12,9 +12,9 @@ from torch import nn
 
 from tiekd.config import build, override
 from tiekd.inference.predict import predict
-from tiekd.models.checkpoint import load_student
-from tiekd.models.published_keys import published_keys
+from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network
+from tiekd.models.released_keys import student_released_keys
 from tiekd.models.student import DepthStudent
 
 BOUND = 1e-4
@@ -67,7 +67,7 @@ def converted(released, tiekd):
         torch.save({"meta": {"epoch": 24}, "state_dict": released.state}, checkpoint)
         outcome = tiekd("convert", checkpoint, "--dataset", released.dataset, "--out", out)
         assert (outcome.code, outcome.err) == (0, "")
-        student, config = load_student(out)
+        student, config = load_network(out)
     return student.eval(), config
 
 
@@ -80,7 +80,7 @@ def difference(ours: torch.Tensor, theirs: np.ndarray) -> float:
 def test_every_released_tensor_is_known(page, released):
     with torch.device("meta"):
         network = student_of(page, released.dataset)
-    keys = published_keys(network)
+    keys = student_released_keys(network)
     ours, theirs = network.state_dict(), released.state
     assert {key: theirs[name].shape for key, name in keys.names.items()} == {key: ours[key].shape for key in ours}
     assert theirs.keys() == {*keys.names.values(), *keys.unused}

@@ -14,7 +14,7 @@ from tiekd.models.student import DepthStudent
 
 
 @dataclass(frozen=True)
-class PublishedKeys:
+class ReleasedKeys:
     """The way from a released state dict to ours. A key of theirs that is neither named nor unused is unknown.
 
     A layout puts the entries of one of their tensors into our order; the shape stays.
@@ -33,7 +33,7 @@ OUTPUTS = {"logits": "conv_out.0", "depth": "conv_depth"}
 CARRIED = {*OUTPUTS.values(), "upsample_custom2.convA.conv", "upsample_custom2.convB.conv"}
 
 
-def published_keys(network: DepthStudent) -> PublishedKeys:
+def student_released_keys(network: DepthStudent) -> ReleasedKeys:
     """The keys of a student whose encoder is a MobileNetV2 or a ResNet."""
     parts = {
         "encoder": ("backbone", _encoder(network.encoder)),
@@ -47,7 +47,7 @@ def published_keys(network: DepthStudent) -> PublishedKeys:
         prefix, modules = parts[part]
         names[key] = f"{prefix}.{modules[module]}.{tensor}"
     carried = {f"decode_head.{module}.{tensor}" for module in CARRIED for tensor in ("weight", "bias")}
-    return PublishedKeys(names, frozenset(carried - set(names.values())))
+    return ReleasedKeys(names, frozenset(carried - set(names.values())))
 
 
 def _encoder(encoder: nn.Module) -> dict[str, str]:
