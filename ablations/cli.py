@@ -1,13 +1,14 @@
 """The `ablate`, `search` and `status` commands of `tiekd`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 STUDY, CLUSTER, OUTPUT = "Study", "Cluster", "Output"  # groups of options
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="study file", show_default=False)]
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="study: a YAML file, or a name of `tiekd list studies`", show_default=False)
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -50,7 +51,7 @@ MAX_FAILURES = 10  # rarely reached by accident, and early enough to save most o
 
 
 def ablate(
-    study: StudyFile,
+    study: StudyArgument,
     store: StoreOption = None,
     overrides: SetOption = [],  # noqa: B006 - typer's way to say repeatable
     name: NameOption = None,
@@ -76,19 +77,20 @@ def ablate(
 
     Example: tiekd ablate ablations/studies/debug.yaml --store demo/store --seeds 2
     """
-    from ablations.ablate import launch_study, print_plan
+    from ablations.ablate import launch_study
     from ablations.monitor.reporters import LaunchOptions
     from ablations.prepared_study import prepare_study
+    from ablations.study_output import print_plan
 
     prepared = prepare_study(study, store, overrides, name, seeds, only, retry_failed)
     if dry_run:
         print_plan(prepared, address, as_json)
-    elif not launch_study(prepared, address, LaunchOptions(as_json, max_failures)):
+    elif not launch_study(prepared, address, LaunchOptions(as_json, max_failures)).complete:
         raise typer.Exit(1)
 
 
 def search(
-    study: StudyFile,
+    study: StudyArgument,
     store: StoreOption = None,
     overrides: SetOption = [],  # noqa: B006
     name: NameOption = None,

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import yaml
 
+from ablations.planning.search_config import SAMPLERS, SCHEDULERS
+from ablations.planning.study import STUDIES_FOLDER
 from search_spaces.space import SPACES_FOLDER
 
 RUNS_FOLDER = Path(__file__).parent / "runs"
-STUDIES_FOLDER = Path(__file__).parent / "studies"
 
 
 def run_files() -> dict[str, Path]:
@@ -22,6 +23,14 @@ def runs() -> Mapping[str, str]:
 
 def studies() -> Mapping[str, str]:
     return {name: yaml.safe_load(path.read_text()).get("title", "") for name, path in _files(STUDIES_FOLDER).items()}
+
+
+def samplers() -> Mapping[str, str]:
+    return {name: f"{spec.label}: {spec.description}" for name, spec in SAMPLERS.items()}
+
+
+def schedulers() -> Mapping[str, str]:
+    return {name: f"{spec.label}: {spec.description}" for name, spec in SCHEDULERS.items()}
 
 
 def spaces() -> Mapping[str, str]:

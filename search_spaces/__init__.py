@@ -1,1 +1,1 @@
-"""What may vary: YAML search spaces and their typed reader."""
+"""What a search may vary: search spaces as YAML files, and their typed reader."""

@@ -1,4 +1,4 @@
-"""The kinds of parameters: what each may be drawn from, and its values in a grid."""
+"""The parameter types of a search space: float range, int range and categorical choice."""
 
 from typing import Annotated, Any, Literal, Protocol
 
@@ -10,7 +10,7 @@ Value = str | int | float | bool
 
 
 class TrialLike(Protocol):
-    """The part of an Optuna trial that a space needs."""
+    """The methods of an Optuna trial that a search space calls."""
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float: ...
 
@@ -21,62 +21,66 @@ class TrialLike(Protocol):
 
 class _Parameter(Section):
     when: dict[str, Annotated[tuple[Value, ...], Field(min_length=1)]] = Field(
-        {}, description="the parameter is active only where each of these settings has one of the values listed for it"
+        {}, description="the parameter is active only if each of these settings has one of the values listed for it"
     )
 
 
-class _Interval(_Parameter):
+class _Range(_Parameter):
+    low: float
+    high: float
+    step: float | None = None
     log: bool = Field(False, description="search on a logarithmic scale")
-    points: int | None = Field(None, ge=2, description="values in a grid, from low to high, evenly spaced on the scale")
+    points: int | None = Field(None, ge=2, description="number of grid values from low to high, evenly spaced on the scale")
 
     @model_validator(mode="after")
-    def _consistent(self) -> "_Interval":
+    def _check_consistent(self) -> "_Range":
         if self.low >= self.high:
             raise ValueError(f"low must be below high, got {self.low} and {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"a logarithmic range must be positive, got low {self.low}")
-        if self.log and self.step not in (None, 1):
-            raise ValueError("a logarithmic range has no step")
-        if self.points and self.step not in (None, 1):
-            raise ValueError(f"points and step both make a grid: give one, got points {self.points} and step {self.step:g}")
+        if self.step not in (None, 1):
+            if self.log:
+                raise ValueError("a logarithmic range has no step")
+            if self.points:
+                raise ValueError(f"points and step both define a grid: give one, got points {self.points}, step {self.step:g}")
         return self
 
-    def _spaced(self) -> list[float]:
-        """`points` values from low to high."""
-        shares = [index / (self.points - 1) for index in range(self.points)]
-        inner = shares[1:-1]
+    def _evenly_spaced(self, points: int) -> list[float]:
+        """Return `points` values from low to high."""
+        shares = [index / (points - 1) for index in range(1, points - 1)]
         if self.log:
-            return [self.low, *(self.low * (self.high / self.low) ** share for share in inner), self.high]
-        return [self.low, *(self.low + (self.high - self.low) * share for share in inner), self.high]
+            return [self.low, *(self.low * (self.high / self.low) ** share for share in shares), self.high]
+        return [self.low, *(self.low + (self.high - self.low) * share for share in shares), self.high]
 
 
-class FloatRange(_Interval):
+class FloatRange(_Range):
+    """A range of real numbers, both ends included; with `step`, only low, low + step, ..."""
+
     type: Literal["float"]
-    low: float
-    high: float
     step: float | None = Field(None, gt=0)
 
     def suggest(self, name: str, trial: TrialLike) -> float:
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def contains(self, value: Any) -> bool:
-        return _is_number(value) and self.low <= value <= self.high and (not self.step or self._on_step(value))
-
-    def _on_step(self, value: float) -> bool:
-        steps = (value - self.low) / self.step
+        if not _is_number(value) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / self.step if self.step else 0.0
         return abs(steps - round(steps)) < 1e-8
 
     def grid(self) -> list[float] | None:
-        """Its values in a grid; None for a continuous range."""
+        """Return its values in a grid; None if the range has neither points nor step."""
         if self.points:
-            return self._spaced()
+            return self._evenly_spaced(self.points)
         if self.step:
             steps = int((self.high - self.low) / self.step + 1e-8)
             return [min(self.low + self.step * k, self.high) for k in range(steps + 1)]
         return None
 
 
-class IntRange(_Interval):
+class IntRange(_Range):
+    """A range of integers, both ends included; with `step`, only low, low + step, ..."""
+
     type: Literal["int"]
     low: int
     high: int
@@ -86,17 +90,19 @@ class IntRange(_Interval):
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
     def contains(self, value: Any) -> bool:
-        whole = _is_number(value) and value == int(value)
-        return whole and self.low <= value <= self.high and (value - self.low) % self.step == 0
+        is_whole = _is_number(value) and value == int(value)
+        return is_whole and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
     def grid(self) -> list[int] | None:
-        """Its values in a grid, each once; None for a logarithmic range without points."""
+        """Return its distinct values in a grid; None for a logarithmic range without points."""
         if self.points:
-            return list(dict.fromkeys(round(value) for value in self._spaced()))
+            return list(dict.fromkeys(round(value) for value in self._evenly_spaced(self.points)))
         return None if self.log else list(range(self.low, self.high + 1, self.step))
 
 
 class Choice(_Parameter):
+    """One of several values without an order."""
+
     type: Literal["categorical"]
     choices: tuple[Value, ...] = Field(min_length=1)
 
@@ -107,7 +113,7 @@ class Choice(_Parameter):
         return value in self.choices
 
     def grid(self) -> list[Value]:
-        """Its values in a grid."""
+        """Return its values in a grid."""
         return list(self.choices)
 
 
@@ -115,5 +121,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-PARAMETER_TYPES = {"float": FloatRange, "int": IntRange, "categorical": Choice}
 Parameter = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
+PARAMETER_TYPES: dict[str, type[FloatRange | IntRange | Choice]] = {
+    "float": FloatRange,
+    "int": IntRange,
+    "categorical": Choice,
+}

@@ -6,13 +6,13 @@ parameters:
   loss.alpha: {type: float, low: 0, high: 1, points: 5, when: {loss.name: [tie_kd]}}
   bins.n_bins: {type: int, low: 32, high: 256, step: 32}
 
-- `type` float or int: a range from `low` to `high`, both included. `log: true` searches on a logarithmic scale; `step` leaves
-  only low, low + step, ... A sampler that needs a grid takes the steps, or with `points: N` N values from low to high, evenly
-  spaced on the range's scale (rounded and each once, for int); an int range without either gives all its numbers.
-- `type` categorical: one of `choices`, in no order.
-- `when`: the parameter is active only where each setting that it names has one of the values listed. The setting is another
-  parameter (an inactive one has no value, so that what depends on it is inactive, too) or any other setting of the study's base
-  config. An inactive parameter is not part of a point: its setting stays what the base config says. Circles are refused.
+- `type` float or int: a range from `low` to `high`, both included. `log: true` searches on a logarithmic scale. `step` allows
+  only low, low + step, ... For a grid, a range gives its steps, or with `points: N` N values from low to high, evenly spaced
+  on its scale (for int: rounded, without duplicates). An int range with neither gives all its integers.
+- `type` categorical: one of `choices`, without an order.
+- `when`: the parameter is active only if each setting listed has one of the values given. A setting is another parameter (if
+  that one is inactive, so is this one) or any other setting of the study's base config. An inactive parameter is not part of a
+  point: its setting keeps the value of the base config. Circular conditions are refused.
 """
 
 import graphlib
@@ -39,18 +39,20 @@ class SearchSpace(Section):
 
     @field_validator("parameters", mode="before")
     @classmethod
-    def _explained(cls, parameters: Any) -> Any:
-        """Refuse a parameter by its path and with the settings of its own kind."""
+    def _explain_parameter_errors(cls, parameters: Any) -> Any:
+        """Validate each parameter with its own type first, so that an error names its path and only its own settings."""
         for path, document in parameters.items() if isinstance(parameters, Mapping) else ():
-            kind = PARAMETER_TYPES.get(document.get("type")) if isinstance(document, Mapping) else None
+            model = PARAMETER_TYPES.get(str(document.get("type"))) if isinstance(document, Mapping) else None
+            if model is None:
+                continue  # the discriminated union reports it
             try:
-                _ = kind and kind.model_validate(document)
+                model.model_validate(document)
             except ValidationError as error:
-                raise ValueError(f"{path}: {explain(error, kind)}") from None
+                raise ValueError(f"{path}: {explain(error, model)}") from None
         return parameters
 
     @model_validator(mode="after")
-    def _conditions_hold(self) -> "SearchSpace":
+    def _check_conditions(self) -> "SearchSpace":
         try:
             _ = self._parents_first
         except graphlib.CycleError as error:
@@ -63,64 +65,66 @@ class SearchSpace(Section):
 
     @cached_property
     def _parents_first(self) -> list[str]:
-        """The parameters in an order in which each follows those that it depends on."""
+        """The parameters' paths, each after those on which it depends."""
         parents = {path: [p for p in self.parameters[path].when if p in self.parameters] for path in self.parameters}
         return list(graphlib.TopologicalSorter(parents).static_order())
 
-    def of(self, document: Mapping[str, Any]) -> "SearchSpace":
-        """What a study's base config leaves of the space: conditions on settings that do not vary are decided.
+    def for_base(self, document: dict[str, Any]) -> "SearchSpace":
+        """Return the space that remains for a base config, given its full document.
 
-        `document` is the base's full document. Raises UserError for a path that names no setting, and where no parameter
-        can be active.
+        Conditions on settings that do not vary are evaluated; parameters that can never be active are dropped. Raises UserError
+        for a path that is not a setting, and if no parameter can be active.
         """
         settings = flatten(document)
         for path, parameter in self.parameters.items():
             for name in (path, *parameter.when):
                 if name not in settings:
-                    raise UserError(_unknown_path(name, settings))
+                    section = name.split(".")[0]
+                    siblings = [known for known in settings if known.startswith(f"{section}.")]
+                    raise UserError(unknown("search space: no such setting", name, siblings or settings))
         kept: dict[str, Any] = {}
         for path in self._parents_first:
             when = self.parameters[path].when
             varying = {name: values for name, values in when.items() if name in self.parameters}
-            decided = all(settings[name] in values for name, values in when.items() if name not in varying)
-            if decided and varying.keys() <= kept.keys():
+            holds = all(settings[name] in values for name, values in when.items() if name not in varying)
+            if holds and varying.keys() <= kept.keys():
                 kept[path] = self.parameters[path].model_copy(update={"when": varying})
         if not kept:
-            told = {name: settings[name] for parameter in self.parameters.values() for name in parameter.when}
-            listed = ", ".join(f"{name} {value!r}" for name, value in told.items() if name not in self.parameters)
-            raise UserError(f"search space: none of {', '.join(self.parameters)} is active where the base config has {listed}")
+            conditions = {name: settings[name] for parameter in self.parameters.values() for name in parameter.when}
+            listed = ", ".join(f"{name} {value!r}" for name, value in conditions.items() if name not in self.parameters)
+            raise UserError(f"search space: none of {', '.join(self.parameters)} is active if the base config has {listed}")
         return SearchSpace(parameters={path: kept[path] for path in self.parameters if path in kept})
 
     @property
     def conditional(self) -> list[str]:
-        """The parameters that are active only sometimes."""
+        """Paths of the parameters that are not always active."""
         return [path for path, parameter in self.parameters.items() if parameter.when]
 
     @property
     def categorical(self) -> list[str]:
-        """The parameters whose values have no order."""
+        """Paths of the parameters whose values have no order."""
         return [path for path, parameter in self.parameters.items() if isinstance(parameter, Choice)]
 
     def suggest(self, trial: TrialLike) -> Point:
-        """One point, drawn through an Optuna trial."""
+        """Draw a point through an Optuna trial."""
         point: Point = {}
         for path in self._parents_first:
-            if self._active(path, point):
+            if self._is_active(path, point):
                 point[path] = self.parameters[path].suggest(path, trial)
-        return self._ordered(point)
+        return self._in_document_order(point)
 
-    def read(self, settings: Mapping[str, Any]) -> Point | None:
-        """The point that a config's settings (by dotted path) lie at; None outside the space."""
+    def point_of(self, settings: Mapping[str, Any]) -> Point | None:
+        """Return the point of a config's settings (by dotted path), or None if they are outside the space."""
         point: Point = {}
         for path in self._parents_first:
-            if self._active(path, point):
+            if self._is_active(path, point):
                 if not self.parameters[path].contains(settings.get(path)):
                     return None
                 point[path] = settings[path]
-        return self._ordered(point)
+        return self._in_document_order(point)
 
     def grid(self) -> list[Point]:
-        """Every combination of the parameters' grid values, each once. Raises UserError for a range without a grid."""
+        """Return each combination of the parameters' grid values once. Raises UserError for a range without a grid."""
         points: list[Point] = [{}]
         for path in self._parents_first:
             values = self.parameters[path].grid()
@@ -129,29 +133,27 @@ class SearchSpace(Section):
             points = [
                 {**point, **change}
                 for point in points
-                for change in ([{path: value} for value in values] if self._active(path, point) else [{}])
+                for change in ([{path: value} for value in values] if self._is_active(path, point) else [{}])
             ]
-        return [self._ordered(point) for point in points]
+        return [self._in_document_order(point) for point in points]
 
-    def _active(self, path: str, point: Point) -> bool:
+    def _is_active(self, path: str, point: Point) -> bool:
         return all(name in point and point[name] in values for name, values in self.parameters[path].when.items())
 
-    def _ordered(self, point: Point) -> Point:
+    def _in_document_order(self, point: Point) -> Point:
         return {path: point[path] for path in self.parameters if path in point}
 
 
-def _unknown_path(path: str, known: Mapping[str, Any]) -> str:
-    section = path.split(".")[0]
-    return unknown("search space: no such setting", path, [p for p in known if p.startswith(f"{section}.")] or known)
-
-
 def load_space(name: str, beside: Path | None = None) -> SearchSpace:
-    """A space by file name: one of this folder's, else a file next to `beside`, where the study that names it lies."""
+    """Read a space by file name from this folder, else from `beside` (the folder of the study that names it), else as a path.
+
+    Raises UserError if there is no such file, or if it is not a valid search space.
+    """
     candidates = [SPACES_FOLDER / name, *([beside / name] if beside else []), Path(name)]
     path = next((c for c in candidates if c.is_file()), None)
     if path is None:
-        own = ", ".join(sorted(p.name for p in SPACES_FOLDER.glob("*.yaml")))
-        raise UserError(f"search space {name!r}: no such file; of search_spaces/: {own}")
+        packaged = ", ".join(sorted(p.name for p in SPACES_FOLDER.glob("*.yaml")))
+        raise UserError(f"search space {name!r}: no such file; packaged spaces: {packaged}")
     try:
         return SearchSpace.model_validate(read_document(path, "search space"))
     except ValidationError as error:

@@ -139,17 +139,17 @@ def _version() -> str:
     return f"{metadata.version('tiekd')} (method {METHOD_VERSION})"
 
 
-def mistakes_on_cluster(configs: list[RunConfig]) -> list[str]:
-    """Same as `planning.plan.mistakes`, in a Ray worker on this machine if networks must be built.
+def readiness_errors_on_cluster(configs: list[RunConfig]) -> list[str]:
+    """Same as `planning.plan.readiness_errors`, in a Ray worker on this machine if networks must be built.
 
     The launching process does not import PyTorch; the worker imports it while this process imports Ray Tune.
     """
     if all(config.student.is_preset for config in configs):
         return readiness_errors(configs)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    task = _mistakes.options(scheduling_strategy=here).remote(configs)
+    task = _readiness_errors.options(scheduling_strategy=here).remote(configs)
     importlib.import_module("ray.tune")
     return ray.get(task)
 
 
-_mistakes = ray.remote(num_cpus=0, max_retries=0)(readiness_errors)
+_readiness_errors = ray.remote(num_cpus=0, max_retries=0)(readiness_errors)

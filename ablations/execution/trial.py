@@ -24,13 +24,13 @@ def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
         tune.report(execute_run(configs[params["run_id"]], tune.report))
 
 
-def compute_point(params: dict[str, Any], repeats: SeedRuns) -> None:
+def compute_point(params: dict[str, Any], seed_runs: SeedRuns) -> None:
     """Trainable for a point of a search, `params["point"]`; does nothing after `params["begin_by"]` (s since 1970)."""
     if time.time() > params["begin_by"]:  # Tune requests a trial before the slot for it is free
         tune.report({"state": "waiting", "cause": "the time budget is spent", "epoch": 0})
         return
     with _report_store_errors():
-        tune.report(execute_point(params["point"], repeats, execute_run, tune.report))
+        tune.report(execute_point(params["point"], seed_runs, execute_run, tune.report))
 
 
 @contextlib.contextmanager

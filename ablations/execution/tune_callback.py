@@ -16,7 +16,7 @@ from ablations.monitor.failure_groups import FailureGroup, cause_pattern
 from ablations.monitor.loggers import MLFLOW_URI, MLflow, RunLogger, TensorBoard
 from ablations.monitor.reporters import JsonReporter, LaunchOptions, LineReporter, LiveReporter, Reporter
 from ablations.monitor.study_progress import CellProgress, StudyProgress, log_path
-from ablations.planning.study import MEASURED_OBJECTIVES
+from ablations.planning.search_config import MEASURED_OBJECTIVES
 from tiekd.config import ExecutionConfig
 from tiekd.config.labels import METRICS
 from tiekd.store.run_store import RunStore

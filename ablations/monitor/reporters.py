@@ -27,6 +27,7 @@ class LaunchOptions:
 
     as_json: bool
     max_failures: int  # with the same cause; 0: no limit
+    quiet: bool = False  # print no text
 
     def __post_init__(self) -> None:
         if self.max_failures < 0:
@@ -35,7 +36,7 @@ class LaunchOptions:
     @property
     def console(self) -> Console:
         """Console for people: standard output, or standard error if standard output carries JSON."""
-        return make_console(stderr=self.as_json)
+        return make_console(stderr=self.as_json, quiet=self.quiet)
 
 
 class Reporter:

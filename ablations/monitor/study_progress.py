@@ -12,6 +12,7 @@ from typing import Any
 
 from ablations.monitor.failure_groups import FailureGroup, group_failures
 from ablations.planning.cells import cell_name
+from tiekd.config.labels import HIGHER_IS_BETTER
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord
 
@@ -136,7 +137,7 @@ class StudyProgress:
     def best(self) -> CellProgress | None:
         """The finished cell with the best objective; None if there is none."""
         done = [c for c in self.in_state("done") if self.objective in c.metrics]
-        sign = -1 if self.objective.startswith("delta") else 1
+        sign = -1 if self.objective in HIGHER_IS_BETTER else 1
         return min(done, key=lambda c: sign * c.metrics[self.objective], default=None)
 
     @property

@@ -1,1 +1,1 @@
-"""From a study document to its cells and what is left to compute. Imports no Ray."""
+"""Plan studies and searches: documents, cells, and what the store already has. Imports no Ray, Optuna or PyTorch."""

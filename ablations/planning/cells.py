@@ -1,7 +1,7 @@
-"""From a study to its cells: grid or one at a time, times seeds."""
+"""The cells of a study: all combinations of its factors' levels, or one factor at a time, each with every seed."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,12 @@ class StudyCell:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What its config is, in the columns of the tables and the words of configs."""
+        """The label columns of report tables and the seed, as configs write them."""
         return config_names(self.config) | {"seed": str(self.config.seed)}
 
     @property
-    def names(self) -> dict[str, str]:
-        """What `--only` chooses by: its labels, and its factors' levels before them."""
+    def filter_values(self) -> dict[str, str]:
+        """The values that `--only` compares: the labels, and the factors' levels, which take precedence."""
         return self.labels | {name: str(level) for name, level in self.factors.items()}
 
     def __str__(self) -> str:
@@ -34,40 +34,39 @@ class StudyCell:
 
 
 def cell_name(factors: Mapping[str, Any], seed: int) -> str:
-    """What a cell is called on screens and in logs."""
+    """Return the name of a cell in displays and logs."""
     levels = [f"{name}={level:.6g}" if isinstance(level, float) else f"{name}={level}" for name, level in factors.items()]
     return ", ".join([*levels, f"seed={seed}"])
 
 
 @dataclass(frozen=True)
 class FactorLevel:
-    """One setting of one factor."""
+    """One level of a factor and the settings that it changes."""
 
     label: Any
     changes: dict[str, Any]
 
 
 def expand_cells(study: StudyConfig) -> list[StudyCell]:
-    """All cells, in the study's order, each combination once per seed."""
+    """Return all cells in the order of the study. Raises UserError for contradicting factors and for invalid configs."""
     cells = []
     for block in study.blocks:
-        factors = {name: _levels(study, name, levels) for name, levels in block.items()}
+        factors = {name: _factor_levels(study, name, levels) for name, levels in block.items()}
         _refuse_overlap(study, block)
         combinations = _grid(factors) if study.vary == "grid" else _one_at_a_time(factors)
-        for combination in combinations:
-            cells += [_cell(study, combination, seed) for seed in study.seeds]
+        cells += [_make_cell(study, combination, seed) for combination in combinations for seed in study.seeds]
     if not cells:
-        raise UserError(f"study {study.name}: has no cells; factors is a mapping, or a list of at least one")
+        raise UserError(f"study {study.name}: has no cells; factors must be a mapping, or a list of at least one mapping")
     return cells
 
 
-def _levels(study: StudyConfig, name: str, levels: Levels) -> list[FactorLevel]:
+def _factor_levels(study: StudyConfig, name: str, levels: Levels) -> list[FactorLevel]:
     if not levels:
         raise UserError(f"study {study.name}: factor {name} has no levels")
     if isinstance(levels, dict):
         return [FactorLevel(label, changes) for label, changes in levels.items()]
     if len({repr(value) for value in levels}) != len(levels):
-        raise UserError(f"study {study.name}: factor {name}: each level once, got {levels}")
+        raise UserError(f"study {study.name}: factor {name}: must not repeat a level, got {levels}")
     return [FactorLevel(value, {name: value}) for value in levels]
 
 
@@ -76,7 +75,7 @@ def _refuse_overlap(study: StudyConfig, block: Factors) -> None:
         if shared := factor_paths(a, levels_a) & factor_paths(b, levels_b):
             raise UserError(
                 f"study {study.name}: factors {a} and {b} contradict: both set {', '.join(sorted(shared))}; "
-                "a setting belongs to one factor"
+                "only one factor may set it"
             )
 
 
@@ -86,30 +85,30 @@ def _grid(factors: dict[str, list[FactorLevel]]) -> Iterator[dict[str, FactorLev
 
 
 def _one_at_a_time(factors: dict[str, list[FactorLevel]]) -> Iterator[dict[str, FactorLevel]]:
-    """The base itself, then each level of each factor with the others at the base's."""
+    """Yield the base itself, then each level of each factor while the other factors keep the base's settings."""
     yield {}
     for name, levels in factors.items():
         for level in levels:
             yield {name: level}
 
 
-def _cell(study: StudyConfig, combination: dict[str, FactorLevel], seed: int) -> StudyCell:
+def _make_cell(study: StudyConfig, combination: dict[str, FactorLevel], seed: int) -> StudyCell:
     changes = {path: value for level in combination.values() for path, value in level.changes.items()}
     factors = {name: level.label for name, level in combination.items()}
-    where = ", ".join(f"{name}={label}" for name, label in factors.items()) or "base"
-    config = build(with_values(study.base, {**changes, "seed": seed}), source=f"study {study.name}, cell {where}")
+    cell = ", ".join(f"{name}={label}" for name, label in factors.items()) or "base"
+    config = build(with_values(study.base, {**changes, "seed": seed}), source=f"study {study.name}, cell {cell}")
     return StudyCell(config, factors)
 
 
-def filter_cells(cells: list[StudyCell], filters: list[str]) -> list[StudyCell]:
-    """The cells whose labels or factors equal every 'name=value'."""
+def filter_cells(cells: list[StudyCell], filters: Sequence[str]) -> list[StudyCell]:
+    """Return the cells whose labels or factor levels match every "name=value". Raises UserError if none matches one."""
     for text in filters:
         name, equals, value = text.partition("=")
-        known = {key for cell in cells for key in cell.names}
+        known = {key for cell in cells for key in cell.filter_values}
         if not equals or name not in known:
-            raise UserError(f"--only {text!r}: expected name=value with a name of {', '.join(sorted(known))}")
-        values = {cell.names.get(name, "") for cell in cells}
+            raise UserError(f"--only {text!r}: expected name=value, where name is one of {', '.join(sorted(known))}")
+        values = {cell.filter_values.get(name, "") for cell in cells}
         if value not in values:
             raise UserError(f"--only {text!r}: no such cell; {name} is one of {', '.join(sorted(values))}")
-        cells = [cell for cell in cells if cell.names.get(name, "") == value]
+        cells = [cell for cell in cells if cell.filter_values.get(name, "") == value]
     return cells

@@ -1,26 +1,38 @@
-"""A launch as the words of its command: the study's record in the store keeps them, so that it can be made again."""
+"""The command line of a launch. The store keeps it with the study, so that a report can say how to repeat the study."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import yaml
 
 from tiekd.store.run_store import RunStore
 
 Argv = list[str]
 
 
-def build_argv(verb: str, path: Path, **options: object) -> Argv:
-    """`tiekd verb path` with its options by their names; those that were not given (None, False, no values) are left out."""
-    found = ["tiekd", verb, str(path)]
+def build_argv(verb: str, study: str | Path, **options: object) -> Argv:
+    """Return `tiekd VERB STUDY` with its options by name; an option that is None, False or empty is left out.
+
+    A list repeats its option. A mapping repeats it as NAME=VALUE, with the value in YAML.
+    """
+    argv = ["tiekd", verb, str(study)]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            value = [f"{key}={_inline_yaml(each)}" for key, each in value.items()]
         for each in value if isinstance(value, list | tuple) else [value]:
             if each is True:
-                found.append(flag)
+                argv.append(flag)
             elif each is not None and each is not False:
-                found += [flag, str(each)]
-    return found
+                argv += [flag, str(each)]
+    return argv
 
 
-def launch_commands(store: RunStore, study: str, command: Argv) -> list[Argv]:
-    """The commands that launched a study so far, and this one; each once, the latest last."""
-    before = (store.read_study(study) or {}).get("commands", [])
-    return [*(known for known in before if known != command), command]
+def _inline_yaml(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
+
+
+def launch_commands(store: RunStore, study: str, *commands: Argv) -> list[Argv]:
+    """Return the commands that have launched a study, without duplicates; the given ones are the last."""
+    earlier = (store.read_study(study) or {}).get("commands", [])
+    return [*(known for known in earlier if known not in commands), *commands]

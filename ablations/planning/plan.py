@@ -1,4 +1,4 @@
-"""What is to be computed: a study's cells against the run store. Knows no Ray."""
+"""What a launch has to compute: the cells of a study compared with the run store."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,17 +16,17 @@ from tiekd.errors import UserError
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
 
-CheckResults = dict[tuple, str]  # what a check said, by the settings that it reads
+NetworkKey = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell and what the store knows of its run. Without its inputs a run has no identity yet: `run_id` is None."""
+    """A cell and the status of its run. `run_id` is None if an input is missing, since it depends on digests of the inputs."""
 
     cell: StudyCell
     run_id: str | None
     status: Status
-    missing: str = ""  # the first input that is not there, as one line
+    missing: str = ""  # why the run cannot begin: a missing input, or a network that cannot be built
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -43,82 +43,94 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Plan:
+    """The cells of a launch, and those of the whole study, whose runs show what the others will cost."""
+
     cells: list[PlannedCell]
     retry_failed: bool = False
-    known: list[PlannedCell] = field(default_factory=list)  # all of the study's: what their runs cost, others will
+    study_cells: list[PlannedCell] = field(default_factory=list)
 
     @property
     def to_compute(self) -> list[PlannedCell]:
-        """Each run once that the store does not hold, failed ones only when asked."""
+        """One cell per run that is not finished and can begin. Failed runs are included only with `retry_failed`."""
         skip = set(FINISHED) if self.retry_failed else {*FINISHED, "failed"}
         wanted = [c for c in self.cells if c.run_id and c.status.state not in skip]
         return list({c.run_id: c for c in wanted}.values())
 
     @property
-    def waiting(self) -> dict[str, list[PlannedCell]]:
-        """The cells that cannot be computed yet, by what they wait for."""
+    def cells_by_missing_input(self) -> dict[str, list[PlannedCell]]:
+        """The cells that cannot be computed yet, by what they lack."""
         missing = sorted({c.missing for c in self.cells if c.missing})
         return {line: [c for c in self.cells if c.missing == line] for line in missing}
 
     @property
     def missing_inputs(self) -> list[str]:
-        return list(self.waiting)
+        return list(self.cells_by_missing_input)
 
     @property
-    def states(self) -> Counter[str]:
-        """Cells by state."""
+    def state_counts(self) -> Counter[str]:
+        """Number of cells by state."""
         return Counter(c.status.state for c in self.cells)
 
     def estimate(self) -> Estimate:
-        """What it costs to compute what is to compute."""
-        known = {c.run_id: c for c in self.known if c.run_id}.values()
+        """Estimate the cost of the cells to compute."""
+        known = {c.run_id: c for c in self.study_cells if c.run_id}.values()
         return estimate_cost(*([(c.cell.config, c.status) for c in cells] for cells in (self.to_compute, known)))
 
     def to_dict(self) -> dict[str, Any]:
+        cost = self.estimate()
         return {
             "cells": [c.to_dict() for c in self.cells],
             "to_compute": [c.run_id for c in self.to_compute],
             "missing_inputs": self.missing_inputs,
-            "estimated_device_seconds": None if (cost := self.estimate()).unknown else cost.device_seconds,
+            "estimated_device_seconds": None if cost.n_unknown else cost.device_seconds,
         }
+
+    def exclude(self, errors: Mapping[NetworkKey, str]) -> "Plan":
+        """Return the plan in which unfinished cells of the networks in `errors` cannot begin."""
+
+        def check(planned: PlannedCell) -> PlannedCell:
+            error = errors.get(network_key(planned.cell.config))
+            return _cell_without_run(planned.cell, error) if error and planned.status.state not in FINISHED else planned
+
+        return replace(self, cells=[check(c) for c in self.cells], study_cells=[check(c) for c in self.study_cells])
 
 
 def make_plan(cells: list[StudyCell], store: RunStore, retry_failed: bool = False) -> Plan:
-    """Look up every cell; what several cells share is checked once."""
-    told: CheckResults = {}
-    run_ids = [None if _missing_input(cell.config, told) else run_id_of(cell.config) for cell in cells]
+    """Look up the run of each cell in the store. Inputs that cells share are checked once."""
+    errors: dict[tuple[Any, ...], str] = {}
+    for cell in cells:
+        if _inputs_key(cell.config) not in errors:
+            errors[_inputs_key(cell.config)] = _error_of(check_inputs, cell.config)
+    run_ids = [None if errors[_inputs_key(cell.config)] else run_id_of(cell.config) for cell in cells]
     records = [store.run(run_id) for run_id in dict.fromkeys(run_ids) if run_id]
     statuses = dict(zip((r.run_id for r in records), store.read_each(RunRecord.status, records), strict=True))
     planned = [
-        PlannedCell(cell, run_id, statuses[run_id]) if run_id else _without_run(cell, _missing_input(cell.config, told))
+        PlannedCell(cell, run_id, statuses[run_id]) if run_id else _cell_without_run(cell, errors[_inputs_key(cell.config)])
         for cell, run_id in zip(cells, run_ids, strict=True)
     ]
     return Plan(planned, retry_failed, planned)
 
 
-def _without_run(cell: StudyCell, missing: str) -> PlannedCell:
+def _inputs_key(config: RunConfig) -> tuple[Any, ...]:
+    """Return the settings on which `check_inputs` depends."""
+    return config.data, config.teacher if config.reads_teacher else None, config.execution.packed
+
+
+def _cell_without_run(cell: StudyCell, missing: str) -> PlannedCell:
     return PlannedCell(cell, None, Status("missing", cause=missing), missing)
 
 
-def _missing_input(config: RunConfig, told: CheckResults) -> str:
-    """What is missing of a config's inputs, or ""; looked for once for all configs of the same inputs."""
-    reads = (config.data, config.teacher if config.reads_teacher else None, config.execution.packed)
-    if reads not in told:
-        told[reads] = _mistake(check_inputs, config)
-    return told[reads]
-
-
-def network_key(config: RunConfig) -> tuple:
-    """What a run's network and protocol are built from: settings on which `mistakes` says the same."""
+def network_key(config: RunConfig) -> NetworkKey:
+    """Return the settings of a run's network and protocol, on which `readiness_errors` depends."""
     return config.data, config.student, config.bins, config.evaluation.protocol
 
 
 def readiness_errors(configs: list[RunConfig]) -> list[str]:
-    """What keeps each run from beginning: a network that cannot be built, a protocol that does not fit; else ""."""
-    return [_mistake(check_ready, config) for config in configs]
+    """Return why each run cannot begin (its network cannot be built, its protocol does not fit the data), or ""."""
+    return [_error_of(check_ready, config) for config in configs]
 
 
-def _mistake(check: Callable[[RunConfig], None], config: RunConfig) -> str:
+def _error_of(check: Callable[[RunConfig], None], config: RunConfig) -> str:
     try:
         check(config)
     except UserError as error:
@@ -126,16 +138,6 @@ def _mistake(check: Callable[[RunConfig], None], config: RunConfig) -> str:
     return ""
 
 
-def exclude_networks(plan: Plan, refused: Mapping[tuple, str]) -> Plan:
-    """The plan without runs for unfinished cells of the networks that `refused` has something against."""
-
-    def look(planned: PlannedCell) -> PlannedCell:
-        mistake = refused.get(network_key(planned.cell.config))
-        return _without_run(planned.cell, mistake) if mistake and planned.status.state not in FINISHED else planned
-
-    return replace(plan, cells=[look(c) for c in plan.cells], known=[look(c) for c in plan.known])
-
-
 def study_record(study: StudyConfig, plan: Plan, commands: list[Argv]) -> dict[str, Any]:
-    """What the store keeps of a study; `commands` launched it."""
+    """Return what the store keeps of a study: its document, the commands that launched it, and its cells."""
     return {"study": study.model_dump(mode="json"), "commands": commands, "cells": [c.to_dict() for c in plan.cells]}

@@ -1,8 +1,8 @@
-"""A search's memory: one Optuna study in a database. Knows no Ray.
+"""The Optuna study of a search, in a database. Imports no Ray.
 
-A trial's user attributes say what Optuna does not: `run_id` and `run_ids` (its runs), `epoch` (reached), `by_seed` (each
-objective's value for each seed), `cause` (of a failure), `repeats` (the trial of a dead launch that it stands for), `warm`
-(it was no trial of this search: its runs were in the store before).
+User attributes of a trial: `run_id` of its first run and `run_ids` of all its runs; `epoch` reached, over all seeds; `by_seed`,
+each objective's value for each seed; `cause` of a failure; `repeats`, the number of the interrupted trial that it repeats;
+`warm`, set if its runs were in the store before the search.
 """
 
 import contextlib
@@ -13,43 +13,44 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from ablations.planning.study import SearchConfig
-from ablations.search.samplers import SAMPLERS
+from ablations.planning.search_config import SearchConfig
+from ablations.search.samplers import build_sampler
 from search_spaces.space import Point, SearchSpace
 from tiekd.errors import StoreError, UserError
 from tiekd.store.run_store import RunStore
 
-DATABASE_TIMEOUT_S = 10  # until a database server counts as silent
+DATABASE_TIMEOUT_S = 10  # for connecting to a database server
 FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def storage_url(option: str | None, store: RunStore, name: str) -> str:
-    """The database of a search: the option's, else an SQLite file in the study's folder.
+    """Return the database URL of a search: the option's, else that of an SQLite file in the study's folder of the store.
 
-    Raises UserError where there is none, and for a URL that is none.
+    Raises UserError for an invalid URL, and if no URL is given and the store is not a folder.
     """
     if option:
-        return _checked(option)
+        return _check_url(option)
     if not store.local:
         raise UserError(
-            f"store {store.uri}: SQLite needs a folder; name a database for this search's trials: "
+            f"store {store.uri}: SQLite needs a folder; give a database for the trials: "
             "--storage postgresql://USER:PASSWORD@HOST/DATABASE, or OPTUNA_STORAGE"
         )
     return f"sqlite:///{store.filesystem[1]}/studies/{name}/optuna.db"
 
 
-def _checked(given: str) -> str:
+def _check_url(given: str) -> str:
     try:
         url = make_url(given)
-        if url.drivername == "postgresql":  # of its drivers, the extra `postgres` brings this one
+        if url.drivername == "postgresql":  # use the driver that the extra `postgres` installs
             url = url.set(drivername="postgresql+psycopg")
         url.get_dialect().import_dbapi()
     except (ArgumentError, NoSuchModuleError):
-        # Not shown: it may hold a password.
+        # The URL is not shown, because it may contain a password.
         raise UserError("--storage: not a database URL; valid: sqlite:///FILE, postgresql://USER@HOST/DATABASE") from None
     except ModuleNotFoundError as error:
         raise UserError(f"--storage: {error}; for PostgreSQL: pip install 'tiekd[postgres]'") from None
@@ -57,38 +58,41 @@ def _checked(given: str) -> str:
 
 
 def hide_password(url: str) -> str:
-    """A database's URL without its password."""
+    """Return a database URL without its password."""
     return make_url(url).render_as_string()
 
 
 @contextlib.contextmanager
 def connect(url: str) -> Iterator[BaseStorage]:
-    """The database, with Optuna's tables. Raises UserError where it does not answer, StoreError where it fails later on."""
+    """Open the database and create Optuna's tables if needed.
+
+    Raises UserError if the database does not answer, StoreError if it fails later.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    server = (
-        {} if url.startswith("sqlite") else {"connect_args": {"connect_timeout": DATABASE_TIMEOUT_S}, "pool_pre_ping": True}
-    )
+    options: dict[str, Any] = {}
+    if not url.startswith("sqlite"):
+        options = {"connect_args": {"connect_timeout": DATABASE_TIMEOUT_S}, "pool_pre_ping": True}
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=server)
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
     except SQLAlchemyError as error:
-        raise UserError(f"--storage {hide_password(url)}: the database does not answer ({_cause(error)})") from None
+        raise UserError(f"--storage {hide_password(url)}: the database does not answer ({_database_message(error)})") from None
     try:
         yield storage
     except (StorageInternalError, SQLAlchemyError) as error:
-        raise StoreError(f"the search's database {hide_password(url)} failed: {_cause(error)}") from error
+        raise StoreError(f"database {hide_password(url)} failed: {_database_message(error)}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
 
 
-def _cause(error: BaseException) -> str:
-    """The database's own words, on one line."""
-    error = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return str(getattr(error, "orig", error)).splitlines()[0]
+def _database_message(error: BaseException) -> str:
+    """Return the first line of the database's own message."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return str(getattr(cause, "orig", cause)).splitlines()[0]
 
 
 def study_exists(name: str, url: str) -> bool:
-    """Whether a database holds the study of that name; makes no file."""
+    """Return whether a database has the study of that name. Creates no file."""
     parts = make_url(url)
     if parts.drivername.startswith("sqlite") and not Path(parts.database or "").is_file():
         return False
@@ -96,37 +100,37 @@ def study_exists(name: str, url: str) -> bool:
         return name in optuna.study.get_all_study_names(storage)
 
 
-def open_study(name: str, storage: BaseStorage, search: SearchConfig) -> optuna.Study:
-    """The Optuna study of that name, made if it is not there."""
-    directions = [f"{mode}imize" for mode in search.modes]
+def open_study(name: str, storage: BaseStorage, search: SearchConfig, space: SearchSpace) -> optuna.Study:
+    """Open the Optuna study of that name, or create it."""
+    directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in search.modes]
     study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
-    # A resumed search must not draw its first points again.
-    study.sampler = SAMPLERS[search.sampler].build(search.sampler_seed + len(get_trials(study)))
+    # The seed depends on the number of trials, so that a resumed search does not draw its first points again.
+    study.sampler = build_sampler(search, space, search.sampler_seed + len(get_trials(study)))
     return study
 
 
 def get_trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
-    """Trials in these states, or all; not to be changed."""
+    """Return the trials in these states, or all. They are not copied, and must not be changed."""
     return study.get_trials(deepcopy=False, states=states or None)
 
 
-def changed_parameter(study: optuna.Study, space: SearchSpace) -> str:
-    """The first parameter of another type or with other choices than in the trials so far; "" for none. Ranges may change."""
+def changed_parameter(study: optuna.Study, space: SearchSpace) -> str | None:
+    """Return the first parameter whose type or choices differ from those of the trials so far. Ranges may change."""
     for trial in get_trials(study):
-        for path, drawn_from in trial.distributions.items():
-            if path in space.parameters and _kind(drawn_from) != _kind(space.parameters[path]):
+        for path, distribution in trial.distributions.items():
+            if path in space.parameters and _type_and_choices(distribution) != _type_and_choices(space.parameters[path]):
                 return path
-    return ""
+    return None
 
 
-def _kind(parameter: Any) -> tuple:
-    """Of a space's parameter, or of what Optuna keeps of it."""
+def _type_and_choices(parameter: Any) -> tuple[str, tuple]:
+    """Return them for a parameter of a search space or for an Optuna distribution."""
     name = getattr(parameter, "type", type(parameter).__name__.removesuffix("Distribution").lower())
     return name, getattr(parameter, "choices", ())
 
 
 def requeue_interrupted(study: optuna.Study) -> None:
-    """Fail the running trials of a launch that died, and put their points into the queue."""
+    """Mark the running trials of a launch that died as failed, and enqueue their points again."""
     for trial in get_trials(study, TrialState.RUNNING):
         study.tell(trial.number, state=TrialState.FAIL)
         if point := trial_point(trial):
@@ -134,47 +138,46 @@ def requeue_interrupted(study: optuna.Study) -> None:
 
 
 def trial_point(trial: FrozenTrial) -> Point:
-    """A trial's point, also of one that was put into the queue and had not drawn all its parameters."""
+    """Return the point of a trial, including enqueued parameters that it has not drawn yet."""
     return trial.system_attrs.get("fixed_params", {}) | trial.params
 
 
-def uses_budget(trial: FrozenTrial) -> bool:
-    """Whether a trial used up budget: all that ended; those of a launch that died are repeated, and have no cause."""
-    return (trial.state in FINISHED_STATES or "cause" in trial.user_attrs) and "warm" not in trial.user_attrs
-
-
 def budget_used(study: optuna.Study) -> int:
-    return sum(map(uses_budget, get_trials(study)))
+    """Return the number of trials that count against the budget: finished ones, and failed ones with a cause.
+
+    Interrupted trials have no cause; they are repeated. Warm-start trials do not count.
+    """
+    return sum(
+        (trial.state in FINISHED_STATES or "cause" in trial.user_attrs) and "warm" not in trial.user_attrs
+        for trial in get_trials(study)
+    )
 
 
 def remaining_points(study: optuna.Study, grid: list[Point]) -> list[Point]:
-    """The points of a grid that no trial has had, nor waits to have."""
-    had = [
-        trial_point(t)
-        for t in get_trials(study)
-        if t.state in (*FINISHED_STATES, TrialState.WAITING) or "cause" in t.user_attrs
-    ]
-    return [point for point in grid if point not in had]
+    """Return the points of a grid that have neither a trial nor a place in the queue."""
+    taken_states = (*FINISHED_STATES, TrialState.WAITING)
+    taken = [trial_point(t) for t in get_trials(study) if t.state in taken_states or "cause" in t.user_attrs]
+    return [point for point in grid if point not in taken]
 
 
-def finish_trial(study: optuna.Study, trial: optuna.Trial, outcome: dict[str, Any], objectives: list[str]) -> None:
-    """Tell Optuna how a trial ended. An outcome without a state is of a trial that its scheduler stopped."""
+def finish_trial(study: optuna.Study, trial: optuna.Trial, result: dict[str, Any], objectives: list[str]) -> None:
+    """Record in Optuna how a trial ended. A result without a state is that of a trial which the scheduler stopped."""
     for name in ("run_id", "run_ids", "epoch"):
-        if name in outcome:
-            trial.set_user_attr(name, outcome[name])
-    if "by_seed" in outcome:
-        trial.set_user_attr("by_seed", dict(zip(objectives, outcome["by_seed"], strict=True)))
-    if outcome.get("state") == "done":
-        study.tell(trial, [outcome[name] for name in objectives])
-    elif "state" in outcome:
-        trial.set_user_attr("cause", outcome.get("cause") or outcome["state"])
+        if name in result:
+            trial.set_user_attr(name, result[name])
+    if "by_seed" in result:
+        trial.set_user_attr("by_seed", dict(zip(objectives, result["by_seed"], strict=True)))
+    if result.get("state") == "done":
+        study.tell(trial, [result[name] for name in objectives])
+    elif "state" in result:
+        trial.set_user_attr("cause", result.get("cause") or result["state"])
         study.tell(trial, state=TrialState.FAIL)
     else:
-        report_value(trial, outcome, objectives)
+        report_value(trial, result, objectives)
         study.tell(trial, state=TrialState.PRUNED)
 
 
-def report_value(trial: optuna.Trial, outcome: dict[str, Any], objectives: list[str]) -> None:
-    """Keep a value on the way, from which samplers learn of pruned trials; Optuna has none where objectives are several."""
-    if len(objectives) == 1 and objectives[0] in outcome:
-        trial.report(outcome[objectives[0]], outcome["epoch"])
+def report_value(trial: optuna.Trial, result: dict[str, Any], objectives: list[str]) -> None:
+    """Record an intermediate value, from which samplers learn about pruned trials. Optuna has none for several objectives."""
+    if len(objectives) == 1 and objectives[0] in result:
+        trial.report(result[objectives[0]], result["epoch"])

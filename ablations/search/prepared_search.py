@@ -1,17 +1,19 @@
-"""A search, checked and looked up: what is asked for, what its budget leaves, and its record in the store. Knows no Ray."""
+"""A search before Ray starts: its checked settings, the trials that its budget leaves, and its record in the store."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.planning.launch_command import Argv, build_argv, launch_commands
+from ablations.planning.search_config import MEASURED_OBJECTIVES, SAMPLERS, SearchConfig
 from ablations.planning.search_point import SeedRuns
-from ablations.planning.study import MEASURED_OBJECTIVES, SearchConfig, StudyConfig, load_study
+from ablations.planning.study import StudyConfig, find_study, load_study
 from ablations.search.optuna_storage import (
     budget_used,
     changed_parameter,
@@ -23,7 +25,7 @@ from ablations.search.optuna_storage import (
     storage_url,
     study_exists,
 )
-from ablations.search.samplers import check_sampler
+from ablations.search.samplers import build_sampler
 from ablations.search.warm_start import warm_start
 from search_spaces.space import Point, SearchSpace, load_space
 from tiekd.config import RunConfig, build
@@ -34,10 +36,12 @@ from tiekd.errors import UserError
 from tiekd.store.run_status import FINISHED
 from tiekd.store.run_store import RunStore
 
+StudyCells = dict[str, dict[str, Any]]  # cells of a study's record, by run id
+
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What a launch may change of a study's search block; None: nothing."""
+    """What a launch overrides in a study's search block; None keeps the study's setting."""
 
     trials: int | None = None
     hours: float | None = None
@@ -47,70 +51,76 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class PreparedSearch:
-    """A checked search."""
+    """A search whose settings have been checked."""
 
     study: StudyConfig
     search: SearchConfig
-    space: SearchSpace  # what the base leaves of it
+    space: SearchSpace  # as far as it applies to the base config
     base: RunConfig
     store: RunStore
-    url: str  # of the Optuna database; may hold a password, and so is neither kept nor shown
-    commands: list[Argv]  # that launched the search, this one the last
+    url: str  # of the Optuna database; may contain a password, and so is neither stored nor shown
+    commands: list[Argv]  # that launched the search; the last is this launch
 
     @property
     def name(self) -> str:
         return search_name(self.study)
 
     @property
-    def repeats(self) -> SeedRuns:
+    def seed_runs(self) -> SeedRuns:
         return SeedRuns(self.base.stated, self.search.seeds, self.search.objectives)
 
     @property
-    def origin(self) -> Point | None:
-        """The point at which the base lies; None outside of the space."""
-        return self.space.read(flatten(self.base.document()))
+    def base_point(self) -> Point | None:
+        """The point of the base config; None if it is outside the space."""
+        return self.space.point_of(flatten(self.base.document()))
 
-    def run_at_work(self, point: Point) -> str:
-        """Of a point's runs, which come one after the other, the first that has not ended."""
-        run_ids = [run_id_of(self.repeats.config(point, seed)) for seed in self.search.seeds]
+    def current_run_id(self, point: Point) -> str:
+        """Return the first of a point's runs that has not finished, which is the one being computed; else the last."""
+        run_ids = [run_id_of(self.seed_runs.config(point, seed)) for seed in self.search.seeds]
         return next((i for i in run_ids if self.store.run(i).status().state not in FINISHED), run_ids[-1])
 
 
 def search_name(study: StudyConfig) -> str:
-    """A search is a study of its own in the store, beside the one whose cells `tiekd ablate` computes."""
+    """Return the name of a study's search, which the store keeps as a second study beside the cells of `tiekd ablate`."""
     return f"{study.name}-search"
 
 
 def prepare_search(
-    path: Path, store: str | None, overrides: list[str], name: str | None, options: SearchOptions
+    study: str | Path,
+    store: str | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    name: str | None = None,
+    options: SearchOptions = SearchOptions(),
 ) -> PreparedSearch:
-    """Read and check a search; writes nothing."""
+    """Read and check a search. Writes nothing. Raises UserError if it cannot run as asked."""
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
-    study = load_study(path, changes, name)
-    if study.search is None:
-        raise UserError(f"study {path}: has no search: block; `tiekd ablate` runs its cells")
-    search = _with(study.search, options)
-    base = build(study.base, source=f"study {study.name}, base").with_absolute_paths()
-    whole = load_space(search.space, beside=path.parent)
-    if varied := [setting for setting in changes if setting in whole.parameters]:
+    loaded = load_study(study, changes, name)
+    if loaded.search is None:
+        raise UserError(f"study {study}: has no search: block; compute its cells with `tiekd ablate`")
+    search = _apply_options(loaded.search, options)
+    base = build(loaded.base, source=f"study {loaded.name}, base").with_absolute_paths()
+    space = load_space(search.space, beside=find_study(study).parent)
+    if varied := [setting for setting in changes if setting in space.parameters]:
         raise UserError(f"--set {varied[0]}: the search space {search.space} varies it")
-    space = whole.of(base.document())
-    check_sampler(search, space)
+    space = space.for_base(base.document())
+    build_sampler(search, space, search.sampler_seed)  # raises UserError if it does not fit the search
+    if search.trials is None and search.hours is None and not SAMPLERS[search.sampler].exhaustive:
+        raise UserError(f"search: {search.sampler} needs a budget: give trials or hours")
     if base.execution.workers > 1 and set(search.objectives) & set(MEASURED_OBJECTIVES):
-        raise UserError(f"execution.workers: milliseconds and parameters are measured with 1, got {base.execution.workers}")
+        raise UserError(
+            f"execution.workers: milliseconds and parameters can be measured only with 1, got {base.execution.workers}"
+        )
     check_inputs(base)
     run_store = RunStore(base.execution.store)
-    command = build_argv("search", path, store=store, set=overrides, name=name, trials=options.trials, hours=options.hours)
+    command = build_argv("search", study, store=store, set=overrides, name=name, trials=options.trials, hours=options.hours)
     if options.warm_start is not None:
         command.append("--warm-start" if options.warm_start else "--cold-start")
-    commands = launch_commands(run_store, search_name(study), command)
-    return PreparedSearch(
-        study, search, space, base, run_store, storage_url(options.storage, run_store, search_name(study)), commands
-    )
+    url = storage_url(options.storage, run_store, search_name(loaded))
+    commands = launch_commands(run_store, search_name(loaded), command)
+    return PreparedSearch(loaded, search, space, base, run_store, url, commands)
 
 
-def _with(search: SearchConfig, options: SearchOptions) -> SearchConfig:
-    """The search block under the launch's options."""
+def _apply_options(search: SearchConfig, options: SearchOptions) -> SearchConfig:
     if options.trials is not None and options.trials < 1:
         raise UserError(f"--trials: must be at least 1, got {options.trials}")
     if options.hours is not None and options.hours <= 0:
@@ -121,22 +131,25 @@ def _with(search: SearchConfig, options: SearchOptions) -> SearchConfig:
 
 @contextlib.contextmanager
 def open_search(prepared: PreparedSearch) -> Iterator[optuna.Study]:
-    """The search's Optuna study, in which no trial of a launch that died is left running."""
+    """Open the search's Optuna study, after requeueing the trials of a launch that died.
+
+    Raises UserError if the trials so far are not comparable: another base, data, objectives, seeds or kind of parameter.
+    """
     if prepared.store.local:
         Path(prepared.store.filesystem[1], "studies", prepared.name).mkdir(parents=True, exist_ok=True)
     search = prepared.search
     subject = f"{', '.join(search.objectives)} over seeds {search.seeds} of {run_id_of(prepared.base)}"
     with connect(prepared.url) as storage:
-        study = open_study(prepared.name, storage, search)
+        study = open_study(prepared.name, storage, search, prepared.space)
         if study.user_attrs.setdefault("subject", subject) != subject:
             raise UserError(
-                f"search {prepared.name}: its trials so far are of another base, data, objectives or seeds; "
-                "values of both do not compare: --name keeps this one apart"
+                f"search {prepared.name}: its trials so far have another base, data, objectives or seeds, so their values "
+                "cannot be compared; use --name to start a separate search"
             )
         if path := changed_parameter(study, prepared.space):
             raise UserError(
-                f"search {prepared.name}: its trials so far had another type or other choices of {path}, which Optuna does not "
-                "mix; --name keeps this one apart"
+                f"search {prepared.name}: its trials so far have another type or other choices of {path}, which Optuna "
+                "cannot combine; use --name to start a separate search"
             )
         study.set_user_attr("subject", subject)
         requeue_interrupted(study)
@@ -144,60 +157,60 @@ def open_search(prepared: PreparedSearch) -> Iterator[optuna.Study]:
 
 
 def start_search(prepared: PreparedSearch, console: Console) -> int | None:
-    """Give a search what the store knows, if that is asked for; trials that its budget leaves, None where hours limit it."""
-    begun = study_exists(prepared.name, prepared.url)
-    if not begun:
+    """Add the store's finished points if asked, and return the trials that the budget leaves; None if only hours limit it."""
+    exists = study_exists(prepared.name, prepared.url)
+    if not exists:
         check_ready(prepared.base)
-    if not begun and not prepared.search.warm_start:
-        return _left(prepared, None)
+    if not exists and not prepared.search.warm_start:
+        return _trials_left(prepared, None)
     with open_search(prepared) as study:
         if prepared.search.warm_start:
-            added = warm_start(study, prepared.space, prepared.repeats, prepared.store)
-            console.print(f"search {prepared.name}: {added} points of the store are trials from the start")
-        left = _left(prepared, study)
-    if begun and left != 0:
+            added = warm_start(study, prepared.space, prepared.seed_runs, prepared.store)
+            console.print(f"search {prepared.name}: added {added} finished points of the store as trials")
+        left = _trials_left(prepared, study)
+    if exists and left != 0:
         check_ready(prepared.base)
     return left
 
 
 def enqueue_base(prepared: PreparedSearch, study: optuna.Study) -> None:
-    """Have the first trial of a search be its base itself: what is found can then be told beside it."""
-    had = get_trials(study)
-    begun = any(not trial.user_attrs.get("warm") for trial in had)
-    known = any(trial.params == prepared.origin for trial in had)
-    if prepared.origin and not begun and not known and prepared.search.sampler != "grid":
-        study.enqueue_trial(prepared.origin)
+    """Make the base config the first trial of a new search, so that results can be compared with it."""
+    trials = get_trials(study)
+    is_new = all(trial.user_attrs.get("warm") for trial in trials)
+    is_known = any(trial.params == prepared.base_point for trial in trials)
+    if prepared.base_point and is_new and not is_known and not SAMPLERS[prepared.search.sampler].exhaustive:
+        study.enqueue_trial(prepared.base_point)
 
 
-def _left(prepared: PreparedSearch, study: optuna.Study | None) -> int | None:
-    """Trials that the budget allows; None where hours alone limit them."""
+def _trials_left(prepared: PreparedSearch, study: optuna.Study | None) -> int | None:
+    """Return the trials that the budget leaves; None if only hours limit them. `study` is None before the first launch."""
     search = prepared.search
     left = search.trials
     if left is not None and study:
         left = max(left - budget_used(study), 0)
-    if search.sampler == "grid":
+    if SAMPLERS[search.sampler].exhaustive:
         grid = prepared.space.grid()
-        unasked = len(remaining_points(study, grid)) + len(get_trials(study, TrialState.WAITING)) if study else len(grid)
-        left = unasked if left is None else min(left, unasked)
+        untried = len(remaining_points(study, grid)) + len(get_trials(study, TrialState.WAITING)) if study else len(grid)
+        left = untried if left is None else min(left, untried)
     return left
 
 
-def record_search(prepared: PreparedSearch, study: optuna.Study) -> dict[str, dict]:
-    """Write the search as a study of the store: each run of each trial a cell. Returns the cells by run id."""
-    cells = {}
+def record_search(prepared: PreparedSearch, study: optuna.Study) -> StudyCells:
+    """Write the search as a study of the store, with each run of each trial as a cell, and return the cells."""
+    cells: StudyCells = {}
     for trial in get_trials(study):
-        if prepared.space.read(trial.params) == trial.params:  # else it was killed before it had drawn its whole point
+        if prepared.space.point_of(trial.params) == trial.params:  # not so for a trial killed while its point was drawn
             cells |= point_cells(prepared, trial.params)
     write_search_study(prepared, cells)
     return cells
 
 
-def point_cells(prepared: PreparedSearch, point: Point) -> dict[str, dict]:
-    """A point's runs as cells, with the point as their factors; none where it contradicts itself."""
-    cells = {}
+def point_cells(prepared: PreparedSearch, point: Point) -> StudyCells:
+    """Return the cells of a point's runs, with the point as their factors; none if its settings contradict each other."""
+    cells: StudyCells = {}
     for seed in prepared.search.seeds:
         try:
-            config = prepared.repeats.config(point, seed)
+            config = prepared.seed_runs.config(point, seed)
         except UserError:
             return {}
         run_id = run_id_of(config)
@@ -205,6 +218,6 @@ def point_cells(prepared: PreparedSearch, point: Point) -> dict[str, dict]:
     return cells
 
 
-def write_search_study(prepared: PreparedSearch, cells: dict[str, dict]) -> None:
+def write_search_study(prepared: PreparedSearch, cells: StudyCells) -> None:
     document = prepared.study.model_dump(mode="json") | {"name": prepared.name, "kind": "search"}
     prepared.store.write_study(prepared.name, {"study": document, "commands": prepared.commands, "cells": list(cells.values())})

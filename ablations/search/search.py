@@ -1,9 +1,10 @@
-"""A search from its study's `search:` block to its best trial."""
+"""Run a search: from the `search:` block of a study to its best trial."""
 
 import contextlib
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ablations.search.optuna_storage import get_trials
 from ablations.search.prepared_search import (
     PreparedSearch,
     SearchOptions,
+    StudyCells,
     enqueue_base,
     open_search,
     point_cells,
@@ -28,26 +30,29 @@ from ablations.search.results import SearchResults, collect_results, format_poin
 
 
 def run_search(
-    path: Path,
+    study: str | Path,
     store: str | None,
-    overrides: list[str],
+    overrides: Sequence[str] | Mapping[str, Any],
     name: str | None,
     options: SearchOptions,
     address: str | None,
     launch_options: LaunchOptions,
 ) -> bool:
-    """Search until the budget is spent; print what was found. Whether it came to its end, and there is a best."""
-    prepared = prepare_search(path, store, overrides, name, options)
+    """Search until the budget is spent and print the results.
+
+    Returns whether the search was not stopped by failures and has at least one complete trial.
+    """
+    prepared = prepare_search(study, store, overrides, name, options)
     prepared.store.check_writable()
     console = launch_options.console
     left = start_search(prepared, console)
     console.print(_headline(prepared, left), highlight=False)
-    complete = left == 0 or _launch(prepared, left, address, launch_options)
-    with open_search(prepared) as study:
-        record_search(prepared, study)
-        findings = collect_results(study, prepared.search, prepared.origin)
-        _tell(prepared, study, findings, launch_options)
-    return complete and bool(findings.best)
+    ended = left == 0 or _launch(prepared, left, address, launch_options)
+    with open_search(prepared) as optuna_study:
+        record_search(prepared, optuna_study)
+        results = collect_results(optuna_study, prepared.search, prepared.base_point)
+        _report_results(prepared, optuna_study, results, launch_options)
+    return ended and bool(results.best)
 
 
 def _headline(prepared: PreparedSearch, left: int | None) -> str:
@@ -60,9 +65,9 @@ def _headline(prepared: PreparedSearch, left: int | None) -> str:
 
 
 def _launch(prepared: PreparedSearch, left: int | None, address: str | None, launch_options: LaunchOptions) -> bool:
-    """Run the trials that are left. Whether they came to an end: too many failures of one cause stop them.
+    """Run the trials that are left. Returns False if too many failures with the same cause stopped them.
 
-    Ray is imported here: a search that is already done does not wait for it.
+    Ray is imported here, so that a finished search does not wait for the import.
     """
     from ablations.execution.cluster import ray_cluster
     from ablations.execution.node_checks import check_nodes
@@ -73,15 +78,14 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
     from ablations.search.tune_searcher import Budget, OptunaSearcher
 
     search, epochs = prepared.search, prepared.base.optim.epochs
-    whole = epochs * len(search.seeds)
-    progress = StudyProgress(prepared.name, [CellProgress(epochs=whole) for _ in range(left or 0)], search.objective)
-
-    cells: dict[str, dict] = {}
+    max_epochs = epochs * len(search.seeds)
+    progress = StudyProgress(prepared.name, [CellProgress(epochs=max_epochs) for _ in range(left or 0)], search.objective)
+    cells: StudyCells = {}
 
     def cell_of(params: dict[str, Any]) -> CellProgress:
         cells.update(point_cells(prepared, params["point"]))
         write_search_study(prepared, cells)
-        return progress.start_cell(format_point(params["point"]), params["point"], whole)
+        return progress.start_cell(format_point(params["point"]), params["point"], max_epochs)
 
     with (
         contextlib.ExitStack() as stack,
@@ -95,47 +99,45 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
             name=prepared.name,
-            trainable=partial(compute_point, repeats=prepared.repeats),
+            trainable=partial(compute_point, seed_runs=prepared.seed_runs),
             execution=prepared.base.execution,
             callback=callback,
             stopper=limit,
-            run_id=lambda params: prepared.run_at_work(params["point"]),
+            run_id=lambda params: prepared.current_run_id(params["point"]),
             searcher=OptunaSearcher(study, prepared.space, search, budget, limit.stop_all),
             scheduler=build_scheduler(search, epochs),
-            trials=-1,  # the searcher says when there are no more
+            trials=-1,  # the searcher ends the search
         )
         run_sweep(sweep, prepared.store)
     return limit.reached is None
 
 
-def _tell(prepared: PreparedSearch, study: optuna.Study, findings: SearchResults, launch_options: LaunchOptions) -> None:
-    """Write the winner's config and what was found into the store, and print it."""
-    search, config = prepared.search, None
-    if findings.best:
-        config = write_best_config(findings, search, prepared.repeats, prepared.store, prepared.name)
-    document = _document(prepared, study, findings, config)
+def _report_results(
+    prepared: PreparedSearch, study: optuna.Study, results: SearchResults, launch_options: LaunchOptions
+) -> None:
+    """Write the best config and the results to the store, and print them."""
+    search, trials = prepared.search, get_trials(study)
+    best_config = None
+    if results.best:
+        best_config = write_best_config(results, search, prepared.seed_runs, prepared.store, prepared.name)
+    document = {
+        "study": prepared.name,
+        "trials": len(trials),
+        "objectives": search.objectives,
+        "seeds": search.seeds,
+        "best": results.best,
+        "base": results.base,
+        "front": results.front,
+        "importance": results.importance,
+        "best_config": best_config,
+    }
     prepared.store.write_json(f"studies/{prepared.name}/findings.json", document)
     if launch_options.as_json:
         print_event("summary", **document)
         return
     console = launch_options.console
-    states = Counter(trial.state.name.lower() for trial in get_trials(study))
-    told = ", ".join(f"{count} {state}" for state, count in states.items())
-    console.print(f"search {prepared.name}: {told or 'no trials'}")
-    if config:
-        console.print(f"the winner as a config: {config}", highlight=False, soft_wrap=True)
-    print_results(findings, search, console)
-
-
-def _document(prepared: PreparedSearch, study: optuna.Study, findings: SearchResults, config: str | None) -> dict[str, Any]:
-    return {
-        "study": prepared.name,
-        "trials": len(get_trials(study)),
-        "objectives": prepared.search.objectives,
-        "seeds": prepared.search.seeds,
-        "best": findings.best,
-        "base": findings.base,
-        "front": findings.front,
-        "importance": findings.importance,
-        "best_config": config,
-    }
+    counts = Counter(trial.state.name.lower() for trial in trials)
+    console.print(f"search {prepared.name}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no trials'}")
+    if best_config:
+        console.print(f"best config: {best_config}", highlight=False, soft_wrap=True)
+    print_results(results, search, console)

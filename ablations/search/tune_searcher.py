@@ -1,7 +1,7 @@
 """Optuna behind Tune's searcher interface.
 
-Tune's own OptunaSearch tells Optuna that stopped trials are complete, with their early value. This one keeps them apart:
-pruned, failed and complete trials are told as such, and the trials of an interrupted launch are asked for again.
+Ray's own OptunaSearch reports trials that a scheduler stopped as complete, with their early value. This one distinguishes
+complete, pruned and failed trials, and repeats the trials of an interrupted launch.
 """
 
 import math
@@ -14,27 +14,27 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from ablations.planning.study import SearchConfig
+from ablations.planning.search_config import SAMPLERS, SearchConfig
 from ablations.search.optuna_storage import finish_trial, get_trials, remaining_points, report_value
 from search_spaces.space import SearchSpace
 
-INTERRUPTED = ("running", "waiting")  # another launch has taken the run over; the hours were over before it began
+# A trial in one of these states has no result: another launch computes its run, or the hours ended before it began.
+INTERRUPTED = ("running", "waiting")
 PROCESS_DIED = {"state": "failed", "cause": "the trial's process died"}
 
 
 @dataclass
 class Budget:
-    """What is left of a launch; None: no limit."""
+    """The trials that a launch may still start."""
 
-    trials: int | None
+    trials: int | None  # None: no limit
     ends: float = math.inf  # seconds since 1970
 
     @property
     def spent(self) -> bool:
         return self.trials == 0 or time.time() >= self.ends
 
-    def take(self) -> None:
-        """One more trial begins."""
+    def use_trial(self) -> None:
         if self.trials is not None:
             self.trials -= 1
 
@@ -42,8 +42,8 @@ class Budget:
 class OptunaSearcher(Searcher):
     """Ask-and-tell between Tune and one Optuna study.
 
-    Trials that are cut off, because the store fails or `gave_up` says that the launch stops, are left running in Optuna: the
-    next launch asks for them again. So are those that wait for a slot until the hours are over.
+    Interrupted trials remain in the state "running" in Optuna, and the next launch repeats them: those that end because the
+    store failed, because `is_stopping` says that the launch stops, or because the hours ended before they got a slot.
     """
 
     def __init__(
@@ -52,25 +52,25 @@ class OptunaSearcher(Searcher):
         space: SearchSpace,
         search: SearchConfig,
         budget: Budget,
-        gave_up: Callable[[], bool] = lambda: False,
+        is_stopping: Callable[[], bool] = lambda: False,
     ):
         super().__init__(metric=search.objective, mode=search.modes[0])
-        self._gave_up = gave_up
         self._study, self._space, self._objectives, self._budget = study, space, search.objectives, budget
-        self._grid = remaining_points(study, space.grid()) if search.sampler == "grid" else None
+        self._is_stopping = is_stopping
+        self._grid = remaining_points(study, space.grid()) if SAMPLERS[search.sampler].exhaustive else None
         self._trials: dict[str, optuna.Trial] = {}
-        self._last: dict[str, dict[str, Any]] = {}
+        self._last_results: dict[str, dict[str, Any]] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        if self._budget.spent or not self._next_is_queued():
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray omits Searcher.FINISHED
+        if self._budget.spent or not self._enqueue_grid_point():
             return Searcher.FINISHED
-        self._budget.take()
+        self._budget.use_trial()
         trial = self._study.ask()
         self._trials[trial_id] = trial
         return {"point": self._space.suggest(trial), "begin_by": self._budget.ends}
 
-    def _next_is_queued(self) -> bool:
-        """Of a grid, see that a point waits in the study's queue; False when none is left."""
+    def _enqueue_grid_point(self) -> bool:
+        """Make sure that a grid's next point is in Optuna's queue. Return False if no point is left."""
         if self._grid is None or get_trials(self._study, TrialState.WAITING):
             return True
         if self._grid:
@@ -80,26 +80,26 @@ class OptunaSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if self.metric in result:
-            self._last[trial_id] = result
+            self._last_results[trial_id] = result
             report_value(self._trials[trial_id], result, self._objectives)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial, last = self._trials.pop(trial_id, None), self._last.pop(trial_id, {})
-        outcome = {**last, **PROCESS_DIED} if error else result or last
-        if trial and not self._cut_off(outcome):
-            finish_trial(self._study, trial, outcome, self._objectives)
+        trial, last = self._trials.pop(trial_id, None), self._last_results.pop(trial_id, {})
+        final = {**last, **PROCESS_DIED} if error else result or last
+        if trial and not self._is_interrupted(final):
+            finish_trial(self._study, trial, final, self._objectives)
 
-    def _cut_off(self, outcome: dict[str, Any]) -> bool:
-        if "state" in outcome:
-            return outcome["state"] in INTERRUPTED
-        return "store_error" in outcome or self._gave_up()
+    def _is_interrupted(self, result: dict[str, Any]) -> bool:
+        if "state" in result:
+            return result["state"] in INTERRUPTED
+        return "store_error" in result or self._is_stopping()
 
     def __reduce__(self) -> tuple:
-        """Tune pickles its searcher into the store, where nobody reads it; the database's password does not travel."""
+        """Leave everything out of pickles: Tune writes its searcher into the store, and the database URL has a password."""
         return Searcher, ()
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: Optuna's storage is the memory."""
+        """Do nothing: Optuna's database keeps the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a search goes on from Optuna's storage."""
+        """Do nothing: a search resumes from Optuna's database."""

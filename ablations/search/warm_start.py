@@ -1,35 +1,35 @@
-"""Earlier runs as a search's first trials. Knows no Ray."""
+"""Add finished runs of the store to a search as its first trials. Imports no Ray."""
 
 import statistics
-from typing import Any
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.distributions import BaseDistribution
+from optuna.trial import FixedTrial, TrialState, create_trial
 
 from ablations.planning.search_point import SeedRuns, measured_objectives
 from ablations.search.optuna_storage import get_trials
 from search_spaces.space import Point, SearchSpace
 from tiekd.config.documents import flatten
 from tiekd.distill.preflight import run_id_of
-from tiekd.errors import UserError
+from tiekd.errors import StoreError, UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
 
-def warm_start(study: optuna.Study, space: SearchSpace, repeats: SeedRuns, store: RunStore) -> int:
-    """Add the store's points to a study that has no such trials yet, as complete ones; how many there were.
+def warm_start(study: optuna.Study, space: SearchSpace, seed_runs: SeedRuns, store: RunStore) -> int:
+    """Add the store's finished points as complete trials, and return how many were added.
 
-    A point is the store's where its run with every seed is done: the very runs that the search would compute, found by their
-    identities. Points that the search had itself are left alone.
+    A point is finished if its run is done for every seed. Its runs are those that the search itself would compute, found by
+    run id. Points of which the study has a trial are not added again.
     """
-    had = [trial.params for trial in get_trials(study)]
-    points = [point for point in _points_in(store, space, repeats) if point not in had]
+    known = [trial.params for trial in get_trials(study)]
+    points = [point for point in _finished_points(store, space, seed_runs) if point not in known]
     for point in points:
-        runs = [store.run(run_id_of(repeats.config(point, seed))) for seed in repeats.seeds]
-        by_seed = _values(runs, repeats)
+        runs = [store.run(run_id_of(seed_runs.config(point, seed))) for seed in seed_runs.seeds]
+        by_seed = _values_by_seed(runs, seed_runs.objectives)
         trial = create_trial(
             params=point,
             distributions=_distributions(space, point),
-            values=[statistics.fmean(by_seed[name]) for name in repeats.objectives],
+            values=[statistics.fmean(by_seed[name]) for name in seed_runs.objectives],
             user_attrs={
                 "warm": True,
                 "run_id": runs[0].run_id,
@@ -43,38 +43,38 @@ def warm_start(study: optuna.Study, space: SearchSpace, repeats: SeedRuns, store
     return len(points)
 
 
-def _points_in(store: RunStore, space: SearchSpace, repeats: SeedRuns) -> list[Point]:
-    """The points of the space of which the store holds every run, each once."""
+def _finished_points(store: RunStore, space: SearchSpace, seed_runs: SeedRuns) -> list[Point]:
+    """Return the points of the space for which the store has the run of every seed."""
     done = {run.run_id: run for run in store.runs() if run.status().state == "done"}
     points: list[Point] = []
     for run in done.values():
         config = run.config()
-        point = space.read(flatten(config.document()))
-        if point is None or point in points or config.seed not in repeats.seeds:
+        point = None if config is None else space.point_of(flatten(config.document()))
+        if config is None or point is None or point in points or config.seed not in seed_runs.seeds:
             continue
-        if all(_identity(repeats, point, seed) in done for seed in repeats.seeds):
+        try:
+            run_ids = [run_id_of(seed_runs.config(point, seed)) for seed in seed_runs.seeds]
+        except UserError:  # the point contradicts this search's base, which the run does not share
+            continue
+        if all(run_id in done for run_id in run_ids):
             points.append(point)
     return points
 
 
-def _identity(repeats: SeedRuns, point: Point, seed: int) -> str:
-    try:
-        return run_id_of(repeats.config(point, seed))
-    except UserError:  # another run's settings that contradict this search's base
-        return ""
-
-
-def _values(runs: list[RunRecord], repeats: SeedRuns) -> dict[str, list[float]]:
-    """Each objective's value for each run."""
-    values: dict[str, list[float]] = {name: [] for name in repeats.objectives}
+def _values_by_seed(runs: list[RunRecord], objectives: list[str]) -> dict[str, list[float]]:
+    """Return each objective's value for each run."""
+    values: dict[str, list[float]] = {name: [] for name in objectives}
     for run in runs:
-        known = run.read_json("summary.json")["metrics"] | measured_objectives(run, run.config(), repeats.objectives)
-        for name in values:
+        config, summary = run.config(), run.read_json("summary.json")
+        if config is None or summary is None:
+            raise StoreError(f"run {run.run_id} in store {run.store.uri} is done, but its config or summary is missing")
+        known = summary["metrics"] | measured_objectives(run, config, objectives)
+        for name in objectives:
             values[name].append(known[name])
     return values
 
 
-def _distributions(space: SearchSpace, point: Point) -> dict[str, Any]:
-    trial = optuna.trial.FixedTrial(point)
+def _distributions(space: SearchSpace, point: Point) -> dict[str, BaseDistribution]:
+    trial = FixedTrial(point)
     space.suggest(trial)
     return trial.distributions

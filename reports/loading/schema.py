@@ -21,7 +21,6 @@ METRIC_LABELS = {
 }
 assert tuple(METRIC_LABELS) == METRICS
 MAIN_METRIC = "abs_rel"  # tested against the baseline and drawn
-HIGHER_IS_BETTER = frozenset({"delta1", "delta2", "delta3"})
 DIGITS = 4
 
 _HEAD = {

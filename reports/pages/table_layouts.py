@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from reports.loading.schema import HIGHER_IS_BETTER, MAIN_METRIC, METRIC_LABELS, METRICS
+from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS
 from reports.render.text_table import ABSENT, Entry, TextTable
 from reports.tables.formatting import (
     ROW_LABELS,
@@ -19,7 +19,7 @@ from reports.tables.formatting import (
 )
 from reports.tables.published import PUBLISHED_METRICS, published_labels, published_table, published_value
 from reports.tables.table import Table
-from tiekd.config.labels import CORRECTED, RELEASED
+from tiekd.config.labels import CORRECTED, HIGHER_IS_BETTER, RELEASED
 
 COMPACT_METRICS = (*PUBLISHED_METRICS, "delta1")
 # Columns that are left out of a table in which they say nothing.

@@ -15,7 +15,7 @@ import pandas as pd
 from reports.loading.collect import StoreFrames
 from reports.loading.network_costs import costs_on_one_device
 from reports.loading.records import StudyRecord
-from reports.loading.schema import HIGHER_IS_BETTER, METRICS, TABLE_KEYS, TABLE_VALUES
+from reports.loading.schema import METRICS, TABLE_KEYS, TABLE_VALUES
 from reports.tables.aggregates import (
     Numbers,
     References,
@@ -28,7 +28,7 @@ from reports.tables.aggregates import (
 from reports.tables.cells import Baselines, TableCell, group_into_cells
 from reports.tables.published import published_value
 from reports.tables.seed_statistics import best_rows
-from tiekd.config.labels import LABELS, TEACHER
+from tiekd.config.labels import HIGHER_IS_BETTER, LABELS, TEACHER
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 
-from reports.loading.schema import HIGHER_IS_BETTER, METRIC_LABELS, METRICS
+from reports.loading.schema import METRIC_LABELS, METRICS
 from reports.viewer.choose import ShownDataset, ShownRun
 from reports.viewer.encoding import DEPTH_ERROR, DPM_LEVELS, LOG_STEP, MIN_CODED_DEPTH, dpm_error
 from reports.viewer.frames import target_id, teacher_id
 from reports.viewer.site import Site
 from tiekd.bins import DepthBins
+from tiekd.config.labels import HIGHER_IS_BETTER
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.losses import dpm_sigma
 from tiekd.store.run_store import RunStore

@@ -96,7 +96,7 @@ def test_the_screen_tells_every_cell_and_the_failure(launched):
     (grouped,) = [i for i, line in enumerate(lines) if line.startswith("1 failed: UserError: teacher map ")]
     assert lines[grouped + 1].startswith(f"  for example {launched.run_of('broken')}, log ")
     assert lines[grouped + 1].endswith(log)
-    assert lines[grouped + 2] == "--retry-failed computes failed cells again"
+    assert lines[grouped + 2] == "use --retry-failed to compute failed cells again"
     assert lines[-1].startswith("3 cells: 2 done, 1 failed; computed 3, ")
 
 

@@ -76,7 +76,7 @@ def space_file(tmp_path, as_yaml):
         ({"type": "int", "low": 1.5, "high": 2}, "loss.sigma: low: input should be a valid integer"),
         ({"type": "float", "low": 1, "high": float("inf")}, "loss.sigma: high: input should be a finite number"),
         ({"type": "float", "low": 1, "high": 2, "points": 1}, "loss.sigma: points: input should be greater than or equal to 2"),
-        ({"type": "int", "low": 1, "high": 9, "step": 2, "points": 3}, "loss.sigma: points and step both make a grid"),
+        ({"type": "int", "low": 1, "high": 9, "step": 2, "points": 3}, "loss.sigma: points and step both define a grid"),
         ({"type": "float", "low": 1, "high": 2, "when": {"loss.name": []}}, "loss.sigma: when.loss.name: .* at least 1 item"),
         ({"type": "float", "low": 1, "high": 2, "when": {"loss.name": "si"}}, "loss.sigma: when.loss.name: .* valid tuple"),
         ({"type": "categorical", "choices": []}, "loss.sigma: choices: .* should have at least 1 item"),
@@ -106,16 +106,16 @@ def test_a_space_is_found_in_the_folder_or_beside_the_study(space_file, tmp_path
 
 
 def test_a_space_that_is_nowhere_lists_those_there_are(tmp_path):
-    with pytest.raises(UserError, match=r"search space 'dmp.yaml': no such file; of search_spaces/: .*dpm.yaml"):
+    with pytest.raises(UserError, match=r"search space 'dmp.yaml': no such file; packaged spaces: .*dpm.yaml"):
         load_space("dmp.yaml", beside=tmp_path)
 
 
 def test_paths_must_be_settings(document):
     wanted = {"type": "float", "low": 0.1, "high": 1.0}
-    space_of({"loss.sigma": wanted, "optim.lr": wanted}).of(document)
+    space_of({"loss.sigma": wanted, "optim.lr": wanted}).for_base(document)
     for path, near in (("loss.sigm", "loss.sigma"), ("optim", "optim"), ("los.sigma", "loss.sigma")):
         with pytest.raises(UserError, match=f"no such setting: unknown '{path}'; did you mean .*{near}"):
-            space_of({path: wanted}).of(document)
+            space_of({path: wanted}).for_base(document)
 
 
 # -- conditions ----------------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_conditions_on_the_base_are_decided_by_it(document):
             "loss.si_weight": SHARE | {"when": {"loss.mse_weight": [0.5]}},
             "bins.spacing": {"type": "categorical", "choices": ["log", "uniform"]},
         }
-    ).of(document)
+    ).for_base(document)
     assert list(space.parameters) == ["loss.alpha", "loss.sigma", "bins.spacing"]
     assert space.conditional == ["loss.alpha"]
     assert space.categorical == ["bins.spacing"]
@@ -171,13 +171,13 @@ def test_conditions_on_the_base_are_decided_by_it(document):
 
 def test_a_space_of_which_the_base_leaves_nothing_is_refused(document):
     space = space_of({"loss.mse_weight": SHARE | {"when": {"loss.name": ["mse", "ssim_mse"]}}})
-    with pytest.raises(UserError, match=r"none of loss.mse_weight is active where the base config has loss.name 'tie_kd'"):
-        space.of(document)
+    with pytest.raises(UserError, match=r"none of loss.mse_weight is active if the base config has loss.name 'tie_kd'"):
+        space.for_base(document)
 
 
 def test_an_unknown_parent_is_refused(document):
     with pytest.raises(UserError, match=r"no such setting: unknown 'loss.nam'; did you mean loss.name"):
-        space_of({"loss.sigma": SHARE | {"when": {"loss.nam": ["si"]}}}).of(document)
+        space_of({"loss.sigma": SHARE | {"when": {"loss.nam": ["si"]}}}).for_base(document)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_the_grid_of_one_parameter(parameter, values):
     space = space_of({"optim.lr": parameter})
     grid = [point["optim.lr"] for point in space.grid()]
     assert grid == pytest.approx(values) if parameter["type"] == "float" else grid == values
-    assert all(space.read(point) == point for point in space.grid())
+    assert all(space.point_of(point) == point for point in space.grid())
 
 
 @pytest.mark.parametrize("kind", ["float", "int"])
@@ -244,12 +244,12 @@ def test_a_continuous_range_has_no_grid(kind):
     ],
 )
 def test_the_point_of_a_config_or_that_it_lies_outside(settings, point):
-    assert space_of(CHAIN).read(settings) == point
+    assert space_of(CHAIN).point_of(settings) == point
 
 
 def test_every_point_that_is_drawn_lies_inside(points):
     space = SearchSpace.model_validate({"parameters": PARAMETERS})
-    assert all(space.read(point) == point for point in points)
+    assert all(space.point_of(point) == point for point in points)
 
 
 # -- the spaces that come with the package -------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ BASES = {"res_kd.yaml": ("si", "mse", "ssim", "ssim_si", "ssim_mse"), "alpha.yam
 def test_the_corners_of_every_space_of_the_folder_are_valid_configs(path, tiny):
     for loss in BASES.get(path.name, ("tie_kd", "l_dpm")):
         base = build(tiny | {"loss": {"name": loss}})
-        space = load_space(path.name).of(base.document())
+        space = load_space(path.name).for_base(base.document())
         points = corners(space).grid()
         assert len({override(base, point).fingerprint() for point in points}) == len(points)  # each is read by its run
         assert space.grid()

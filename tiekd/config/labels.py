@@ -9,6 +9,7 @@ BASELINE = "Baseline"
 CORRECTED = "corrected"
 RELEASED = "released"
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
+HIGHER_IS_BETTER = frozenset({"delta1", "delta2", "delta3"})
 
 
 def config_names(config: RunConfig) -> dict[str, str]:

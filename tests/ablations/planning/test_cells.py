@@ -65,7 +65,7 @@ def test_presets_follow_the_level_and_not_the_base(study, tiny):
     [
         ({"method": METHODS, "loss.name": ["si"]}, r"factors method and loss.name contradict: both set loss.name"),
         ({"a": {"x": {"loss.sigma": 1}}, "b": {"y": {"loss.sigma": 2}}}, r"factors a and b contradict: both set loss.sigma"),
-        ({"loss.name": ["si", "mse", "si"]}, r"factor loss.name: each level once, got \['si', 'mse', 'si'\]"),
+        ({"loss.name": ["si", "mse", "si"]}, r"factor loss.name: must not repeat a level, got \['si', 'mse', 'si'\]"),
         ({"loss.name": []}, r"factor loss.name has no levels"),
         ({"method": {}}, r"factor method has no levels"),
         ({"loss.name": ["si", "tie_dk"]}, r"cell loss.name=tie_dk: loss.name: unknown 'tie_dk'; did you mean tie_kd\?"),
@@ -114,14 +114,14 @@ def cells(study):
 def test_only_keeps_the_cells_that_match_every_filter(cells, filters, count):
     kept = filter_cells(cells, filters)
     assert len(kept) == count
-    assert all(cell.names[text.partition("=")[0]] == text.partition("=")[2] for cell in kept for text in filters)
+    assert all(cell.filter_values[text.partition("=")[0]] == text.partition("=")[2] for cell in kept for text in filters)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("method", "expected name=value with a name of backbone, bins.n_bins, dataset, loss, method, seed, teacher"),
-        ("loss.nam=si", "expected name=value with a name of backbone, bins.n_bins"),
+        ("method", "expected name=value, where name is one of backbone, bins.n_bins, dataset, loss, method, seed, teacher"),
+        ("loss.nam=si", "expected name=value, where name is one of backbone, bins.n_bins"),
         ("method=tiekd", "no such cell; method is one of baseline, tie-kd"),
         ("seed=2", "no such cell; seed is one of 0, 1"),
     ],

@@ -44,7 +44,7 @@ def finish(store, plan, *states, seconds=0.0):
 
 def test_an_empty_store_misses_every_cell(four, store, tmp_path):
     plan = make_plan(four, store)
-    assert plan.states == {"missing": 4}
+    assert plan.state_counts == {"missing": 4}
     assert computed(plan) == ids(plan)
     assert len(set(ids(plan))) == 4
     assert plan.missing_inputs == []
@@ -54,7 +54,7 @@ def test_an_empty_store_misses_every_cell(four, store, tmp_path):
 def test_what_ended_is_not_computed_and_what_broke_off_is(four, store):
     finish(store, make_plan(four, store), "done", "diverged", "constant", "running")
     plan = make_plan(four, store)
-    assert plan.states == Counter(["done", "diverged", "constant", "running"])
+    assert plan.state_counts == Counter(["done", "diverged", "constant", "running"])
     assert computed(plan) == ids(plan)[3:]
 
 
@@ -102,11 +102,11 @@ def test_a_baseline_waits_for_maps_only_where_it_is_trained_on_them(study, store
     quirk = {"corrected": {"fidelity": "corrected"}, "on_teacher": {"fidelity": ["baseline_on_teacher"]}}
     plan = make_plan(expand_cells(study(base=base, factors={"quirk": quirk})), store)
     assert [bool(c.missing) for c in plan.cells] == [False, True]
-    assert [[c.cell.factors["quirk"] for c in cells] for cells in plan.waiting.values()] == [["on_teacher"]]
+    assert [[c.cell.factors["quirk"] for c in cells] for cells in plan.cells_by_missing_input.values()] == [["on_teacher"]]
 
 
 def test_the_estimate_is_what_runs_alike_took(four, store):
-    assert make_plan(four, store).estimate().rests_on == {NO_BASIS: 4}
+    assert make_plan(four, store).estimate().cells_by_basis == {NO_BASIS: 4}
     finish(store, make_plan(four, store), "done", seconds=50.0)
     assert make_plan(four, store).estimate() == Estimate(150.0, {SAME_KIND: 3})
 
@@ -131,8 +131,8 @@ def test_runs_on_other_data_are_scaled_by_its_frames_and_other_networks_stay_unk
     plan = make_plan(cells, store)
     assert plan.estimate() == Estimate(100.0, {SAME_NETWORK: 1, NO_BASIS: 1})
     assert plan.to_dict()["estimated_device_seconds"] is None
-    told = plan.estimate().tell(slots=2)
-    assert told == f"0.03 device-hours, 0.01 hours on 2 at a time (1 from {SAME_NETWORK}; 1 more of unknown cost)"
+    told = plan.estimate().summary(slots=2)
+    assert told == f"0.03 device-hours, 0.01 hours on 2 devices (1 from {SAME_NETWORK}; 1 more of unknown cost)"
 
 
 def test_nothing_to_compute_costs_nothing(four, store):
@@ -193,6 +193,6 @@ def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_fil
 
 def test_a_protocol_that_is_not_defined_on_the_frames_is_a_missing_input(study, store):
     cells = expand_cells(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]}))
-    plan = PreparedStudy(study(), store, make_plan(cells, store), cells, []).checked(readiness_errors).plan
+    plan = PreparedStudy(study(), store, make_plan(cells, store), cells, []).check_networks(readiness_errors).plan
     assert plan.missing_inputs == ["protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"]
     assert len(plan.to_compute) == 1

@@ -268,4 +268,4 @@ def test_every_study_expands_and_is_named_like_its_file(path):
 def test_the_space_of_a_search_exists_and_fits_its_base(path):
     study = load_study(path)
     if study.search:
-        load_space(study.search.space, beside=path.parent).of(build(study.base).document())
+        load_space(study.search.space, beside=path.parent).for_base(build(study.base).document())

@@ -12,7 +12,7 @@ VALUES = {3: 0.25, 4: 0.5, 5: 0.9}
 EPOCHS = 2
 
 
-def carry_out(document, tell):
+def execute_run(document, tell):
     """A run whose value is its seed's."""
     seed = document["seed"]
     tell({"run_id": f"run-{seed}", "epoch": 1, "abs_rel": 9.0})
@@ -21,16 +21,16 @@ def carry_out(document, tell):
 
 
 @pytest.fixture
-def repeats(tiny):
+def seed_runs(tiny):
     def make(seeds=(3, 4, 5), objectives=("abs_rel",), **settings):
         return SeedRuns(tiny | settings, list(seeds), list(objectives))
 
     return make
 
 
-def test_a_trial_is_the_mean_over_its_seeds(repeats):
+def test_a_trial_is_the_mean_over_its_seeds(seed_runs):
     told = []
-    outcome = execute_point({"optim.lr": 0.1}, repeats(objectives=("abs_rel", "rmse")), carry_out, told.append)
+    outcome = execute_point({"optim.lr": 0.1}, seed_runs(objectives=("abs_rel", "rmse")), execute_run, told.append)
     assert outcome["state"] == "done"
     assert (outcome["abs_rel"], outcome["rmse"]) == (pytest.approx(0.55), 8.0)
     assert outcome["by_seed"] == [[0.25, 0.5, 0.9], [6.0, 8.0, 10.0]]
@@ -38,47 +38,47 @@ def test_a_trial_is_the_mean_over_its_seeds(repeats):
     assert (outcome["epoch"], outcome["device_seconds"]) == (3 * EPOCHS, 4.5)
 
 
-def test_schedulers_hear_the_first_seed_by_the_epoch_and_the_others_whole(repeats):
+def test_schedulers_hear_the_first_seed_by_the_epoch_and_the_others_whole(seed_runs):
     told = []
-    execute_point({}, repeats(), carry_out, told.append)
+    execute_point({}, seed_runs(), execute_run, told.append)
     assert [(t["epoch"], t["abs_rel"]) for t in told] == [(1, 9.0), (2, 0.25), (4, 0.375)]
     assert not any("state" in t for t in told)
 
 
-def test_one_seed_is_one_run(repeats):
+def test_one_seed_is_one_run(seed_runs):
     told = []
-    outcome = execute_point({}, repeats(seeds=[4]), carry_out, told.append)
+    outcome = execute_point({}, seed_runs(seeds=[4]), execute_run, told.append)
     assert (outcome["abs_rel"], outcome["by_seed"]) == (0.5, [[0.5]])
     assert [t["epoch"] for t in told] == [1]
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged", "constant"])
-def test_a_seed_without_a_number_ends_the_trial_with_its_cause(repeats, state):
+def test_a_seed_without_a_number_ends_the_trial_with_its_cause(seed_runs, state):
     begun = []
 
     def second_fails(document, tell):
         begun.append(document["seed"])
-        outcome = carry_out(document, tell)
+        outcome = execute_run(document, tell)
         return outcome | {"state": state, "cause": "why"} if document["seed"] == 4 else outcome
 
-    outcome = execute_point({}, repeats(), second_fails, lambda outcome: None)
+    outcome = execute_point({}, seed_runs(), second_fails, lambda outcome: None)
     assert begun == [3, 4]
     assert (outcome["state"], outcome["cause"], outcome["run_ids"]) == (state, "seed 4: why", ["run-3", "run-4"])
 
 
-def test_a_point_is_laid_over_what_the_base_states_so_that_presets_follow_it(repeats):
-    config = repeats(loss={"name": "tie_kd"}).config({"loss.name": "ssim"}, seed=5)
+def test_a_point_is_laid_over_what_the_base_states_so_that_presets_follow_it(seed_runs):
+    config = seed_runs(loss={"name": "tie_kd"}).config({"loss.name": "ssim"}, seed=5)
     assert (config.loss.name, config.student.head, config.seed) == ("ssim", "regression", 5)
     with pytest.raises(UserError, match=r"loss.alpha: at most 1"):
-        repeats(loss={"name": "tie_kd"}).config({"loss.alpha": 2.0}, seed=5)
+        seed_runs(loss={"name": "tie_kd"}).config({"loss.alpha": 2.0}, seed=5)
 
 
-def test_what_a_student_costs_is_measured_once_per_run(repeats, tmp_path):
+def test_what_a_student_costs_is_measured_once_per_run(seed_runs, tmp_path):
     store = RunStore(tmp_path)
     store.run("run-3").write_status(Status("done"))
-    costly = repeats(seeds=[3, 4], objectives=("abs_rel", "milliseconds"), execution={"store": str(tmp_path)})
-    first = execute_point({}, costly, carry_out, lambda outcome: None)
+    costly = seed_runs(seeds=[3, 4], objectives=("abs_rel", "milliseconds"), execution={"store": str(tmp_path)})
+    first = execute_point({}, costly, execute_run, lambda outcome: None)
     kept = [store.run(f"run-{seed}").read_json(EFFICIENCY_FILE)["milliseconds"] for seed in (3, 4)]
     assert first["by_seed"][1] == kept
     assert first["milliseconds"] == pytest.approx(sum(kept) / 2)
-    assert execute_point({}, costly, carry_out, lambda outcome: None)["by_seed"][1] == kept
+    assert execute_point({}, costly, execute_run, lambda outcome: None)["by_seed"][1] == kept

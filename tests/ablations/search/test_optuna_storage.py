@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ablations.planning.study import SearchConfig
+from ablations.planning.search_config import SearchConfig
 from ablations.search.optuna_storage import (
     budget_used,
     changed_parameter,
@@ -44,7 +44,7 @@ def url(request, tmp_path) -> str:
 def test_a_search_that_was_killed_goes_on_in_its_database(url):
     assert not study_exists("demo", url)
     with connect(url) as storage:
-        before = open_study("demo", storage, SEARCH)
+        before = open_study("demo", storage, SEARCH, SPACE)
         trials = [before.ask() for _ in range(4)]
         points = [SPACE.suggest(trial) for trial in trials]
         outcome = {"run_id": "0123", "run_ids": ["0123", "4567"], "epoch": 3, "state": "done", "abs_rel": 0.25}
@@ -52,7 +52,7 @@ def test_a_search_that_was_killed_goes_on_in_its_database(url):
         finish_trial(before, trials[1], {"run_id": "89ab", "epoch": 2, "abs_rel": 0.5}, ["abs_rel"])
     assert study_exists("demo", url)
     with connect(url) as storage:
-        after = open_study("demo", storage, SEARCH)
+        after = open_study("demo", storage, SEARCH, SPACE)
         requeue_interrupted(after)
         assert [trial.state.name for trial in after.trials] == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "WAITING", "WAITING"]
         assert [SPACE.suggest(after.ask()) for _ in range(2)] == points[2:]
@@ -78,12 +78,12 @@ def test_a_repeated_trial_that_is_killed_again_is_repeated_again(tmp_path):
 @pytest.mark.parametrize(
     ("path", "parameter", "changed"),
     [
-        ("loss.sigma", {"type": "float", "low": 5, "high": 6}, ""),
+        ("loss.sigma", {"type": "float", "low": 5, "high": 6}, None),
         ("loss.sigma", {"type": "int", "low": 1, "high": 2}, "loss.sigma"),
         ("loss.sigma", {"type": "categorical", "choices": [0.5]}, "loss.sigma"),
-        ("loss.name", {"type": "categorical", "choices": ["tie_kd", "l_dpm"]}, ""),
+        ("loss.name", {"type": "categorical", "choices": ["tie_kd", "l_dpm"]}, None),
         ("loss.name", {"type": "categorical", "choices": ["tie_kd", "si"]}, "loss.name"),
-        ("optim.lr", {"type": "categorical", "choices": [0.1]}, ""),
+        ("optim.lr", {"type": "categorical", "choices": [0.1]}, None),
     ],
 )
 def test_a_changed_space_goes_on_unless_optuna_cannot_mix_it(path, parameter, changed):
@@ -94,7 +94,7 @@ def test_a_changed_space_goes_on_unless_optuna_cannot_mix_it(path, parameter, ch
 
 def test_the_directions_are_the_objectives():
     search = SearchConfig(space="made-up.yaml", trials=9, objectives=["abs_rel", "delta1", "milliseconds"])
-    study = open_study("demo", optuna.storages.InMemoryStorage(), search)
+    study = open_study("demo", optuna.storages.InMemoryStorage(), search, SPACE)
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
     assert get_trials(study) == []
 

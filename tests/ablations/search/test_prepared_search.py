@@ -29,17 +29,17 @@ def left(prepared):
     return start_search(prepared, Console(quiet=True))
 
 
-def test_the_run_at_work_is_the_first_that_has_not_ended(prepared, tmp_path):
+def test_the_current_run_id_is_the_first_that_has_not_ended(prepared, tmp_path):
     search, store = prepared(), RunStore(tmp_path / "store")
-    run_ids = [run_id_of(search.repeats.config(POINT, seed)) for seed in SEARCH["seeds"]]
+    run_ids = [run_id_of(search.seed_runs.config(POINT, seed)) for seed in SEARCH["seeds"]]
     assert len(set(run_ids)) == 3
-    assert search.run_at_work(POINT) == run_ids[0]
+    assert search.current_run_id(POINT) == run_ids[0]
     store.run(run_ids[0]).write_status(Status("done"))
     store.run(run_ids[1]).write_status(Status("running"))
-    assert search.run_at_work(POINT) == run_ids[1]
+    assert search.current_run_id(POINT) == run_ids[1]
     for run_id in run_ids[1:]:
         store.run(run_id).write_status(Status("done"))
-    assert search.run_at_work(POINT) == run_ids[2]
+    assert search.current_run_id(POINT) == run_ids[2]
 
 
 def queued(prepared):
@@ -53,8 +53,8 @@ BASE_WITHIN = {"space": "dpm.yaml", "seeds": [0]}  # its n_bins begin at 32
 
 def test_the_base_is_asked_for_first_and_once(prepared):
     search = prepared(bins={"n_bins": 32}, **BASE_WITHIN)
-    assert (queued(search), queued(search)) == ([search.origin], [search.origin])
-    assert search.origin.items() >= {"loss.temperature": 1.0, "loss.alpha": 0.1, "bins.n_bins": 32}.items()
+    assert (queued(search), queued(search)) == ([search.base_point], [search.base_point])
+    assert search.base_point.items() >= {"loss.temperature": 1.0, "loss.alpha": 0.1, "bins.n_bins": 32}.items()
 
 
 @pytest.mark.parametrize(("n_bins", "sampler"), [(16, "tpe"), (32, "grid")])
@@ -98,5 +98,5 @@ def test_what_it_leaves_later_and_another_base_is_kept_apart(prepared):
     assert left(search) == 3
     assert [t.state for t in optuna.load_study(study_name="demo-search", storage=search.url).trials][-1].name == "FAIL"
     for change in ({"seeds": [3]}, {"objectives": ["rmse"]}):
-        with pytest.raises(UserError, match="its trials so far are of another base, data, objectives or seeds"):
+        with pytest.raises(UserError, match="its trials so far have another base, data, objectives or seeds"):
             left(prepared(**change))

@@ -6,8 +6,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
+from ablations.planning.search_config import SearchConfig
 from ablations.planning.search_point import SeedRuns
-from ablations.planning.study import SearchConfig
 from ablations.search.results import MIN_TRIALS_FOR_IMPORTANCE, collect_results, print_results, write_best_config
 from tiekd.config import load_config
 from tiekd.store.run_store import RunStore
@@ -41,24 +41,24 @@ def study():
 
 def test_trials_stand_by_their_mean_with_their_spread(study):
     search = search_of("abs_rel")
-    findings = collect_results(study(search, (1.0, [0.3, 0.3, 0.3]), (2.0, [0.1, 0.2, 0.3]), (3.0, [0.5, 0.4, 0.6])), search)
-    assert [t["params"]["loss.temperature"] for t in findings.best] == [2.0, 1.0, 3.0]
-    assert findings.best[0]["spread"]["abs_rel"] == pytest.approx(0.1)
-    assert findings.best[0]["by_seed"] == {"abs_rel": [0.1, 0.2, 0.3]}
-    assert (findings.front, findings.importance) == ([], {})
+    results = collect_results(study(search, (1.0, [0.3, 0.3, 0.3]), (2.0, [0.1, 0.2, 0.3]), (3.0, [0.5, 0.4, 0.6])), search)
+    assert [t["params"]["loss.temperature"] for t in results.best] == [2.0, 1.0, 3.0]
+    assert results.best[0]["spread"]["abs_rel"] == pytest.approx(0.1)
+    assert results.best[0]["by_seed"] == {"abs_rel": [0.1, 0.2, 0.3]}
+    assert (results.front, results.importance) == ([], {})
 
 
 def test_one_seed_has_no_spread(study):
     search = search_of("delta1", seeds=[4])
-    findings = collect_results(study(search, (1.0, [0.7]), (2.0, [0.9])), search)
-    assert [(t["value"], t["spread"]) for t in findings.best] == [(0.9, {"delta1": None}), (0.7, {"delta1": None})]
+    results = collect_results(study(search, (1.0, [0.7]), (2.0, [0.9])), search)
+    assert [(t["value"], t["spread"]) for t in results.best] == [(0.9, {"delta1": None}), (0.7, {"delta1": None})]
 
 
 def test_the_front_is_what_nothing_surpasses_in_everything(study):
     search = search_of("abs_rel", "milliseconds", seeds=[0])
-    findings = collect_results(study(search, (1.0, [0.3], [1.0]), (2.0, [0.1], [5.0]), (3.0, [0.4], [2.0])), search)
-    assert [t["run_id"] for t in findings.front] == ["run-1", "run-0"]
-    assert findings.best[0]["values"] == {"abs_rel": 0.1, "milliseconds": 5.0}
+    results = collect_results(study(search, (1.0, [0.3], [1.0]), (2.0, [0.1], [5.0]), (3.0, [0.4], [2.0])), search)
+    assert [t["run_id"] for t in results.front] == ["run-1", "run-0"]
+    assert results.best[0]["values"] == {"abs_rel": 0.1, "milliseconds": 5.0}
 
 
 def test_importance_is_told_when_there_are_enough_trials(study):
@@ -73,8 +73,8 @@ def test_importance_is_told_when_there_are_enough_trials(study):
 
 def test_what_is_printed(study, capsys):
     search = search_of("abs_rel", "milliseconds", seeds=[0, 1])
-    findings = collect_results(study(search, (1.0, [0.3, 0.5], [1.0, 1.0]), (2.5, [0.1, 0.2], [5.0, 7.0])), search)
-    print_results(findings, search, Console(width=200))
+    results = collect_results(study(search, (1.0, [0.3, 0.5], [1.0, 1.0]), (2.5, [0.1, 0.2], [5.0, 7.0])), search)
+    print_results(results, search, Console(width=200))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["trial", "abs_rel", "milliseconds", "temperature", "run"]
     assert lines[1].split() == ["1", "0.1500", "±", "0.0707", "6.0000", "±", "1.4142", "2.5", "run-1"]
@@ -85,8 +85,8 @@ def test_what_is_printed(study, capsys):
 @pytest.mark.parametrize(
     ("origin", "told"),
     [
-        (1.0, "; the base: 0.3500 ± 0.0707"),
-        (2.5, ", the base itself"),
+        (1.0, "; base config: 0.3500 ± 0.0707"),
+        (2.5, " (the base config)"),
         (9.0, ""),  # its trial was pruned
         (None, ""),  # the base lies outside of the space
     ],
@@ -104,17 +104,17 @@ def test_the_best_stands_beside_the_base(study, capsys, origin, told):
 def test_a_search_without_a_finished_trial_has_no_best(study, capsys):
     search = search_of("abs_rel")
     print_results(collect_results(study(search), search), search, Console(width=200))
-    assert capsys.readouterr().out == "no trial finished: there is no best\n"
+    assert capsys.readouterr().out == "no trial has finished\n"
 
 
 def test_the_winner_is_a_run_config(study, tiny, tmp_path):
     search = search_of("abs_rel", seeds=[5, 6])
-    findings = collect_results(study(search, (1.0, [0.3, 0.5]), (2.5, [0.1, 0.3])), search)
+    results = collect_results(study(search, (1.0, [0.3, 0.5]), (2.5, [0.1, 0.3])), search)
     base = tiny | {"loss": {"name": "tie_kd"}}
-    path = write_best_config(findings, search, SeedRuns(base, [5, 6], ["abs_rel"]), RunStore(tmp_path), "demo-search")
+    path = write_best_config(results, search, SeedRuns(base, [5, 6], ["abs_rel"]), RunStore(tmp_path), "demo-search")
     assert path == f"{tmp_path}/studies/demo-search/best.yaml"
     config = load_config(path)
     assert (config.loss.temperature, config.seed) == (2.5, 5)
     first, second = (tmp_path / "studies/demo-search/best.yaml").read_text().splitlines()[:2]
-    assert first == "# Trial 1 of the search demo-search, its best by abs_rel: 0.2000 ± 0.1414"
-    assert second == "# over the seeds 5, 6."
+    assert first == "# Trial 1 of the search demo-search, the best by abs_rel: 0.2000 ± 0.1414"
+    assert second == "# with seeds 5, 6."

@@ -1,13 +1,17 @@
-"""Every sampler on made-up functions: what it draws, and what it refuses."""
+"""The contract of every sampler, on made-up functions: what it draws, and what it refuses."""
 
 import math
+import pkgutil
 
 import optuna
 import pytest
+from ray.tune.search import Searcher
 
-from ablations.planning.study import SearchConfig
+from ablations.planning.search_config import SAMPLERS, SamplerSpec, SearchConfig
 from ablations.search.optuna_storage import open_study, remaining_points
-from ablations.search.samplers import SAMPLERS, check_sampler
+from ablations.search.prepared_search import SearchOptions, prepare_search
+from ablations.search.samplers import build_sampler
+from ablations.search.tune_searcher import Budget, OptunaSearcher
 from search_spaces.space import SearchSpace
 from tiekd.errors import UserError
 
@@ -29,7 +33,7 @@ def space_of(parameters):
 
 
 def search_of(sampler, **settings):
-    return SearchConfig(space="made-up.yaml", sampler=sampler, trials=TRIALS, **settings)
+    return SearchConfig(space="made-up.yaml", sampler=sampler, **{"trials": TRIALS, **settings})
 
 
 def bowl(point):
@@ -38,16 +42,16 @@ def bowl(point):
     return sharpness + abs(point.get("loss.alpha", 0.0) - 0.75) + abs(point.get("bins.n_bins", 16) - 16) / 16
 
 
-def draw(study, space, search, trials):
-    """The points of so many trials, as the searcher asks for them."""
-    points = []
-    grid = remaining_points(study, space.grid()) if search.sampler == "grid" else []
-    for _ in range(trials):
-        if search.sampler == "grid":
-            study.enqueue_trial(grid.pop(0))
-        trial = study.ask()
-        points.append(space.suggest(trial))
-        study.tell(trial, [bowl(points[-1])] + [float(len(points[-1]))] * (len(search.objectives) - 1))
+def run_search(study, space, search, trials):
+    """Run trials with simulated results through the searcher that Tune calls, and return their points."""
+    searcher, points = OptunaSearcher(study, space, search, Budget(trials)), []
+    while (suggested := searcher.suggest(str(len(points)))) != Searcher.FINISHED:
+        trial_id, point = str(len(points)), suggested["point"]
+        values = dict(zip(search.objectives, (bowl(point), float(len(point))), strict=False))
+        result = {"run_id": trial_id, "run_ids": [trial_id], "epoch": 1, **values}
+        searcher.on_trial_result(trial_id, result)
+        searcher.on_trial_complete(trial_id, {**result, "state": "done", "by_seed": [[v] for v in values.values()]})
+        points.append(point)
     return points
 
 
@@ -57,34 +61,54 @@ def study():
     storage = optuna.storages.InMemoryStorage()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def make(search, name="a"):
-        return open_study(name, storage, search)
+    def make(search, space, name="a"):
+        return open_study(name, storage, search, space)
 
     return make
 
 
-def cases():
-    """Every sampler with every space and number of objectives that it takes."""
+def supported_cases():
+    """Every sampler with every space and number of objectives that it supports."""
     for name in SAMPLERS:
         for kind, parameters in SPACES.items():
             for objectives in (["abs_rel"], ["abs_rel", "parameters"]):
-                search = search_of(name, objectives=objectives)
-                if not SAMPLERS[name].objection(search, space_of(parameters)):
-                    yield pytest.param(search, space_of(parameters), id=f"{name}-{kind}-{len(objectives)}")
+                search, space = search_of(name, objectives=objectives), space_of(parameters)
+                try:
+                    build_sampler(search, space, seed=0)
+                except UserError:
+                    continue
+                yield pytest.param(search, space, id=f"{name}-{kind}-{len(objectives)}")
 
 
-@pytest.mark.parametrize(("search", "space"), list(cases()))
-def test_a_sampler_draws_points_of_its_space_without_a_word(search, space, study, capfd):
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_entry_is_complete(name):
+    spec = SAMPLERS[name]
+    assert spec.label
+    assert spec.description.endswith(".")
+    assert "\n" not in spec.description
+    assert callable(pkgutil.resolve_name(spec.build))
+
+
+@pytest.mark.parametrize(("search", "space"), list(supported_cases()))
+def test_a_sampler_draws_points_of_its_space_and_prints_nothing(search, space, study, capfd):
     trials = min(TRIALS, len(space.grid()))
-    points = draw(study(search), space, search, trials)
-    assert all(space.read(point) == point for point in points)
+    made_up = study(search, space)
+    points = run_search(made_up, space, search, trials)
+    assert len(points) == trials
+    assert all(space.point_of(point) == point for point in points)
+    assert {trial.state.name for trial in made_up.trials} == {"COMPLETE"}
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_supports_numbers_and_one_objective(sampler):
+    build_sampler(search_of(sampler), space_of(NUMBERS), seed=0)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sampler_comes_near_the_best_point(sampler, study):
     search, space = search_of(sampler), space_of(NUMBERS)
-    points = draw(study(search), space, search, min(TRIALS, len(space.grid())))
+    points = run_search(study(search, space), space, search, min(TRIALS, len(space.grid())))
     # A fixed seed: a quarter of random points in this space lie within 0.75.
     assert min(map(bowl, points)) < 0.35
 
@@ -92,22 +116,22 @@ def test_a_sampler_comes_near_the_best_point(sampler, study):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sampler_repeats_itself_but_not_in_a_resumed_search(sampler, study):
     search, space = search_of(sampler), space_of(NUMBERS)
-    first, second = (draw(study(search, name), space, search, 3) for name in "ab")
+    first, second = (run_search(study(search, space, name), space, search, 3) for name in "ab")
     assert first == second
-    assert draw(study(search, "a"), space, search, 3) != first
+    assert run_search(study(search, space, "a"), space, search, 3) != first
 
 
-def test_a_grid_that_went_on_has_each_point_once(study):
+def test_a_resumed_grid_has_each_point_once(study):
     search, space = search_of("grid"), space_of(MIXED)
-    points = draw(study(search), space, search, 7) + draw(study(search), space, search, len(space.grid()) - 7)
+    points = [p for trials in (7, len(space.grid()) - 7) for p in run_search(study(search, space), space, search, trials)]
     assert sorted(points, key=str) == sorted(space.grid(), key=str)
-    assert remaining_points(study(search), space.grid()) == []
+    assert remaining_points(study(search, space), space.grid()) == []
 
 
 def test_genetic_search_finds_the_front_of_two_objectives(study):
-    search = search_of("nsgaii", objectives=["abs_rel", "parameters"])
-    made_up = study(search)
-    draw(made_up, space_of(MIXED), search, TRIALS)
+    search, space = search_of("nsgaii", objectives=["abs_rel", "parameters"]), space_of(MIXED)
+    made_up = study(search, space)
+    run_search(made_up, space, search, TRIALS)
     assert {t.values[1] for t in made_up.best_trials} == {2.0, 3.0}  # fewer parameters against a lower bowl
 
 
@@ -117,39 +141,66 @@ def test_genetic_search_finds_the_front_of_two_objectives(study):
         (
             {"sampler": "cmaes"},
             MIXED,
-            "cmaes adapts numbers that are always active, and loss.name is categorical or conditional",
+            "search.sampler: cmaes supports only numeric parameters that are always active, but loss.name is categorical or",
         ),
-        ({"sampler": "cmaes", "objectives": ["abs_rel", "rmse"]}, NUMBERS, "cmaes has one objective, got abs_rel, rmse; for"),
-        ({"sampler": "nsgaii", "trials": 10}, NUMBERS, "nsgaii draws its first generation of 10 at random, and 10 trials end"),
+        (
+            {"sampler": "cmaes", "objectives": ["abs_rel", "rmse"]},
+            NUMBERS,
+            "search.sampler: cmaes supports one objective, got abs_rel, rmse; for several: nsgaii",
+        ),
+        (
+            {"sampler": "nsgaii", "trials": 10},
+            NUMBERS,
+            "search.sampler: nsgaii draws its first 10 trials at random and needs more, got 10 trials",
+        ),
         (
             {"sampler": "grid"},
             {"loss.alpha": {"type": "float", "low": 0, "high": 1}},
-            r"grid a grid needs points \(or step\) for the continuous range of loss.alpha",
+            r"search space: a grid needs points \(or step\) for the continuous range of loss.alpha",
         ),
     ],
 )
-def test_what_a_sampler_cannot_do_is_refused_in_one_line(settings, parameters, message):
-    search = SearchConfig(space="made-up.yaml", **{"trials": TRIALS, **settings})
-    with pytest.raises(UserError, match=f"search.sampler: {message}") as caught:
-        check_sampler(search, space_of(parameters))
+def test_what_a_sampler_does_not_support_is_refused_in_one_line(settings, parameters, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build_sampler(search_of(**settings), space_of(parameters), seed=0)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"grid"}))
-def test_only_a_grid_ends_by_itself(sampler):
-    space = space_of(NUMBERS)
-    with pytest.raises(UserError, match=f"search: {sampler} goes on for ever without trials or hours"):
-        check_sampler(SearchConfig(space="made-up.yaml", sampler=sampler), space)
-    check_sampler(SearchConfig(space="made-up.yaml", sampler=sampler, hours=1), space)
-    check_sampler(SearchConfig(space="made-up.yaml", sampler="grid"), space)
+TOY = '''
+"""A sampler of a user."""
+
+from optuna.samplers import RandomSampler
+
+from tiekd.errors import UserError
 
 
-def test_the_choices_of_a_study_are_those_there_are():
-    assert set(SearchConfig.model_fields["sampler"].annotation.__args__) == set(SAMPLERS)
+def build_toy(search, space, seed):
+    if len(search.objectives) > 1:
+        raise UserError("search.sampler: toy supports one objective")
+    return RandomSampler(seed=seed)
+'''
 
 
-def test_points_left_are_those_that_no_trial_has_had_nor_waits_to_have():
-    """What `points_left` counts as had: ended trials, failures with a cause, and points that wait; not a dead launch's."""
+def test_a_sampler_is_added_with_one_function_and_one_entry(tmp_path, monkeypatch, study, study_file):
+    (tmp_path / "toy_sampler.py").write_text(TOY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = SamplerSpec(label="Toy", description="Draws points at random.", build="toy_sampler:build_toy")
+    monkeypatch.setitem(SAMPLERS, "toy", spec)
+    test_an_entry_is_complete("toy")
+    search, space = search_of("toy"), space_of(NUMBERS)
+    assert len(run_search(study(search, space), space, search, 5)) == 5
+    store = str(tmp_path / "store")
+    block = {"space": "bins.yaml", "sampler": "toy"}
+    prepared = prepare_search(study_file(search=block), store, options=SearchOptions(trials=5))
+    assert prepared.search.sampler == "toy"
+    with pytest.raises(UserError, match="search: toy needs a budget: give trials or hours"):
+        prepare_search(study_file(search=block), store)
+    with pytest.raises(UserError, match=r"search.sampler: toy supports one objective"):
+        prepare_search(study_file(search=block | {"objectives": ["abs_rel", "rmse"]}), store, options=SearchOptions(trials=5))
+
+
+def test_remaining_points_have_neither_a_trial_nor_a_place_in_the_queue():
+    """Ended trials and failures with a cause count; trials of a dead launch do not."""
     study = optuna.create_study()
     space = space_of({"loss.alpha": NUMBERS["loss.alpha"]})
     ended, failed, dead, waiting, left = space.grid()

@@ -1,14 +1,16 @@
-"""Every scheduler on made-up learning curves, without a cluster."""
+"""The contract of every scheduler, on made-up learning curves, without a cluster."""
+
+import pkgutil
 
 import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from ablations.planning.study import SearchConfig
-from ablations.search.schedulers import SCHEDULERS, build_scheduler
+from ablations.planning.search_config import SCHEDULERS, SchedulerSpec, SearchConfig
+from ablations.search.schedulers import build_scheduler
 
 EPOCHS, SEEDS = 9, [0, 1]
-STOPPING = sorted(set(SCHEDULERS) - {"none"})
+STOPPING = [name for name, spec in SCHEDULERS.items() if spec.stops_trials]
 
 
 def search_of(scheduler, **settings):
@@ -32,6 +34,23 @@ def run_trial(scheduler, level, better="abs_rel", ending="done"):
             scheduler.on_trial_complete(None, trial, result)
             return time, result.get("state", "pruned")
     raise AssertionError
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_an_entry_is_complete(name):
+    spec = SCHEDULERS[name]
+    assert spec.label
+    assert spec.description.endswith(".")
+    assert "\n" not in spec.description
+    assert callable(pkgutil.resolve_name(spec.build))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_best_trial_goes_on_to_its_end(name):
+    scheduler = build_scheduler(search_of(name), EPOCHS)
+    for level in (0.2, 0.3, 0.25, 0.22, 0.1):
+        time, end = run_trial(scheduler, level)
+    assert (time, end) == (len(SEEDS) * EPOCHS, "done")
 
 
 @pytest.mark.parametrize("name", STOPPING)
@@ -68,9 +87,37 @@ def test_the_grace_is_never_longer_than_the_trial(name):
     assert run_trial(build_scheduler(search, EPOCHS), 0.5)[1] == "done"
 
 
-def test_without_a_scheduler_every_trial_goes_on():
-    assert build_scheduler(search_of("none"), EPOCHS) is None
+def test_without_a_scheduler_a_bad_trial_goes_on_too():
+    scheduler = build_scheduler(search_of("none"), EPOCHS)
+    assert [run_trial(scheduler, level)[1] for level in (0.2, 0.3, 0.25, 0.9)] == ["done"] * 4
 
 
-def test_the_choices_of_a_study_are_those_there_are():
-    assert set(SearchConfig.model_fields["scheduler"].annotation.__args__) == set(SCHEDULERS)
+TOY = '''
+"""A scheduler of a user."""
+
+from ray.tune.schedulers import FIFOScheduler
+
+
+class Toy(FIFOScheduler):
+    def __init__(self, metric, epochs):
+        super().__init__()
+        self._name, self._epochs = metric, epochs
+
+    def on_trial_result(self, tune_controller, trial, result):
+        return self.STOP if result[self._name] > 0.5 or result["epoch"] > self._epochs else self.CONTINUE
+
+
+def build_toy(search, max_epochs):
+    return Toy(search.objective, max_epochs)
+'''
+
+
+def test_a_scheduler_is_added_with_one_function_and_one_entry(tmp_path, monkeypatch):
+    (tmp_path / "toy_scheduler.py").write_text(TOY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = SchedulerSpec(label="Toy", description="Stops trials above 0.5.", build="toy_scheduler:build_toy")
+    monkeypatch.setitem(SCHEDULERS, "toy", spec)
+    test_an_entry_is_complete("toy")
+    scheduler = build_scheduler(search_of("toy"), EPOCHS)
+    assert run_trial(scheduler, 0.9) == (1, "pruned")
+    assert run_trial(scheduler, 0.1) == (len(SEEDS) * EPOCHS, "done")

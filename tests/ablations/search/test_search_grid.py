@@ -121,7 +121,7 @@ def test_the_same_command_runs_nothing_and_loads_neither_ray_nor_torch(found, fo
     done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, timeout=240)
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr, lines[-1]) == (0, "", "[]")
-    assert lines[0] == "search demo-search: 0 points of the store are trials from the start"
+    assert lines[0] == "search demo-search: added 0 finished points of the store as trials"
     assert lines[1] == "search demo-search: 0 of 3 trials to run, objectives abs_rel, milliseconds, mean over seeds 0, 1"
     assert files(folder / "store" / "runs") == before
 

@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 
 from ablations.monitor.study_progress import CellProgress
 from ablations.monitor.terminal import ended_line
-from ablations.planning.study import SearchConfig
+from ablations.planning.search_config import SearchConfig
 from ablations.search.optuna_storage import budget_used, connect, get_trials, open_study, requeue_interrupted, trial_point
 from ablations.search.tune_searcher import INTERRUPTED, Budget, OptunaSearcher
 from search_spaces.space import SearchSpace
@@ -86,7 +86,7 @@ def test_a_trial_whose_process_died_fails(study, searcher):
 
 
 def test_trials_that_end_because_the_launch_gives_up_are_asked_for_again(study):
-    searcher = OptunaSearcher(study, SPACE, search_of(), Budget(2), gave_up=lambda: True)
+    searcher = OptunaSearcher(study, SPACE, search_of(), Budget(2), is_stopping=lambda: True)
     stopped, failed = (searcher.suggest(name)["point"] for name in "ab")
     searcher.on_trial_complete("a", result(1, 0.5))
     searcher.on_trial_complete("b", result(2, None, "failed", cause="why"))
@@ -131,7 +131,7 @@ def test_several_objectives_are_told_together_and_none_on_the_way():
 
 def test_nothing_of_the_database_is_in_its_pickle(tmp_path):
     with connect(f"sqlite:///{tmp_path}/not-a-secret.db") as storage:
-        searcher = OptunaSearcher(open_study("demo", storage, search_of()), SPACE, search_of(), Budget(2))
+        searcher = OptunaSearcher(open_study("demo", storage, search_of(), SPACE), SPACE, search_of(), Budget(2))
         assert b"not-a-secret" not in pickle.dumps(searcher)
 
 

@@ -26,17 +26,17 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def repeats(tiny):
+def seed_runs(tiny):
     return SeedRuns(tiny | {"loss": {"name": "tie_kd"}}, SEEDS, ["abs_rel"])
 
 
 @pytest.fixture
-def computed(repeats, store):
+def computed(seed_runs, store):
     """Put a run into the store, of these settings over the search's base."""
 
     def put(value, seed, state="done", **changes):
         changes = {path.replace("__", "."): setting for path, setting in changes.items()}
-        config = override(build(repeats.base), {"seed": seed, **changes})
+        config = override(build(seed_runs.base), {"seed": seed, **changes})
         record = store.run(run_id_of(config))
         record.write_config(config)
         record.write_json("summary.json", {"metrics": {"abs_rel": value}})
@@ -51,10 +51,10 @@ def study():
 
 
 @pytest.fixture
-def start(study, repeats, store):
+def start(study, seed_runs, store):
     """Warm-start the study; how many trials that added."""
-    space = SearchSpace.model_validate({"parameters": SPACE}).of(build(repeats.base).document())
-    return lambda: warm_start(study, space, repeats, store)
+    space = SearchSpace.model_validate({"parameters": SPACE}).for_base(build(seed_runs.base).document())
+    return lambda: warm_start(study, space, seed_runs, store)
 
 
 def test_a_point_whose_seeds_are_all_done_is_a_complete_trial_of_their_mean(start, study, computed, store):
@@ -106,7 +106,7 @@ def test_a_point_that_lacks_a_seed_is_no_trial(start, computed):
     assert start() == 0
 
 
-def test_points_that_the_search_had_itself_are_left_alone(start, study, computed, repeats):
+def test_points_that_the_search_had_itself_are_left_alone(start, study, computed, seed_runs):
     for seed in SEEDS:
         computed(0.5, seed, loss__alpha=0.5)
     trial = study.ask()

@@ -1,0 +1,98 @@
+"""What `tiekd ablate` prints: the plan of a dry run, missing inputs, and the results of a launch."""
+
+import itertools
+import json
+import os
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ablations.monitor.study_progress import StudyProgress
+from ablations.monitor.terminal import failure_lines
+from ablations.planning.plan import readiness_errors
+from ablations.prepared_study import PreparedStudy
+from tiekd.cli.console import make_console
+from tiekd.config import ExecutionConfig, RunConfig
+from tiekd.config.labels import TEACHER
+from tiekd.store.run_status import FINISHED
+
+TABLE_METRICS = ("abs_rel", "rmse", "delta1")
+MAX_LISTED = 12  # missing inputs
+
+
+def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool) -> None:
+    """Print the plan, and an estimate of its cost on the cluster at `address` or on this machine."""
+    prepared = prepared.check_networks(readiness_errors)
+    plan = prepared.plan
+    slots = _count_slots(prepared.execution, address)
+    if as_json:
+        print(json.dumps(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots)}, indent=2))
+        return
+    table = Table("run", "state", "cell", box=None, pad_edge=False)
+    for c in plan.cells:
+        table.add_row(c.run_id or "-", c.status.state, escape(str(c.cell)))
+    console = make_console()
+    console.print(table)
+    console.print(f"{count_states(prepared)}; {len(plan.to_compute)} to compute, estimate {plan.estimate().summary(slots)}")
+    print_missing_inputs(prepared, console)
+
+
+def _count_slots(execution: ExecutionConfig, address: str | None) -> int:
+    """Return how many workers can compute at the same time; 0 if unknown, since GPUs are counted only by a cluster."""
+    if address:
+        from ablations.execution.cluster import ray_cluster
+        from ablations.execution.resources import trial_slots
+
+        with ray_cluster(address, execution):
+            return trial_slots(execution) * execution.workers
+    cpus_per_trial = execution.cpus_per_worker * execution.workers
+    return 0 if execution.gpus_per_worker else (os.cpu_count() or 0) // cpus_per_trial * execution.workers
+
+
+def print_missing_inputs(prepared: PreparedStudy, console: Console) -> None:
+    """Print the missing inputs, and the command that exports the maps of a teacher which the study has trained."""
+    for line, cells in itertools.islice(prepared.plan.cells_by_missing_input.items(), MAX_LISTED):
+        console.print(f"[red]missing[/] {escape(line)} ({len(cells)} of {len(prepared.plan.cells)} cells)", highlight=False)
+        if command := _export_command(prepared, cells[0].cell.config):
+            console.print(f"the study has trained that teacher: {escape(command)}", highlight=False, soft_wrap=True)
+
+
+def _export_command(prepared: PreparedStudy, config: RunConfig) -> str | None:
+    """Return the `tiekd teacher export` command for the study's first finished run of the config's teacher, if there is one."""
+    teacher = config.teacher
+    if teacher is None or not config.reads_teacher or not prepared.store.local:
+        return None
+    if Path(teacher.maps, "manifest.json").exists():
+        return None
+    wanted = {"dataset": config.data.dataset, "method": TEACHER, "teacher": teacher.name}
+    for c in prepared.full_plan.cells:
+        if c.status.state == "done" and wanted.items() <= c.cell.labels.items():
+            trained = f"{prepared.store.uri}/runs/{c.run_id}/config.yaml"
+            return shlex.join(["tiekd", "teacher", "export", trained, "--out", teacher.maps, "--name", teacher.name])
+    return None
+
+
+def print_study_results(prepared: PreparedStudy, progress: StudyProgress, console: Console) -> None:
+    """Print one line per cell: its metrics, or why it has none. Missing inputs are printed separately."""
+    metrics_of = {c.run_id: c.metrics for c in progress.cells}
+    table = Table("cell", *TABLE_METRICS, "state", box=None, pad_edge=False)
+    for c in prepared.plan.cells:
+        metrics = metrics_of.get(c.run_id or "")
+        numbers = [f"{metrics[name]:.4f}" if metrics else "" for name in TABLE_METRICS]
+        explained = c.status.cause and not c.missing
+        state = f"[red]{c.status.state}[/]: {escape(c.status.cause)}" if explained else c.status.state
+        table.add_row(escape(str(c.cell)), *numbers, state)
+    console.print(table)
+    if failures := progress.failures:
+        for line in failure_lines(failures):
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print("use --retry-failed to compute failed cells again")
+
+
+def count_states(prepared: PreparedStudy) -> str:
+    counts = prepared.plan.state_counts
+    order = sorted(counts, key=lambda state: (state not in FINISHED, state))
+    return f"{len(prepared.plan.cells)} cells: " + ", ".join(f"{counts[state]} {state}" for state in order)
