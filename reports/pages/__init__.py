@@ -1,1 +1,1 @@
-"""What a report says: its pages, tables, notes and files."""
+"""The content of a report: its pages, tables, notes and files."""

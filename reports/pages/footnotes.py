@@ -1,4 +1,4 @@
-"""What a reader must know to read a table: how its numbers were made, and what they cannot say."""
+"""Notes under tables: how the numbers were computed, and what they cannot show."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ _MAIN = METRICS.index(MAIN_METRIC)
 
 
 def table_notes(table: Table, whole: bool = True) -> list[str]:
-    """The lines beneath a study's published layout, or beneath a search's trials.
+    """Notes for a study's main table, or for the trials of a search.
 
     whole: the table has every label as a column, and the test against the baseline.
     """
@@ -27,8 +27,8 @@ def table_notes(table: Table, whole: bool = True) -> list[str]:
     if table.study.is_search:
         label = METRIC_LABELS[objective_metric(table)]
         ranking = (
-            f"Each row is one trial, the best {label} first; trials without a number stand last. Nothing is bold: a search"
-            " looks where it found good values, so that its trials are no fair test of each other."
+            f"Each row is one trial, sorted by {label}; trials without a result come last. Nothing is bold: a search samples"
+            " near good values, so comparing its trials is not a fair test."
         )
         return [*_shared(table), *lines, ranking, *_states(table)]
     lines = [*lines, *_published(table), *baseline_notes(table)] if whole else [*_shared(table), *lines, *_published(table)]
@@ -36,41 +36,41 @@ def table_notes(table: Table, whole: bool = True) -> list[str]:
 
 
 def baseline_notes(table: Table) -> list[str]:
-    """The lines beneath differences to the baseline."""
+    """Notes for differences from the baseline."""
     difference = f"{_LABEL} − Baseline (same data, backbone, protocol and shared settings)"
     return [*_test(table, table.numbers, difference), *_images(table)]
 
 
 def one_factor_notes(table: Table, compared: Numbers, blocks: Sequence[Sequence[int]]) -> list[str]:
-    """The lines beneath a table of one factor at a time."""
+    """Notes for a table of one factor at a time."""
     return [
-        "Each block varies one factor around the study's base; all else is as in the base.",
+        "Each block varies one factor of the study's base; all other settings equal the base.",
         *_test(table, compared, f"{_LABEL} − base"),
         *_bold(table, blocks, "a block"),
     ]
 
 
 def grid_notes(table: Table, blocks: Sequence[Sequence[int]], block: str) -> list[str]:
-    """The lines beneath a grid."""
+    """Notes for a grid."""
     return [
-        f"{_LABEL}, mean ± standard deviation over seeds (in parentheses how many). A blank place was not planned.",
+        f"{_LABEL}, mean ± standard deviation over seeds (number of seeds in parentheses). Blank entries are not in the study.",
         *_bold(table, blocks, block),
     ]
 
 
 def cost_notes() -> list[str]:
-    """The lines beneath the networks' costs."""
+    """Notes for the cost of networks."""
     return [
-        "Measured by `tiekd measure` on one device: one image of the evaluation size at a time, without flip averaging;"
-        " multiply-accumulates and parameters of the whole network, the median time with its quartiles, and the peak memory of"
-        " weights and one forward pass."
+        "Measured by `tiekd measure` on one device, one image of the evaluation size at a time, without flip averaging:"
+        " multiply-accumulates and parameters of the whole network, median time with quartiles, and peak memory of weights"
+        " and one forward pass."
     ]
 
 
 def _shared(table: Table) -> Iterator[str]:
-    """The labels that are no columns, for all rows share them."""
+    """The labels that all rows share, which are therefore not columns."""
     if shared := [f"{name} {table.cells[0].labels[name]}" for name in ROW_LABELS if name in table.common]:
-        yield f"In every row: {'; '.join(shared)}."
+        yield f"All rows: {'; '.join(shared)}."
 
 
 def _protocol(table: Table) -> str:
@@ -78,57 +78,57 @@ def _protocol(table: Table) -> str:
     if counts.empty:
         return f"Protocol `{table.protocol}`; no run is done."
     return (
-        f"Protocol `{table.protocol}`: each run's number is the mean over {_counts(counts['n'])} test images; images left"
-        f" out for want of valid ground truth: {_counts(counts['n_blank'])}. RMSE and Sq Rel in metres, SILog × 100; δ: higher"
-        " is better, all others: lower."
+        f"Protocol `{table.protocol}`: a run's value is the mean over {_counts(counts['n'])} test images; images without valid"
+        f" ground truth, which are left out: {_counts(counts['n_blank'])}. RMSE and Sq Rel are in metres, SILog is times 100."
+        " Higher is better for δ, lower for all other metrics."
     )
 
 
 def _counts(values: pd.Series) -> str:
-    """The one count that all runs share, or every one that occurs."""
+    """The count that all runs share, or all counts that occur."""
     return " or ".join(map(str, sorted(set(values)))) or "0"
 
 
 def _seeds() -> str:
-    return "Mean ± sample standard deviation (n − 1) over training seeds; one seed has no spread (–)."
+    return "Mean ± sample standard deviation (n − 1) over training seeds; a single seed has no spread (–)."
 
 
 def _images(table: Table) -> Iterator[str]:
-    """What the other uncertainty is; only where a difference has an interval, or lacks one for want of groups."""
+    """What the interval over images means; silent if no difference has one or could have one."""
     if all(baseline is None for baseline in table.baselines):
         return
     groups = sorted({int(n) for n in table.numbers["n_groups"][:, _MAIN]} - {0})
     if groups and groups[-1] < FEWEST_GROUPS:
         yield (
-            f"No interval over test images: they are of {' or '.join(map(str, groups))} drives or scenes, whose images resemble"
-            f" each other, and it takes {FEWEST_GROUPS} to draw from."
+            f"No interval over test images: they come from {' or '.join(map(str, groups))} drives or scenes, within which"
+            f" images are similar; resampling needs at least {FEWEST_GROUPS}."
         )
     elif np.isfinite(table.numbers["baseline_images_ci_low"]).any():
         yield (
-            f"95 % over images: what another draw of the {groups[-1]} drives or scenes would say of the same trained networks"
-            f" (bootstrap of whole groups; of so many it held the truth in"
+            f"95 % over images: the range for another draw of the {groups[-1]} drives or scenes with the same trained networks"
+            f" (bootstrap of whole groups; with this many groups it covered the true value in"
             f" {interval_coverage(groups[-1]):.0%} of simulated studies)."
-            " It holds no spread over seeds, and 95 % over seeds none over images."
+            " It does not include the spread over seeds, and the interval over seeds does not include the one over images."
         )
 
 
 def _published(table: Table) -> Iterator[str]:
     if np.isfinite(table.numbers["published"]).any():
         yield (
-            "Published: the paper's one number per cell, without seeds or spread, at its own settings (24 epochs, the released"
-            " code's arithmetic); diff. is our mean − published."
+            "Published: the paper's single value per cell, without seeds or spread, with its own settings (24 epochs, the"
+            " arithmetic of the released code); diff. is our mean − published."
         )
 
 
 def _test(table: Table, numbers: Numbers, difference: str) -> Iterator[str]:
-    """How differences were tested, and whether the seeds suffice for p < ALPHA."""
+    """How differences are tested, and whether there are enough seeds for p < ALPHA."""
     tested = np.flatnonzero(np.isfinite(numbers["p_value"][:, _MAIN]))
     if not tested.size:
         return
     n = int(numbers["baseline_n_seeds"][tested, _MAIN].max())
     yield (
-        f"p: two-sided exact sign-flip test of {difference}, paired by seed, corrected by Holm over the {len(tested)} tests of"
-        " the table. 95 % over seeds: Student's t interval of that difference, uncorrected."
+        f"p: two-sided exact sign-flip test of {difference}, paired by seed, with Holm's correction over the {len(tested)}"
+        " tests of the table. 95 % over seeds: Student's t interval of that difference, uncorrected."
     )
     if n in BCA_COVERAGE:
         yield (
@@ -136,29 +136,29 @@ def _test(table: Table, numbers: Numbers, difference: str) -> Iterator[str]:
             f" truth in {BCA_COVERAGE[n]:.0%} of simulated studies, not in 95 %."
         )
     needed = seeds_needed(ALPHA / len(tested))
-    cannot = f"**p < {ALPHA} cannot be reached with {n} seed{'s' * (n > 1)}"
+    cannot = f"**p < {ALPHA} is out of reach with {n} seed{'s' * (n > 1)}"
     if n < (seeds_needed() or math.inf):
         yield (
-            f"{cannot}**: the smallest two-sided p is 2/2^{n} = {smallest_p(n):g} before correction. It takes"
-            f" {seeds_needed()} seeds for one test, {_many(needed)} under Holm's correction over {len(tested)}."
+            f"{cannot}**: the smallest two-sided p is 2/2^{n} = {smallest_p(n):g} before correction. A single"
+            f" test needs {seeds_needed()} seeds; with Holm's correction over {len(tested)} tests, {_many(needed)}."
         )
     elif needed is None or n < needed:
         yield (
-            f"{cannot} under Holm's correction**: the smallest two-sided p is 2/2^{n} = {smallest_p(n):g} for one test;"
-            f" the first of {len(tested)} takes {_many(needed)} seeds."
+            f"{cannot} after Holm's correction**: the smallest two-sided p is 2/2^{n} = {smallest_p(n):g} for a single test;"
+            f" the first of {len(tested)} tests needs {_many(needed)} seeds."
         )
 
 
 def _bold(table: Table, blocks: Iterable[Sequence[int]], block: str) -> Iterator[str]:
-    """Why rows are bold, or why none is; silent where nothing competes."""
+    """Why rows are bold, or why none is; silent if no rows are compared."""
     blocks = [[n for n in numbers if table.cells[n].n_done] for numbers in blocks]
     blocks = [numbers for numbers in blocks if len(numbers) > 1]
     if not blocks:
         return
     if any(table.best_of(numbers, MAIN_METRIC) for numbers in blocks):
         yield (
-            f"Bold: in {block}, the best mean and the rows that the seeds do not show to be worse (sign-flip tests paired by"
-            " seed, Holm over all pairs)."
+            f"Bold: in {block}, the best mean and all rows that are not significantly worse (sign-flip tests paired by seed,"
+            " Holm's correction over all pairs)."
         )
         return
     smallest = min(blocks, key=len)
@@ -166,17 +166,17 @@ def _bold(table: Table, blocks: Iterable[Sequence[int]], block: str) -> Iterator
     needed = seeds_needed(ALPHA / math.comb(len(smallest), 2))
     if needed is None or seeds < needed:
         yield (
-            f"**Nothing is bold**: {seeds} seed{'s' * (seeds > 1)} cannot tell which of {len(smallest)} rows is best; it takes"
-            f" {_many(needed)} of each row."
+            f"**Nothing is bold**: {seeds} seed{'s' * (seeds > 1)} cannot show which of {len(smallest)} rows is best; that"
+            f" needs {_many(needed)} per row."
         )
     else:
-        yield f"**Nothing is bold**: the seeds show no row of {block} to be worse than the best."
+        yield f"**Nothing is bold**: no row of {block} is significantly worse than the best."
 
 
 def _states(table: Table) -> Iterator[str]:
     if any(cell.state != "done" for cell in table.cells):
-        yield "A run that is not done gives no number: means are over the seeds that are, State tells of the others."
+        yield "Means include finished runs only; State lists the others."
 
 
 def _many(needed: int | None) -> str:
-    return "more than can be tried out" if needed is None else str(needed)
+    return "too many to enumerate" if needed is None else str(needed)

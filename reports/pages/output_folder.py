@@ -1,4 +1,4 @@
-"""A report's folder: files that appear whole, and those of an earlier report that go when it is made again."""
+"""Write a report's folder: each file appears whole, and stale files of an earlier report are removed."""
 
 import json
 import shutil
@@ -9,16 +9,15 @@ from pathlib import Path
 
 from tiekd.errors import UserError
 
-MANIFEST = ".report.json"  # what reports wrote into the folder: {kind: [file, ...]}
+MANIFEST = ".report.json"  # the files that reports wrote: {kind: [file, ...]}
 
 
 @contextmanager
 def staged_output(out: Path, kind: str, files: list[Path]) -> Iterator[Path]:
-    """A folder to write into; its files are then moved to `out`, file by file, and appended to `files`.
+    """Yield a temporary folder to write into; then move its files to `out`, one by one, and append them to `files`.
 
-    A reader of `out` never meets half a file. Files that an earlier filling of the same kind left there and this one did not
-    make again are deleted, those of others never. What fails leaves `out` as it was. Raises UserError where `out` cannot be
-    written.
+    Each file in `out` is whole. Files that an earlier report of the same kind wrote, and that this one did not write again, are
+    deleted; other files never are. If the block fails, `out` stays as it was. Raises UserError if `out` cannot be written.
     """
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
@@ -53,7 +52,7 @@ def _publish(partial: Path, out: Path, kind: str) -> list[Path]:
 
 
 def _read_manifest(out: Path) -> dict[str, list[str]]:
-    """What earlier reports wrote; nothing where that cannot be read: a file too many is better than one lost."""
+    """The files of earlier reports; empty if that cannot be read, since a stale file is better than a deleted one."""
     try:
         found = json.loads((out / MANIFEST).read_text())
         return {kind: [str(name) for name in names] for kind, names in found.items()}

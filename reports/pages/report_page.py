@@ -26,7 +26,7 @@ RUNS_PAGE = "runs.md"
 
 @dataclass(frozen=True)
 class TableSection:
-    """A study's place in the report: its table, the views of it that fit a page, and its figures."""
+    """The section of one table: its views that fit a page, and its figures."""
 
     table: Table
     main: list[TableView]
@@ -39,21 +39,21 @@ def make_section(table: Table, figures: Iterable[Figure]) -> TableSection:
 
 
 def table_heading(table: Table) -> str:
-    study = table.study.title or table.study.name or "Runs of no study"
+    study = table.study.title or table.study.name or "Runs without a study"
     stated = {cell.fidelity for cell in table.cells}
     arithmetic = f", fidelity {stated.pop()}" if len(stated) == 1 and stated != {CORRECTED} else ""
     return f"{study}: {table.dataset}, protocol {table.protocol}{arithmetic}"
 
 
 def table_stem(table: Table) -> str:
-    """The table's name in names of files and labels."""
+    """The table's part of file names and labels."""
     return f"{table.study.name or 'no-study'}-{table.dataset}-{table.protocol}"
 
 
 def report_markdown(
     collected: StoreFrames, shown: list[TableSection], origin: list[PageBlock], viewer: Viewer | None = None
 ) -> str:
-    """The page that is read first: what was run, what came out, what failed, and where it came from."""
+    """report.md: what was run, the results, the failures, and how to reproduce them."""
     files = [("All metrics of every table", "tables.md"), ("The runs behind every number", RUNS_PAGE)]
     files += [("This page as one file, with figures and runs", "report.html"), *_pictures(viewer)]
     return render_markdown([Heading(1, "Report"), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
@@ -66,30 +66,30 @@ def report_html(
     origin: list[PageBlock],
     viewer: Viewer | None = None,
 ) -> str:
-    """The same page as one file, with the runs behind every number, from their `run_listings`."""
+    """report.html: the same page as one file, with the runs behind every number, from `run_listings`."""
     parts = [*((table_heading(item.table), f"#{table_stem(item.table)}") for item in shown), *_pictures(viewer)]
     blocks = [*_report(collected, shown), *runs, *origin]
     return render_html("Report", [Heading(1, "Report"), Links(parts), *blocks])
 
 
 def tables_markdown(shown: list[TableSection]) -> str:
-    """Every table with all its metrics and notes."""
+    """tables.md: every table with all metrics and notes."""
     tables = (block for item in shown for block in _tables(item, all_metrics_views(item.table)))
     return render_markdown([Heading(1, "Tables"), *tables], RUNS_PAGE)
 
 
 def run_listings(tables: Iterable[Table], viewer: Viewer | None = None) -> list[PageBlock]:
-    """Every run, beneath the cell to which it belongs; those that `viewer` shows lead to their pictures."""
+    """Every run under its cell, with a link to its pictures if `viewer` has them."""
     return [block for table in tables for block in (Heading(2, f"Runs of {table_heading(table)}"), *run_listing(table, viewer))]
 
 
 def runs_markdown(runs: list[PageBlock]) -> str:
-    """The page of the runs, from their `run_listings`."""
+    """runs.md, from `run_listings`."""
     return render_markdown([Heading(1, "Runs"), *runs], "")
 
 
 def tables_latex(shown: list[TableSection]) -> str:
-    """Tables that fit a page, as a document that compiles and can be cut up."""
+    """tables.tex: the tables that fit a page, as a document that compiles."""
     tables = []
     for item in shown:
         for number, view in enumerate([*item.main, *item.others]):
@@ -100,7 +100,7 @@ def tables_latex(shown: list[TableSection]) -> str:
 
 
 def published_layouts(tables: list[Table]) -> list[tuple[str, TextTable]]:
-    """(heading, table) of each published table, our numbers beside the published ones where `tables` hold them."""
+    """(heading, table) of each published table, with our values beside the published ones where `tables` have them."""
     datasets = published_table()["dataset"].unique()
     return [(f"{data}: {role}s", published_layout(role, data, tables)) for data in datasets for role in ("teacher", "student")]
 
@@ -127,7 +127,7 @@ def _report(collected: StoreFrames, shown: list[TableSection]) -> Iterator[PageB
     for item in shown:
         yield from _tables(item, item.main)
         yield from item.figures
-    yield Heading(2, "Runs without a number")
+    yield Heading(2, "Runs without a result")
     yield _failures(collected.runs)
 
 
@@ -143,7 +143,7 @@ def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
 
 
 def _what_was_run(runs: pd.DataFrame) -> Iterator[PageBlock]:
-    """Runs by state and device-hours of each study; a run of two studies is computed once."""
+    """Runs by state and device-hours of each study; a run shared by two studies counts once in the total."""
     rows = []
     for name, part in runs.groupby("study", sort=False):
         states = part["state"].value_counts()
@@ -155,7 +155,7 @@ def _what_was_run(runs: pd.DataFrame) -> Iterator[PageBlock]:
 
 
 def _failures(runs: pd.DataFrame) -> PageBlock:
-    """Every cause with the runs that it stopped; cells that wait to be run are no failures."""
+    """Every cause with the runs that it stopped; waiting cells are not failures."""
     lost = runs.loc[~runs["state"].isin(["done", "running"])]
     lost = lost.loc[(lost["state"] != "missing") | (lost["cause"] != "")]
     lost = lost.loc[lost["run_id"].isna() | ~lost.duplicated("run_id")]

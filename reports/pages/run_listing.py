@@ -1,4 +1,4 @@
-"""The runs behind every number: a listing of each cell's runs, to which the numbers of all pages lead."""
+"""The runs of each cell: the target of the links from every number."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from reports.tables.formatting import cell_name, common_name, format_value, shor
 from reports.tables.table import Table
 from reports.viewer.links import Viewer
 
-_SETTINGS = 12  # of a cell's differences to its baseline that are named
+_SETTINGS = 12  # settings that are listed of a cell's differences from its baseline
 
 
 def run_listing(table: Table, viewer: Viewer | None) -> Iterator[PageBlock]:
-    """Each cell of a table with its runs, done or not; those that the viewer shows lead to their pictures."""
+    """Each cell of a table with all of its runs, linked to their pictures if the viewer has them."""
     if common := common_name(table):
-        yield Paragraph(f"All of {common}.")
+        yield Paragraph(f"All runs: {common}.")
     for number, cell in enumerate(table.cells):
         yield Heading(4, cell_name(table, cell), table.anchor(number))
         if (baseline := table.baselines[number]) is not None:
@@ -24,14 +24,14 @@ def run_listing(table: Table, viewer: Viewer | None) -> Iterator[PageBlock]:
 
 
 def _difference(table: Table, number: int, baseline: int) -> str:
-    """Which settings differ from the baseline's, or are read by this cell alone; the baseline's own value in parentheses."""
+    """The settings that differ from the baseline, whose value is in parentheses, or that only this cell reads."""
     ours, theirs = table.cells[number].settings, table.cells[baseline].settings
     changed = [path for path in ours if path in theirs and ours[path] != theirs[path]]
     added = [path for path in ours if path not in theirs and ours[path] is not None]
     texts = [f"`{path}` {format_value(ours[path])} ({format_value(theirs[path])})" for path in changed]
     texts += [f"`{path}` {format_value(ours[path])}" for path in added]
     more = f" and {len(texts) - _SETTINGS} more" if len(texts) > _SETTINGS else ""
-    return f"Unlike its baseline ({cell_name(table, table.cells[baseline])}): {'; '.join(texts[:_SETTINGS])}{more}."
+    return f"Differs from its baseline ({cell_name(table, table.cells[baseline])}): {'; '.join(texts[:_SETTINGS])}{more}."
 
 
 def _pictures(run: dict, viewer: Viewer | None) -> dict[str, Entry]:

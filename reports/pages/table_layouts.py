@@ -1,4 +1,4 @@
-"""Tables as a reader sees them: rows of text and of numbers that lead to their runs."""
+"""The layouts of tables: which columns a page, a terminal or a search shows."""
 
 from collections.abc import Callable, Iterable
 
@@ -22,28 +22,28 @@ from reports.tables.table import Table
 from tiekd.config.labels import CORRECTED, HIGHER_IS_BETTER, RELEASED
 
 COMPACT_METRICS = (*PUBLISHED_METRICS, "delta1")
-# Columns that are left out of a table in which they say nothing.
+# Columns that are dropped if they are empty in every row.
 _TEST = ("− Baseline", "− base", "95 % over seeds", "95 % over images", "p (Holm)")
 _OPTIONAL = ("published", "diff.", *_TEST)
 
 
 def lay_out(table: Table, form: Callable[[Table], TextTable]) -> TextTable:
-    """A search as its trials, any other study in the form `full_layout`, `compact_layout` or `terminal_layout`."""
+    """Lay out a search as its trials, any other study by `form`: `full_layout`, `compact_layout` or `terminal_layout`."""
     return trial_layout(table) if table.study.is_search else form(table)
 
 
 def full_layout(table: Table) -> TextTable:
-    """Every metric, the published values, and the test against the baseline: a row per cell."""
+    """One row per cell: every metric, the published values, and the test against the baseline."""
     return _published_layout(table, METRICS)
 
 
 def compact_layout(table: Table) -> TextTable:
-    """What fits a page: the published metrics and δ1, without the test."""
+    """One row per cell that fits a page: the published metrics and δ1, without the test."""
     return _published_layout(table, COMPACT_METRICS).drop_columns(lambda title, _: title.endswith(_TEST))
 
 
 def baseline_layout(table: Table) -> TextTable:
-    """The cells that have a baseline: the difference to it, its intervals and its test."""
+    """One row per cell with a baseline: the difference from it, its intervals and its test."""
     rows = [
         name_entries(table, number)
         | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
@@ -59,12 +59,12 @@ def baseline_layout(table: Table) -> TextTable:
 
 
 def drop_shared_labels(table: Table, text_table: TextTable) -> TextTable:
-    """Without the labels that all cells share: `common_name` tells them."""
+    """Drop the labels that all cells share; `common_name` lists them."""
     return text_table.drop_columns(lambda title, _: title in {ROW_LABELS.get(name) for name in table.common})
 
 
 def terminal_layout(table: Table) -> TextTable:
-    """What fits a terminal: the published metrics and what became of the seeds."""
+    """One row per cell that fits a terminal: the published metrics and the state of the seeds."""
     return TextTable.from_rows(
         name_entries(table, number) | mean_entries(table, number, PUBLISHED_METRICS) | status_entries(table, number)
         for number in range(len(table.cells))
@@ -72,7 +72,7 @@ def terminal_layout(table: Table) -> TextTable:
 
 
 def trial_layout(table: Table) -> TextTable:
-    """A search's trials, the best objective first; those that have none stand last, as what they are."""
+    """One row per trial of a search, sorted by the first objective; trials without a result come last."""
     goal = objective_metric(table)
     metrics = [goal, *(m for m in COMPACT_METRICS if m != goal)]
     return TextTable.from_rows(
@@ -84,13 +84,13 @@ def trial_layout(table: Table) -> TextTable:
 
 
 def objective_metric(table: Table) -> str:
-    """The first metric that a search optimised."""
+    """The first objective of a search that is a metric."""
     objectives = (table.study.document.get("search") or {}).get("objectives", ())
     return next((name for name in objectives if name in METRICS), MAIN_METRIC)
 
 
 def published_layout(role: str, dataset: str, tables: list[Table]) -> TextTable:
-    """A published table with its own digits, and our numbers beside them where `tables` hold some, each fidelity its own."""
+    """A published table digit for digit, with our values beside it where `tables` have them, a column per fidelity."""
     titles = {"teacher": "Model", "backbone": "Backbone"} if role == "teacher" else ROW_LABELS
     part = published_table().query("dataset == @dataset and role == @role").to_dict("records")
     rows = []
@@ -106,7 +106,7 @@ def published_layout(role: str, dataset: str, tables: list[Table]) -> TextTable:
 
 
 def _published_layout(table: Table, metrics: Iterable[str]) -> TextTable:
-    """Teacher, method, loss, backbone; metrics, the published ones first; the test. What says nothing is left out."""
+    """Labels, metrics (the published ones first) and the test; empty columns are dropped."""
     ordered = sorted(metrics, key=lambda m: m not in PUBLISHED_METRICS)
     rows = [
         name_entries(table, number)
@@ -119,18 +119,18 @@ def _published_layout(table: Table, metrics: Iterable[str]) -> TextTable:
 
 
 def drop_blank_columns(text_table: TextTable) -> TextTable:
-    """Without columns that say nothing in any row: no value was published, there is no baseline, every state is done."""
+    """Drop columns that are empty in every row: no published value, no baseline, every state done."""
 
-    def says_nothing(title: str, entries: list[Entry]) -> bool:
+    def is_blank(title: str, entries: list[Entry]) -> bool:
         if title.startswith("State"):
             return set(entries) <= {"done", ABSENT}
         return title.endswith(_OPTIONAL) and set(entries) <= {"", ABSENT}
 
-    return text_table.drop_columns(says_nothing)
+    return text_table.drop_columns(is_blank)
 
 
 def _metric_entries(table: Table, number: int, metric: str) -> dict[str, Entry]:
-    """The metric; of a published one the published value and the difference to it, too."""
+    """A metric, with the published value and the difference from it if it was published."""
     label = METRIC_LABELS[metric]
     entries = mean_entries(table, number, [metric])
     if metric in PUBLISHED_METRICS:
@@ -142,7 +142,7 @@ def _metric_entries(table: Table, number: int, metric: str) -> dict[str, Entry]:
 
 
 def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, Entry]:
-    """Our cell of a published row's labels and protocol; where studies hold several, tables.md tells them apart."""
+    """Our cell with the labels and the protocol of a published row; if studies have several, only their number."""
     labels = published_labels(row)
     found = [
         (table, number)

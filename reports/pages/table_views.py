@@ -1,4 +1,4 @@
-"""The tables of one study on a page: the published layout, one factor at a time, two at once, and what networks cost."""
+"""The tables of one study on a page: all cells, one factor at a time, grids of two factors, and network costs."""
 
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _LABEL_TITLES = {"backbone": "Backbones", "teacher": "Teachers"}
 
 @dataclass(frozen=True)
 class TableView:
-    """One table with what stands above and beneath it; a study's main one has no title of its own."""
+    """A table with its title and notes; the main table of a study has no title of its own."""
 
     title: str
     content: TextTable
@@ -35,19 +35,19 @@ class TableView:
 
 
 def all_metrics_views(table: Table) -> list[TableView]:
-    """A study's cells with all metrics and the test, or a search's trials."""
+    """The cells of a study with all metrics and the test, or the trials of a search."""
     return [TableView("", lay_out(table, full_layout), table_notes(table))]
 
 
 def compact_views(table: Table) -> list[TableView]:
-    """The same in two tables that fit a page, the labels that all rows share beneath: the numbers, and their test."""
+    """The same as two tables that fit a page: metrics, and the test. Labels that all rows share go into the notes."""
     main = TableView("", drop_shared_labels(table, lay_out(table, compact_layout)), table_notes(table, whole=False))
     test = drop_shared_labels(table, baseline_layout(table))
     return [main, TableView("Against the Baseline", test, baseline_notes(table))] if test.rows else [main]
 
 
 def extra_views(table: Table) -> list[TableView]:
-    """One factor at a time, grids, and what the networks cost: those that the study's cells can fill."""
+    """One factor at a time, grids and network costs, as far as the study has them."""
     found = [_one_factor(table, blocks)] if (blocks := one_factor_blocks(table)) else []
     found += [_grid(table, grid, by_column=False) for grid in numeric_grids(table)]
     found += [_grid(table, grid, by_column=True) for grid in label_grids(table)]
@@ -56,7 +56,7 @@ def extra_views(table: Table) -> list[TableView]:
 
 
 def _one_factor(table: Table, blocks: list[FactorBlock]) -> TableView:
-    """Each factor a block, its levels against the study's base."""
+    """One block per factor, with its levels compared with the study's base."""
     others: list[int | None] = [None] * len(table.cells)
     for block in blocks:
         for number in block.cells:
@@ -82,7 +82,7 @@ def _level(table: Table, block: FactorBlock, number: int, compared: Numbers, bes
 
 
 def _grid(table: Table, grid: FactorGrid, by_column: bool) -> TableView:
-    """Rows by columns of the main metric; the best of the grid in bold, or of each column."""
+    """The main metric by two factors; bold is the best of the grid, or of each column."""
     blocks = [[n for place in _places(grid, columns) for n in place] for columns in _blocks(grid, by_column)]
     best = {number for block in blocks for number in table.best_of(block, MAIN_METRIC)}
     titles = {column: _title(grid.column_name, column) for column in grid.columns}
@@ -106,12 +106,12 @@ def _places(grid: FactorGrid, columns: Collection[Hashable]) -> list[tuple[int, 
 
 
 def _title(name: str, value: Hashable) -> str:
-    """A column's title: a label's own name, or a factor with its value."""
+    """A column's title: a label's value, or a factor with its value."""
     return (str(value) or "no teacher") if name in _LABEL_TITLES else f"{name.rpartition('.')[2]} = {format_value(value)}"
 
 
 def _place(table: Table, numbers: tuple[int, ...], best: Collection[int]) -> Entry:
-    """Mean ± standard deviation and the seeds that are done; of a cell without a number what became of it."""
+    """Mean ± standard deviation with the number of finished seeds; the state if there is no result."""
     if len(numbers) != 1:
         return Number(f"{len(numbers)} cells", table.anchor(numbers[0])) if numbers else ""
     (number,) = numbers
@@ -122,9 +122,9 @@ def _place(table: Table, numbers: tuple[int, ...], best: Collection[int]) -> Ent
 
 
 def _costs(table: Table) -> TextTable:
-    """A row for each network of the table that was measured."""
+    """One row per measured network of the table."""
     first = {cell.network: cell for cell in reversed(table.cells) if cell.network in table.costs.index}
-    varying = [path for path in table.varying if path.startswith("student.")]  # the name tells of the head and its bins
+    varying = [path for path in table.varying if path.startswith("student.")]  # the name includes the head and its bins
     rows = []
     for network, cell in reversed(first.items()):
         cost = table.costs.loc[network]

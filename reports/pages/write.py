@@ -1,4 +1,4 @@
-"""The report's files, written into one folder."""
+"""Write a report's files into a folder."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +29,11 @@ from reports.viewer.links import Viewer
 def write_report(
     folder: Path, collected: StoreFrames, tables: list[Table], store: str, command: str, viewer: Viewer | None
 ) -> None:
-    """Parquet, Markdown, HTML, LaTeX and figures of a store, but for images.parquet; `command` is what made them.
+    """Write Parquet, Markdown, HTML, LaTeX and figures of a store; images.parquet has been written already.
 
-    `viewer` is where the pages find pictures of the runs.
+    `command` is the command line of the report; the pages link to the pictures of `viewer`.
     """
-    with ThreadPoolExecutor(1) as thread:  # NumPy, which finds the numbers, lets go of Python's lock
+    with ThreadPoolExecutor(1) as thread:  # NumPy, which computes the statistics, releases the GIL
         found = thread.submit(lambda: [table.numbers for table in tables])
         collected.runs.to_parquet(folder / "runs.parquet", index=False)
         collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
@@ -50,7 +50,7 @@ def write_report(
 
 
 def write_published(folder: Path, tables: list[Table]) -> None:
-    """The published tables with their own digits, our numbers beside them where `tables` hold some."""
+    """Write the published tables digit for digit, with our values beside them where `tables` have them."""
     published_table().to_csv(folder / "published.csv", index=False)
     _write(folder / "published.md", published_markdown(tables))
     _write(folder / "published.tex", published_latex(tables))

@@ -1,1 +1,1 @@
-"""A page's blocks as Markdown, HTML and LaTeX."""
+"""Render a page's blocks as Markdown, HTML and LaTeX."""

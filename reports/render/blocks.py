@@ -1,7 +1,7 @@
-"""What pages are made of, before they become Markdown or HTML.
+"""The blocks of a page, independent of Markdown and HTML.
 
-Texts of paragraphs, lists and captions are prose: `code` in backquotes, **strong** between double asterisks, nothing else is
-markup. Headings, links and tables are plain text.
+Paragraphs, lists and captions may contain `code` in backquotes and **strong** text between double asterisks. Headings, links
+and tables are plain text.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from reports.render.text_table import TextTable
 
 @dataclass(frozen=True)
 class Heading:
+    """A heading; links can point to its anchor."""
+
     level: int  # 1 is the page's title
     text: str
     anchor: str = ""
@@ -19,19 +21,21 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
+    """A paragraph."""
+
     text: str
 
 
 @dataclass(frozen=True)
 class Bullets:
-    """Prose items; a tuple is an item with items of its own: (item, [item, ...])."""
+    """A list; a tuple is an item with a list of its own: (item, [item, ...])."""
 
     items: list[str | tuple[str, list[str]]]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """`file` is the SVG; the PNG lies beside it."""
+    """A figure: `file` is its SVG, with the PNG beside it."""
 
     file: Path
     caption: str
@@ -39,14 +43,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Commands:
-    """Lines for a shell."""
+    """Shell commands."""
 
     lines: list[str]
 
 
 @dataclass(frozen=True)
 class Links:
-    """Lines that lead elsewhere, as (text, target): an anchor of the page, or a file beside it."""
+    """Links as (text, target): an anchor of the page, or a file beside it."""
 
     items: list[tuple[str, str]]
 

@@ -1,4 +1,4 @@
-"""Blocks as one HTML file that needs nothing beside it."""
+"""Render blocks as one self-contained HTML file."""
 
 import base64
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from reports.render.blocks import Figure, PageBlock
 from reports.render.inline_markup import single_line, split_spans
 from reports.render.text_table import Entry, Number, TextTable, entry_text
 
-_LONG = 40  # characters: longer texts go on over lines
+_LONG = 40  # characters; longer texts wrap
 _SPAN = {"plain": "{}", "code": "<code>{}</code>", "strong": "<strong>{}</strong>"}
 
 
 def render_html(title: str, blocks: Iterable[PageBlock]) -> str:
-    """A page; its numbers lead to anchors of its own, and its figures are inside it."""
+    """Render a page; numbers link to anchors of the page, and figures are embedded."""
     return _template().render(title=title, blocks=blocks)
 
 
@@ -26,7 +26,7 @@ def _prose(text: str) -> Markup:
 
 
 def _body(table: TextTable) -> Markup:
-    """A table's rows; in Python, since a report may have a hundred thousand entries."""
+    """The rows of a table; not in the template, since a report may have a hundred thousand entries."""
     _, entries = table.render(escape, _entry)
     rows = (f"<tr>{''.join(row)}</tr>\n" for row in entries)
     ruled = (f"</tbody><tbody>\n{row}" if number in table.rules else row for number, row in enumerate(rows))
@@ -44,7 +44,7 @@ def _entry(entry: Entry, text: str) -> str:
 
 
 def _picture(figure: Figure) -> str:
-    """The figure's SVG as an address of its own: no script in it could run, and its names meet no others."""
+    """The figure's SVG as a data URI: scripts in it cannot run, and its ids cannot clash."""
     return f"data:image/svg+xml;base64,{base64.b64encode(figure.file.read_bytes()).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Texts as pages hold them: on one line, with little markup of their own."""
+"""Single-line texts with `code` and **strong** spans."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ _SPANS = re.compile(r"`(?P<code>[^`]+)`|\*\*(?P<strong>.+?)\*\*")
 
 
 def split_spans(prose: str) -> Iterator[tuple[str, str]]:
-    """The pieces of a prose text, each with its kind: "code", "strong" or "plain"."""
+    """Split a text into spans, each with its kind: "code", "strong" or "plain"."""
     end = 0
     for match in _SPANS.finditer(prose):
         if match.start() > end:
@@ -19,14 +19,14 @@ def split_spans(prose: str) -> Iterator[tuple[str, str]]:
 
 
 def single_line(text: str) -> str:
-    """Causes come from programs: line breaks become spaces, and control characters vanish."""
+    """Replace line breaks by spaces and drop control characters: causes of failures come from programs."""
     return "".join(filter(str.isprintable, " ".join(text.split())))
 
 
 def escape_each(texts: Sequence[str], escape: Callable[[str], str]) -> list[str]:
-    """Each text on one line and escaped; `escape` may look as far as a line, and keeps line breaks.
+    """Escape each text as a single line, all in one call, since a report has a hundred thousand entries.
 
-    All are escaped at once: a report has a hundred thousand entries.
+    `escape` must work line by line and keep line breaks.
     """
     lines = "\n".join(texts)
     if not _one_line_each(lines, len(texts)):
@@ -35,6 +35,6 @@ def escape_each(texts: Sequence[str], escape: Callable[[str], str]) -> list[str]
 
 
 def _one_line_each(lines: str, n: int) -> bool:
-    """Whether `single_line` would leave every one of n lines as it is."""
+    """Whether `single_line` would leave each of n lines unchanged."""
     ends = lines.startswith(" ") or lines.endswith(" ") or " \n" in lines or "\n " in lines
     return not ends and "  " not in lines and lines.count("\n") == n - 1 and lines.replace("\n", "").isprintable()

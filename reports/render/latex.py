@@ -1,4 +1,4 @@
-"""Tables as LaTeX with booktabs."""
+"""Render tables as LaTeX with booktabs."""
 
 import re
 
@@ -7,7 +7,7 @@ from reports.render.text_table import Entry, Number, TextTable
 
 ROWS_PER_PAGE = 40
 _LONG_TITLE = 12
-# Longer ones first: δ1 before δ.
+# Longer keys come first: δ1 before δ.
 _SYMBOLS = {
     "±": r"$\pm$",
     "−": r"$-$",
@@ -27,12 +27,12 @@ _SYMBOLS = {
     "δ3": r"$\delta_3$",
     "δ": r"$\delta$",
 }
-_MINUS = re.compile(r"(?<!\w)-(?=\d)")  # a number's sign, and no hyphen
+_MINUS = re.compile(r"(?<!\w)-(?=\d)")  # the sign of a number, not a hyphen
 _SYMBOL = re.compile("|".join(map(re.escape, _SYMBOLS)))
 
 
 def latex_tables(table: TextTable, caption: str, label: str, notes: list[str]) -> list[str]:
-    """Booktabs tables of at most ROWS_PER_PAGE rows, the notes beneath the last. Needs booktabs and graphicx."""
+    """Booktabs tables of at most ROWS_PER_PAGE rows, with the notes under the last. Needs booktabs and graphicx."""
     pages = table.split(ROWS_PER_PAGE)
     parts = []
     for number, page in enumerate(pages, 1):
@@ -43,15 +43,15 @@ def latex_tables(table: TextTable, caption: str, label: str, notes: list[str]) -
 
 
 def latex_document(tables: list[str]) -> str:
-    """Tables as a document that compiles as it is; cut at its comments to include them elsewhere."""
+    """A document that compiles; the tables are between the comments."""
     head = [r"\documentclass{article}", r"\usepackage[margin=2cm]{geometry}", r"\usepackage{booktabs,graphicx}"]
-    # LaTeX holds few floats at a time: each stands on a page of its own here.
+    # LaTeX holds few floats at a time, so each gets a page.
     body = "\n\n\\clearpage\n\n".join(tables)
     return "\n\n".join(["\n".join(head), r"\begin{document}", "% tables begin", body, "% tables end", r"\end{document}", ""])
 
 
 def latex_text(text: str) -> str:
-    """`text` as one line of LaTeX; what Latin-1 does not hold becomes a question mark, since plain LaTeX stops at it."""
+    """Escape a text as one line of LaTeX; characters outside Latin-1 become question marks, since plain LaTeX fails on them."""
     return _escaped(single_line(text))
 
 
@@ -61,7 +61,7 @@ def _escaped(text: str) -> str:
 
 
 def _table(table: TextTable, caption: str, label: str, notes: list[str]) -> str:
-    """One float, shrunk to the line where it would be wider."""
+    """One float, scaled down to the line width if it is wider."""
     _, rows = table.render(_escaped, _entry)
     lines = [r"\toprule", " & ".join(map(_title, table.columns)) + r" \\", r"\midrule"]
     for number, row in enumerate(rows):
@@ -79,13 +79,13 @@ def _table(table: TextTable, caption: str, label: str, notes: list[str]) -> str:
             r"\bottomrule",
             r"\end{tabular}%",
             "}",
-            *(_beneath(notes) if notes else []),
+            *(_notes(notes) if notes else []),
             r"\end{table}",
         ]
     )
 
 
-def _beneath(notes: list[str]) -> list[str]:
+def _notes(notes: list[str]) -> list[str]:
     return [
         r"\par\medskip\begin{minipage}{\linewidth}\raggedright\footnotesize",
         *(rf"{_prose(note)}\par" for note in notes),
@@ -94,12 +94,12 @@ def _beneath(notes: list[str]) -> list[str]:
 
 
 def _column(title: str) -> str:
-    """How a column is set: causes go on over lines."""
+    """The column type: causes of failures wrap."""
     return "p{5cm}" if title.startswith("State") else "l"
 
 
 def _title(text: str) -> str:
-    """A column's title; of a long one the last word stands beneath the others."""
+    """A column's title; the last word of a long title goes below the others."""
     first, _, last = text.rpartition(" ")
     if len(text) <= _LONG_TITLE or not first:
         return _guarded(latex_text(text))
@@ -113,7 +113,7 @@ def _prose(text: str) -> str:
 
 
 def _guarded(text: str) -> str:
-    """So that at a row's beginning it is no option of the rule or line break before it."""
+    """Protect a row's first entry from being read as an option of the rule or line break before it."""
     return f"{{}}{text}" if text.startswith(("[", "*")) else text
 
 

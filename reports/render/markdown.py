@@ -1,4 +1,4 @@
-"""Blocks as Markdown."""
+"""Render blocks as Markdown."""
 
 import re
 from collections.abc import Iterable
@@ -7,17 +7,17 @@ from reports.render.blocks import Bullets, Commands, Figure, Heading, Links, Pag
 from reports.render.inline_markup import single_line, split_spans
 from reports.render.text_table import Entry, Link, TextTable
 
-# Characters that would start markup. An underscore inside a word, as in L_DPM, starts none.
+# Characters that start markup. An underscore inside a word, as in L_DPM, does not.
 _SPECIAL = re.compile(r"[\\`*<\[\]|]")
 
 
 def render_markdown(blocks: Iterable[PageBlock], runs_page: str) -> str:
-    """A page; numbers lead to anchors of `runs_page`, a file beside it ("" for the page itself)."""
+    """Render a page; numbers link to anchors of `runs_page`, a file beside it ("" for the page itself)."""
     return "\n\n".join([*(_block(block, runs_page) for block in blocks), ""])
 
 
 def markdown_table(table: TextTable, runs_page: str = "") -> str:
-    """A pipe table; numbers stay the text they are."""
+    """Render a pipe table; numbers keep their digits."""
     titles, rows = table.render(_escaped, lambda entry, text: _entry(entry, text, runs_page))
     widths = [max(3, *map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = [titles, ["-" * width for width in widths], *rows]
@@ -25,7 +25,7 @@ def markdown_table(table: TextTable, runs_page: str = "") -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` as one line of plain Markdown."""
+    """Escape a text as one line of Markdown."""
     return _escaped(single_line(text))
 
 
@@ -34,7 +34,7 @@ def _prose(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(lambda found: f"\\{found[0]}", text)  # with a template Python would parse it for each of many texts
+    return _SPECIAL.sub(lambda found: f"\\{found[0]}", text)  # a replacement template would be parsed for each text
 
 
 _SPAN = {"plain": _escaped, "code": lambda text: f"`{text}`", "strong": lambda text: f"**{_escaped(text)}**"}

@@ -1,4 +1,4 @@
-"""A table as a reader sees it, before it becomes Markdown, LaTeX or HTML: text, and what leads elsewhere."""
+"""A table of texts and links, independent of Markdown, LaTeX and HTML."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Number:
-    """A number, the anchor of the cell whose runs made it, and whether it is the best of its block."""
+    """A number with the anchor of its cell's runs, and whether it is the best of its block."""
 
     text: str
     anchor: str
@@ -22,7 +22,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Link:
-    """A text that leads out of the report's pages."""
+    """A link out of the report's pages."""
 
     text: str
     address: str
@@ -37,7 +37,7 @@ def entry_text(entry: Entry) -> str:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Rows of equal length beneath column titles; a row whose position is in `rules` begins a block."""
+    """Rows of equal length under column titles; each position in `rules` begins a block."""
 
     columns: list[str]
     rows: list[list[Entry]]
@@ -45,17 +45,17 @@ class TextTable:
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, Entry]], columns: Iterable[str] = (), rules: Iterable[int] = ()) -> "TextTable":
-        """Rows by column title; `columns` come first and are there even without rows, what a row lacks is blank."""
+        """Build a table from rows by column title; `columns` come first, even without rows, and missing entries are blank."""
         rows = list(rows)
         titles = list(dict.fromkeys([*columns, *(title for row in rows for title in row)]))
         return cls(titles, [[row.get(title, "") for title in titles] for row in rows], frozenset(rules))
 
     def to_frame(self) -> pd.DataFrame:
-        """As plain text."""
+        """A data frame of plain texts."""
         return pd.DataFrame([list(map(entry_text, row)) for row in self.rows], columns=self.columns, dtype=object)
 
     def render(self, escape: Callable[[str], str], dress: Callable[[Entry, str], str]) -> tuple[list[str], list[list[str]]]:
-        """Titles and rows as a format writes them: texts by `escape` (see `escape_each`), which `dress` makes entries of."""
+        """Render titles and rows in a format: `escape` escapes texts (see `escape_each`), `dress` turns them into entries."""
         entries = [*self.columns, *chain.from_iterable(self.rows)]
         texts = list(map(dress, entries, escape_each(list(map(entry_text, entries)), escape)))
         width = len(self.columns)
@@ -63,7 +63,7 @@ class TextTable:
         return titles, rows
 
     def drop_columns(self, unwanted: Callable[[str, list[Entry]], bool]) -> "TextTable":
-        """Without the columns for which `unwanted(title, entries)` holds."""
+        """Drop the columns for which `unwanted(title, entries)` is true."""
         by_column = zip(self.columns, range(len(self.columns)), strict=True)
         kept = [i for title, i in by_column if not unwanted(title, [row[i] for row in self.rows])]
         return replace(self, columns=[self.columns[i] for i in kept], rows=[[row[i] for i in kept] for row in self.rows])
@@ -72,7 +72,7 @@ class TextTable:
         return replace(self, rows=self.rows[:n])
 
     def split(self, n: int) -> list["TextTable"]:
-        """In parts of at most n rows; one part where there are no rows."""
+        """Split into tables of at most n rows; a table without rows is one part."""
         starts = range(0, max(len(self.rows), 1), n)
         return [
             TextTable(

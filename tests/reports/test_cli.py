@@ -153,7 +153,10 @@ def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
         ({}, "STORE is needed"),
         ({"study": "demo", "published": True}, "--study needs STORE"),
         ({"viewer": "viewer", "published": True}, "--viewer needs STORE"),
-        ({"store": "store", "viewer": "store"}, "--viewer store: holds no viewer; `tiekd view STORE --out store` makes one"),
+        (
+            {"store": "store", "viewer": "store"},
+            "--viewer store: no viewer in this folder; create one with `tiekd view",
+        ),
         ({"store": "nowhere"}, "no such folder"),
         ({"store": "store", "study": "dmeo"}, "did you mean demo"),
         ({"store": "store", "out": "file"}, "--out file: is a file"),

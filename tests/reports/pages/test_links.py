@@ -66,7 +66,7 @@ def test_each_anchor_lists_exactly_the_runs_of_its_cell(report):
     expected = by_anchor(tables)
     assert len(expected) == sum(len(table.cells) for table in tables)
     assert listed((out / "runs.md").read_text()) == expected
-    page = (out / "report.html").read_text().partition("How to make it again")[0]
+    page = (out / "report.html").read_text().partition("How to reproduce this report")[0]
     assert listed(page) == expected
 
 

@@ -41,8 +41,8 @@ def facts(blocks) -> str:
 def test_the_commands_stand_in_the_order_in_which_they_are_needed(blocks, store):
     lines = commands(blocks)
     assert [shlex.split(line) for line in lines[6:8]] == LAUNCHES
-    assert lines[5] == "# and 1 more runs of no study, each from its config.yaml"
-    assert lines[8].startswith("# old: its launch is not on record")
+    assert lines[5] == "# and 1 more runs without a study, each from its config.yaml"
+    assert lines[8].startswith("# old: its launch was not recorded")
     assert lines[9:] == ["tiekd report s --out r"]
 
 
@@ -60,7 +60,7 @@ def test_the_facts_tell_what_the_runs_were_made_with_and_how_many(blocks):
     assert 'Versions: torch 2.9 (9 runs); ["odd"] (1 run)' in text
     assert "Lock, and installed versions that differ from it: constraints.txt ab12, torch 2.9 (9 runs)\n" in text
     assert "Hardware: cpus 2 (1 run)" in text
-    assert 'Inputs, by their digests: test d1 (9 runs); ["odd"] (1 run)' in text
+    assert 'Digests of inputs: test d1 (9 runs); ["odd"] (1 run)' in text
     assert "Seeds: 0, 1\n" in text
     assert "Evaluation protocols: adabins-kb-garg\n" in text
     assert "Device-hours: 0.07 demo, 0.02 old, 0.10 (no study)\n" in text

@@ -65,7 +65,7 @@ def test_levels_are_compared_with_the_base_seed_by_seed(store):
     assert frame["p (Holm)"].tolist() == ["–", "1.000", "–", "1.000"]
     assert frame.iloc[3]["State"] == "1 of 2 seeds: 1 failed: no memory"
     assert view.content.rules == {2}
-    assert "Holm over the 2 tests" in " ".join(view.notes)
+    assert "Holm's correction over the 2 tests" in " ".join(view.notes)
 
 
 def test_a_grid_of_two_numbers_says_what_became_of_each_place(store):
@@ -128,7 +128,7 @@ def test_the_best_is_bold_where_the_seeds_allow_it(store):
     assert bold["six"][0] == [(True, False), (False, True)]
     assert "Bold: in the students of one backbone" in bold["six"][1]
     assert bold["five"][0] == [(False, False)] * 2
-    assert "**Nothing is bold**: 5 seeds cannot tell which of 2 rows is best; it takes 6 of each row." in bold["five"][1]
+    assert "**Nothing is bold**: 5 seeds cannot show which of 2 rows is best; that needs 6 per row." in bold["five"][1]
 
 
 def test_a_search_has_its_trials_alone(store):

@@ -224,17 +224,17 @@ def test_notes_say_when_significance_is_out_of_reach(store):
     fill(store, CELLS[:2], 5, {"name": "five"})
     fill(store, CELLS[:2], 6, {"name": "six"})
     five, six = (" ".join(table_notes(table)) for table in build_tables(collect(store)))
-    assert "p < 0.05 cannot be reached with 5 seeds" in five
+    assert "p < 0.05 is out of reach with 5 seeds" in five
     assert "2/2^5 = 0.0625" in five
     assert "cannot be reached" not in six
-    assert "mean over 2 test images; images left out for want of valid ground truth: 1" in six
+    assert "mean over 2 test images; images without valid ground truth, which are left out: 1" in six
 
 
 def test_seeds_without_a_partner_do_not_count_towards_significance(store):
     lost = {(0, seed): Status("failed", "RuntimeError: lost") for seed in (3, 4, 5)}
     fill(store, CELLS[:2], 6, {"name": "six"}, lost)
     (table,) = build_tables(collect(store))
-    assert "p < 0.05 cannot be reached with 3 seeds" in " ".join(table_notes(table))
+    assert "p < 0.05 is out of reach with 3 seeds" in " ".join(table_notes(table))
     row = rows_of(tables_frame([table]), "SSIM").iloc[0]
     assert (row["n_seeds"], row["baseline_n_seeds"]) == (6, 3)
 
@@ -242,7 +242,7 @@ def test_seeds_without_a_partner_do_not_count_towards_significance(store):
 def test_notes_count_the_tests_that_holm_corrects_for(table, store):
     fill(store, CELLS[:3], 6, {"name": "two"})
     (two,) = build_tables(collect(store))
-    assert "the first of 2 takes 7 seeds" in " ".join(table_notes(two))
+    assert "the first of 2 tests needs 7 seeds" in " ".join(table_notes(two))
     assert two.results["p_holm"].min() == pytest.approx(2 * 2 / 2**6)
 
 
