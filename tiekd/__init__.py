@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tiekd.bins import DepthBins, target_dpm
     from tiekd.config import RunConfig, load_config
+    from tiekd.deploy.hub import load_student
     from tiekd.metrics import depth_metrics
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "depth_metrics",
     "distill",
     "load_config",
+    "load_student",
     "target_dpm",
 ]
 
@@ -31,6 +33,7 @@ _MODULES = {
     "RunConfig": "tiekd.config",
     "depth_metrics": "tiekd.metrics",
     "load_config": "tiekd.config",
+    "load_student": "tiekd.deploy.hub",
     "target_dpm": "tiekd.bins",
 }
 

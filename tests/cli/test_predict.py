@@ -74,7 +74,7 @@ def test_an_image_gets_depth_colours_and_entropy_at_its_size(tiekd, ran, photo, 
     assert depth.shape == image.shape[:2] == tuple(row["size"])
     assert row["seen_as"] == [64, 96]
     student = DepthModel.load(ran.folder / "student.safetensors")
-    np.testing.assert_allclose(depth, student.depth(image), atol=0.5 / 256 + 1e-6)
+    np.testing.assert_allclose(depth, student.predict(image).depth, atol=0.5 / 256 + 1e-6)
     for name in ("colour", "entropy"):
         assert rgb_size(in_folder / f"out/street_{name}.png") == image.shape[:2]
 

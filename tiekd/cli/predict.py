@@ -48,7 +48,6 @@ def predict(
 
     Example: tiekd predict demo/store/runs/1f0e9a4c7b2d3856 photos street.jpg --out depth --legend
     """
-    from tiekd.config import override
     from tiekd.config.documents import parse_overrides
     from tiekd.inference.inputs import check_video_decoder, count_inputs, find_inputs, read_inputs
     from tiekd.store.files import check_output_folder
@@ -56,23 +55,21 @@ def predict(
 
     wished = _range(colour_range), legend, _camera(ply, focal), tuple(_pixel(words) for words in pixel)
     changes = parse_overrides(overrides)
-    sources = find_inputs(images)
-    check_video_decoder(sources)
+    files = find_inputs(images)
+    check_video_decoder(files)
     check_output_folder(out, "--out")
-    file = find_weights(weights, store)
-    from tiekd.distill.runtime import choose_device
+    find_weights(weights, store)  # before PyTorch is imported
+    from tiekd.deploy.hub import load_student
     from tiekd.inference.outputs import OutputOptions, PredictionReport, check_options, write_predictions
-    from tiekd.models.checkpoint import load_network
 
     options = OutputOptions(*wished)
-    network, config = load_network(file)
-    config = override(config, changes)
-    check_options(options, config)
-    report = PredictionReport(config)
-    with _progress(count_inputs(sources, every), quiet=as_json) as shown:
-        photos = read_inputs(sources, every, report.failed.append)
-        device = choose_device(config.execution.device)
-        for _ in shown(write_predictions(network, photos, config, device, options, out, batch_size, report)):
+    model = load_student(weights, store=store, overrides=changes)
+    check_options(options, model.config)
+    report = PredictionReport(model.config)
+    inputs = read_inputs(files, every, report.failed.append)
+    predictions = model.predict_images(inputs, report.failed.append, batch_size)
+    with _progress(count_inputs(files, every), quiet=as_json) as track:
+        for _ in track(write_predictions(predictions, report, options, out)):
             pass
     _print(report, out, as_json)
     if report.failed:

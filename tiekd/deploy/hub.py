@@ -1,11 +1,12 @@
-"""A trained network as a model of the Hugging Face hub: `from_pretrained`, `save_pretrained`, `push_to_hub`.
+"""Trained networks ready to predict, and as models of the Hugging Face hub.
 
-A model's folder holds model.safetensors (our weights file, which every `tiekd` command reads as well), config.json (the run's
-config) and README.md (its card). Nothing in it is a pickle.
+A model folder holds model.safetensors (a weights file of this project, which every `tiekd` command reads), config.json (the
+run's config) and README.md (the model card). It contains no pickle.
 """
 
 import shutil
 import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,16 +17,18 @@ from torch import Tensor, nn
 
 from tiekd.bins import DepthBins
 from tiekd.config import RunConfig, build, override
+from tiekd.data.image_io import read_photo
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD
 from tiekd.deploy.model_card import build_card
+from tiekd.distill.runtime import choose_device
 from tiekd.errors import UserError
 from tiekd.inference.inputs import InputImage
-from tiekd.inference.predict import predict_images
+from tiekd.inference.predict_images import ImagePrediction, predict_images
 from tiekd.models.checkpoint import load_network, pack_network
 from tiekd.models.registry import build_network
 from tiekd.models.student import DPMPrediction, Prediction
 from tiekd.store.files import check_output_folder, is_nonempty_folder, write_atomically
-from tiekd.store.find_weights import HUB_WEIGHTS_FILE
+from tiekd.store.find_weights import HUB_WEIGHTS_FILE, find_weights
 
 PAPER = "https://arxiv.org/abs/2402.14340"
 
@@ -38,50 +41,59 @@ class DepthModel(
     tags=["monocular-depth", "knowledge-distillation"],
     paper_url=PAPER,
 ):
-    """A network of ours, student or teacher, with its normalisation and its range of depth.
+    """A trained network, student or teacher, with its image normalization and depth range.
 
-    `DepthModel.from_pretrained(FOLDER_OR_HUB_NAME)` loads one, in evaluation mode; a folder needs no connection.
+    `tiekd.load_student` loads one from a run, a weights file or a model folder; `DepthModel.from_pretrained` from a model
+    folder or by its name on the Hugging Face hub. `config` is the run's config without paths of the machine that trained it.
     """
 
     def __init__(self, config: dict[str, Any]):
-        """config: the document of a `RunConfig`, as config.json holds it; the weights are fresh."""
+        """Build the network with fresh weights. config: the document of a `RunConfig`, as in config.json."""
         super().__init__()
         self.config = build(config, "config.json")
         self.network = build_network(override(self.config, {"student.pretrained": False}))
-        self.card: str | None = None  # what it is saved and pushed with; None: a card without numbers
+        self.card: str | None = None  # saved and pushed with the model; None: a card without results
 
     @classmethod
     def load(cls, weights: str | Path) -> Self:
-        """The network of a weights file, in evaluation mode. Raises UserError for what is no such file."""
+        """Load a weights file, in evaluation mode. Raises UserError if it is not one."""
         network, config = load_network(weights)
-        with torch.device("meta"):  # built without memory, since the network is there already
+        with torch.device("meta"):  # no memory for fresh weights, which are replaced at once
             model = cls(shareable(config).document())
         model.network = network
         return model.eval()
 
     def forward(self, image: Tensor) -> Prediction | DPMPrediction:
-        """image [B, 3, H, W], RGB, 0 to 1; depth is m, within the range of the data."""
+        """image [B, 3, H, W], RGB in 0..1. Returns depth in m, clamped to the depth range of the data."""
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
-        found = self.network((image * 255 - mean) / std)
-        return found.clamp_depth(self.config.data.min_depth, self.config.data.max_depth)
+        prediction = self.network((image * 255 - mean) / std)
+        return prediction.clamp_depth(self.config.data.min_depth, self.config.data.max_depth)
 
     @property
-    def bin_edges(self) -> list[float]:
-        """[K + 1] m, of the bins of its distributions; empty for a head without."""
-        return (
-            DepthBins.from_config(self.config.data, self.config.bins).edges.tolist()
-            if self.config.student.head == "dpm"
-            else []
-        )
+    def bins(self) -> DepthBins | None:
+        """The depth bins of the predicted distributions; None if the head has none."""
+        return DepthBins.from_config(self.config.data, self.config.bins) if self.config.student.head == "dpm" else None
 
-    def depth(self, image: np.ndarray) -> np.ndarray:
-        """Depth of an image of any size as `tiekd predict` tells it: uint8 [H, W, 3] RGB to float32 [H, W] m."""
+    def predict(self, image: np.ndarray | str | Path) -> ImagePrediction:
+        """Predict one image of any size, as `tiekd predict` does. image: uint8 [H, W, 3] RGB, or an image file.
 
-        def refuse(line: str) -> None:
-            raise UserError(line)
+        Returns `depth` float32 [H, W] m, and with a DPM head `entropy` [H, W] and `distribution(x, y)`. Raises UserError for a
+        file that cannot be read, and for an image that the network cannot process.
+        """
+        if isinstance(image, str | Path):
+            image = read_photo(Path(image))
 
+        def refuse(error: str) -> None:
+            raise UserError(error)
+
+        return next(self.predict_images([InputImage("image", image)], refuse))
+
+    def predict_images(
+        self, images: Iterable[InputImage], on_error: Callable[[str], None], batch_size: int = 1
+    ) -> Iterator[ImagePrediction]:
+        """Predict images of any size; see `tiekd.inference.predict_images`."""
         device = next(self.network.parameters()).device
-        return next(predict_images(self.network, [InputImage("image", image)], self.config, device, refuse)).depth
+        return predict_images(self.network, images, self.config, device, on_error, batch_size)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_atomically(Path(save_directory) / HUB_WEIGHTS_FILE, pack_network(self.network, self.config))
@@ -93,37 +105,51 @@ class DepthModel(
     def _from_pretrained(
         cls, *, model_id: str, map_location: str = "cpu", config: dict | None = None, strict: bool = True, **download: Any
     ) -> Self:
-        """The settings come from the weights' own header; a pickle is never looked for, and no tensor may be missing."""
+        """The config is read from the weights file; pickles are never read, and no tensor may be missing."""
         folder = Path(model_id)
-        if folder.is_dir():
-            student = cls.load(folder / HUB_WEIGHTS_FILE)
-            student.card = (folder / "README.md").read_text("utf-8") if (folder / "README.md").is_file() else None
-            return student.to(map_location)
-        return cls.load(hf_hub_download(model_id, HUB_WEIGHTS_FILE, **download)).to(map_location)
+        if not folder.is_dir():
+            return cls.load(hf_hub_download(model_id, HUB_WEIGHTS_FILE, **download)).to(map_location)
+        model, card = cls.load(folder / HUB_WEIGHTS_FILE), folder / "README.md"
+        model.card = card.read_text("utf-8") if card.is_file() else None
+        return model.to(map_location)
+
+
+def load_student(
+    source: str | Path, *, store: str | None = None, device: str = "auto", overrides: Mapping[str, Any] | None = None
+) -> DepthModel:
+    """Load a trained network, ready to predict.
+
+    source: a run's folder or URI, a weights file, a model folder, or with `store` a run id or a unique prefix of one. device:
+    auto, cpu or cuda. overrides: changed settings of its config, e.g. {"evaluation.flip_tta": False}. Raises UserError if there
+    is no such network.
+    """
+    model = DepthModel.load(find_weights(str(source), store))
+    model.config = override(model.config, {"execution.device": device, **(overrides or {})})
+    return model.to(choose_device(model.config.execution.device))
 
 
 def shareable(config: RunConfig) -> RunConfig:
-    """The config without what tells of the machine it ran on: its paths, its store, its devices."""
+    """Remove the execution settings and the paths of the machine that trained the network."""
     document = config.document()
     del document["execution"]
     document["data"]["root"] = None
-    if document["teacher"]:
+    if config.teacher:
         document["teacher"]["maps"] = f"maps/{config.data.dataset}/{config.teacher.name}"
     return build(document)
 
 
 def check_model_folder(out: Path) -> None:
-    """Raise a `UserError` unless a model folder can be written there."""
+    """Raise UserError unless a model folder can be written at `out`."""
     check_output_folder(out, "--out")
     if is_nonempty_folder(out):
         raise UserError(f"--out {out}: is not empty; needed a new folder")
 
 
-def write_model_folder(student: DepthModel, out: Path) -> None:
-    """Write model.safetensors, config.json and README.md; the folder is whole or absent."""
+def write_model_folder(model: DepthModel, out: Path) -> None:
+    """Write model.safetensors, config.json and README.md; the folder is complete or absent."""
     partial = out.absolute().with_name(f".{out.absolute().name}.{uuid.uuid4().hex}")
     try:
-        student.save_pretrained(partial)
+        model.save_pretrained(partial)
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -90,7 +90,7 @@ from tiekd.deploy.hub import DepthModel
 
 student = DepthModel.from_pretrained("THIS_MODEL")  # its name on the hub, or a folder
 image = np.array(Image.open("photo.jpg").convert("RGB"))
-depth = student.depth(image)  # [H, W] m, for an image of any size
+depth = student.predict(image).depth  # [H, W] m, for an image of any size
 ```
 
 `student(batch)` takes RGB tensors [B, 3, H, W] of 0 to 1 and returns `depth` and `dpm_logits`. `tiekd predict FOLDER IMAGE...

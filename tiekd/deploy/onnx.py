@@ -20,7 +20,7 @@ from tiekd.config.specs import NETWORKS
 from tiekd.data.image_io import Size, pixels
 from tiekd.deploy.hub import DepthModel
 from tiekd.errors import ExportError, UserError
-from tiekd.inference.predict import MIN_SIDE
+from tiekd.inference.predict_images import MIN_SIDE
 from tiekd.store.files import check_output_folder
 
 MAX_DIFFERENCE = 1e-3  # largest difference that is let pass: of a depth relative to it, of a probability
@@ -158,7 +158,7 @@ def _describe(model: Any, student: DepthModel, run_id: str) -> None:
         "depth_range": [config.data.min_depth, config.data.max_depth],
         "scale": 1.0,
         "frame_size": list(config.data.evaluation_size),
-        "bin_edges": student.bin_edges,
+        "bin_edges": student.bins.edges.tolist() if student.bins else [],
         "network": config_names(config),
     }
     if any_size(config):

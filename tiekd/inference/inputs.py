@@ -1,26 +1,32 @@
-"""The images that a person names: files, folders of them, and the frames of videos."""
+"""Input images: files, folders of files, and frames of videos."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
-from tiekd.data.image_io import MissingFile, read_photo
+from tiekd.data.image_io import MissingFile, Size, read_photo
 from tiekd.errors import UserError
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # what is taken from a folder
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # read from folders
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
 class InputImage(NamedTuple):
-    name: str  # of what is made of it, without suffix; may name folders
-    image: np.ndarray  # uint8 [H, W, 3], RGB
+    name: str  # of the output files, without suffix; may contain folders
+    pixels: np.ndarray  # uint8 [H, W, 3], RGB
+
+    @property
+    def size(self) -> Size:
+        height, width, _ = self.pixels.shape
+        return height, width
 
 
 class InputFile(NamedTuple):
-    """A file with one image or, if it is a video, many."""
+    """An image file or a video file."""
 
     path: Path
     name: str
@@ -31,60 +37,64 @@ class InputFile(NamedTuple):
 
 
 def find_inputs(paths: Iterable[Path]) -> list[InputFile]:
-    """The files that are meant: each by its own name; of a folder all images below it, by their paths in it.
+    """List the input files: a file by its own name, and all images below a folder by their relative paths.
 
-    Raises UserError for what is not there, for a folder without images, and where two files have one name.
+    Raises UserError for a missing file, a folder without images, and two files of the same name.
     """
-    sources = [source for path in paths for source in (_below(path) if path.is_dir() else [_file(path)])]
-    names = Counter(source.name for source in sources)
-    name, count = names.most_common(1)[0]
+    files = [file for path in paths for file in (_images_below(path) if path.is_dir() else [_single_file(path)])]
+    name, count = Counter(file.name for file in files).most_common(1)[0]
     if count > 1:
-        same = ", ".join(str(source.path) for source in sources if source.name == name)
+        same = ", ".join(str(file.path) for file in files if file.name == name)
         raise UserError(
-            f"{count} images would be written as {name!r}: {same}; give them in separate commands, each its own --out"
+            f"{count} images would be written as {name!r}: {same}; give them in separate commands, each with its own --out"
         )
-    return sources
+    return files
 
 
-def _file(path: Path) -> InputFile:
+def _single_file(path: Path) -> InputFile:
     if not path.is_file():
         raise MissingFile(f"{path}: no such file or folder")
     return InputFile(path, path.stem)
 
 
-def _below(folder: Path) -> list[InputFile]:
-    files = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
-    if not files:
-        raise UserError(f"{folder}: no image in this folder; known by their suffixes: {', '.join(IMAGE_SUFFIXES)}")
-    return [InputFile(path, path.relative_to(folder).with_suffix("").as_posix()) for path in files]
+def _images_below(folder: Path) -> list[InputFile]:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
+    images = [InputFile(path, path.relative_to(folder).with_suffix("").as_posix()) for path in sorted(files)]
+    if not images:
+        raise UserError(f"{folder}: no image in this folder; valid suffixes: {', '.join(IMAGE_SUFFIXES)}")
+    return images
 
 
-def read_inputs(sources: Iterable[InputFile], every: int, failed: Callable[[str], None]) -> Iterator[InputImage]:
-    """The images in order, of a video every so manieth frame; what cannot be read is told to `failed` and left out."""
-    for source in sources:
+def read_inputs(files: Iterable[InputFile], every: int, on_error: Callable[[str], None]) -> Iterator[InputImage]:
+    """Read images in order; of a video every `every`-th frame. Unreadable files are skipped and reported to `on_error`."""
+    for file in files:
         try:
-            if source.is_video:
-                yield from _frames(source, every)
+            if file.is_video:
+                yield from _read_video(file, every)
             else:
-                yield InputImage(source.name, read_photo(source.path))
+                yield InputImage(file.name, read_photo(file.path))
         except UserError as error:
-            failed(str(error))
+            on_error(str(error))
 
 
-def count_inputs(sources: Iterable[InputFile], every: int) -> int | None:
-    """How many images they hold, None where a video does not tell; for a progress bar."""
+def count_inputs(files: Iterable[InputFile], every: int) -> int | None:
+    """Count the images of `read_inputs` for a progress bar; None if a video does not state its number of frames."""
     count = 0
-    for source in sources:
-        frames = _frame_count(source.path) if source.is_video else 1
-        if not frames:
+    for file in files:
+        n_frames = _count_frames(file.path) if file.is_video else 1
+        if not n_frames:
             return None
-        count += -(-frames // every) if source.is_video else 1
+        count += -(-n_frames // every) if file.is_video else 1
     return count
 
 
-def _av():
+def check_video_decoder(files: Iterable[InputFile]) -> None:
+    """Raise UserError if a file is a video and PyAV is not installed."""
+    if any(file.is_video for file in files):
+        _import_av()
+
+
+def _import_av() -> ModuleType:
     try:
         import av
     except ImportError:
@@ -92,30 +102,24 @@ def _av():
     return av
 
 
-def check_video_decoder(sources: Iterable[InputFile]) -> None:
-    """Raise a `UserError` where there is a video, and nothing to read it with."""
-    if any(source.is_video for source in sources):
-        _av()
-
-
-def _frame_count(path: Path) -> int:
-    av = _av()
+def _count_frames(path: Path) -> int:
+    av = _import_av()
     try:
         with av.open(str(path)) as container:
             return container.streams.video[0].frames
     except (av.error.FFmpegError, IndexError):
-        return 0  # told when it is read
+        return 0  # reported when it is read
 
 
-def _frames(source: InputFile, every: int) -> Iterator[InputImage]:
-    av = _av()
+def _read_video(file: InputFile, every: int) -> Iterator[InputImage]:
+    av = _import_av()
     try:
-        with av.open(str(source.path)) as container:
+        with av.open(str(file.path)) as container:
             if not container.streams.video:
-                raise UserError(f"video {source.path}: holds no pictures")
+                raise UserError(f"video {file.path}: has no video stream")
             for number, frame in enumerate(container.decode(container.streams.video[0])):
                 if number % every == 0:
                     upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                    yield InputImage(f"{source.name}/{number:06d}", np.ascontiguousarray(upright))
+                    yield InputImage(f"{file.name}/{number:06d}", np.ascontiguousarray(upright))
     except av.error.FFmpegError as error:
-        raise UserError(f"video {source.path}: cannot be read: {error}") from None
+        raise UserError(f"video {file.path}: cannot be read: {error}") from None

@@ -1,26 +1,23 @@
-"""What `tiekd predict` leaves of each image: depth, colours, entropy, points in space, distributions at pixels."""
+"""Output files of `tiekd predict`: depth, colors, entropy, point clouds, distributions at pixels."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from tiekd.bins import DepthBins
 from tiekd.config import DataConfig, RunConfig
 from tiekd.data.image_io import encode_png
 from tiekd.errors import UserError
 from tiekd.inference.colormap import ColorRange, add_legend, depth_colors, entropy_colors, percentile_range
-from tiekd.inference.inputs import InputImage
 from tiekd.inference.point_cloud import Intrinsics, encode_ply
-from tiekd.inference.predict import ImagePrediction, predict_images
+from tiekd.inference.predict_images import ImagePrediction
 from tiekd.store.files import write_atomically
 
 UINT16_MAX = 2**16 - 1
@@ -29,17 +26,17 @@ SUMMARY = "predictions.json"
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a person asks for beside depth, colours and entropy."""
+    """Optional outputs, beside depth, colors and entropy."""
 
-    scale: ColorRange | None = None  # of the colours of all images; None: each image's own
+    color_range: ColorRange | None = None  # m, of all images; None: each image's own
     legend: bool = False
-    camera: tuple[float, ...] | None = None  # a focal length, or fx, fy, cx, cy, in px: for points
-    pixels: tuple[tuple[int, int], ...] = ()  # x, y: for distributions
+    camera: tuple[float, ...] | None = None  # focal length, or fx, fy, cx, cy, in px; writes a point cloud
+    pixels: tuple[tuple[int, int], ...] = ()  # (x, y); writes their distributions
 
 
 @dataclass
 class PredictionReport:
-    """What became of all images."""
+    """The content of predictions.json."""
 
     config: RunConfig
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -62,17 +59,17 @@ def depth_scale(data: DataConfig) -> float:
 
 
 def encode_depth(depth: np.ndarray, scale: float) -> tuple[bytes, int]:
-    """Depth [H, W] m as a 16-bit PNG of `scale` per metre, and how many pixels had to be clipped to what that can hold.
+    """Encode depth [H, W] m as a 16-bit PNG with `scale` per metre; returns the number of clipped pixels, too.
 
-    0 means that nothing was measured, so that the smallest depth is 1 / scale.
+    The value 0 means "no measurement", so the smallest depth is 1 / scale.
     """
     value = np.rint(depth.astype(np.float64) * scale)
-    clipped = int(((value < 1) | (value > UINT16_MAX)).sum())
-    return encode_png(value.clip(1, UINT16_MAX).astype(np.uint16)), clipped
+    n_clipped = int(((value < 1) | (value > UINT16_MAX)).sum())
+    return encode_png(value.clip(1, UINT16_MAX).astype(np.uint16)), n_clipped
 
 
 def check_options(options: OutputOptions, config: RunConfig) -> None:
-    """Raise a `UserError` where the network cannot give what is asked for."""
+    """Raise UserError if the network has no distributions, but some are to be written."""
     if options.pixels and config.student.head != "dpm":
         raise UserError(
             f"--pixel: a distribution over fixed depth bins comes from student.head dpm; this network has {config.student.head}"
@@ -80,70 +77,60 @@ def check_options(options: OutputOptions, config: RunConfig) -> None:
 
 
 def write_predictions(
-    network: nn.Module,
-    photos: Iterable[InputImage],
-    config: RunConfig,
-    device: torch.device,
-    options: OutputOptions,
-    out: Path,
-    batch_size: int,
-    report: PredictionReport,
-) -> Iterable[dict[str, Any]]:
-    """Write what is made of each image below `out`; yields a row per image, which `report` collects, too.
+    predictions: Iterable[ImagePrediction], report: PredictionReport, options: OutputOptions, out: Path
+) -> Iterator[dict[str, Any]]:
+    """Write the output files of each image and, at the end, predictions.json. Yields a row per image, and adds it to `report`.
 
-    OUT/<name>_depth.png, _colour.png, _entropy.png, .ply and _pixel_X_Y.csv; at last OUT/predictions.json.
+    The files are OUT/NAME_depth.png, _colour.png, _entropy.png, .ply and _pixel_X_Y.csv.
     """
-    for found in predict_images(network, photos, config, device, report.failed.append, batch_size):
+    for prediction in predictions:
         try:
-            files, row = _made(found, config, options)
+            files, row = _encode_outputs(prediction, report.config, options)
         except UserError as error:
-            report.failed.append(f"{found.photo.name}: {error}")
+            report.failed.append(f"{prediction.image.name}: {error}")
             continue
         for suffix, content in files.items():
-            write_atomically(out / f"{found.photo.name}{suffix}", content)
+            write_atomically(out / f"{prediction.image.name}{suffix}", content)
         report.images.append(row)
         yield row
     write_atomically(out / SUMMARY, (json.dumps(report.document(), indent=2) + "\n").encode())
 
 
-def _made(found: ImagePrediction, config: RunConfig, options: OutputOptions) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The content of an image's files by how their names end, and its row."""
-    depth, name = found.depth, found.photo.name
-    scale = options.scale or percentile_range(depth)
-    colour = depth_colors(depth, scale)
-    depth_png, clipped = encode_depth(depth, depth_scale(config.data))
-    files = {
-        "_depth.png": depth_png,
-        "_colour.png": encode_png(add_legend(colour, scale) if options.legend else colour),
-    }
+def _encode_outputs(
+    prediction: ImagePrediction, config: RunConfig, options: OutputOptions
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The content of an image's output files by the suffix of their names, and its row of predictions.json."""
+    depth, name = prediction.depth, prediction.image.name
+    color_range = options.color_range or percentile_range(depth)
+    colors = depth_colors(depth, color_range)
+    depth_png, n_clipped = encode_depth(depth, depth_scale(config.data))
+    files = {"_depth.png": depth_png, "_colour.png": encode_png(add_legend(colors, color_range) if options.legend else colors)}
     row: dict[str, Any] = {
         "image": name,
         "size": list(depth.shape),
-        "seen_as": list(found.seen),
+        "seen_as": list(prediction.network_size),
         "depth_min": float(depth.min()),
         "depth_median": float(np.median(depth)),
         "depth_max": float(depth.max()),
-        "clipped": clipped,
-        "colours": list(scale),
+        "clipped": n_clipped,
+        "colours": list(color_range),
     }
-    if found.entropy is not None:
-        files["_entropy.png"] = encode_png(entropy_colors(found.entropy))
-        row["entropy_mean"] = float(found.entropy.mean())
+    if prediction.entropy is not None:
+        files["_entropy.png"] = encode_png(entropy_colors(prediction.entropy))
+        row["entropy_mean"] = float(prediction.entropy.mean())
     if options.camera:
-        image = found.photo.image
-        camera = Intrinsics(*options.camera) if len(options.camera) == 4 else Intrinsics.centered(options.camera[0], image)
-        files[".ply"] = encode_ply(depth, image, camera)
+        files[".ply"] = encode_ply(depth, prediction.image.pixels, Intrinsics.from_numbers(options.camera, depth))
     if options.pixels:
-        row["pixels"] = []
-        for pixel in options.pixels:
-            dpm = found.distribution(pixel)
-            files[f"_pixel_{pixel[0]}_{pixel[1]}.csv"] = _table(dpm, DepthBins.from_config(config.data, config.bins))
-            row["pixels"].append(_told(pixel, dpm, DepthBins.from_config(config.data, config.bins)))
+        bins, row["pixels"] = DepthBins.from_config(config.data, config.bins), []
+        for x, y in options.pixels:
+            dpm = prediction.distribution(x, y)
+            files[f"_pixel_{x}_{y}.csv"] = _encode_distribution(dpm, bins)
+            row["pixels"].append({"x": x, "y": y, **_summarize_distribution(dpm, bins)})
     return files, row | {"files": [f"{name}{suffix}" for suffix in files]}
 
 
-def _table(dpm: np.ndarray, bins: DepthBins) -> bytes:
-    """A distribution as CSV: a row per bin."""
+def _encode_distribution(dpm: np.ndarray, bins: DepthBins) -> bytes:
+    """CSV with one row per bin."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["low_m", "high_m", "center_m", "probability"])
@@ -152,14 +139,12 @@ def _table(dpm: np.ndarray, bins: DepthBins) -> bytes:
     return text.getvalue().encode()
 
 
-def _told(pixel: tuple[int, int], dpm: np.ndarray, bins: DepthBins) -> dict[str, Any]:
-    """A distribution in five numbers; the interval has at least 90 % of it, 5 % at most at either side."""
+def _summarize_distribution(dpm: np.ndarray, bins: DepthBins) -> dict[str, Any]:
+    """Mean, mode and a central interval in m; the interval holds at least 90 %, with at most 5 % on either side."""
     centers, edges = bins.centers.numpy(), bins.edges.numpy()
-    below = dpm.astype(np.float64).cumsum() / dpm.sum(dtype=np.float64)
+    cumulative = dpm.astype(np.float64).cumsum() / dpm.sum(dtype=np.float64)
     return {
-        "x": pixel[0],
-        "y": pixel[1],
         "expected": float(dpm @ centers),
         "likeliest": float(centers[dpm.argmax()]),
-        "interval_90": [float(edges[np.searchsorted(below, 0.05)]), float(edges[np.searchsorted(below, 0.95) + 1])],
+        "interval_90": [float(edges[np.searchsorted(cumulative, 0.05)]), float(edges[np.searchsorted(cumulative, 0.95) + 1])],
     }

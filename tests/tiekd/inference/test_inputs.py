@@ -36,7 +36,7 @@ def save_video(path: Path, frames: int = 5, rotation: int = 0) -> Path:
 
 
 def photos_of(*paths: Path, every: int = 1) -> dict[str, np.ndarray]:
-    return {photo.name: photo.image for photo in read_inputs(find_inputs(paths), every, pytest.fail)}
+    return {photo.name: photo.pixels for photo in read_inputs(find_inputs(paths), every, pytest.fail)}
 
 
 def test_files_are_named_by_themselves_and_those_of_a_folder_by_their_paths_in_it(tmp_path):
@@ -54,7 +54,7 @@ def test_two_images_of_one_name_are_refused(tmp_path):
 def test_what_is_not_there_and_a_folder_without_images_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.png: no such file or folder"):
         find_inputs([tmp_path / "none.png"])
-    with pytest.raises(UserError, match=r"no image in this folder; known by their suffixes: \.bmp, "):
+    with pytest.raises(UserError, match=r"no image in this folder; valid suffixes: \.bmp, "):
         find_inputs([tmp_path])
 
 

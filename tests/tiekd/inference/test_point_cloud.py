@@ -21,7 +21,7 @@ def read_ply(content: bytes) -> np.ndarray:
 
 def test_the_middle_of_the_image_lies_ahead_and_a_pixel_a_focal_length_away_at_45_degrees():
     depth = np.full((3, 5), 4.0, np.float32)
-    found = backproject(depth, Intrinsics.centered(2.0, depth))
+    found = backproject(depth, Intrinsics.from_numbers((2.0,), depth))
     np.testing.assert_allclose(found[1, 2], [0, 0, 4])
     np.testing.assert_allclose(found[1, 4], [4, 0, 4])  # x to the right
     np.testing.assert_allclose(found[2, 2], [0, 2, 4])  # y down
@@ -40,7 +40,7 @@ def test_points_project_back_to_their_pixels():
 def test_a_ply_file_holds_every_pixel_with_its_colour():
     depth = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
     image = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
-    cloud = read_ply(encode_ply(depth, image, Intrinsics.centered(10.0, depth)))
+    cloud = read_ply(encode_ply(depth, image, Intrinsics.from_numbers((10.0,), depth)))
     np.testing.assert_array_equal(cloud["z"], depth.ravel())
     assert cloud["x"][0] == pytest.approx(-0.1)
     np.testing.assert_array_equal(np.stack([cloud[c] for c in ("red", "green", "blue")], -1), image.reshape(-1, 3))

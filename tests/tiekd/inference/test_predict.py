@@ -11,7 +11,8 @@ from tiekd.data import open_frames
 from tiekd.data.transforms import normalise
 from tiekd.errors import UserError
 from tiekd.inference.inputs import InputImage
-from tiekd.inference.predict import network_size, predict, predict_images
+from tiekd.inference.predict import predict
+from tiekd.inference.predict_images import fit_size, predict_images
 from tiekd.models.registry import build_network
 from tiekd.models.student import Prediction
 
@@ -89,7 +90,7 @@ def test_distributions_and_entropy_are_made_where_they_are_asked_for(flip_tta):
     rows, columns = torch.tensor([0, 17, 63]), torch.tensor([95, 4])
     torch.testing.assert_close(found.dpm_at(rows, columns), found.dpm[:, :, rows][..., columns])
     entropy = -torch.xlogy(found.dpm, found.dpm).sum(dim=1, keepdim=True) / np.log(16)
-    torch.testing.assert_close(found.entropy(), entropy)
+    torch.testing.assert_close(found.entropy, entropy)
 
 
 def test_a_head_without_distributions_gives_none():
@@ -111,21 +112,21 @@ def test_a_head_without_distributions_gives_none():
     ],
 )
 def test_an_image_is_seen_with_as_many_pixels_as_the_frames_have(size, fitted):
-    assert network_size(size, (352, 1216)) == fitted
+    assert fit_size(size, (352, 1216)) == fitted
 
 
 def test_an_image_that_is_too_long_is_told_and_left_out():
     config, lines = CONFIG, []
     found = of_photos(random_network(config), config, random_image(4, 4000), random_image(64, 96), failed=lines.append)
-    assert [each.photo.name for each in found] == ["photo1"]
-    assert lines == ["photo0: 4x4000 px would be seen as 2x2479; the short side needs at least 32 px"]
+    assert [each.image.name for each in found] == ["photo1"]
+    assert lines == ["photo0: 4x4000 px would be processed at 2x2479; the short side needs at least 32 px"]
 
 
 def test_a_frame_of_the_data_set_gets_the_depth_that_is_evaluated():
     config = CONFIG
     network, frame = random_network(config), open_frames(config.data, "test").load(0)
     (found,) = of_photos(network, config, frame.image)
-    assert found.seen == frame.size
+    assert found.network_size == frame.size
     np.testing.assert_array_equal(found.depth, predict(network, normalise(frame.image)[None], config).depth[0, 0])
 
 
@@ -157,7 +158,7 @@ def test_the_distribution_at_a_pixel_has_the_depth_there_as_its_expectation(size
     (found,) = of_photos(random_network(config), config, random_image(*size))
     centers = DepthBins.from_config(config.data, config.bins).centers.numpy()
     for pixel in [(0, 0), (size[1] - 1, size[0] - 1), (7, 13)]:
-        distribution = found.distribution(pixel)
+        distribution = found.distribution(*pixel)
         assert distribution.sum() == pytest.approx(1, abs=1e-5)
         assert distribution @ centers == pytest.approx(found.depth[pixel[1], pixel[0]], rel=1e-4)
 
@@ -166,22 +167,22 @@ def test_a_pixel_outside_the_image_is_refused():
     config = CONFIG
     (found,) = of_photos(random_network(config), config, random_image(64, 96))
     with pytest.raises(UserError, match=r"pixel 96,0 lies outside the image of 96 x 64 px \(width x height\)"):
-        found.distribution((96, 0))
+        found.distribution(96, 0)
 
 
 @pytest.mark.parametrize("config", [ADABINS, BTS], ids=["adabins", "bts"])
 def test_teachers_tell_the_depth_of_images_without_distributions(config):
     (found,) = of_photos(random_network(config), config, random_image(100, 150))
-    assert found.seen == (128, 192)
+    assert found.network_size == (128, 192)
     assert found.depth.shape == (100, 150)
     assert found.entropy is None
     with pytest.raises(UserError, match="no distributions over depth bins"):
-        found.distribution((0, 0))
+        found.distribution(0, 0)
 
 
 def test_what_adabins_cannot_see_is_told_and_left_out():
     network, lines = random_network(ADABINS), []
     found = of_photos(network, ADABINS, random_image(200, 200), random_image(128, 192), failed=lines.append)
-    assert [each.photo.name for each in found] == ["photo1"]
+    assert [each.image.name for each in found] == ["photo1"]
     assert len(lines) == 1
     assert lines[0].startswith("photo0: adabins sees an image of 157x157 as 4 x 4 patches of 32 x 32 pixels; valid: 17 ")
