@@ -42,7 +42,9 @@ def report(
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
     pictures = find_viewer(viewer, report=out) if viewer else None
-    collected, tables, files = None, [], []
+    collected: StoreFrames | None = None
+    tables: list[Table] = []
+    files: list[Path] = []
     if store is not None:
         with staged_output(out, "report", files) as folder:
             collected, tables = _read(store, study, folder / "images.parquet")
@@ -107,8 +109,10 @@ def _text(table: "Table") -> str:
     from tabulate import tabulate
 
     from reports.pages.table_layouts import lay_out, terminal_layout
+    from reports.render.text_table import entry_text
 
     text_table = lay_out(table, terminal_layout)
-    text = tabulate(text_table.head(_SHOWN).to_frame(), headers="keys", showindex=False, disable_numparse=True)
+    shown = [list(map(entry_text, row)) for row in text_table.head(_SHOWN).rows]
+    text = tabulate(shown, headers=text_table.columns, disable_numparse=True)
     more = len(text_table.rows) - _SHOWN
     return f"{text}\n... and {more} more rows: tables.md" if more > 0 else text

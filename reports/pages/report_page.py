@@ -14,7 +14,7 @@ from reports.render.blocks import Bullets, Figure, Heading, Links, PageBlock, Pa
 from reports.render.html import render_html
 from reports.render.latex import latex_document, latex_tables
 from reports.render.markdown import render_markdown
-from reports.render.text_table import TextTable
+from reports.render.text_table import Entry, TextTable
 from reports.tables.published import published_table
 from reports.tables.table import Table
 from reports.viewer.links import Viewer
@@ -135,7 +135,7 @@ def _tables(item: TableSection, main: list[TableView]) -> Iterator[PageBlock]:
     for view in (*main, *item.others):
         yield Heading(3, view.title) if view.title else Heading(2, table_heading(item.table), table_stem(item.table))
         yield view.content
-        yield Bullets(view.notes)
+        yield Bullets([*view.notes])
 
 
 def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
@@ -144,11 +144,13 @@ def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
 
 def _what_was_run(runs: pd.DataFrame) -> Iterator[PageBlock]:
     """Runs by state and device-hours of each study; a run shared by two studies counts once in the total."""
-    rows = []
+    rows: list[dict[str, Entry]] = []
     for name, part in runs.groupby("study", sort=False):
         states = part["state"].value_counts()
-        counts = {state: str(states[state]) if state in states else "" for state in STATES if (runs["state"] == state).any()}
-        rows.append({"Study": name or "(no study)", **counts, "Device-hours": device_hours(part)})
+        counts: dict[str, Entry] = {
+            state: str(states[state]) if state in states else "" for state in STATES if (runs["state"] == state).any()
+        }
+        rows.append({"Study": str(name) or "(no study)", **counts, "Device-hours": device_hours(part)})
     yield TextTable.from_rows(rows)
     distinct = runs["run_id"].dropna().nunique()
     yield Paragraph(f"{distinct} distinct runs, {device_hours(runs)} device-hours recorded.")
@@ -163,6 +165,6 @@ def _failures(runs: pd.DataFrame) -> PageBlock:
         return Paragraph("None.")
     causes = lost.groupby(["state", "cause"], sort=False)["run_id"]
     return TextTable.from_rows(
-        {"State": state, "Cause": cause, "Runs": str(len(ids)), "Ids": " ".join(ids.dropna().str[:8]) or "–"}
+        {"State": str(state), "Cause": str(cause), "Runs": str(len(ids)), "Ids": " ".join(ids.dropna().str[:8]) or "–"}
         for (state, cause), ids in causes
     )

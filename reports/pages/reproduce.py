@@ -29,7 +29,7 @@ def reproduction_blocks(collected: StoreFrames, store: str, command: str) -> lis
 
 def _launches(studies: Iterable[StudyRecord], store: str) -> list[str]:
     """The commands that launched each study, or the place of its document if they were not recorded."""
-    lines = []
+    lines: list[str] = []
     for study in studies:
         unknown = f"# {study.name}: its launch was not recorded; its cells: {store}/studies/{study.name}/study.json"
         lines += map(shlex.join, study.commands) if study.commands else [unknown]
@@ -49,7 +49,7 @@ def _facts(collected: StoreFrames) -> list[str | tuple[str, list[str]]]:
     found, runs = collected.provenance.values(), collected.runs
     seeds = map(str, sorted(runs["seed"].dropna().unique()))
     protocols = sorted(set(runs["protocol"].dropna()) - {""})
-    spent = [f"{device_hours(part)} {name or '(no study)'}" for name, part in runs.groupby("study", sort=False)]
+    spent = [f"{device_hours(part)} {str(name) or '(no study)'}" for name, part in runs.groupby("study", sort=False)]
     versions = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     return [
         _fact("Commits of the runs", (_commit(p) for p in found)),

@@ -17,7 +17,7 @@ from reports.tables.formatting import (
     name_entries,
     status_entries,
 )
-from reports.tables.published import PUBLISHED_METRICS, published_labels, published_table, published_value
+from reports.tables.published import PUBLISHED_METRICS, published_labels, published_rows, published_value
 from reports.tables.table import Table
 from tiekd.config.labels import CORRECTED, HIGHER_IS_BETTER, RELEASED
 
@@ -92,16 +92,16 @@ def objective_metric(table: Table) -> str:
 def published_layout(role: str, dataset: str, tables: list[Table]) -> TextTable:
     """A published table digit for digit, with our values beside it where `tables` have them, a column per fidelity."""
     titles = {"teacher": "Model", "backbone": "Backbone"} if role == "teacher" else ROW_LABELS
-    part = published_table().query("dataset == @dataset and role == @role").to_dict("records")
-    rows = []
+    part = [row for row in published_rows() if (row["dataset"], row["role"]) == (dataset, role)]
+    rows: list[dict[str, Entry]] = []
     for row in part:
-        named = {title: row[name] or "-" for name, title in titles.items()} | {"Train Epoch": row["epochs"]}
-        rows.append(named | {METRIC_LABELS[metric]: row[metric] for metric in PUBLISHED_METRICS})
+        named: dict[str, Entry] = {title: row[name] or "-" for name, title in titles.items()}
+        rows.append(named | {"Train Epoch": row["epochs"]} | {METRIC_LABELS[m]: row[m] for m in PUBLISHED_METRICS})
     for fidelity, ending in ((CORRECTED, ""), (RELEASED, ", released")):
         ours = [_ours(row, tables, fidelity) for row in part]
         found = dict.fromkeys(title for entries in ours for title in entries)
-        for row, entries in zip(rows, ours, strict=True):
-            row |= {f"{title}{ending}": entries.get(title, ABSENT) for title in found}
+        for entries_of_row, entries in zip(rows, ours, strict=True):
+            entries_of_row |= {f"{title}{ending}": entries.get(title, ABSENT) for title in found}
     return drop_blank_columns(TextTable.from_rows(rows))
 
 

@@ -62,7 +62,8 @@ def _one_factor(table: Table, blocks: list[FactorBlock]) -> TableView:
         for number in block.cells:
             others[number] = block.base if number != block.base else None
     compared = table.compared(others)
-    rows, rules = [], []
+    rows: list[dict[str, Entry]] = []
+    rules: list[int] = []
     for block in blocks:
         rules.append(len(rows))
         best = {metric: table.best_of(block.cells, metric) for metric in COMPACT_METRICS}
@@ -125,11 +126,12 @@ def _costs(table: Table) -> TextTable:
     """One row per measured network of the table."""
     first = {cell.network: cell for cell in reversed(table.cells) if cell.network in table.costs.index}
     varying = [path for path in table.varying if path.startswith("student.")]  # the name includes the head and its bins
-    rows = []
+    costs = {str(row["network"]): row for _, row in table.costs.reset_index(names="network").iterrows()}
+    rows: list[dict[str, Entry]] = []
     for network, cell in reversed(first.items()):
-        cost = table.costs.loc[network]
-        settings = {path: format_value(table.value(cell, path)) for path in varying}
-        rows.append({"Network": cost["name"]} | settings | _cost_texts(cost))
+        cost = costs[network]
+        settings: dict[str, Entry] = {path: format_value(table.value(cell, path)) for path in varying}
+        rows.append({"Network": str(cost["name"])} | settings | _cost_texts(cost))
     return TextTable.from_rows(rows)
 
 

@@ -48,8 +48,8 @@ def difference_numbers(values: np.ndarray, others: References) -> Numbers:
     p_holm is p_value corrected over the cells, for each metric.
     """
     pairs = np.full_like(values, np.nan)
-    have = [number for number, other in enumerate(others) if other is not None]
-    pairs[have] = values[have] - values[[others[number] for number in have]]
+    partners = {number: other for number, other in enumerate(others) if other is not None}
+    pairs[[*partners]] = values[[*partners]] - values[[*partners.values()]]
     found, p_value = summarize_seeds(pairs), sign_flip_p(pairs)
     return {
         "baseline_difference": found.mean,

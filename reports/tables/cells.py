@@ -29,8 +29,8 @@ class TableCell:
     """
 
     labels: dict[str, str]
-    settings: dict
-    factors: dict
+    settings: dict[str, Any]
+    factors: dict[str, Any]
     runs: tuple[dict[str, Any], ...]
 
     @cached_property
@@ -98,14 +98,15 @@ def group_into_cells(runs: pd.DataFrame) -> list[TableCell]:
 
 def _cells(runs: pd.DataFrame, parts: Collection) -> Iterator[TableCell]:
     plain, first = _plain(runs[RUN_COLUMNS]), runs.iloc[[rows[0] for rows in parts]]
-    for rows, labels, *identity in zip(parts, _plain(first[[*LABELS]]), first["settings"], first["factors"], strict=True):
-        yield TableCell(labels, *identity, tuple(plain[row] for row in rows))
+    labels = _plain(first[[*LABELS]])
+    for rows, named, settings, factors in zip(parts, labels, first["settings"], first["factors"], strict=True):
+        yield TableCell(named, settings, factors, tuple(plain[row] for row in rows))
 
 
 def _plain(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain values."""
     columns = [
-        values.tolist() if values.dtype == "float64" else values.to_numpy(object, na_value=None).tolist()
+        values.tolist() if values.dtype == "float64" else values.astype(object).where(values.notna(), None).tolist()
         for _, values in runs.items()
     ]
     names = list(runs.columns)

@@ -1,7 +1,7 @@
 """What a study varies, read off its cells: one factor at a time, and two at once."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -63,7 +63,7 @@ def one_factor_blocks(table: Table) -> list[FactorBlock]:
         rest = [[table.value(cell, path) for path in others] for cell in table.cells]
         found = [number for number, values in enumerate(rest) if values == rest[base]]
         if len(found) > 1:
-            blocks.append(FactorBlock(factor, base, _in_order(found, lambda n, path=factor: table.value(table.cells[n], path))))
+            blocks.append(FactorBlock(factor, base, _in_order(found, [table.value(table.cells[n], factor) for n in found])))
     return blocks
 
 
@@ -128,15 +128,17 @@ def _grid(numbers: Iterable[int], row: tuple[str, Trait], column: tuple[str, Tra
     return FactorGrid(row[0], column[0], context, rows, columns, places)
 
 
-def _in_order(numbers: list[int], value: Trait) -> tuple[int, ...]:
-    order = _sorted(dict.fromkeys(map(value, numbers)))
-    return tuple(sorted(numbers, key=lambda number: order.index(value(number))))
+def _in_order(numbers: list[int], values: list[Hashable]) -> tuple[int, ...]:
+    """Cells, by position, in the order of their values."""
+    order = _sorted(dict.fromkeys(values))
+    positions = {number: order.index(value) for number, value in zip(numbers, values, strict=True)}
+    return tuple(sorted(numbers, key=positions.__getitem__))
 
 
-def _sorted(values: Iterable[Hashable]) -> list[Hashable]:
+def _sorted(values: Collection[Hashable]) -> list[Hashable]:
     """Numbers by size, others in the order in which they came."""
-    values = list(values)
-    return sorted(values) if all(_is_number(value) for value in values) else values
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return [*sorted(numbers)] if len(numbers) == len(values) else [*values]
 
 
 def _is_number(value: object) -> bool:

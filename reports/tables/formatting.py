@@ -15,7 +15,7 @@ _CAUSE_LENGTH = 120
 
 def name_entries(table: Table, number: int) -> dict[str, Entry]:
     cell = table.cells[number]
-    labels = {title: cell.labels[name] or "-" for name, title in ROW_LABELS.items()}
+    labels: dict[str, Entry] = {title: cell.labels[name] or "-" for name, title in ROW_LABELS.items()}
     return labels | {path: format_value(table.value(cell, path)) for path in table.varying}
 
 

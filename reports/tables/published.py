@@ -35,6 +35,12 @@ def published_labels(row: dict[str, str]) -> dict[str, str]:
     return own
 
 
+def published_rows() -> list[dict[str, str]]:
+    """The rows of `published_table` by column."""
+    table = published_table()
+    return [dict(zip(table.columns, map(str, row), strict=True)) for row in table.itertuples(index=False)]
+
+
 @cache
 def _by_labels() -> dict[tuple[str, ...], dict[str, str]]:
-    return {tuple(published_labels(row).values()): row for row in published_table().to_dict("records")}
+    return {tuple(published_labels(row).values()): row for row in published_rows()}

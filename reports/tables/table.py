@@ -79,7 +79,7 @@ class Table:
         """The columns of tables.parquet that are the table's own; of another study, `fidelity` may be another."""
         return list(dict.fromkeys([*self.factor_paths, *self.varying, "fidelity"]))
 
-    def value(self, cell: TableCell, path: str):
+    def value(self, cell: TableCell, path: str) -> Any:
         """A cell's setting or factor; None where it does not read it."""
         return cell.settings.get(path, cell.factors.get(path))
 
@@ -162,7 +162,8 @@ def build_tables(collected: StoreFrames) -> list[Table]:
     runs = runs.loc[runs["settings"].notna()]
     costs = costs_on_one_device(collected.costs)
     tables, first = [], 0
-    for (name, dataset, protocol), part in runs.groupby(["study", "dataset", "protocol"], sort=False):
+    for key, part in runs.groupby(["study", "dataset", "protocol"], sort=False):
+        name, dataset, protocol = map(str, key)
         cells = tuple(group_into_cells(part))
         groups = collected.groups.loc[collected.groups["run_id"].isin(part["run_id"])]
         study = collected.studies.get(name, StudyRecord(name))
