@@ -55,6 +55,19 @@ def write_frames(folder: Path) -> None:
         (folder / f"{split}.txt").write_text("".join(f"{image} {depth} 500\n" for image, depth in rows))
 
 
+def test_readme_states_the_number_of_lines() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for page, sentence in {
+        "own-loss.md": "one module of {} lines, one entry of {}",
+        "own-data-set.md": "one module of {} lines, one entry of {}",
+        "own-student.md": "one entry of {} lines",
+    }.items():
+        text = (ROOT / "docs/how-to" / page).read_text()
+        counts = [code.count("\n") for _, code in MODULE.findall(text) + ENTRY.findall(text)]
+        assert f"{sentence.format(*counts)} | [" in readme, page
+        assert page in readme
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packages with a loss, a data set and a student added as the documentation says, and frames of that data set."""
