@@ -53,6 +53,16 @@ def test_python_names_exist(page: Path) -> None:
         assert [name for name in names.split(", ") if not hasattr(loaded, name)] == []
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/reference").glob("*.md")), ids=named)
+def test_members_of_the_python_reference_exist(page: Path) -> None:
+    """MkDocs itself skips a member that does not exist."""
+    for module, names in re.findall(
+        r"^::: ([\w.]+)\n    options:\n      members: \[(.*?)\]$", page.read_text(), flags=re.MULTILINE
+    ):
+        loaded = importlib.import_module(module)
+        assert [name for name in names.split(", ") if not hasattr(loaded, name)] == []
+
+
 @pytest.fixture(scope="module")
 def generated() -> tuple[str, str]:
     """The pages of commands and settings, made without PyTorch and Ray."""
