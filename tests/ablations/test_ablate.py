@@ -1,4 +1,4 @@
-"""`tiekd ablate` on a real, local Ray: a study with a cell that fails, launched again, grown and mended."""
+"""`tiekd ablate` on a local Ray: a study with a failing cell, launched again, grown and repaired."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from ablations import run_study
 from tiekd.store.run_store import RunStore
 
 SOURCES = {
@@ -30,7 +31,7 @@ finally:
 
 @dataclass(frozen=True)
 class Launched:
-    """A working folder with a study, its store and the maps of a broken teacher, and how the first launch ended."""
+    """A working folder with a study, its store and damaged teacher maps, and the outcome of the first launch."""
 
     folder: Path
     code: int
@@ -41,7 +42,7 @@ class Launched:
         return RunStore(self.folder / "store")
 
     def states(self) -> dict[str, str]:
-        """State by the cell's source, as the study's record tells it."""
+        """Return the state of each cell by its source, from the study's record."""
         return {c["factors"]["source"]: c["state"] for c in self.store.read_study("demo")["cells"]}
 
     def run_of(self, source: str) -> str:
@@ -53,7 +54,7 @@ def launched(tmp_path_factory, tiny, maps, tiekd, as_yaml, ray_folder) -> Launch
     folder = tmp_path_factory.mktemp("ablate")
     shutil.copytree(maps, folder / "broken")
     late = sorted((folder / "broken").rglob("*.png"))[-1]  # of the training frames
-    late.write_bytes(late.read_bytes()[:-100])  # its header, all that a plan looks at, is whole
+    late.write_bytes(late.read_bytes()[:-100])  # planning reads only the header, which is intact
     as_yaml(folder / "study.yaml", {"name": "demo", "base": tiny, "factors": {"source": SOURCES}})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -63,13 +64,13 @@ def launched(tmp_path_factory, tiny, maps, tiekd, as_yaml, ray_folder) -> Launch
 
 @pytest.fixture
 def copy(launched, tmp_path, monkeypatch) -> Launched:
-    """The same after the first launch, for another."""
+    """A copy of the folder after the first launch."""
     shutil.copytree(launched.folder, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     return Launched(tmp_path / "copy", launched.code, launched.out)
 
 
-def test_a_failed_cell_spares_the_others_and_ends_in_code_1(launched):
+def test_failed_cell_does_not_stop_the_others_and_exits_with_code_1(launched):
     assert launched.code == 1
     assert launched.states() == {"truth": "done", "teacher": "done", "broken": "failed"}
     assert launched.store.read_study("demo")["commands"] == [["tiekd", "ablate", "study.yaml"]]
@@ -78,7 +79,7 @@ def test_a_failed_cell_spares_the_others_and_ends_in_code_1(launched):
         assert metrics["abs_rel"] > 0
 
 
-def test_a_failure_is_recorded_with_its_cause_and_traceback(launched):
+def test_failure_is_recorded_with_its_cause_and_traceback(launched):
     record = launched.store.run(launched.run_of("broken"))
     status = record.status()
     assert status.cause.startswith("UserError: teacher map ")
@@ -87,10 +88,10 @@ def test_a_failure_is_recorded_with_its_cause_and_traceback(launched):
     assert record.read_json("summary.json") is None
 
 
-def test_the_screen_tells_every_cell_and_the_failure(launched):
+def test_output_lists_every_cell_and_the_failure(launched):
     lines = launched.out.splitlines()
     for source in SOURCES:
-        assert sum(f"source={source}, seed=0" in line for line in lines) == 2  # when it ends, and in the table
+        assert sum(f"source={source}, seed=0" in line for line in lines) == 2  # once when it ends, and once in the table
     log = f"store/runs/{launched.run_of('broken')}/error.txt"
     assert any(line.startswith("failed ") and "teacher map" in line and line.endswith(log) for line in lines)
     (grouped,) = [i for i, line in enumerate(lines) if line.startswith("1 failed: UserError: teacher map ")]
@@ -100,7 +101,7 @@ def test_the_screen_tells_every_cell_and_the_failure(launched):
     assert lines[-1].startswith("3 cells: 2 done, 1 failed; computed 3, ")
 
 
-def test_the_status_groups_the_failure(launched, tiekd):
+def test_status_groups_the_failure(launched, tiekd):
     found = json.loads(tiekd("status", launched.folder / "store", "--json").out)
     assert found["states"] == {"done": 2, "failed": 1}
     (failure,) = found["failures"]
@@ -109,7 +110,7 @@ def test_the_status_groups_the_failure(launched, tiekd):
     assert "Traceback" in Path(failure["log"]).read_text()
 
 
-def test_the_same_command_computes_nothing_and_starts_no_ray(copy, files, ray_folder):
+def test_same_command_computes_nothing_and_starts_no_ray(copy, files, ray_folder):
     runs, sessions = files(copy.folder / "store" / "runs"), sorted((ray_folder / "ray").iterdir())
     command = [sys.executable, "-c", AGAIN, "ablate", "study.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
@@ -125,19 +126,19 @@ def test_tensorboard_has_the_epochs_of_every_cell_by_name(launched):
     folders = sorted((launched.folder / "store/studies/demo/tensorboard").iterdir())
     runs = {source: launched.run_of(source)[:8] for source in SOURCES}
     assert [f.name for f in folders] == sorted(f"source={source}, seed=0 {run}" for source, run in runs.items())
-    # The broken one has a folder without an epoch; the others have one size, each having two epochs.
+    # The broken cell has a folder without epochs; the others have two epochs each, and equal sizes.
     sizes = {f.name.split(",")[0]: sum(e.stat().st_size for e in f.iterdir()) for f in folders}
     assert sizes["source=broken"] < sizes["source=truth"] / 10
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own way to ask SQLAlchemy
-def test_a_grown_study_computes_its_new_cell_that_can_run_alone(copy, tiekd, tiny, as_yaml, files, monkeypatch):
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # raised inside MLflow
+def test_grown_study_computes_only_its_new_cell_that_can_run(copy, tiekd, tiny, as_yaml, files, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy.folder}/mlflow.db")
     runs = files(copy.folder / "store" / "runs")
     grown = SOURCES | {"mse": {"loss.name": "mse"}, "waits": {"teacher.maps": "nowhere"}}
     as_yaml(copy.folder / "study.yaml", {"name": "demo", "base": tiny, "factors": {"source": grown}})
     outcome = tiekd("ablate", "study.yaml", "--json")
-    assert outcome.code == 1  # the broken one is still there, and was not asked for again
+    assert outcome.code == 1  # the broken cell is still failed and was not retried
     started, epoch, finished, found = map(json.loads, outcome.out.splitlines())
     assert [e["event"] for e in (started, epoch, finished, found)] == ["started", "epoch", "finished", "summary"]
     assert {e["run_id"] for e in (started, epoch, finished)} == {copy.run_of("mse")}
@@ -157,7 +158,19 @@ def test_a_grown_study_computes_its_new_cell_that_can_run_alone(copy, tiekd, tin
     assert {name: content for name, content in files(copy.folder / "store" / "runs").items() if name in runs} == runs
 
 
-def test_while_a_cell_waits_the_study_is_not_done(copy, tiekd, tiny, as_yaml, files):
+def test_run_study_computes_a_new_cell_and_returns_the_failed_one(copy, study, tiny, capfd):
+    factors = {"source": SOURCES | {"ssim": {"loss.name": "ssim"}}}
+    result = run_study(study(base=tiny, factors=factors), copy.folder / "store", verbose=False)
+    assert capfd.readouterr() == ("", "")
+    cells = {cell.factors["source"]: cell for cell in result.cells}
+    assert {source: cell.state for source, cell in cells.items()} == copy.states() | {"ssim": "done"}
+    assert (result.n_computed, result.complete) == (1, False)
+    assert cells["ssim"].metrics == copy.store.run(copy.run_of("ssim")).read_json("summary.json")["metrics"]
+    assert (cells["broken"].metrics, cells["broken"].run_id) == ({}, copy.run_of("broken"))
+    assert cells["broken"].cause.startswith("UserError: teacher map ")
+
+
+def test_study_with_a_missing_input_is_not_complete(copy, tiekd, tiny, as_yaml, files):
     some = {"truth": SOURCES["truth"], "waits": {"teacher.maps": "nowhere"}}
     as_yaml(copy.folder / "study.yaml", {"name": "demo", "base": tiny, "factors": {"source": some}})
     outcome = tiekd("ablate", "study.yaml")
@@ -166,8 +179,13 @@ def test_while_a_cell_waits_the_study_is_not_done(copy, tiekd, tiny, as_yaml, fi
     assert outcome.out.splitlines()[-1] == "2 cells: 1 done, 1 missing; nothing to compute"
 
 
-def test_a_cell_that_cannot_begin_waits_beside_those_that_are_done(copy, tiekd, tiny, as_yaml):
-    network = {"name": "timm", "encoder": "test_efficientnet", "levels": [1, 2], "decoder_channels": [8, 8]}  # is tried first
+def test_cell_that_cannot_begin_is_missing_and_the_others_are_computed(copy, tiekd, tiny, as_yaml):
+    network = {
+        "name": "timm",
+        "encoder": "test_efficientnet",
+        "levels": [1, 2],
+        "decoder_channels": [8, 8],
+    }  # not a preset, so it is built before the launch
     base = tiny | {"student": network, "optim": {"epochs": 1, "batch_size": 4}}
     levels = {"fits": {}, "size": {"evaluation.protocol": "nyu-eigen"}, "name": {"student.encoder": "no_such"}}
     as_yaml(copy.folder / "mistaken.yaml", {"name": "mistaken", "base": base, "factors": {"cell": levels}})
@@ -179,7 +197,7 @@ def test_a_cell_that_cannot_begin_waits_beside_those_that_are_done(copy, tiekd, 
         assert f"3 cells: 1 done, 2 missing; {computed}" in outcome.out.splitlines()[-1]
 
 
-def test_where_no_cell_can_run_nothing_is_written(copy, tiekd, files):
+def test_nothing_is_written_if_no_cell_can_run(copy, tiekd, files):
     before = files(copy.folder / "store")
     shutil.rmtree(copy.folder / "broken")
     outcome = tiekd("ablate", "study.yaml", "--only", "source=broken")
@@ -189,7 +207,7 @@ def test_where_no_cell_can_run_nothing_is_written(copy, tiekd, files):
     assert files(copy.folder / "store") == before
 
 
-def test_a_mended_cell_is_computed_when_asked(copy, tiekd, maps, files):
+def test_repaired_cell_is_computed_with_retry_failed(copy, tiekd, maps, files):
     runs, broken = files(copy.folder / "store" / "runs"), copy.run_of("broken")
     shutil.rmtree(copy.folder / "broken")
     shutil.copytree(maps, copy.folder / "broken")
@@ -203,7 +221,7 @@ def test_a_mended_cell_is_computed_when_asked(copy, tiekd, maps, files):
     assert {name for name in runs if runs[name] != after.get(name)} == {n for n in runs if n.startswith(broken)}
 
 
-def test_a_mistake_that_only_the_cluster_shows_leaves_failures_as_they_are(copy, tiekd, files):
+def test_error_found_on_the_cluster_does_not_reset_failures(copy, tiekd, files):
     before = files(copy.folder / "store")
     outcome = tiekd("ablate", "study.yaml", "--retry-failed", "--set", "execution.cpus_per_worker=4096")
     assert outcome.code == 2
@@ -212,7 +230,7 @@ def test_a_mistake_that_only_the_cluster_shows_leaves_failures_as_they_are(copy,
     assert files(copy.folder / "store") == before
 
 
-def test_a_launch_ends_when_too_many_cells_fail_of_one_cause(copy, tiekd, tiny, as_yaml):
+def test_launch_stops_after_max_failures_with_the_same_cause(copy, tiekd, tiny, as_yaml):
     base = tiny | {"teacher": {"name": "broken", "maps": "broken"}, "execution": {"cpus_per_worker": os.cpu_count()}}
     losses = ["mse", "ssim", "ssim_si", "ssim_mse"]
     as_yaml(copy.folder / "study.yaml", {"name": "many", "base": base, "factors": {"loss.name": losses}})
@@ -221,7 +239,7 @@ def test_a_launch_ends_when_too_many_cells_fail_of_one_cause(copy, tiekd, tiny, 
     *events, summary = map(json.loads, outcome.out.splitlines())
     failed = [e["cell"] for e in events if e["event"] == "failed"]
     for cell in failed:
-        assert [e["event"] for e in events if e["cell"] == cell] == ["started", "failed"]  # and it was not tried again
+        assert [e["event"] for e in events if e["cell"] == cell] == ["started", "failed"]  # it was not retried
     assert (len(failed), summary["event"], summary["computed"]) == (2, "summary", 4)
     states = {c["factors"]["loss.name"]: c["state"] for c in copy.store.read_study("many")["cells"]}
     assert states == {"mse": "failed", "ssim": "failed", "ssim_si": "missing", "ssim_mse": "missing"}

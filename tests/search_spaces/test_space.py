@@ -24,7 +24,7 @@ def points() -> list[dict]:
     return [space.suggest(study.ask()) for _ in range(200)]
 
 
-def test_a_point_has_every_parameter_in_its_order(points):
+def test_point_has_the_parameters_in_their_order(points):
     assert all(list(point) == list(PARAMETERS) for point in points)
 
 
@@ -38,18 +38,18 @@ def test_a_point_has_every_parameter_in_its_order(points):
         ("loss.scale", {1, 2.5}),
     ],
 )
-def test_steps_and_choices_are_all_that_is_drawn(points, path, values):
+def test_only_steps_and_choices_are_drawn(points, path, values):
     assert {point[path] for point in points} == values
 
 
-def test_types_are_kept(points):
+def test_types_of_choices_are_kept(points):
     assert {type(point["student.pretrained"]) for point in points} == {bool}
     assert {type(point["loss.scale"]) for point in points} == {int, float}
     assert {type(point["optim.batch_size"]) for point in points} == {int}
 
 
 @pytest.mark.parametrize(("path", "middle"), [("loss.temperature", 0.316), ("optim.batch_size", 8)])
-def test_a_logarithmic_range_has_half_its_points_below_its_geometric_mean(points, path, middle):
+def test_half_of_a_logarithmic_range_is_below_its_geometric_mean(points, path, middle):
     low, high = PARAMETERS[path]["low"], PARAMETERS[path]["high"]
     assert all(low <= point[path] <= high for point in points)
     assert 0.35 < sum(point[path] < middle for point in points) / len(points) < 0.65
@@ -85,7 +85,7 @@ def space_file(tmp_path, as_yaml):
         (3, "parameters.loss.sigma: "),
     ],
 )
-def test_a_parameter_that_is_none_is_refused_in_one_line(space_file, parameter, message):
+def test_invalid_parameter_is_refused_in_one_line(space_file, parameter, message):
     path = space_file({"parameters": {"loss.sigma": parameter}})
     with pytest.raises(UserError, match=message) as caught:
         load_space(str(path))
@@ -94,23 +94,23 @@ def test_a_parameter_that_is_none_is_refused_in_one_line(space_file, parameter, 
 
 
 @pytest.mark.parametrize("document", [{}, {"parameters": {}}, {"parameters": [1]}, {"parameter": {}}])
-def test_a_space_without_parameters_is_refused(space_file, document):
+def test_space_without_parameters_is_refused(space_file, document):
     with pytest.raises(UserError, match=r"parameters"):
         load_space(str(space_file(document)))
 
 
-def test_a_space_is_found_in_the_folder_or_beside_the_study(space_file, tmp_path):
+def test_space_is_found_in_the_package_or_beside_the_study(space_file, tmp_path):
     space_file({"parameters": {"loss.alpha": {"type": "float", "low": 0, "high": 1}}}, "mine.yaml")
     assert "loss.temperature" in load_space("dpm.yaml", beside=tmp_path).parameters
     assert list(load_space("mine.yaml", beside=tmp_path).parameters) == ["loss.alpha"]
 
 
-def test_a_space_that_is_nowhere_lists_those_there_are(tmp_path):
+def test_unknown_space_lists_the_packaged_ones(tmp_path):
     with pytest.raises(UserError, match=r"search space 'dmp.yaml': no such file; packaged spaces: .*dpm.yaml"):
         load_space("dmp.yaml", beside=tmp_path)
 
 
-def test_paths_must_be_settings(document):
+def test_parameter_paths_must_be_settings(document):
     wanted = {"type": "float", "low": 0.1, "high": 1.0}
     space_of({"loss.sigma": wanted, "optim.lr": wanted}).for_base(document)
     for path, near in (("loss.sigm", "loss.sigma"), ("optim", "optim"), ("los.sigma", "loss.sigma")):
@@ -122,7 +122,7 @@ def test_paths_must_be_settings(document):
 
 SHARE = {"type": "float", "low": 0.0, "high": 1.0, "points": 3}
 CHAIN = {
-    "loss.alpha": SHARE | {"when": {"bins.n_bins": [16]}},  # before its parents, as a document may have it
+    "loss.alpha": SHARE | {"when": {"bins.n_bins": [16]}},  # documents may list a parameter before its parents
     "bins.n_bins": {"type": "int", "low": 16, "high": 32, "step": 16, "when": {"loss.name": ["tie_kd", "l_dpm"]}},
     "loss.name": {"type": "categorical", "choices": ["tie_kd", "si"]},
 }
@@ -137,13 +137,13 @@ def document(tiny):
     return build(tiny | {"loss": {"name": "tie_kd"}}).document()
 
 
-def test_a_parameter_is_drawn_only_where_the_whole_chain_above_it_is_active():
+def test_parameter_is_drawn_only_if_all_its_parents_are_active():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     kinds = {tuple(space_of(CHAIN).suggest(study.ask())) for _ in range(50)}
     assert kinds == {("loss.name",), ("bins.n_bins", "loss.name"), ("loss.alpha", "bins.n_bins", "loss.name")}
 
 
-def test_a_grid_has_each_combination_of_active_parameters_once():
+def test_grid_has_each_combination_of_active_parameters_once():
     points = space_of(CHAIN).grid()
     assert points == [
         {"loss.alpha": 0.0, "bins.n_bins": 16, "loss.name": "tie_kd"},
@@ -154,7 +154,7 @@ def test_a_grid_has_each_combination_of_active_parameters_once():
     ]
 
 
-def test_conditions_on_the_base_are_decided_by_it(document):
+def test_conditions_on_the_base_are_evaluated(document):
     space = space_of(
         {
             "loss.alpha": SHARE | {"when": {"loss.name": ["tie_kd"], "bins.spacing": ["log"]}},
@@ -169,13 +169,13 @@ def test_conditions_on_the_base_are_decided_by_it(document):
     assert space.categorical == ["bins.spacing"]
 
 
-def test_a_space_of_which_the_base_leaves_nothing_is_refused(document):
+def test_space_without_active_parameters_is_refused(document):
     space = space_of({"loss.mse_weight": SHARE | {"when": {"loss.name": ["mse", "ssim_mse"]}}})
     with pytest.raises(UserError, match=r"none of loss.mse_weight is active if the base config has loss.name 'tie_kd'"):
         space.for_base(document)
 
 
-def test_an_unknown_parent_is_refused(document):
+def test_unknown_parent_is_refused(document):
     with pytest.raises(UserError, match=r"no such setting: unknown 'loss.nam'; did you mean loss.name"):
         space_of({"loss.sigma": SHARE | {"when": {"loss.nam": ["si"]}}}).for_base(document)
 
@@ -198,7 +198,7 @@ def test_an_unknown_parent_is_refused(document):
         ),
     ],
 )
-def test_conditions_that_cannot_be_are_refused_in_one_line(space_file, parameters, message):
+def test_impossible_conditions_are_refused_in_one_line(space_file, parameters, message):
     with pytest.raises(UserError, match=message) as caught:
         load_space(str(space_file({"parameters": parameters})))
     assert "\n" not in str(caught.value)
@@ -219,7 +219,7 @@ def test_conditions_that_cannot_be_are_refused_in_one_line(space_file, parameter
         ({"type": "categorical", "choices": ["b", "a"]}, ["b", "a"]),
     ],
 )
-def test_the_grid_of_one_parameter(parameter, values):
+def test_grid_of_one_parameter(parameter, values):
     space = space_of({"optim.lr": parameter})
     grid = [point["optim.lr"] for point in space.grid()]
     assert grid == pytest.approx(values) if parameter["type"] == "float" else grid == values
@@ -227,7 +227,7 @@ def test_the_grid_of_one_parameter(parameter, values):
 
 
 @pytest.mark.parametrize("kind", ["float", "int"])
-def test_a_continuous_range_has_no_grid(kind):
+def test_continuous_range_has_no_grid(kind):
     with pytest.raises(UserError, match=r"a grid needs points \(or step\) for the continuous range of optim.lr"):
         space_of({"optim.lr": {"type": kind, "low": 1, "high": 9, "log": True}}).grid()
 
@@ -243,32 +243,32 @@ def test_a_continuous_range_has_no_grid(kind):
         ({"loss.name": "mse"}, None),
     ],
 )
-def test_the_point_of_a_config_or_that_it_lies_outside(settings, point):
+def test_point_of_settings_or_none_outside_the_space(settings, point):
     assert space_of(CHAIN).point_of(settings) == point
 
 
-def test_every_point_that_is_drawn_lies_inside(points):
+def test_every_drawn_point_is_in_the_space(points):
     space = SearchSpace.model_validate({"parameters": PARAMETERS})
     assert all(space.point_of(point) == point for point in points)
 
 
-# -- the spaces that come with the package -------------------------------------------------------------------------------------
+# -- packaged spaces -----------------------------------------------------------------------------------------------------------
 
 BASES = {"res_kd.yaml": ("si", "mse", "ssim", "ssim_si", "ssim_mse"), "alpha.yaml": ("tie_kd",), "loss.yaml": ("tie_kd",)}
 
 
 @pytest.mark.parametrize("path", sorted(SPACES_FOLDER.glob("*.yaml")), ids=lambda path: path.name)
-def test_the_corners_of_every_space_of_the_folder_are_valid_configs(path, tiny):
+def test_corners_of_every_packaged_space_are_valid_configs(path, tiny):
     for loss in BASES.get(path.name, ("tie_kd", "l_dpm")):
         base = build(tiny | {"loss": {"name": loss}})
         space = load_space(path.name).for_base(base.document())
         points = corners(space).grid()
-        assert len({override(base, point).fingerprint() for point in points}) == len(points)  # each is read by its run
+        assert len({override(base, point).fingerprint() for point in points}) == len(points)  # the run reads each of them
         assert space.grid()
 
 
 def corners(space):
-    """The same space with nothing but the ends of its ranges."""
+    """Return the space with only the ends of its ranges."""
     parameters = space.model_dump()["parameters"]
     for parameter in parameters.values():
         if parameter["type"] != "categorical":
@@ -277,7 +277,7 @@ def corners(space):
 
 
 @pytest.mark.parametrize("name", ["temperature.yaml", "sigma.yaml", "alpha.yaml", "bins.yaml"])
-def test_each_alone_is_a_part_of_all_together(name):
+def test_single_parameter_spaces_agree_with_the_dpm_space(name):
     together = load_space("dpm.yaml").parameters
     for path, parameter in load_space(name).parameters.items():
         alone, shared = parameter.model_dump(), together[path].model_dump()

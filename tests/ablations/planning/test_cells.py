@@ -10,7 +10,7 @@ METHODS = {
 
 
 def settings_of(cells, *paths):
-    """The values at dotted paths, a tuple per cell."""
+    """Return the values at dotted paths, one tuple per cell."""
 
     def value(config, path):
         for name in path.split("."):
@@ -20,13 +20,13 @@ def settings_of(cells, *paths):
     return [tuple(value(cell.config, path) for path in paths) for cell in cells]
 
 
-def test_without_factors_there_is_one_cell_per_seed(study):
+def test_study_without_factors_has_one_cell_per_seed(study):
     cells = expand_cells(study(seeds=[3, 5]))
     assert settings_of(cells, "seed", "loss.name") == [(3, "si"), (5, "si")]
     assert [str(cell) for cell in cells] == ["seed=3", "seed=5"]
 
 
-def test_a_grid_has_every_combination_once_per_seed(study):
+def test_grid_has_every_combination_once_per_seed(study):
     cells = expand_cells(study(factors={"loss.name": ["si", "mse"], "bins.n_bins": [8, 16, 32]}, seeds=[0, 1]))
     expected = [(loss, bins, seed) for loss in ("si", "mse") for bins in (8, 16, 32) for seed in (0, 1)]
     assert settings_of(cells, "loss.name", "bins.n_bins", "seed") == expected
@@ -34,25 +34,25 @@ def test_a_grid_has_every_combination_once_per_seed(study):
     assert str(cells[-1]) == "loss.name=mse, bins.n_bins=32, seed=1"
 
 
-def test_one_at_a_time_leaves_the_others_at_the_base(study):
+def test_one_at_a_time_keeps_other_factors_at_the_base(study):
     cells = expand_cells(study(vary="one_at_a_time", factors={"loss.si_weight": [2.0, 3.0], "bins.n_bins": [8, 32]}))
     assert settings_of(cells, "loss.si_weight", "bins.n_bins") == [(1.0, 16), (2.0, 16), (3.0, 16), (1.0, 8), (1.0, 32)]
     assert [cell.factors for cell in cells][:2] == [{}, {"loss.si_weight": 2.0}]
 
 
-def test_named_levels_set_several_settings_together(study):
+def test_named_level_sets_several_settings(study):
     cells = expand_cells(study(factors={"method": METHODS}))
     expected = [("si", "ground_truth", 0.1), ("tie_kd", "teacher", 0.3)]
     assert settings_of(cells, "loss.name", "loss.target", "loss.alpha") == expected
     assert [cell.factors for cell in cells] == [{"method": "baseline"}, {"method": "tie-kd"}]
 
 
-def test_blocks_are_united(study):
+def test_cells_are_the_union_of_the_blocks(study):
     cells = expand_cells(study(factors=[{"loss.name": ["si", "mse"]}, {"bins.n_bins": [8], "method": METHODS}]))
     assert settings_of(cells, "loss.name", "bins.n_bins") == [("si", 16), ("mse", 16), ("si", 8), ("tie_kd", 8)]
 
 
-def test_presets_follow_the_level_and_not_the_base(study, tiny):
+def test_defaults_follow_the_level_and_not_the_base(study, tiny):
     cells = expand_cells(
         study(base=tiny | {"student": {}}, factors={"student.name": ["tiny", "small"], "loss.name": ["si", "l_dpm"]})
     )
@@ -82,14 +82,14 @@ def test_presets_follow_the_level_and_not_the_base(study, tiny):
         ),
     ],
 )
-def test_contradictions_name_their_cell(study, factors, message):
+def test_contradicting_settings_name_the_cell(study, factors, message):
     with pytest.raises(UserError, match=message) as caught:
         expand_cells(study(factors=factors))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("study demo")
 
 
-def test_an_empty_union_has_no_cells(study):
+def test_empty_list_of_factors_is_refused(study):
     with pytest.raises(UserError, match="study demo: has no cells"):
         expand_cells(study(factors=[]))
 
@@ -103,15 +103,15 @@ def cells(study):
     ("filters", "count"),
     [
         ([], 8),
-        (["method=tie-kd"], 4),  # a factor comes before the label of the same name
+        (["method=tie-kd"], 4),  # a factor has precedence over the label of the same name
         (["loss=si"], 4),
         (["bins.n_bins=8"], 4),
-        (["teacher="], 4),  # the baseline has none
+        (["teacher="], 4),  # the baseline has no teacher
         (["seed=1", "loss=tie_kd"], 2),
         (["loss=si", "bins.n_bins=16", "seed=0"], 1),
     ],
 )
-def test_only_keeps_the_cells_that_match_every_filter(cells, filters, count):
+def test_filter_cells_keeps_cells_that_match_every_filter(cells, filters, count):
     kept = filter_cells(cells, filters)
     assert len(kept) == count
     assert all(cell.filter_values[text.partition("=")[0]] == text.partition("=")[2] for cell in kept for text in filters)
@@ -126,6 +126,6 @@ def test_only_keeps_the_cells_that_match_every_filter(cells, filters, count):
         ("seed=2", "no such cell; seed is one of 0, 1"),
     ],
 )
-def test_a_filter_that_fits_nothing_lists_what_would(cells, text, message):
+def test_filter_without_a_match_lists_valid_values(cells, text, message):
     with pytest.raises(UserError, match=f"--only '{text}': {message}"):
         filter_cells(cells, [text])

@@ -23,7 +23,6 @@ def store(tmp_path):
 
 @pytest.fixture
 def four(study):
-    """Four cells."""
     return expand_cells(study(factors=LOSSES))
 
 
@@ -36,13 +35,13 @@ def computed(plan):
 
 
 def finish(store, plan, *states, seconds=0.0):
-    """Give the first cells of a plan these states."""
+    """Write these states for the runs of a plan's first cells."""
     for c, state in zip(plan.cells, states, strict=False):
         cause, epoch = "why" if state == "failed" else "", c.cell.config.optim.epochs if state == "done" else 0
         store.run(c.run_id).write_status(Status(state, cause, epoch, device_seconds=seconds))
 
 
-def test_an_empty_store_misses_every_cell(four, store, tmp_path):
+def test_empty_store_has_every_cell_to_compute(four, store, tmp_path):
     plan = make_plan(four, store)
     assert plan.state_counts == {"missing": 4}
     assert computed(plan) == ids(plan)
@@ -51,14 +50,14 @@ def test_an_empty_store_misses_every_cell(four, store, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_ended_is_not_computed_and_what_broke_off_is(four, store):
+def test_finished_runs_are_skipped_and_interrupted_ones_computed(four, store):
     finish(store, make_plan(four, store), "done", "diverged", "constant", "running")
     plan = make_plan(four, store)
     assert plan.state_counts == Counter(["done", "diverged", "constant", "running"])
     assert computed(plan) == ids(plan)[3:]
 
 
-def test_failed_runs_are_computed_when_asked(four, store):
+def test_failed_runs_are_computed_only_with_retry_failed(four, store):
     finish(store, make_plan(four, store), "failed", "done")
     plan = make_plan(four, store)
     assert plan.cells[0].status.cause == "why"
@@ -66,20 +65,20 @@ def test_failed_runs_are_computed_when_asked(four, store):
     assert computed(make_plan(four, store, retry_failed=True)) == [ids(plan)[0], *ids(plan)[2:]]
 
 
-def test_one_run_is_computed_once_however_many_cells_it_has(study, store):
+def test_run_shared_by_several_cells_is_computed_once(study, store):
     cells = expand_cells(study(factors=[{"loss.name": ["si", "mse"]}, {"loss.sigma": [1.0, 2.0]}]))  # si does not read sigma
     plan = make_plan(cells, store)
     assert len(plan.cells) == 4
     assert computed(plan) == ids(plan)[:2]
 
 
-def test_a_run_is_the_same_wherever_its_maps_lie(study, store, maps, tmp_path):
+def test_run_id_does_not_depend_on_the_path_of_the_maps(study, store, maps, tmp_path):
     (tmp_path / "moved").symlink_to(maps)
     plan = make_plan(expand_cells(study(factors={"teacher.maps": [str(maps), str(tmp_path / "moved")]})), store)
     assert len(set(ids(plan))) == 1
 
 
-def test_missing_inputs_are_told_once_and_leave_no_identity(study, store, tmp_path):
+def test_missing_inputs_are_listed_once_and_give_no_run_id(study, store, tmp_path):
     factors = {
         "source": {"there": {}, "nowhere": {"teacher.maps": str(tmp_path / "nowhere")}},
         "loss.name": ["si", "mse"],
@@ -92,12 +91,12 @@ def test_missing_inputs_are_told_once_and_leave_no_identity(study, store, tmp_pa
     assert [c.status.state for c in plan.cells[4:]] == ["missing"] * 4
 
 
-def test_a_teacher_that_is_not_read_need_not_be_there(study, store, tiny):
+def test_maps_of_an_unused_teacher_may_be_missing(study, store, tiny):
     base = tiny | {"teacher": {"name": "x", "maps": "nowhere"}, "loss": {"name": "si", "target": "ground_truth"}}
     assert make_plan(expand_cells(study(base=base)), store).missing_inputs == []
 
 
-def test_a_baseline_waits_for_maps_only_where_it_is_trained_on_them(study, store, tiny):
+def test_baseline_needs_maps_only_with_the_quirk_baseline_on_teacher(study, store, tiny):
     base = tiny | {"teacher": {"name": "x", "maps": "nowhere"}, "loss": {"name": "si", "target": "ground_truth"}}
     quirk = {"corrected": {"fidelity": "corrected"}, "on_teacher": {"fidelity": ["baseline_on_teacher"]}}
     plan = make_plan(expand_cells(study(base=base, factors={"quirk": quirk})), store)
@@ -105,26 +104,26 @@ def test_a_baseline_waits_for_maps_only_where_it_is_trained_on_them(study, store
     assert [[c.cell.factors["quirk"] for c in cells] for cells in plan.cells_by_missing_input.values()] == [["on_teacher"]]
 
 
-def test_the_estimate_is_what_runs_alike_took(four, store):
+def test_estimate_is_the_cost_of_runs_of_the_same_kind(four, store):
     assert make_plan(four, store).estimate().cells_by_basis == {NO_BASIS: 4}
     finish(store, make_plan(four, store), "done", seconds=50.0)
     assert make_plan(four, store).estimate() == Estimate(150.0, {SAME_KIND: 3})
 
 
-def test_longer_runs_cost_more_by_their_epochs(study, store):
+def test_estimate_scales_with_epochs(study, store):
     cells = expand_cells(study(factors={"optim.epochs": [2, 3]}, seeds=[0, 1]))
     finish(store, make_plan(cells, store), "done", seconds=50.0)
     assert make_plan(cells, store).estimate() == Estimate(50.0 + 2 * 75.0, {SAME_KIND: 3})
 
 
-def test_an_unfinished_run_tells_the_pace_and_needs_only_its_last_epochs(study, store):
+def test_estimate_uses_unfinished_runs_and_counts_remaining_epochs(study, store):
     cells = expand_cells(study(factors={"optim.epochs": [10]}, seeds=[0, 1]))
     store.run(make_plan(cells, store).cells[0].run_id).write_status(Status("running", epoch=4, device_seconds=40.0))
     assert make_plan(cells, store).estimate() == Estimate(60.0 + 100.0, {SAME_KIND: 2})
 
 
-def test_runs_on_other_data_are_scaled_by_its_frames_and_other_networks_stay_unknown(study, store, tiny):
-    base = tiny | {"loss": {"name": "si", "target": "ground_truth"}}  # there are maps of the base's frames alone
+def test_estimate_scales_with_frames_and_is_unknown_for_other_networks(study, store, tiny):
+    base = tiny | {"loss": {"name": "si", "target": "ground_truth"}}  # the maps cover only the base's frames
     levels = {"all": {}, "half": {"data.train_frames": 4}, "other": {"student.decoder_channels": [32, 16, 8, 8]}}
     cells = expand_cells(study(base=base, factors={"source": levels}))
     finish(store, make_plan(cells, store), "done", seconds=200.0)
@@ -135,19 +134,19 @@ def test_runs_on_other_data_are_scaled_by_its_frames_and_other_networks_stay_unk
     assert told == f"0.03 device-hours, 0.01 hours on 2 devices (1 from {SAME_NETWORK}; 1 more of unknown cost)"
 
 
-def test_nothing_to_compute_costs_nothing(four, store):
+def test_estimate_of_a_finished_study_is_zero(four, store):
     finish(store, make_plan(four, store), *["done"] * 4)
     assert make_plan(four, store).estimate() == Estimate(0.0, {})
 
 
-def test_the_record_of_a_study_tells_each_cell(study, four, store):
+def test_study_record_has_each_cell(study, four, store):
     record = json.loads(json.dumps(study_record(study(factors=LOSSES), make_plan(four, store), [])))
     assert record["study"]["factors"] == LOSSES
     assert [cell["factors"] for cell in record["cells"]] == [{"loss.name": name} for name in LOSSES["loss.name"]]
     assert record["cells"][1]["config"]["loss"]["name"] == "mse"
 
 
-def test_a_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, tmp_path, maps):
+def test_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, tmp_path, maps):
     factors = {"source": {"there": {}, "nowhere": {"teacher.maps": str(tmp_path / "nowhere")}}}
     path = study_file(factors=factors)
     outcome = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run", "--json")
@@ -163,7 +162,7 @@ def test_a_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, t
     assert sorted(tmp_path.iterdir()) == [path]
 
 
-def test_a_dry_run_as_text_tells_cells_inputs_and_hours(tiekd, study_file, tmp_path):
+def test_dry_run_as_text_lists_cells_missing_inputs_and_the_estimate(tiekd, study_file, tmp_path):
     path = study_file(factors={"source": {"there": {}, "[/nowhere]": {"teacher.maps": str(tmp_path / "[/nowhere]")}}})
     out = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run").out
     assert "source=[/nowhere], seed=0" in out
@@ -172,7 +171,7 @@ def test_a_dry_run_as_text_tells_cells_inputs_and_hours(tiekd, study_file, tmp_p
     assert "(1 of 2 cells)" in out
 
 
-def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_file, store, tmp_path, tiny):
+def test_printed_export_command_makes_the_missing_maps(tiekd, study_file, store, tmp_path, tiny):
     """A study that trains its own teacher: BTS on a small encoder."""
     network = {"student.encoder": "resnet18", "student.decoder_channels": [16, 8, 8, 8, 4]}
     source = {"bts": {"teacher.name": "bts", "teacher.maps": str(tmp_path / "maps")}}
@@ -191,7 +190,7 @@ def test_the_printed_command_makes_the_maps_that_cells_wait_for(tiekd, study_fil
     assert "no such folder" not in out
 
 
-def test_a_protocol_that_is_not_defined_on_the_frames_is_a_missing_input(study, store):
+def test_protocol_that_does_not_fit_the_frames_is_a_missing_input(study, store):
     cells = expand_cells(study(factors={"evaluation.protocol": ["none", "nyu-eigen"]}))
     plan = PreparedStudy(study(), store, make_plan(cells, store), cells, []).check_networks(readiness_errors).plan
     assert plan.missing_inputs == ["protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"]

@@ -1,4 +1,4 @@
-"""What planning does once for many cells, and what it does without."""
+"""Planning reads shared inputs once and imports neither PyTorch nor Ray."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ assert not loaded, loaded
 """
 
 
-def test_what_cells_share_is_read_once(study, tmp_path, monkeypatch):
+def test_inputs_shared_by_cells_are_read_once(study, tmp_path, monkeypatch):
     read, really = [], teacher_maps._read_manifest
     monkeypatch.setattr(teacher_maps, "_read_manifest", lambda folder: read.append(folder) or really(folder))
     teacher_maps._opened.cache_clear()
@@ -34,7 +34,7 @@ def test_what_cells_share_is_read_once(study, tmp_path, monkeypatch):
     assert (len(plan.cells), len(plan.to_compute), len(read)) == (24, 24, 1)
 
 
-def test_a_study_that_is_done_and_one_that_is_planned_are_told_without_pytorch_and_ray(study_file, tmp_path):
+def test_dry_run_and_finished_study_import_neither_pytorch_nor_ray(study_file, tmp_path):
     path = study_file(seeds=[0, 1])
     prepared = prepare_study(path, str(tmp_path / "store"), [])
     (tmp_path / "store").mkdir()

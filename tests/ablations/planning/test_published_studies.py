@@ -1,4 +1,4 @@
-"""The studies of this repository: together they are the published tables, as configured and as executed."""
+"""The packaged studies: together they are the published tables, as configured and as executed."""
 
 import csv
 import json
@@ -21,14 +21,14 @@ STUDIES = ROOT / "ablations" / "studies"
 SHARED = ROOT.parent / "shared" / "published"
 COLUMNS = ("dataset", "role", "teacher", "method", "loss", "backbone")
 SEEDS = (0, 1, 2)
-# Study and overrides; each of the three gives the 66 students and 6 teachers.
+# Studies and overrides; each of the three has the 66 students and 6 teachers.
 CORRECTED = {"kitti": {}, "nyu": {}, "backbones": {}}
 RELEASED = {"kitti": {"fidelity": "released"}, "nyu": {"fidelity": "released"}, "backbones-released": {}}
 BUT_FOR_ALPHA = {name: {"fidelity": "released"} for name in CORRECTED}
 QUIRK_STUDIES = ("fidelity", "fidelity-704")
 FIDELITIES = {"corrected": CORRECTED, "released": RELEASED}
 
-# Where a cell is not what its released config says: setting, configured, ours.
+# Differences between a cell and its released config: setting, configured, ours.
 DIFFERENCES = {
     "TIE-KD_bts_r50_KITTI": {"loss_weight": ("1.5", "0.1")},  # as configured under `released`
     # Classes that were not released.
@@ -45,7 +45,7 @@ DIFFERENCES = {
     "depthformer_swinl_22k_w7_kitti": {"schedule": (None, "schedule_24x")},
     "depthformer_swinl_22k_w7_nyu": {"schedule": (None, "schedule_24x")},
 }
-# Rows whose published link leads to the config of another row, or nowhere.
+# Rows whose published link points to the config of another row, or to no file.
 WRONG_LINKS = {
     "TIE-KD_adabins_KITTI": "TIE-KD_adabins_NYU",
     "TIE-KD_bts_r50_KITTI": "TIE-KD_bt_r50_KITTI",
@@ -76,7 +76,7 @@ SHORT = {"mobilenetv2": "mobilev2", "resnet18": "resnet18", "resnet50": "resnet5
 
 @cache
 def configs_of(name: str, override: str = "") -> list[RunConfig]:
-    """Every cell of a study of this repository, under a fidelity if one is given."""
+    """Return the configs of a packaged study, with a fidelity if one is given."""
     study = load_study(STUDIES / f"{name}.yaml", {"fidelity": override} if override else {})
     return [cell.config for cell in expand_cells(study)]
 
@@ -92,7 +92,7 @@ def rows_in(path: Path) -> list[tuple[str, ...]]:
 
 
 def row_of(config: RunConfig) -> tuple[str, ...]:
-    """A run's row in the published tables, by its config and not by the names of a study's levels; teachers name no loss."""
+    """Return a run's row in the published tables, from its config and not from level names. Teachers have no loss."""
     found = labels(config)
     if config.method == "Teacher":
         found |= {"role": "teacher", "method": "", "loss": ""}
@@ -101,7 +101,7 @@ def row_of(config: RunConfig) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("studies", [CORRECTED, RELEASED, BUT_FOR_ALPHA], ids=["corrected", "released", "released but alpha"])
 @pytest.mark.parametrize("source", ["repository", "paper"])
-def test_they_expand_to_the_published_rows_each_once_per_seed(studies, source):
+def test_studies_expand_to_the_published_rows_once_per_seed(studies, source):
     files = [SHARED / "tie_kd_tables.csv"] if source == "paper" else sorted((ROOT / "reports" / "published").glob("*.csv"))
     if not all(path.is_file() for path in files):
         pytest.skip("the published tables are not beside this checkout")
@@ -112,13 +112,13 @@ def test_they_expand_to_the_published_rows_each_once_per_seed(studies, source):
     assert {fidelity(config) for config in configs(studies)} == {"corrected" if studies is CORRECTED else "released"}
 
 
-def test_the_rows_of_both_fidelities_have_no_run_in_common():
+def test_fidelities_have_no_run_in_common():
     runs = [{config.fingerprint() for config in configs(studies)} for studies in (CORRECTED, RELEASED)]
     assert [len(ids) for ids in runs] == [72 * len(SEEDS)] * 2
     assert not runs[0] & runs[1]
 
 
-def test_of_the_released_runs_those_of_one_command_differ_in_alpha_alone():
+def test_fidelity_override_differs_from_the_released_study_only_in_alpha():
     executed, one_command = ({config.fingerprint() for config in configs(studies)} for studies in (RELEASED, BUT_FOR_ALPHA))
     apart = [config for config in configs(RELEASED) if config.fingerprint() in executed - one_command]
     assert {file_of(config) for config in apart} == {"TIE-KD_bts_r50_KITTI"}
@@ -129,7 +129,7 @@ def test_of_the_released_runs_those_of_one_command_differ_in_alpha_alone():
 
 @pytest.fixture(scope="module")
 def released() -> dict[str, dict]:
-    """What each released config says, by its name without ending."""
+    """The settings of each released config, by file name without extension."""
     path = SHARED / "released_configs.json"
     if not path.is_file():
         pytest.skip("the settings of the released configs are not beside this checkout")
@@ -137,7 +137,7 @@ def released() -> dict[str, dict]:
 
 
 def file_of(config: RunConfig) -> str:
-    """The released config of a run."""
+    """Return the name of the released config of a run."""
     dataset, backbone = config.data.dataset, {"mobilenetv2": "", "resnet18": "r18", "resnet50": "r50"}.get(config.student.name)
     if config.method == "Teacher":
         return TEACHER_FILES[dataset, config.student.name]
@@ -148,7 +148,7 @@ def file_of(config: RunConfig) -> str:
 
 
 def as_released(config: RunConfig) -> dict[str, str | None]:
-    """A run's settings in the words of the released configs."""
+    """Return a run's settings with the names of the released configs."""
     student, loss, data = config.student, config.loss, config.data
     said = {
         "dataset": data.dataset if student.is_teacher else f"{data.dataset}_kd_with_b8_{config.teacher.name}",
@@ -157,7 +157,7 @@ def as_released(config: RunConfig) -> dict[str, str | None]:
         "min_depth": number(data.min_depth),
         "max_depth": number(data.max_depth),
     }
-    if student.is_teacher:  # their configs leave the rest to the models', but for BTS' loss
+    if student.is_teacher:  # except for the loss of BTS, the rest is in the configs of the models
         return said | ({"loss": "SI_loss", "loss_weight": number(loss.si_weight)} if student.name == "bts" else {})
     dpm = student.head == "dpm"
     return said | {
@@ -171,12 +171,12 @@ def as_released(config: RunConfig) -> dict[str, str | None]:
 
 
 def number(value: float | str | None) -> str | None:
-    """A number's one way to be written."""
+    """Return a number in a canonical form."""
     return None if value is None else f"{float(value):g}"
 
 
 def said_by(settings: dict) -> dict[str, str | None]:
-    """A released config with its numbers written in one way; SI and MSE weigh 1 where none is given."""
+    """Return a released config with its numbers in canonical form. SI and MSE have the weight 1 by default."""
     numbers = {key: number(settings[key]) for key in ("n_bins", "loss_edges", "sigma", "loss_weight", "min_depth", "max_depth")}
     if settings["loss"] in ("SI_loss", "MSE_loss") and numbers["loss_weight"] is None:
         numbers["loss_weight"] = "1"
@@ -184,7 +184,7 @@ def said_by(settings: dict) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("name", FIDELITIES)
-def test_every_row_is_as_its_config_says_or_listed(released, name):
+def test_rows_match_the_released_configs_except_listed_differences(released, name):
     found = {}
     for config in configs(FIDELITIES[name]):
         assert config.optim.batch_size == 16  # 2 GPUs x b8
@@ -195,17 +195,17 @@ def test_every_row_is_as_its_config_says_or_listed(released, name):
     assert released.keys() - found.keys() == UNPUBLISHED
 
 
-def test_every_row_is_joined_with_its_own_config_where_the_published_link_is_wrong(released):
+def test_published_links_that_are_wrong_are_listed(released):
     with (SHARED / "tie_kd_tables.csv").open(newline="") as file:
         links = {tuple(row[c] for c in COLUMNS): Path(row["config"]).name.removesuffix(".py") for row in csv.DictReader(file)}
     joined = {file_of(config): links[row_of(config)] for config in configs(CORRECTED)}
     assert {name: link for name, link in joined.items() if name != link} == WRONG_LINKS
 
 
-def test_released_cells_execute_what_the_released_code_did():
+def test_released_cells_have_the_quirks_of_the_released_code():
     for config in configs(RELEASED):
         loss = config.loss.name
-        assert ("fixed_sigma" in config.quirks) == (loss == "tie_kd")  # L_DPM alone heeds its sigma
+        assert ("fixed_sigma" in config.quirks) == (loss == "tie_kd")  # the released L_DPM alone uses its sigma
         assert ("ignored_weights" in config.quirks) == (loss in ("mse", "ssim_si", "ssim_mse"))
         assert ("alpha_unbounded" in config.quirks) == (file_of(config) == "TIE-KD_bts_r50_KITTI")
         if config.method == "Baseline":
@@ -217,7 +217,7 @@ def test_corrected_baselines_and_teachers_need_no_maps():
     assert reading == {("Teacher", False): 6, ("Baseline", False): 6, ("Res-KD", True): 30, ("TIE-KD", True): 30}
 
 
-def test_teachers_are_chosen_by_their_method():
+def test_teachers_are_selected_by_method():
     chosen = filter_cells(cells_of("kitti"), ["method=Teacher", "seed=0"])
     assert [cell.labels["teacher"] for cell in chosen] == ["adabins", "bts", "depthformer"]
     assert [cell.config.loss.target for cell in chosen] == ["ground_truth"] * 3
@@ -230,15 +230,15 @@ def cells_of(name: str) -> list[StudyCell]:
 # -- quirk by quirk ------------------------------------------------------------------------------------------------------------
 
 
-def test_every_quirk_acts_alone_in_one_cell():
+def test_every_quirk_is_alone_in_one_cell():
     acting = [cell.config.quirks for name in QUIRK_STUDIES for cell in cells_of(name) if cell.config.seed == 0]
     alone = Counter(name for quirks in acting if len(quirks) == 1 for name in quirks)
     assert alone == Counter(QUIRKS.keys())
 
 
 @pytest.mark.parametrize("name", QUIRK_STUDIES)
-def test_every_quirk_has_its_reference_at_equal_seeds(name):
-    """A cell that differs in the quirk alone; alpha_unbounded is an alpha above 1."""
+def test_every_quirk_has_a_reference_cell_with_equal_seeds(name):
+    """The reference differs only in the quirk; alpha_unbounded also has an alpha above 1."""
     cells = cells_of(name)
     corrected = {read_by(cell.config): cell for cell in cells if cell.factors["quirk"] == "corrected"}
     for cell in cells:
@@ -258,14 +258,14 @@ def read_by(config: RunConfig) -> str:
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_study_expands_and_is_named_like_its_file(path):
+def test_every_study_expands_and_has_the_name_of_its_file(path):
     study = load_study(path)
     assert study.name == path.stem
     assert len(expand_cells(study)) > 1
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_space_of_a_search_exists_and_fits_its_base(path):
+def test_search_space_of_a_study_fits_its_base(path):
     study = load_study(path)
     if study.search:
         load_space(study.search.space, beside=path.parent).for_base(build(study.base).document())

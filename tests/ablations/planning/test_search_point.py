@@ -1,4 +1,4 @@
-"""A point's runs and their mean, with made-up runs."""
+"""The runs of a point and their mean, with simulated runs."""
 
 import pytest
 
@@ -13,7 +13,7 @@ EPOCHS = 2
 
 
 def execute_run(document, tell):
-    """A run whose value is its seed's."""
+    """Simulate a run whose abs_rel depends only on its seed."""
     seed = document["seed"]
     tell({"run_id": f"run-{seed}", "epoch": 1, "abs_rel": 9.0})
     done = {"state": "done", "cause": "", "epoch": EPOCHS, "device_seconds": 1.5}
@@ -28,52 +28,52 @@ def seed_runs(tiny):
     return make
 
 
-def test_a_trial_is_the_mean_over_its_seeds(seed_runs):
-    told = []
-    outcome = execute_point({"optim.lr": 0.1}, seed_runs(objectives=("abs_rel", "rmse")), execute_run, told.append)
-    assert outcome["state"] == "done"
-    assert (outcome["abs_rel"], outcome["rmse"]) == (pytest.approx(0.55), 8.0)
-    assert outcome["by_seed"] == [[0.25, 0.5, 0.9], [6.0, 8.0, 10.0]]
-    assert (outcome["run_id"], outcome["run_ids"]) == ("run-3", ["run-3", "run-4", "run-5"])
-    assert (outcome["epoch"], outcome["device_seconds"]) == (3 * EPOCHS, 4.5)
+def test_trial_result_is_the_mean_over_seeds(seed_runs):
+    reported = []
+    result = execute_point({"optim.lr": 0.1}, seed_runs(objectives=("abs_rel", "rmse")), execute_run, reported.append)
+    assert result["state"] == "done"
+    assert (result["abs_rel"], result["rmse"]) == (pytest.approx(0.55), 8.0)
+    assert result["by_seed"] == [[0.25, 0.5, 0.9], [6.0, 8.0, 10.0]]
+    assert (result["run_id"], result["run_ids"]) == ("run-3", ["run-3", "run-4", "run-5"])
+    assert (result["epoch"], result["device_seconds"]) == (3 * EPOCHS, 4.5)
 
 
-def test_schedulers_hear_the_first_seed_by_the_epoch_and_the_others_whole(seed_runs):
-    told = []
-    execute_point({}, seed_runs(), execute_run, told.append)
-    assert [(t["epoch"], t["abs_rel"]) for t in told] == [(1, 9.0), (2, 0.25), (4, 0.375)]
-    assert not any("state" in t for t in told)
+def test_first_seed_is_reported_per_epoch_and_the_others_at_their_end(seed_runs):
+    reported = []
+    execute_point({}, seed_runs(), execute_run, reported.append)
+    assert [(t["epoch"], t["abs_rel"]) for t in reported] == [(1, 9.0), (2, 0.25), (4, 0.375)]
+    assert not any("state" in t for t in reported)
 
 
 def test_one_seed_is_one_run(seed_runs):
-    told = []
-    outcome = execute_point({}, seed_runs(seeds=[4]), execute_run, told.append)
-    assert (outcome["abs_rel"], outcome["by_seed"]) == (0.5, [[0.5]])
-    assert [t["epoch"] for t in told] == [1]
+    reported = []
+    result = execute_point({}, seed_runs(seeds=[4]), execute_run, reported.append)
+    assert (result["abs_rel"], result["by_seed"]) == (0.5, [[0.5]])
+    assert [t["epoch"] for t in reported] == [1]
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged", "constant"])
-def test_a_seed_without_a_number_ends_the_trial_with_its_cause(seed_runs, state):
+def test_seed_that_is_not_done_ends_the_trial_with_its_cause(seed_runs, state):
     begun = []
 
     def second_fails(document, tell):
         begun.append(document["seed"])
-        outcome = execute_run(document, tell)
-        return outcome | {"state": state, "cause": "why"} if document["seed"] == 4 else outcome
+        result = execute_run(document, tell)
+        return result | {"state": state, "cause": "why"} if document["seed"] == 4 else result
 
-    outcome = execute_point({}, seed_runs(), second_fails, lambda outcome: None)
+    result = execute_point({}, seed_runs(), second_fails, lambda outcome: None)
     assert begun == [3, 4]
-    assert (outcome["state"], outcome["cause"], outcome["run_ids"]) == (state, "seed 4: why", ["run-3", "run-4"])
+    assert (result["state"], result["cause"], result["run_ids"]) == (state, "seed 4: why", ["run-3", "run-4"])
 
 
-def test_a_point_is_laid_over_what_the_base_states_so_that_presets_follow_it(seed_runs):
+def test_point_overrides_the_stated_base_so_that_defaults_follow_it(seed_runs):
     config = seed_runs(loss={"name": "tie_kd"}).config({"loss.name": "ssim"}, seed=5)
     assert (config.loss.name, config.student.head, config.seed) == ("ssim", "regression", 5)
     with pytest.raises(UserError, match=r"loss.alpha: at most 1"):
         seed_runs(loss={"name": "tie_kd"}).config({"loss.alpha": 2.0}, seed=5)
 
 
-def test_what_a_student_costs_is_measured_once_per_run(seed_runs, tmp_path):
+def test_measured_objectives_are_measured_once_per_run(seed_runs, tmp_path):
     store = RunStore(tmp_path)
     store.run("run-3").write_status(Status("done"))
     costly = seed_runs(seeds=[3, 4], objectives=("abs_rel", "milliseconds"), execution={"store": str(tmp_path)})

@@ -1,14 +1,54 @@
 import pytest
 
-from ablations.planning.study import load_study
+from ablations.planning.study import STUDIES_FOLDER, find_study, load_study, packaged_studies
 from tiekd.errors import UserError
 
 FACTORS = {"loss.sigma": [0.5, 1.0], "method": {"a": {"loss.name": "si"}, "b": {"loss.name": "mse", "loss.mse_weight": 2.0}}}
 
 
-def test_a_study_has_defaults(study_file):
+def test_study_defaults(study_file):
     study = load_study(study_file())
     assert (study.blocks, study.vary, study.seeds, study.tables, study.search) == ([{}], "grid", [0], [], None)
+
+
+def test_packaged_study_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"debug", "dpm", "kitti", "nyu"} <= set(packaged_studies())
+    for name in packaged_studies():
+        assert find_study(name) == STUDIES_FOLDER / f"{name}.yaml"
+    assert load_study("debug").name == "debug"
+
+
+def test_file_has_precedence_over_a_packaged_study(study_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study_file().rename("debug")
+    assert load_study("debug").name == "demo"
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ("debgu", r"study: unknown 'debgu'; did you mean debug\? valid: backbones, .*; or the path of a YAML file"),
+        ("debgu.yaml", r"study debgu.yaml: no such file"),
+        ("studies/debgu", r"study studies/debgu: no such file"),
+    ],
+)
+def test_unknown_study_is_refused_in_one_line(study, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_study(study)
+    assert "\n" not in str(caught.value)
+
+
+def test_study_in_memory_is_changed_like_one_from_a_file(study, study_file):
+    settings = {"factors": {"loss.sigma": [0.5, 1.0]}, "search": {"space": "dpm.yaml", "trials": 3}}
+    changes = {"overrides": {"optim.lr": 0.5}, "name": "other", "seeds": 2}
+    in_memory = study(**settings)
+    assert load_study(in_memory, **changes) == load_study(study_file(**settings), **changes)
+    assert in_memory == study(**settings)
+    with pytest.raises(UserError, match=r"--set loss.sigma: study demo varies it"):
+        load_study(in_memory, {"loss.sigma": 1.0})
+    with pytest.raises(UserError, match="study demo: name: string should match pattern"):
+        load_study(in_memory, name="../up")
 
 
 def test_overrides_change_the_base(study_file):
@@ -16,24 +56,24 @@ def test_overrides_change_the_base(study_file):
     assert (study.base["optim"]["lr"], study.base["bins"]["n_bins"], study.base["optim"]["epochs"]) == (0.5, 8, 2)
 
 
-def test_a_number_of_seeds_and_a_name_replace_those_of_the_file(study_file):
+def test_seeds_and_name_replace_those_of_the_file(study_file):
     study = load_study(study_file(seeds=[7]), name="other", seeds=3)
     assert (study.name, study.seeds) == ("other", [0, 1, 2])
 
 
 @pytest.mark.parametrize("path", ["loss.sigma", "loss.name", "loss.mse_weight"])
-def test_what_a_factor_varies_is_not_overridden(study_file, path):
+def test_override_of_a_varied_setting_is_refused(study_file, path):
     with pytest.raises(UserError, match=f"--set {path}: study demo varies it; select cells with --only"):
         load_study(study_file(factors=FACTORS), {path: 1})
 
 
-def test_what_any_block_varies_is_not_overridden(study_file):
+def test_override_of_a_setting_varied_in_one_block_is_refused(study_file):
     blocks = [{"loss.sigma": [1.0]}, {"bins.n_bins": [8, 16]}]
     with pytest.raises(UserError, match=r"--set bins.n_bins: study demo varies it"):
         load_study(study_file(factors=blocks), {"bins.n_bins": 4})
 
 
-def test_the_seed_is_not_overridden(study_file):
+def test_override_of_the_seed_is_refused(study_file):
     with pytest.raises(UserError, match=r"--set seed: study demo has its own seeds; use --seeds N"):
         load_study(study_file(), {"seed": 1})
 
@@ -75,7 +115,7 @@ def test_the_seed_is_not_overridden(study_file):
         ({"search": {}}, r"search.space is needed"),
     ],
 )
-def test_what_is_no_study_is_refused_in_one_line(study_file, settings, message):
+def test_invalid_study_is_refused_in_one_line(study_file, settings, message):
     with pytest.raises(UserError, match=message) as caught:
         load_study(study_file(**settings))
     assert "\n" not in str(caught.value)
@@ -87,14 +127,14 @@ def test_fewer_than_one_seed_is_refused(study_file):
         load_study(study_file(), seeds=0)
 
 
-def test_a_level_named_twice_is_refused(study_file):
+def test_duplicate_level_name_is_refused(study_file):
     path = study_file()
     path.write_text(path.read_text() + "factors:\n  method:\n    a: {loss.name: si}\n    a: {loss.name: mse}\n")
     with pytest.raises(UserError, match="'a' is given twice"):
         load_study(path)
 
 
-def test_a_search_knows_which_way_its_objectives_go(study_file):
+def test_modes_of_the_objectives(study_file):
     objectives = ["rmse", "delta1", "milliseconds"]
     study = load_study(study_file(search={"space": "dpm.yaml", "objectives": objectives}))
     assert (study.search.objective, study.search.modes) == ("rmse", ["min", "max", "min"])

@@ -1,4 +1,4 @@
-"""A search's database, in SQLite and on a PostgreSQL server."""
+"""The database of a search, as an SQLite file and on a PostgreSQL server."""
 
 import optuna
 import pytest
@@ -41,7 +41,7 @@ def url(request, tmp_path) -> str:
     return storage_url(option, RunStore(tmp_path), "demo")
 
 
-def test_a_search_that_was_killed_goes_on_in_its_database(url):
+def test_killed_search_resumes_from_its_database(url):
     assert not study_exists("demo", url)
     with connect(url) as storage:
         before = open_study("demo", storage, SEARCH, SPACE)
@@ -63,7 +63,7 @@ def test_a_search_that_was_killed_goes_on_in_its_database(url):
         assert budget_used(after) == 2
 
 
-def test_a_repeated_trial_that_is_killed_again_is_repeated_again(tmp_path):
+def test_repeated_trial_that_is_killed_is_repeated_again(tmp_path):
     study = optuna.create_study()
     point = SPACE.suggest(study.ask())
     for _ in range(2):
@@ -86,32 +86,32 @@ def test_a_repeated_trial_that_is_killed_again_is_repeated_again(tmp_path):
         ("optim.lr", {"type": "categorical", "choices": [0.1]}, None),
     ],
 )
-def test_a_changed_space_goes_on_unless_optuna_cannot_mix_it(path, parameter, changed):
+def test_changed_parameter_is_found_unless_only_its_range_changed(path, parameter, changed):
     study = optuna.create_study()
     SPACE.suggest(study.ask())
     assert changed_parameter(study, SearchSpace.model_validate({"parameters": {path: parameter}})) == changed
 
 
-def test_the_directions_are_the_objectives():
+def test_study_directions_follow_the_objectives():
     search = SearchConfig(space="made-up.yaml", trials=9, objectives=["abs_rel", "delta1", "milliseconds"])
     study = open_study("demo", optuna.storages.InMemoryStorage(), search, SPACE)
     assert [direction.name for direction in study.directions] == ["MINIMIZE", "MAXIMIZE", "MINIMIZE"]
     assert get_trials(study) == []
 
 
-def test_a_store_that_is_no_folder_needs_a_database(bucket):
+def test_object_store_needs_a_database(bucket):
     with pytest.raises(UserError, match=r"SQLite needs a folder; .* --storage postgresql://.*, or OPTUNA_STORAGE"):
         storage_url(None, RunStore(f"s3://{bucket}/store"), "demo")
 
 
 @pytest.mark.parametrize("given", ["optuna.db", "oracle9://me:not-a-secret@host/db", "postgresql//me:not-a-secret@host"])
-def test_what_is_no_database_is_refused_without_a_word_of_it(given, tmp_path):
+def test_invalid_database_url_is_refused_without_showing_it(given, tmp_path):
     with pytest.raises(UserError, match="--storage: not a database URL; valid: sqlite:///FILE, postgresql://") as caught:
         storage_url(given, RunStore(tmp_path), "demo")
     assert "not-a-secret" not in str(caught.value)
 
 
-def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path):
+def test_unreachable_database_is_reported_without_its_password(tmp_path):
     url = storage_url("postgresql://me:not-a-secret@127.0.0.1:1/db", RunStore(tmp_path), "demo")
     with pytest.raises(
         UserError, match=r"--storage postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db: .* does not answer"

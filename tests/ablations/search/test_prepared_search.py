@@ -1,4 +1,4 @@
-"""A search against its store and its database, without a cluster."""
+"""Prepare a search from its store and its database, without a cluster."""
 
 import optuna
 import pytest
@@ -29,7 +29,7 @@ def left(prepared):
     return start_search(prepared, Console(quiet=True))
 
 
-def test_the_current_run_id_is_the_first_that_has_not_ended(prepared, tmp_path):
+def test_current_run_id_is_the_first_unfinished_run(prepared, tmp_path):
     search, store = prepared(), RunStore(tmp_path / "store")
     run_ids = [run_id_of(search.seed_runs.config(POINT, seed)) for seed in SEARCH["seeds"]]
     assert len(set(run_ids)) == 3
@@ -51,18 +51,18 @@ def queued(prepared):
 BASE_WITHIN = {"space": "dpm.yaml", "seeds": [0]}  # its n_bins begin at 32
 
 
-def test_the_base_is_asked_for_first_and_once(prepared):
+def test_base_is_enqueued_once_as_the_first_trial(prepared):
     search = prepared(bins={"n_bins": 32}, **BASE_WITHIN)
     assert (queued(search), queued(search)) == ([search.base_point], [search.base_point])
     assert search.base_point.items() >= {"loss.temperature": 1.0, "loss.alpha": 0.1, "bins.n_bins": 32}.items()
 
 
 @pytest.mark.parametrize(("n_bins", "sampler"), [(16, "tpe"), (32, "grid")])
-def test_a_base_outside_of_the_space_or_of_a_grid_is_not_asked_for(prepared, n_bins, sampler):
+def test_base_outside_the_space_or_of_a_grid_is_not_enqueued(prepared, n_bins, sampler):
     assert queued(prepared(bins={"n_bins": n_bins}, sampler=sampler, **BASE_WITHIN)) == []
 
 
-def test_a_point_is_a_cell_for_each_seed_and_none_where_it_contradicts_itself(prepared):
+def test_point_has_one_cell_per_seed_and_none_if_it_contradicts_itself(prepared):
     cells = point_cells(prepared(), POINT)
     assert [(c["seed"], c["factors"]) for c in cells.values()] == [(seed, POINT) for seed in SEARCH["seeds"]]
     assert point_cells(prepared(), {"data.min_depth": 90.0}) == {}
@@ -80,14 +80,14 @@ def test_a_point_is_a_cell_for_each_seed_and_none_where_it_contradicts_itself(pr
         (SearchOptions(trials=99), {"sampler": "grid"}, 21),
     ],
 )
-def test_what_the_budget_leaves_at_first(prepared, tree, tmp_path, options, search, expected):
+def test_trials_left_before_the_first_launch(prepared, tree, tmp_path, options, search, expected):
     search = prepared(options, **search)
     before = tree(tmp_path)
     assert left(search) == expected
     assert tree(tmp_path) == before
 
 
-def test_what_it_leaves_later_and_another_base_is_kept_apart(prepared):
+def test_trials_left_later_and_refusal_of_another_objective_or_seeds(prepared):
     search = prepared()
     with open_search(search) as study:
         for value in (0.5, 0.25):

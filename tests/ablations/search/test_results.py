@@ -1,4 +1,4 @@
-"""What is told of a search, from made-up trials."""
+"""The results of a search, from simulated trials."""
 
 import optuna
 import pytest
@@ -19,7 +19,7 @@ def search_of(*objectives, seeds=(0, 1, 2)):
 
 @pytest.fixture
 def study():
-    """Make a study of complete trials: for each, its temperature and the values of each objective for each seed."""
+    """Make a study of complete trials, each given as its temperature and each objective's values per seed."""
 
     def make(search, *trials):
         made = optuna.create_study(directions=[f"{mode}imize" for mode in search.modes])
@@ -39,7 +39,7 @@ def study():
     return make
 
 
-def test_trials_stand_by_their_mean_with_their_spread(study):
+def test_trials_are_sorted_by_mean_and_have_a_spread(study):
     search = search_of("abs_rel")
     results = collect_results(study(search, (1.0, [0.3, 0.3, 0.3]), (2.0, [0.1, 0.2, 0.3]), (3.0, [0.5, 0.4, 0.6])), search)
     assert [t["params"]["loss.temperature"] for t in results.best] == [2.0, 1.0, 3.0]
@@ -54,14 +54,14 @@ def test_one_seed_has_no_spread(study):
     assert [(t["value"], t["spread"]) for t in results.best] == [(0.9, {"delta1": None}), (0.7, {"delta1": None})]
 
 
-def test_the_front_is_what_nothing_surpasses_in_everything(study):
+def test_pareto_front_of_two_objectives(study):
     search = search_of("abs_rel", "milliseconds", seeds=[0])
     results = collect_results(study(search, (1.0, [0.3], [1.0]), (2.0, [0.1], [5.0]), (3.0, [0.4], [2.0])), search)
     assert [t["run_id"] for t in results.front] == ["run-1", "run-0"]
     assert results.best[0]["values"] == {"abs_rel": 0.1, "milliseconds": 5.0}
 
 
-def test_importance_is_told_when_there_are_enough_trials(study):
+def test_importance_needs_enough_distinct_trials(study):
     search = search_of("abs_rel", seeds=[0])
     trials = [(float(k), [0.1 * k]) for k in range(MIN_TRIALS_FOR_IMPORTANCE)]
     assert collect_results(study(search, *trials[:-1]), search).importance == {}
@@ -71,7 +71,7 @@ def test_importance_is_told_when_there_are_enough_trials(study):
     )
 
 
-def test_what_is_printed(study, capsys):
+def test_printed_results(study, capsys):
     search = search_of("abs_rel", "milliseconds", seeds=[0, 1])
     results = collect_results(study(search, (1.0, [0.3, 0.5], [1.0, 1.0]), (2.5, [0.1, 0.2], [5.0, 7.0])), search)
     print_results(results, search, Console(width=200))
@@ -83,31 +83,31 @@ def test_what_is_printed(study, capsys):
 
 
 @pytest.mark.parametrize(
-    ("origin", "told"),
+    ("base", "printed"),
     [
         (1.0, "; base config: 0.3500 ± 0.0707"),
         (2.5, " (the base config)"),
         (9.0, ""),  # its trial was pruned
-        (None, ""),  # the base lies outside of the space
+        (None, ""),  # the base is outside the space
     ],
 )
-def test_the_best_stands_beside_the_base(study, capsys, origin, told):
+def test_best_trial_is_printed_with_the_base(study, capsys, base, printed):
     search = search_of("abs_rel", seeds=[0, 1])
-    point = None if origin is None else {"loss.temperature": origin}
+    point = None if base is None else {"loss.temperature": base}
     print_results(
         collect_results(study(search, (1.0, [0.3, 0.4]), (2.5, [0.1, 0.2])), search, point), search, Console(width=200)
     )
     best = "best trial: abs_rel 0.1500 ± 0.0707 over 2 seeds with temperature=2.5"
-    assert capsys.readouterr().out.splitlines()[-1] == best + told
+    assert capsys.readouterr().out.splitlines()[-1] == best + printed
 
 
-def test_a_search_without_a_finished_trial_has_no_best(study, capsys):
+def test_search_without_a_finished_trial_has_no_best(study, capsys):
     search = search_of("abs_rel")
     print_results(collect_results(study(search), search), search, Console(width=200))
     assert capsys.readouterr().out == "no trial has finished\n"
 
 
-def test_the_winner_is_a_run_config(study, tiny, tmp_path):
+def test_best_config_is_a_run_config(study, tiny, tmp_path):
     search = search_of("abs_rel", seeds=[5, 6])
     results = collect_results(study(search, (1.0, [0.3, 0.5]), (2.5, [0.1, 0.3])), search)
     base = tiny | {"loss": {"name": "tie_kd"}}

@@ -37,7 +37,7 @@ def search_of(sampler, **settings):
 
 
 def bowl(point):
-    """Lowest, 0, at temperature 0.1 and alpha 0.75 in one space, and at 16 bins with alpha 0.75 in the other."""
+    """Return an objective with the minimum 0 at temperature 0.1 (one space) or 16 bins (the other), and alpha 0.75."""
     sharpness = abs(math.log10(point.get("loss.temperature", 0.1)) + 1)
     return sharpness + abs(point.get("loss.alpha", 0.0) - 0.75) + abs(point.get("bins.n_bins", 16) - 16) / 16
 
@@ -81,7 +81,7 @@ def supported_cases():
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_an_entry_is_complete(name):
+def test_entry_is_complete(name):
     spec = SAMPLERS[name]
     assert spec.label
     assert spec.description.endswith(".")
@@ -90,7 +90,7 @@ def test_an_entry_is_complete(name):
 
 
 @pytest.mark.parametrize(("search", "space"), list(supported_cases()))
-def test_a_sampler_draws_points_of_its_space_and_prints_nothing(search, space, study, capfd):
+def test_sampler_draws_points_of_its_space_and_prints_nothing(search, space, study, capfd):
     trials = min(TRIALS, len(space.grid()))
     made_up = study(search, space)
     points = run_search(made_up, space, search, trials)
@@ -106,7 +106,7 @@ def test_every_sampler_supports_numbers_and_one_objective(sampler):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sampler_comes_near_the_best_point(sampler, study):
+def test_sampler_comes_near_the_best_point(sampler, study):
     search, space = search_of(sampler), space_of(NUMBERS)
     points = run_search(study(search, space), space, search, min(TRIALS, len(space.grid())))
     # A fixed seed: a quarter of random points in this space lie within 0.75.
@@ -114,21 +114,21 @@ def test_a_sampler_comes_near_the_best_point(sampler, study):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sampler_repeats_itself_but_not_in_a_resumed_search(sampler, study):
+def test_sampler_is_deterministic_but_does_not_repeat_points_after_a_resume(sampler, study):
     search, space = search_of(sampler), space_of(NUMBERS)
     first, second = (run_search(study(search, space, name), space, search, 3) for name in "ab")
     assert first == second
     assert run_search(study(search, space, "a"), space, search, 3) != first
 
 
-def test_a_resumed_grid_has_each_point_once(study):
+def test_resumed_grid_has_each_point_once(study):
     search, space = search_of("grid"), space_of(MIXED)
     points = [p for trials in (7, len(space.grid()) - 7) for p in run_search(study(search, space), space, search, trials)]
     assert sorted(points, key=str) == sorted(space.grid(), key=str)
     assert remaining_points(study(search, space), space.grid()) == []
 
 
-def test_genetic_search_finds_the_front_of_two_objectives(study):
+def test_nsgaii_finds_the_front_of_two_objectives(study):
     search, space = search_of("nsgaii", objectives=["abs_rel", "parameters"]), space_of(MIXED)
     made_up = study(search, space)
     run_search(made_up, space, search, TRIALS)
@@ -160,7 +160,7 @@ def test_genetic_search_finds_the_front_of_two_objectives(study):
         ),
     ],
 )
-def test_what_a_sampler_does_not_support_is_refused_in_one_line(settings, parameters, message):
+def test_unsupported_search_is_refused_in_one_line(settings, parameters, message):
     with pytest.raises(UserError, match=message) as caught:
         build_sampler(search_of(**settings), space_of(parameters), seed=0)
     assert "\n" not in str(caught.value)
@@ -181,12 +181,12 @@ def build_toy(search, space, seed):
 '''
 
 
-def test_a_sampler_is_added_with_one_function_and_one_entry(tmp_path, monkeypatch, study, study_file):
+def test_sampler_is_added_with_one_function_and_one_entry(tmp_path, monkeypatch, study, study_file):
     (tmp_path / "toy_sampler.py").write_text(TOY)
     monkeypatch.syspath_prepend(str(tmp_path))
     spec = SamplerSpec(label="Toy", description="Draws points at random.", build="toy_sampler:build_toy")
     monkeypatch.setitem(SAMPLERS, "toy", spec)
-    test_an_entry_is_complete("toy")
+    test_entry_is_complete("toy")
     search, space = search_of("toy"), space_of(NUMBERS)
     assert len(run_search(study(search, space), space, search, 5)) == 5
     store = str(tmp_path / "store")

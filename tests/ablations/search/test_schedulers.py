@@ -18,12 +18,12 @@ def search_of(scheduler, **settings):
 
 
 def times():
-    """At which epochs a trial of two seeds reports: each of the first seed, and the end of the second."""
+    """Return the epochs at which a trial of two seeds reports: each of the first seed, and the end of the second."""
     return [*range(1, EPOCHS + 1), len(SEEDS) * EPOCHS]
 
 
 def run_trial(scheduler, level, better="abs_rel", ending="done"):
-    """A trial whose value stays at `level`; the time at which it ended, and how."""
+    """Run a trial whose value is always `level`. Return the epoch at which it ended, and how."""
     trial = Trial("made-up", stub=True)
     scheduler.on_trial_add(None, trial)
     for time in times():
@@ -37,7 +37,7 @@ def run_trial(scheduler, level, better="abs_rel", ending="done"):
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_an_entry_is_complete(name):
+def test_entry_is_complete(name):
     spec = SCHEDULERS[name]
     assert spec.label
     assert spec.description.endswith(".")
@@ -46,7 +46,7 @@ def test_an_entry_is_complete(name):
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_the_best_trial_goes_on_to_its_end(name):
+def test_best_trial_runs_to_its_end(name):
     scheduler = build_scheduler(search_of(name), EPOCHS)
     for level in (0.2, 0.3, 0.25, 0.22, 0.1):
         time, end = run_trial(scheduler, level)
@@ -54,7 +54,7 @@ def test_the_best_trial_goes_on_to_its_end(name):
 
 
 @pytest.mark.parametrize("name", STOPPING)
-def test_a_bad_trial_ends_early_and_a_good_one_goes_on(name):
+def test_bad_trial_ends_early_and_good_one_continues(name):
     scheduler = build_scheduler(search_of(name), EPOCHS)
     for level in (0.2, 0.3, 0.25, 0.22):
         run_trial(scheduler, level)
@@ -65,7 +65,7 @@ def test_a_bad_trial_ends_early_and_a_good_one_goes_on(name):
 
 
 @pytest.mark.parametrize("name", STOPPING)
-def test_a_metric_that_is_better_when_larger_is_taken_so(name):
+def test_metric_that_is_better_when_higher(name):
     scheduler = build_scheduler(search_of(name, objectives=["delta1", "milliseconds"]), EPOCHS)
     for level in (0.8, 0.7, 0.75, 0.72):
         run_trial(scheduler, level, "delta1")
@@ -74,7 +74,7 @@ def test_a_metric_that_is_better_when_larger_is_taken_so(name):
 
 
 @pytest.mark.parametrize("name", STOPPING)
-def test_trials_without_a_number_disturb_no_other(name):
+def test_trials_without_a_value_do_not_affect_others(name):
     scheduler = build_scheduler(search_of(name), EPOCHS)
     for level, ending in ((0.6, "failed"), (0.5, "diverged"), (0.4, "done"), (0.3, "done"), (0.2, "done")):
         assert run_trial(scheduler, level, ending=ending)[1] == ending
@@ -82,12 +82,12 @@ def test_trials_without_a_number_disturb_no_other(name):
 
 
 @pytest.mark.parametrize("name", STOPPING)
-def test_the_grace_is_never_longer_than_the_trial(name):
+def test_grace_period_is_at_most_the_length_of_a_trial(name):
     search = SearchConfig(space="made-up.yaml", scheduler=name, seeds=SEEDS, grace_epochs=100)
     assert run_trial(build_scheduler(search, EPOCHS), 0.5)[1] == "done"
 
 
-def test_without_a_scheduler_a_bad_trial_goes_on_too():
+def test_scheduler_none_stops_no_trial():
     scheduler = build_scheduler(search_of("none"), EPOCHS)
     assert [run_trial(scheduler, level)[1] for level in (0.2, 0.3, 0.25, 0.9)] == ["done"] * 4
 
@@ -112,12 +112,12 @@ def build_toy(search, max_epochs):
 '''
 
 
-def test_a_scheduler_is_added_with_one_function_and_one_entry(tmp_path, monkeypatch):
+def test_scheduler_is_added_with_one_function_and_one_entry(tmp_path, monkeypatch):
     (tmp_path / "toy_scheduler.py").write_text(TOY)
     monkeypatch.syspath_prepend(str(tmp_path))
     spec = SchedulerSpec(label="Toy", description="Stops trials above 0.5.", build="toy_scheduler:build_toy")
     monkeypatch.setitem(SCHEDULERS, "toy", spec)
-    test_an_entry_is_complete("toy")
+    test_entry_is_complete("toy")
     scheduler = build_scheduler(search_of("toy"), EPOCHS)
     assert run_trial(scheduler, 0.9) == (1, "pruned")
     assert run_trial(scheduler, 0.1) == (len(SEEDS) * EPOCHS, "done")

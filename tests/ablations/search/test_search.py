@@ -1,4 +1,4 @@
-"""`tiekd search` on a real, local Ray: killed, gone on with, enlarged."""
+"""`tiekd search` on a local Ray: killed, resumed, enlarged."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ RATES = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]  # from good to bad, so that ASHA has som
 SEARCH = {"space": "rates.yaml", "scheduler": "asha", "trials": len(RATES), "grace_epochs": 1, "reduction_factor": 2}
 SPACE = {
     "optim.lr": {"type": "float", "low": 1e-6, "high": 1e-2, "log": True},
-    "data.min_depth": {"type": "float", "low": 1e-3, "high": 100, "log": True},  # beyond data.max_depth: some points contradict
+    "data.min_depth": {"type": "float", "low": 1e-3, "high": 100, "log": True},  # some points exceed data.max_depth
 }
 
 
@@ -45,7 +45,7 @@ def command(folder) -> tuple:
 
 @pytest.fixture(scope="module")
 def searched(folder, command, driver, tiekd):
-    """What the launch printed that ended the search, after one that was killed with its processes."""
+    """The outcome of a launch that finishes the search, after one whose processes were killed."""
     store = RunStore(folder / "store")
     with driver(*command) as search:
         search.until(lambda: any(record.status().epoch >= 2 for record in store.runs()))
@@ -54,7 +54,7 @@ def searched(folder, command, driver, tiekd):
     return tiekd(*command)
 
 
-def test_a_killed_search_ends_with_all_its_trials_complete_or_pruned(searched, folder):
+def test_resumed_search_has_all_trials_complete_or_pruned(searched, folder):
     assert searched.code == 0, searched.err
     states = [trial.state for trial in trials_in(folder)]
     assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == len(RATES)
@@ -62,7 +62,7 @@ def test_a_killed_search_ends_with_all_its_trials_complete_or_pruned(searched, f
     assert not {TrialState.RUNNING, TrialState.WAITING} & set(states)
 
 
-def test_points_of_the_killed_launch_were_asked_for_again(searched, folder):
+def test_points_of_the_killed_launch_were_repeated(searched, folder):
     trials = trials_in(folder)
     failed = {trial.number: trial.params for trial in trials if trial.state == TrialState.FAIL}
     assert failed
@@ -79,7 +79,7 @@ def test_pruned_trials_are_missing_runs_with_their_cause(searched, folder):
         epoch = trial.user_attrs["epoch"]
         assert status.state == "missing"
         assert status.cause == f"pruned by the scheduler after epoch {epoch} of {EPOCHS}"
-        assert trial.last_step == epoch < EPOCHS  # and its value there is what Optuna's sampler learns from
+        assert trial.last_step == epoch < EPOCHS  # Optuna's sampler learns from the value there
     assert {record.status().state for record in store.runs()} == {"done", "missing"}
     assert sum(record.status().state == "missing" for record in store.runs()) == len(pruned)
 
@@ -91,20 +91,20 @@ def test_complete_trials_have_the_value_of_their_run(searched, folder):
             assert trial.value == store.run(trial.user_attrs["run_id"]).read_json("summary.json")["metrics"]["abs_rel"]
 
 
-def test_the_best_trial_is_shown(searched, folder):
+def test_best_trial_is_printed(searched, folder):
     best = min((t for t in trials_in(folder) if t.state == TrialState.COMPLETE), key=lambda t: t.value)
     line = searched.out.splitlines()[-1]
     assert line == f"best trial: abs_rel {best.value:.4f} with lr={best.params['optim.lr']:.4g}, min_depth=0.001"
 
 
-def test_the_search_is_a_study_of_the_store(searched, folder):
+def test_search_is_a_study_of_the_store(searched, folder):
     record = RunStore(folder / "store").read_study("demo-search")
     assert record["study"]["kind"] == "search"
     assert sorted((c["factors"]["optim.lr"] for c in record["cells"]), reverse=True) == RATES
     assert len({c["run_id"] for c in record["cells"]}) == len(RATES)
 
 
-def test_the_same_command_runs_nothing(searched, folder, command, tiekd, files, ray_folder):
+def test_same_command_runs_nothing(searched, folder, command, tiekd, files, ray_folder):
     runs, sessions = files(folder / "store" / "runs"), sorted((ray_folder / "ray").iterdir())
     outcome = tiekd(*command)
     assert outcome.code == 0
@@ -114,7 +114,7 @@ def test_the_same_command_runs_nothing(searched, folder, command, tiekd, files, 
     assert sorted((ray_folder / "ray").iterdir()) == sessions
 
 
-def test_another_objective_or_base_is_kept_apart(searched, folder, command, tiekd, files):
+def test_another_base_is_refused(searched, folder, command, tiekd, files):
     before = files(folder / "store" / "runs")
     outcome = tiekd(*command, "--trials", 9, "--set", "optim.epochs=3")
     assert outcome.code == 2
@@ -123,8 +123,8 @@ def test_another_objective_or_base_is_kept_apart(searched, folder, command, tiek
     assert files(folder / "store" / "runs") == before
 
 
-def test_more_trials_run_only_the_rest(searched, folder, command, tiekd, files):
-    """Runs last: it enlarges the search by a point that the store holds already, and by one that contradicts itself."""
+def test_larger_budget_runs_only_the_remaining_trials(searched, folder, command, tiekd, files):
+    """Runs last: it adds a point that the store already has, and one whose settings contradict each other."""
     before, runs = trials_in(folder), files(folder / "store" / "runs")
     best = min((t for t in before if t.state == TrialState.COMPLETE), key=lambda t: t.value)
     study = optuna.load_study(study_name="demo-search", storage=storage(folder))

@@ -1,4 +1,4 @@
-"""`tiekd search` on a real, local Ray: a grid with a condition, two seeds, two objectives, a warm start and PostgreSQL."""
+"""`tiekd search` on a local Ray: a grid with a condition, two seeds, two objectives, a warm start and PostgreSQL."""
 
 import json
 import statistics
@@ -26,7 +26,7 @@ SEARCH = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny, as_yaml):
-    """A study with a search, and a store that holds the runs of its first point."""
+    """A folder with a study, its search space and the config of a run."""
     folder = tmp_path_factory.mktemp("grid")
     as_yaml(folder / "losses.yaml", {"parameters": SPACE})
     as_yaml(folder / "study.yaml", {"name": "demo", "base": tiny | {"optim": {"epochs": 1}}, "search": SEARCH})
@@ -46,7 +46,7 @@ def store(folder):
 
 @pytest.fixture(scope="module")
 def known(folder, tiekd):
-    """The runs of the first point, computed before there was a search."""
+    """The runs of the first point, computed before the search."""
     for seed in SEEDS:
         assert tiekd("run", folder / "run.yaml", "--set", f"seed={seed}", "--store", folder / "store").code == 0
     return {record.run_id for record in RunStore(folder / "store").runs()}
@@ -54,18 +54,18 @@ def known(folder, tiekd):
 
 @pytest.fixture(scope="module")
 def searched(known, command, tiekd, ray_folder):
-    """What the launch printed."""
+    """The outcome of the launch."""
     return tiekd(*command, "--json")
 
 
 @pytest.fixture(scope="module")
 def found(searched):
-    """The object that it printed last."""
+    """The JSON object that the launch printed last."""
     assert searched.code == 0, searched.err
     return json.loads(searched.out.splitlines()[-1])
 
 
-def test_every_point_is_a_trial_once_and_the_stores_one_from_the_start(found, known):
+def test_every_point_has_one_trial_and_the_finished_one_is_warm(found, known):
     assert sorted((t["params"] for t in found["best"]), key=str) == sorted(POINTS, key=str)
     (warm,) = [t for t in found["best"] if t["warm"]]
     assert (warm["params"], set(warm["run_ids"])) == (POINTS[0], known)
@@ -86,7 +86,7 @@ def test_values_are_means_over_the_runs_of_the_seeds(found, store):
     assert len(list(store.runs())) == len(POINTS) * len(SEEDS)
 
 
-def test_the_front_is_what_no_other_trial_surpasses(found):
+def test_front_has_the_trials_that_no_other_dominates(found):
     def surpassed(trial):
         values = list(trial["values"].values())
         others = [list(t["values"].values()) for t in found["best"]]
@@ -95,26 +95,26 @@ def test_the_front_is_what_no_other_trial_surpasses(found):
     assert found["front"] == [t for t in found["best"] if not surpassed(t)]
 
 
-def test_the_winner_is_a_config_whose_run_is_done(found, store, tiekd):
+def test_best_config_is_a_run_that_is_done(found, store, tiekd):
     assert found["best_config"] == f"{store.uri}/studies/demo-search/best.yaml"
     outcome = tiekd("run", found["best_config"], "--json")
     assert (outcome.code, json.loads(outcome.out)["run_id"]) == (0, found["best"][0]["run_ids"][0])
     assert len(list(store.runs())) == len(POINTS) * len(SEEDS)
 
 
-def test_every_run_is_a_cell_of_the_stores_study(found, store):
+def test_every_run_is_a_cell_of_the_study_in_the_store(found, store):
     cells = store.read_study("demo-search")["cells"]
     assert {(c["run_id"], c["seed"]) for c in cells} == {
         (run_id, seed) for t in found["best"] for run_id, seed in zip(t["run_ids"], SEEDS, strict=True)
     }
 
 
-def test_the_password_is_nowhere(found, searched, folder):
+def test_password_is_neither_stored_nor_printed(found, searched, folder):
     texts = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
     assert not any(b"not-a-secret" in text for text in [*texts, searched.out.encode(), searched.err.encode()])
 
 
-def test_the_same_command_runs_nothing_and_loads_neither_ray_nor_torch(found, folder, command, files):
+def test_same_command_runs_nothing_and_imports_neither_ray_nor_torch(found, folder, command, files):
     before = files(folder / "store" / "runs")
     heavy = "atexit.register(lambda: print(sorted({'ray', 'torch'} & set(sys.modules))))"
     code = f"import atexit, sys, tiekd.__main__ as t; {heavy}; t.main()"
@@ -126,6 +126,6 @@ def test_the_same_command_runs_nothing_and_loads_neither_ray_nor_torch(found, fo
     assert files(folder / "store" / "runs") == before
 
 
-def test_what_was_found_is_kept_in_the_store(found, store):
+def test_results_are_written_to_the_store(found, store):
     told = {name: value for name, value in found.items() if name not in ("event", "time")}
     assert store.read_json("studies/demo-search/findings.json") == told

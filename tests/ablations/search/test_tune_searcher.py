@@ -29,7 +29,7 @@ def study():
 
 @pytest.fixture
 def searcher(study):
-    """With one trial asked for, "t"."""
+    """A searcher that has suggested one trial, "t"."""
     searcher = OptunaSearcher(study, SPACE, search_of(), Budget(2))
     searcher.suggest("t")
     return searcher
@@ -42,7 +42,7 @@ def result(epoch, abs_rel=None, state=None, **more):
     return told | metrics | ({} if state is None else {"state": state}) | more
 
 
-def test_points_are_of_the_space_and_end_with_the_budget(study):
+def test_suggested_points_are_in_the_space_and_end_with_the_budget(study):
     searcher = OptunaSearcher(study, SPACE, search_of(), Budget(2))
     points = [searcher.suggest(name) for name in ("a", "b", "c")]
     assert [set(point["point"]) for point in points[:2]] == [{"loss.sigma"}] * 2
@@ -50,12 +50,12 @@ def test_points_are_of_the_space_and_end_with_the_budget(study):
     assert [trial.params for trial in study.trials] == [point["point"] for point in points[:2]]
 
 
-def test_no_trial_begins_after_the_hours_are_over(study):
+def test_no_trial_begins_after_the_time_budget(study):
     assert OptunaSearcher(study, SPACE, search_of(), Budget(None, ends=0.0)).suggest("a") == Searcher.FINISHED
     assert study.trials == []
 
 
-def test_a_done_trial_is_complete_with_its_last_value(study, searcher):
+def test_done_trial_is_complete_with_its_last_value(study, searcher):
     searcher.on_trial_result("t", result(1, 0.5))
     searcher.on_trial_result("t", result(2))  # not validated
     searcher.on_trial_complete("t", result(3, 0.3, "done"))
@@ -64,7 +64,7 @@ def test_a_done_trial_is_complete_with_its_last_value(study, searcher):
     assert trial.user_attrs == {"run_id": "0123", "run_ids": ["0123"], "epoch": 3, "by_seed": {"abs_rel": [0.3]}}
 
 
-def test_a_stopped_trial_is_pruned_at_the_value_that_stopped_it(study, searcher):
+def test_stopped_trial_is_pruned_with_the_value_that_stopped_it(study, searcher):
     searcher.on_trial_result("t", result(1, 0.5))
     searcher.on_trial_complete("t", result(2, 0.4))  # Tune gives the stopping result only here
     (trial,) = study.trials
@@ -72,20 +72,20 @@ def test_a_stopped_trial_is_pruned_at_the_value_that_stopped_it(study, searcher)
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged", "constant"])
-def test_a_trial_without_a_number_fails_with_its_cause(study, searcher, state):
+def test_trial_without_a_value_fails_with_its_cause(study, searcher, state):
     searcher.on_trial_complete("t", result(3, None, state, cause="why"))
     (trial,) = study.trials
     assert (trial.state, trial.user_attrs["cause"]) == (TrialState.FAIL, "why")
 
 
-def test_a_trial_whose_process_died_fails(study, searcher):
+def test_trial_whose_process_died_fails(study, searcher):
     searcher.on_trial_result("t", result(1, 0.5))
     searcher.on_trial_complete("t", None, error=True)
     (trial,) = study.trials
     assert (trial.state, trial.user_attrs["cause"]) == (TrialState.FAIL, "the trial's process died")
 
 
-def test_trials_that_end_because_the_launch_gives_up_are_asked_for_again(study):
+def test_trials_stopped_with_the_launch_are_repeated(study):
     searcher = OptunaSearcher(study, SPACE, search_of(), Budget(2), is_stopping=lambda: True)
     stopped, failed = (searcher.suggest(name)["point"] for name in "ab")
     searcher.on_trial_complete("a", result(1, 0.5))
@@ -97,7 +97,7 @@ def test_trials_that_end_because_the_launch_gives_up_are_asked_for_again(study):
 
 
 @pytest.mark.parametrize("end", [{"store_error": "cannot write"}, {"state": "running"}, {"state": "waiting"}])
-def test_a_trial_that_lost_its_store_or_its_run_or_its_hours_is_asked_for_again(study, searcher, end):
+def test_interrupted_trial_is_repeated(study, searcher, end):
     searcher.on_trial_result("t", result(1, 0.5))
     searcher.on_trial_complete("t", end)
     requeue_interrupted(study)
@@ -106,13 +106,13 @@ def test_a_trial_that_lost_its_store_or_its_run_or_its_hours_is_asked_for_again(
 
 
 @pytest.mark.parametrize("state", INTERRUPTED)
-def test_a_trial_that_was_cut_off_has_its_line_on_the_screen(state):
-    line = ended_line(CellProgress("sigma=0.5", state=state, cause="the hours are over"), "abs_rel")
+def test_interrupted_trial_has_a_line_in_the_display(state):
+    line = ended_line(CellProgress("sigma=0.5", state=state, cause="the time budget is spent"), "abs_rel")
     assert state in line
-    assert line.endswith("sigma=0.5  the hours are over")
+    assert line.endswith("sigma=0.5  the time budget is spent")
 
 
-def test_several_objectives_are_told_together_and_none_on_the_way():
+def test_several_objectives_have_no_intermediate_values():
     study = optuna.create_study(directions=["minimize", "maximize"])
     searcher = OptunaSearcher(study, SPACE, search_of(objectives=["abs_rel", "delta1"]), Budget(2))
     for name in "ab":
@@ -129,7 +129,7 @@ def test_several_objectives_are_told_together_and_none_on_the_way():
     assert (stopped.state, stopped.user_attrs["epoch"]) == (TrialState.PRUNED, 2)
 
 
-def test_nothing_of_the_database_is_in_its_pickle(tmp_path):
+def test_pickled_searcher_does_not_contain_the_database_url(tmp_path):
     with connect(f"sqlite:///{tmp_path}/not-a-secret.db") as storage:
         searcher = OptunaSearcher(open_study("demo", storage, search_of(), SPACE), SPACE, search_of(), Budget(2))
         assert b"not-a-secret" not in pickle.dumps(searcher)
@@ -147,7 +147,7 @@ def grid_searcher(study, **limits):
 
 
 def run_all(searcher):
-    """Ask for trials and finish each, until there are no more; their points."""
+    """Request and finish trials until there are no more, and return their points."""
     points = []
     while (suggested := searcher.suggest(str(len(points)))) != Searcher.FINISHED:
         points.append(suggested["point"])
@@ -155,12 +155,12 @@ def run_all(searcher):
     return points
 
 
-def test_a_grid_has_every_point_once_over_launches_of_which_one_was_killed(study):
+def test_grid_has_every_point_once_after_a_killed_launch(study):
     first = grid_searcher(study)
     ended = first.suggest("a")["point"]
     first.on_trial_complete("a", result(3, 0.5, "done"))
     running = [first.suggest(name)["point"] for name in "bc"]
-    requeue_interrupted(study)  # as the next launch does, for "b" and "c" are lost
+    requeue_interrupted(study)  # as the next launch does, because "b" and "c" were interrupted
     points = run_all(grid_searcher(study))
     assert points[:2] == running
     assert sorted([ended, *points], key=str) == sorted(GRID.grid(), key=str)
@@ -169,7 +169,7 @@ def test_a_grid_has_every_point_once_over_launches_of_which_one_was_killed(study
     assert run_all(grid_searcher(study)) == []
 
 
-def test_a_grid_stops_at_its_trials_and_leaves_none_waiting(study):
+def test_grid_stops_at_its_budget_and_leaves_no_trial_waiting(study):
     assert run_all(grid_searcher(study, trials=2)) == GRID.grid()[:2]
     assert not get_trials(study, TrialState.WAITING)
     assert run_all(grid_searcher(study, trials=9)) == GRID.grid()[2:]

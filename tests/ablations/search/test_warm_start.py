@@ -1,4 +1,4 @@
-"""Earlier runs as a search's first trials: a made-up store, real identities."""
+"""Finished runs as the first trials of a search: a simulated store with real run ids."""
 
 import optuna
 import pytest
@@ -32,7 +32,7 @@ def seed_runs(tiny):
 
 @pytest.fixture
 def computed(seed_runs, store):
-    """Put a run into the store, of these settings over the search's base."""
+    """Add a run to the store, with these settings over the search's base."""
 
     def put(value, seed, state="done", **changes):
         changes = {path.replace("__", "."): setting for path, setting in changes.items()}
@@ -52,12 +52,12 @@ def study():
 
 @pytest.fixture
 def start(study, seed_runs, store):
-    """Warm-start the study; how many trials that added."""
+    """Warm-start the study, and return how many trials were added."""
     space = SearchSpace.model_validate({"parameters": SPACE}).for_base(build(seed_runs.base).document())
     return lambda: warm_start(study, space, seed_runs, store)
 
 
-def test_a_point_whose_seeds_are_all_done_is_a_complete_trial_of_their_mean(start, study, computed, store):
+def test_point_with_all_seeds_done_is_a_complete_trial(start, study, computed, store):
     for seed, value in zip(SEEDS, (0.25, 0.75), strict=True):
         computed(value, seed, loss__alpha=0.5)
         computed(value + 1, seed, loss__name="ssim")  # a run of other presets, too
@@ -74,7 +74,7 @@ def test_a_point_whose_seeds_are_all_done_is_a_complete_trial_of_their_mean(star
     assert {store.run(run_id).read_json("summary.json")["metrics"]["abs_rel"] for run_id in attrs["run_ids"]} == {0.25, 0.75}
 
 
-def test_they_are_added_once_and_use_no_budget(start, study, computed):
+def test_finished_points_are_added_once_and_use_no_budget(start, study, computed):
     for seed in SEEDS:
         computed(0.5, seed, loss__alpha=0.5)
     assert (start(), start()) == (1, 0)
@@ -93,20 +93,20 @@ def test_they_are_added_once_and_use_no_budget(start, study, computed):
         {"loss__name": "ssim_mse"},  # outside the space
     ],
 )
-def test_runs_that_the_search_would_not_compute_are_no_trials(start, study, computed, changes):
+def test_runs_that_the_search_would_not_compute_are_not_added(start, study, computed, changes):
     for seed in SEEDS:
         computed(0.5, seed, **changes)
     assert start() == 0
     assert study.trials == []
 
 
-def test_a_point_that_lacks_a_seed_is_no_trial(start, computed):
+def test_point_without_one_of_its_seeds_is_not_added(start, computed):
     computed(0.5, 0, loss__alpha=0.5)
     computed(0.5, 7, loss__alpha=0.5)
     assert start() == 0
 
 
-def test_points_that_the_search_had_itself_are_left_alone(start, study, computed, seed_runs):
+def test_points_of_the_search_itself_are_not_added_again(start, study, computed, seed_runs):
     for seed in SEEDS:
         computed(0.5, seed, loss__alpha=0.5)
     trial = study.ask()
