@@ -3,6 +3,8 @@
     import tiekd
 
     config = tiekd.load_config("run.yaml", {"optim.epochs": 2})
+    student = tiekd.load_student("store/runs/1f0e9a4c7b2d3856")
+    depth = student.predict("street.jpg").depth  # [H, W] m
 
 Importing the package imports nothing else; each name is loaded when it is first used.
 """

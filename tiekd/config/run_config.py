@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import (
+    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -40,6 +41,9 @@ T = TypeVar("T")
 
 class RunConfig(Section):
     """Everything that defines one run."""
+
+    # A document may leave the student out: it has a default name.
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema["required"].remove("student"))
 
     data: DataConfig
     teacher: TeacherConfig | None = None

@@ -14,7 +14,7 @@ from tiekd.data import FrameSource
 from tiekd.data.cache.in_memory import remembered
 from tiekd.data.dataset import DepthDataset, EpochSampler, derive_seed, shard
 from tiekd.distill.optim import apply_schedule, build_optimizer
-from tiekd.distill.runtime import MetricRow, Runtime
+from tiekd.distill.runtime import LocalRuntime, MetricRow, Runtime
 from tiekd.errors import DivergedError
 from tiekd.inference.evaluate import evaluate, is_constant
 from tiekd.losses import build_loss
@@ -35,12 +35,13 @@ class DistillResult:
     constant: bool
 
 
-def distill(config: RunConfig, runtime: Runtime) -> DistillResult:
-    """Train the student of `config` on its target and evaluate it on the test frames.
+def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
+    """Train the student of `config` on its target and evaluate it on the test frames; by default in this process alone.
 
     Continues from the runtime's checkpoint when there is one, exactly as if it had never stopped. Raises DivergedError at the
     first step whose loss or gradient is not finite.
     """
+    runtime = runtime or LocalRuntime(config.execution)
     torch.manual_seed(config.seed)
     loader = train_loader(config, runtime)
     test = remembered(config).test

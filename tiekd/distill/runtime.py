@@ -56,12 +56,12 @@ class Runtime(Protocol):
 
 
 class LocalRuntime:
-    """This process alone, keeping its checkpoint in the run store."""
+    """This process alone. With a record, checkpoints are kept in the run store; without one, nothing is stored."""
 
     rank = 0
     world_size = 1
 
-    def __init__(self, execution: ExecutionConfig, record: RunRecord, display: Callable[..., None] | None = None):
+    def __init__(self, execution: ExecutionConfig, record: RunRecord | None = None, display: Callable[..., None] | None = None):
         self.device = choose_device(execution.device)
         check_execution(execution, self.device)
         torch.set_num_threads(execution.cpus_per_worker)
@@ -77,14 +77,15 @@ class LocalRuntime:
         return rows
 
     def resume(self) -> dict[str, Any] | None:
-        return load_state(self._record)
+        return load_state(self._record) if self._record else None
 
     def report_step(self, step: int, steps: int) -> None:
         if self._display:
             self._display(step=step, steps=steps)
 
     def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
-        save_epoch(self._record, epochs, state, self.world_size)
+        if self._record:
+            save_epoch(self._record, epochs, state, self.world_size)
         if self._display:
             self._display(epoch=epochs[-1])
 

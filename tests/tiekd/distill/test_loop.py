@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+import tiekd
 from tiekd.config import RunConfig
 from tiekd.data import open_frames
 from tiekd.distill.loop import CHECK_EVERY, StepLog, train_epoch, train_loader, train_step, validate
@@ -318,3 +319,11 @@ def test_rows_come_in_the_data_sets_order_whatever_order_ranks_report_in(tiny):
     runtime = Backwards(config.execution, RunStore(config.execution.store).run("none"))
     test = open_frames(config.data, "test")
     assert [row["image"] for row in validate(build_network(config), config, test, runtime)] == test.keys
+
+
+def test_a_run_without_a_store_gives_the_numbers_of_one_with_a_store(tiny, execute_run, in_folder, tree):
+    config = tiny()
+    record, _ = execute_run(config)
+    before = tree(in_folder)
+    assert tiekd.distill(config).metrics == record.read_json("summary.json")["metrics"]
+    assert tree(in_folder) == before
