@@ -1,6 +1,7 @@
 """The list of figures, and how they are written.
 
-Figures are drawn without pyplot, so that reports in one process share no state.
+To add a figure, write a module with a function for its data and one that draws it, and add an entry to FIGURES. Do not use
+pyplot, so that reports in one process share no state.
 """
 
 from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from functools import partial
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reports.viewer.choose import ShownDataset
-from reports.viewer.frames import Advance, target_id, write_images, write_predictions, write_target, write_teacher
+from reports.viewer.frames import Advance, predict_frames, target_id, write_images, write_target, write_teacher
 from reports.viewer.index import write_index
 from reports.viewer.site import Site
 from tiekd.cli.console import make_console
@@ -32,7 +32,7 @@ def _steps(site: Site, dataset: ShownDataset, store: RunStore) -> Iterator[tuple
     for name, run in targets.items():
         yield "targets", partial(write_target, site, dataset, name, run)
     for run in dataset.runs:
-        yield dataset.names[run.run_id], partial(write_predictions, site, dataset, run, store)
+        yield dataset.names[run.run_id], partial(predict_frames, site, dataset, run, store)
 
 
 @contextmanager

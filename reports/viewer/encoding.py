@@ -85,7 +85,7 @@ def dequantize_depth(codes: np.ndarray) -> np.ndarray:
     return np.where(codes > 0, MIN_CODED_DEPTH * np.exp((codes.astype(np.float64) - 1) * LOG_STEP), 0)
 
 
-def encode_map(codes: np.ndarray, dense: bool) -> bytes:
+def compress_map(codes: np.ndarray, dense: bool) -> bytes:
     """Compress uint16 codes [h, w]. In dense maps each code is stored as its difference from a prediction."""
     return _compress(_zigzag(codes - _predict(codes.astype(np.int32))) if dense else codes)
 
@@ -117,7 +117,7 @@ def dpm_error(centers: np.ndarray) -> float:
     return float(centers[-1] - centers[0]) / (2 * DPM_LEVELS)
 
 
-def encode_dpm(depth: np.ndarray, levels: np.ndarray) -> bytes:
+def compress_dpm(depth: np.ndarray, levels: np.ndarray) -> bytes:
     """Compress expected depths [P] in m (as float32) and `levels` [P, K] from `quantize_dpm`."""
     return zlib.compress(depth.astype("<f4").tobytes() + _byte_planes(levels), 9)
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from reports.viewer.choose import ShownDataset, ShownRun
 from reports.viewer.encoding import (
+    compress_dpm,
+    compress_map,
     dpm_grid,
     dpm_grid_step,
-    encode_dpm,
-    encode_map,
     map_stride,
     quantize_depth,
     quantize_dpm,
@@ -96,7 +96,7 @@ def write_target(site: Site, dataset: ShownDataset, name: str, run: ShownRun, ad
         _write_dpm(site, dataset, name, index, expected_depth(dpm, bins), dpm)
 
 
-def write_predictions(site: Site, dataset: ShownDataset, run: ShownRun, store: RunStore, advance: Advance) -> None:
+def predict_frames(site: Site, dataset: ShownDataset, run: ShownRun, store: RunStore, advance: Advance) -> None:
     """Predict the frames of a run and write depth and distributions.
 
     The depth map of a frame is written last, so that a frame with a depth map is complete.
@@ -149,13 +149,13 @@ def _write_map(site: Site, dataset: ShownDataset, name: str, index: int, depth: 
         "stride": map_stride(frame.size),
         "every": dpm_grid_step(frame.size),
     }
-    site.write_script(dataset.id, name, index, MAP_SUFFIX, encode_map(quantize_depth(depth), dense), **header)
+    site.write_script(dataset.id, name, index, MAP_SUFFIX, compress_map(quantize_depth(depth), dense), **header)
 
 
 def _write_dpm(site: Site, dataset: ShownDataset, name: str, index: int, depth: torch.Tensor, dpm: torch.Tensor) -> None:
     """Write distributions on the grid. depth [1, 1, h, w] m; dpm [1, K, h, w]."""
     levels = quantize_dpm(dpm[0].flatten(1).T.float().cpu().numpy())
-    content = encode_dpm(depth.flatten().float().cpu().numpy(), levels)
+    content = compress_dpm(depth.flatten().float().cpu().numpy(), levels)
     site.write_script(dataset.id, name, index, DPM_SUFFIX, content, n=levels.shape[0], bins=levels.shape[1])
 
 
