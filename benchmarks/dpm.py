@@ -1,22 +1,22 @@
-"""What L_DPM and the expected depth cost, from a head's features and back to them: seconds and memory, on CPU and GPU.
+"""Measure time and memory of L_DPM and the expected depth, forward from the head's features and backward, on CPU and GPU.
 
     python benchmarks/dpm.py [--rounds 3] [--threads 2]
 
-    plain     the published loss written out: every map over all bins is whole, PyTorch's autograd does the rest
+    plain     the published loss with whole maps over all bins, differentiated by PyTorch's autograd
     compiled  torch.compile of it (needs a C++ compiler)
     ours      tiekd/models/fused.py
-    floor     the four matrix products and one softmax each way, in chunks, and nothing else
+    floor     only the four matrix products and one softmax in each direction, in chunks
 
-Each works on 128 channels and hands back gradients of features, weight and bias. They take turns in one process, after a turn
-that does not count; a ratio is the median of the rounds' ratios. Memory is that of one forward and backward pass in a fresh
-process, after one that does not count: by how much the resident set grows at its peak (Linux), outputs and gradients included.
+All use 128 channels and return the gradients of features, weight and bias. They take turns in one process after a warm-up;
+a ratio is the median over the rounds. Memory is measured for one forward and backward pass in a fresh process after a
+warm-up: the increase of the resident set at its peak (Linux), including outputs and gradients.
 
-Where there is a CUDA device, a table of it comes first, with bf16 features: milliseconds of plain, compiled, ours and
+With a CUDA device, a table for it comes first, with bf16 features: milliseconds of plain, compiled, ours and
 
     triton    tiekd/models/fused_triton.py
-    share     of what the GPU could do at best, by triton: the least time, over the measured one. The least time is that of the
-              four products at the rate of the tensor cores, or that of reading the features twice and writing their gradient
-              at the bandwidth of the memory, whichever is longer
+    share     the shortest possible time of the GPU divided by the time of triton. The shortest possible time is that of the
+              four products at the peak rate of the tensor cores, or of reading the features twice and writing their
+              gradient at the peak memory bandwidth, whichever is longer
 """
 
 import argparse
@@ -42,7 +42,7 @@ CHANNELS, SIGMA, EPSILON = 128, 0.5, 1e-7
 
 
 class Case(NamedTuple):
-    """A batch of crops, and the bins."""
+    """The size of a batch of crops, and the bins."""
 
     n_bins: int
     batch: int
@@ -63,12 +63,12 @@ CASES = [
 ]
 WITH_MEMORY = [CASES[0], CASES[-1]]
 GPU_CASES = [Case(n_bins, 8, 352, 704, max_depth) for n_bins, max_depth in ((257, 80.0), (80, 80.0), (512, 80.0), (257, 10.0))]
-REPEATS = 10  # of a turn on the GPU
-PEAKS = {"A100": (2.0e12, 312e12), "H100": (3.35e12, 989e12), "H200": (4.8e12, 989e12)}  # bytes/s, operations/s of bf16
+REPEATS = 10  # per turn on the GPU
+PEAKS = {"A100": (2.0e12, 312e12), "H100": (3.35e12, 989e12), "H200": (4.8e12, 989e12)}  # bytes/s, bf16 operations/s
 
 
 class Work(NamedTuple):
-    """What every contestant is given."""
+    """The inputs of every implementation."""
 
     features: Tensor  # [B, C, H, W]
     weight: Tensor  # [K, C, 1, 1]
@@ -88,7 +88,7 @@ class Work(NamedTuple):
 
 
 def plain(work: Work) -> tuple[Tensor, Tensor]:
-    """Expected depth and divergence."""
+    """Return the expected depth and the divergence."""
     centers, dtype = work.bins.centers.to(work.target).view(1, -1, 1, 1), work.features.dtype
     density = torch.exp(-((centers - work.target) ** 2) / (2 * SIGMA**2)) / (2 * torch.pi * SIGMA**2) ** 0.5
     q = torch.softmax(torch.where(density < 1e-16, -1000.0, density), dim=1)
@@ -103,14 +103,15 @@ def ours(work: Work, kernel: Kernel = "torch") -> tuple[Tensor, Tensor]:
     return depth_and_divergence(work.features, work.weight, work.bias, centers, teacher, kernel)
 
 
-def there_and_back(contestant: Callable[[Work], tuple[Tensor, Tensor]], work: Work) -> None:
-    """A step's part: forwards, and backwards from a loss that reads both."""
-    depth, divergence = contestant(work)
+def forward_and_backward(implementation: Callable[[Work], tuple[Tensor, Tensor]], work: Work) -> None:
+    """Run forward, and backward from a loss of both outputs."""
+    depth, divergence = implementation(work)
     torch.autograd.grad((depth - work.target).abs().mean() + divergence.mean(), work[:3])
 
 
 @torch.no_grad()
 def floor(work: Work) -> None:
+    """Compute only the products and softmaxes that no implementation can avoid."""
     weight, pixels = work.weight.flatten(1), work.features.flatten(2).transpose(1, 2)
     chunk = chunk_size(work.features, len(weight))
     logits, dpm = (torch.empty(chunk, len(weight)) for _ in range(2))
@@ -125,38 +126,38 @@ def floor(work: Work) -> None:
             d_weight.addmm_(p.t(), x)
 
 
-def contestants() -> dict[str, Callable[[Work], None]]:
+def implementations() -> dict[str, Callable[[Work], None]]:
     compiled = torch.compile(plain, dynamic=False)
     return {
-        "plain": lambda work: there_and_back(plain, work),
-        "compiled": lambda work: there_and_back(compiled, work),
-        "ours": lambda work: there_and_back(ours, work),
+        "plain": lambda work: forward_and_backward(plain, work),
+        "compiled": lambda work: forward_and_backward(compiled, work),
+        "ours": lambda work: forward_and_backward(ours, work),
         "floor": floor,
     }
 
 
 def seconds(case: Case, rounds: int) -> dict[str, list[float]]:
-    """Of each contestant, by round."""
-    work, players = Work.of(case), contestants()
-    found: dict[str, list[float]] = {name: [] for name in players}
+    """Measure each implementation in s, by round."""
+    work, runs = Work.of(case), implementations()
+    results: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(rounds + 1):
-        for name, play in players.items():
+        for name, run in runs.items():
             started = time.perf_counter()
-            play(work)
+            run(work)
             if round_:
-                found[name].append(time.perf_counter() - started)
+                results[name].append(time.perf_counter() - started)
     torch.compiler.reset()
-    return found
+    return results
 
 
 def peak_bytes(case: Case, name: str, threads: int) -> int:
-    """Of one contestant, in this process."""
+    """Measure the memory of one implementation in this process, in bytes."""
     torch.set_num_threads(threads)
-    work, play = Work.of(case), contestants()[name]
-    play(work)
+    work, run = Work.of(case), implementations()[name]
+    run(work)
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    play(work)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    run(work)
     return resident("VmHWM") - before
 
 
@@ -164,8 +165,8 @@ def resident(field: str) -> int:
     return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
 
-def apart(case: Case, name: str, threads: int) -> int:
-    """`peak_bytes` in a process of its own."""
+def peak_bytes_in_fresh_process(case: Case, name: str, threads: int) -> int:
+    """Run `peak_bytes` in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(peak_bytes, case, name, threads).result()
 
@@ -175,26 +176,26 @@ def ratio(ones: list[float], others: list[float]) -> float:
 
 
 def milliseconds(case: Case, rounds: int) -> dict[str, list[float]]:
-    """Of each contestant on the GPU, by round."""
+    """Measure each implementation on the GPU in ms, by round."""
     work, compiled = Work.of(case, "cuda", torch.bfloat16), torch.compile(plain, dynamic=False)
-    players = {"plain": plain, "compiled": compiled, "ours": ours, "triton": partial(ours, kernel="triton")}
-    found: dict[str, list[float]] = {name: [] for name in players}
+    runs = {"plain": plain, "compiled": compiled, "ours": ours, "triton": partial(ours, kernel="triton")}
+    results: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(rounds + 1):
-        for name, play in players.items():
+        for name, run in runs.items():
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             for _ in range(REPEATS):
-                there_and_back(play, work)
+                forward_and_backward(run, work)
             end.record()
             end.synchronize()
             if round_:
-                found[name].append(begin.elapsed_time(end) / REPEATS)
+                results[name].append(begin.elapsed_time(end) / REPEATS)
     torch.compiler.reset()
-    return found
+    return results
 
 
 def least_milliseconds(case: Case, bandwidth: float, rate: float) -> float:
-    """Of any program in bf16, with memory in bytes/s and tensor cores in operations/s."""
+    """Return the shortest possible time in bf16; bandwidth in bytes/s, rate of the tensor cores in operations/s."""
     numbers = case.batch * case.height * case.width * CHANNELS
     return 1e3 * max(3 * 2 * numbers / bandwidth, 4 * 2 * numbers * case.n_bins / rate)
 
@@ -204,10 +205,10 @@ def print_gpu_table(rounds: int) -> None:
     peaks = next((peaks for name, peaks in PEAKS.items() if name in device), None)
     print(f"{device}\n\n| | plain | compiled | ours | triton | ours / triton | share |\n|---|" + "---|" * 6)
     for case in GPU_CASES:
-        found = milliseconds(case, rounds)
-        medians = " | ".join(f"{statistics.median(times):.2f} ms" for times in found.values())
-        share = f"{least_milliseconds(case, *peaks) / statistics.median(found['triton']):.0%}" if peaks else "-"
-        print(f"| {case} | {medians} | {ratio(found['ours'], found['triton']):.1f} | {share} |", flush=True)
+        results = milliseconds(case, rounds)
+        medians = " | ".join(f"{statistics.median(times):.2f} ms" for times in results.values())
+        share = f"{least_milliseconds(case, *peaks) / statistics.median(results['triton']):.0%}" if peaks else "-"
+        print(f"| {case} | {medians} | {ratio(results['ours'], results['triton']):.1f} | {share} |", flush=True)
     print()
 
 
@@ -222,14 +223,14 @@ def main() -> None:
 
     print("| | plain | compiled | ours | floor | plain / ours | compiled / ours | ours / floor |\n|---|" + "---|" * 7)
     for case in CASES:
-        found = seconds(case, options.rounds)
-        medians = " | ".join(f"{statistics.median(times):.2f} s" for times in found.values())
-        ratios = (ratio(found[a], found[b]) for a, b in (("plain", "ours"), ("compiled", "ours"), ("ours", "floor")))
+        results = seconds(case, options.rounds)
+        medians = " | ".join(f"{statistics.median(times):.2f} s" for times in results.values())
+        ratios = (ratio(results[a], results[b]) for a, b in (("plain", "ours"), ("compiled", "ours"), ("ours", "floor")))
         print(f"| {case} | {medians} | " + " | ".join(f"{value:.1f}" for value in ratios) + " |", flush=True)
 
     print("\n| | plain | compiled | ours | plain / ours | compiled / ours |\n|---|" + "---|" * 5)
     for case in WITH_MEMORY:
-        peaks = [apart(case, name, options.threads) for name in ("plain", "compiled", "ours")]
+        peaks = [peak_bytes_in_fresh_process(case, name, options.threads) for name in ("plain", "compiled", "ours")]
         sizes = " | ".join(f"{peak / 1e6:,.0f} MB" for peak in peaks)
         print(f"| {case} | {sizes} | {peaks[0] / peaks[2]:.1f} | {peaks[1] / peaks[2]:.1f} |", flush=True)
 

@@ -1,9 +1,9 @@
-"""What a frame costs on its way into training: from disk, page cache, memory and Ray's object store. On one thread.
+"""Measure the cost of loading a training frame from disk, page cache, memory and Ray's object store. One thread.
 
     python benchmarks/frames.py KITTI_ROOT [--frames 200]
 
-The labelled frames of the lists in KITTI_ROOT are copied to a temporary folder until there are enough; teacher maps are made
-from smooth depth. Then the same for the embedded data, which are rendered instead of read.
+The labeled frames in KITTI_ROOT's lists are copied to a temporary folder until there are enough, and get teacher maps of
+smooth depth. Then the same is measured for the embedded data, which are rendered instead of read.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-import ablations  # noqa: F401 - Ray's settings, before Ray
+import ablations  # noqa: F401 - sets Ray's environment before Ray is imported
 from tiekd.config import RunConfig, build, override
 from tiekd.data import Inputs, open_frames, open_inputs
 from tiekd.data.cache.in_memory import remembered
@@ -33,7 +33,7 @@ from tiekd.store.run_store import RunStore
 
 
 def copy_frames(source: Path, root: Path, n_frames: int) -> None:
-    """A KITTI folder of copies, its test list the first row."""
+    """Write a KITTI folder of copies; its test list is the first row."""
     lists = [source / f"kitti_eigen_{split}.txt" for split in ("train", "test")]
     rows = [row for path in lists for line in path.read_text().splitlines() if (row := line.split()) and row[1] != "None"]
     lines = []
@@ -49,7 +49,7 @@ def copy_frames(source: Path, root: Path, n_frames: int) -> None:
 
 
 def make_maps(config: RunConfig) -> None:
-    """Depth that grows from the bottom to the top of the view, with noise in the last digits as a network's has."""
+    """Write depth that increases from the bottom to the top of the view, with noise like that of a network."""
     frames, rng = open_frames(config.data, "train"), np.random.default_rng(0)
     with MapWriter(config.teacher.maps, config.data.max_depth, {}) as writer:
         for key in frames.keys:
@@ -58,27 +58,27 @@ def make_maps(config: RunConfig) -> None:
 
 
 def load_all(inputs: Inputs, size: tuple[int, int]) -> int:
-    """Load every training frame with its map; their number."""
+    """Load every training frame with its map; return their number."""
     for index, key in enumerate(inputs.train.keys):
         inputs.train.load(index)
         inputs.maps.load(key, size)
     return len(inputs.train)
 
 
-MEMORY = "copy from memory"  # the row that others are compared with
+MEMORY = "copy from memory"  # the row that the others are compared with
 
-Cost = tuple[float, float]  # ms per frame, and of them in this process's CPU time
+Cost = tuple[float, float]  # ms per frame: wall time, CPU time of this process
 
 
 def cost(work: Callable[[], int]) -> Cost:
-    """Of one frame, where `work` returns how many it did."""
+    """Measure `work`, which returns the number of frames it processed."""
     started, cpu = time.perf_counter(), time.process_time()
     count = work()
     return (time.perf_counter() - started) / count * 1e3, (time.process_time() - cpu) / count * 1e3
 
 
 def forget_files(folder: Path) -> None:
-    """Take the files of a folder out of the page cache."""
+    """Drop the files of a folder from the page cache."""
     os.sync()
     for path in filter(Path.is_file, folder.rglob("*")):
         with path.open("rb") as stream:
@@ -86,7 +86,7 @@ def forget_files(folder: Path) -> None:
 
 
 def from_object_store(inputs: Inputs, size: tuple[int, int]) -> tuple[Cost, Cost]:
-    """The cost of putting decoded frames into Ray's object store, and of getting them with a copy of each array."""
+    """Measure putting decoded frames into Ray's object store, and getting them with a copy of each array."""
     import ray
 
     ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=1)
@@ -107,7 +107,7 @@ def from_object_store(inputs: Inputs, size: tuple[int, int]) -> tuple[Cost, Cost
 
 
 def step_time(config: RunConfig, inputs: Inputs, folder: Path) -> tuple[Cost, Cost]:
-    """The cost of augmentation, and of a training step at the config's batch size."""
+    """Measure augmentation, and a training step at the config's batch size."""
     runtime = LocalRuntime(config.execution, RunStore(folder / "store").run("none"))
     dataset = DepthDataset(inputs.train, inputs.maps, config.augment, config.data.train_crop, config.seed)
     count = min(8, len(inputs.train))
@@ -125,7 +125,7 @@ def step_time(config: RunConfig, inputs: Inputs, folder: Path) -> tuple[Cost, Co
 
 
 def epochs_with_loaders(config: RunConfig, n_frames: int, kept: bool) -> list[float]:
-    """Seconds of three and two passes over all but one frame, by two runs with two loader processes each."""
+    """Measure epochs over all but one frame in s: three of a first run, two of a second, with two loader processes each."""
     inputs = remembered(override(config, {"execution.cache_gb": 100 if kept else 0, "data.train_frames": n_frames - 1}))
     seconds = []
     for run in range(2):
@@ -152,12 +152,12 @@ def report(name: str, config: RunConfig, folder: Path, on_disk: bool) -> None:
     rows["put into Ray's object store"], rows["get from Ray's object store, with a copy"] = from_object_store(plain, size)
     rows["load from memory, augment"], rows[f"train {config.student.name}"] = step_time(config, kept, folder)
     print(f"\n{name}, {len(plain.train)} frames, view {size[0]}x{size[1]}\n")
-    print(f"| | ms per frame | of them CPU | CPU, times that of a {MEMORY} |\n|---|---|---|---|")
+    print(f"| | ms per frame | CPU ms | CPU, times that of a {MEMORY} |\n|---|---|---|---|")
     print("\n".join(f"| {what} | {wall:.2f} | {cpu:.2f} | {cpu / rows[MEMORY][1]:.1f} |" for what, (wall, cpu) in rows.items()))
     for kept_in_memory in (False, True):
         seconds = ", ".join(f"{s:.1f}" for s in epochs_with_loaders(config, len(plain.train), kept_in_memory))
         memory = "kept in memory" if kept_in_memory else "not kept"
-        print(f"\ntwo loader processes, frames {memory}: epochs of {seconds} s (a second run from the fourth)")
+        print(f"\ntwo loader processes, frames {memory}: epochs take {seconds} s (the second run starts with the fourth)")
 
 
 def main() -> None:

@@ -1,15 +1,15 @@
-"""What a report of many runs costs: seconds and memory of `tiekd report`, by phase, as a store grows.
+"""Measure time and memory of `tiekd report` by phase, as a store grows.
 
     python benchmarks/report.py [--runs 1250 2500 5000 10000] [--store FOLDER]
 
-The store is made by the store's own writers: three studies whose runs have 24 epochs and 700 test images in 28 groups, of made
-numbers. It grows from one size to the next, and each size is reported by a process of its own. Its files have just been written
-or read, and so lie in the page cache. Needs Linux.
+The store is written by the store's own writers: three studies whose runs have 24 epochs and 700 test images in 28 groups,
+with random numbers. It grows from one size to the next; each size is reported by a new process. Its files have just been
+written or read and are in the page cache. Needs Linux.
 
-    tables   everything but the figures: reading, statistics, pages, and the Parquet files with every image's row
-    reading  of these: the store's files, up to the frames of `reports.loading.collect`, and images.parquet
-    figures  what remains
-    peak     memory of the command's process and of the one that reads the images, together
+    tables   everything except the figures: reading, statistics, pages, and the Parquet files with a row per image
+    reading  part of it: the store's files, up to the frames of `reports.loading.collect`, and images.parquet
+    figures  the rest
+    peak     memory of the command's process and of the process that reads the images, together
 """
 
 import argparse
@@ -42,14 +42,17 @@ EPOCHS, IMAGES, GROUPS = 24, 700, 28
 PHASES = ("tables", "reading", "figures", "whole")
 BASE = {"data": {"dataset": "kitti", "root": "kitti"}, "teacher": {"name": "adabins", "maps": "maps/adabins"}}
 BASELINE = {"loss.name": "si", "loss.target": "ground_truth"}
-LOST = {7: Status("failed", "RuntimeError: out of memory"), 57: Status("diverged", "loss is nan at step 7")}  # of each 100 runs
+LOST = {
+    7: Status("failed", "RuntimeError: out of memory"),
+    57: Status("diverged", "loss is nan at step 7"),
+}  # per 100 runs
 
 
 # -- the store -------------------------------------------------------------------------------------------------------------
 
 
 def methods(n_cells: int) -> list[dict]:
-    """Losses, teachers, backbones and learning rates, each with the Baseline that it is compared with."""
+    """Losses, teachers, backbones and learning rates, each with its baseline."""
     losses = (BASELINE, *({"loss.name": name} for name in ("si", "mse", "ssim", "ssim_si", "l_dpm", "l_depth", "tie_kd")))
     teachers, backbones = ("adabins", "bts", "depthformer"), ("mobilenetv2", "resnet18", "resnet50")
     rates = (round(1e-3 * (1 + number / 10), 6) for number in range(n_cells))
@@ -62,7 +65,7 @@ def methods(n_cells: int) -> list[dict]:
 
 
 def grid(n_cells: int) -> list[dict]:
-    """Bins, temperature and sigma, and a Baseline."""
+    """Bins, temperature and sigma, and a baseline."""
     temperatures = [0.25, 0.5, 1.0, 2.0, 4.0]
     cells = (
         {"loss.sigma": round(0.1 * (number + 1), 3), "loss.temperature": temperature, "bins.n_bins": bins}
@@ -72,7 +75,7 @@ def grid(n_cells: int) -> list[dict]:
 
 
 def trials(n_trials: int) -> list[dict]:
-    """What a search drew: of fewer trials the first ones."""
+    """Random trials of a search; fewer trials are the first ones of more."""
     drawn = np.random.default_rng(0).random((n_trials, 3))
     return [
         {"loss.temperature": float(10 ** (2 * t - 1)), "loss.alpha": float(a), "loss.sigma": float(0.1 + 2 * s)}
@@ -81,14 +84,14 @@ def trials(n_trials: int) -> list[dict]:
 
 
 def studies(n_runs: int) -> Iterator[tuple[dict, list[dict], int]]:
-    """Document, cells and seeds: a fifth of the runs have ten seeds, a fifth are a search's, the others have three seeds."""
+    """Yield document, cells and seeds: a fifth of the runs have ten seeds, a fifth are trials, the others have three seeds."""
     yield {"name": "methods", "title": "Methods"}, methods(n_runs // 50), 10
     yield {"name": "dpm", "title": "Bins, temperature and sigma"}, grid(n_runs // 5), 3
     yield {"name": "hunt", "kind": "search", "search": {"objectives": ["abs_rel"]}}, trials(n_runs // 5), 1
 
 
 def grow(store: RunStore, n_runs: int) -> int:
-    """Write the studies of about n_runs runs, and those runs that are not there yet; returns how many there are."""
+    """Write studies of about n_runs runs and their missing runs; return the number of runs."""
     known, new = {record.run_id for record in store.runs()}, []
     for document, cells, seeds in studies(n_runs):
         rows = []
@@ -121,9 +124,9 @@ def write_run(store: RunStore, config: RunConfig) -> None:
     inputs = {name: f"{name:0<64}" for name in ("train", "test", "maps")}
     origin = {"git_commit": "0" * 40, "dirty": "", "versions": {"torch": "2.15.0", "timm": "1.0.31"}, "inputs": inputs}
     record.write_json("provenance.json", origin | {"hardware": {"machine": "x86_64", "cpus": 2, "device": "cpu"}})
-    record.write_table("epochs.parquet", made_epochs(rng))
+    record.write_table("epochs.parquet", random_epochs(rng))
     if status.state == "done":
-        images = made_images(rng)
+        images = random_images(rng)
         record.write_table("images.parquet", images)
         blank = int((images["n_valid"] == 0).sum())
         summary = {"run_id": run_id, "protocol": config.evaluation.protocol, "n_images": IMAGES - blank}
@@ -132,14 +135,14 @@ def write_run(store: RunStore, config: RunConfig) -> None:
     record.write_status(replace(status, epoch=EPOCHS, epochs=EPOCHS, device_seconds=3600.0))
 
 
-def made_epochs(rng: np.random.Generator) -> pd.DataFrame:
+def random_epochs(rng: np.random.Generator) -> pd.DataFrame:
     epoch = np.arange(1, EPOCHS + 1)
     columns = {"epoch": epoch, "step": 1448 * epoch, "lr": rng.random(EPOCHS), "loss": 1 / epoch, "part_l_dpm": 0.5 / epoch}
     return pd.DataFrame(columns | {"seconds": rng.random(EPOCHS)} | {name: rng.random(EPOCHS) for name in METRICS})
 
 
-def made_images(rng: np.random.Generator) -> pd.DataFrame:
-    """Images of a drive have something in common; every hundredth has no ground truth."""
+def random_images(rng: np.random.Generator) -> pd.DataFrame:
+    """Metrics with a random effect per drive; every hundredth image has no ground truth."""
     drive = np.arange(IMAGES) * GROUPS // IMAGES
     names = [f"2011_09_26/2011_09_26_drive_{d:04d}_sync" for d in range(GROUPS)]
     blank = np.arange(IMAGES) % 100 == 99
@@ -148,8 +151,8 @@ def made_images(rng: np.random.Generator) -> pd.DataFrame:
         "group": [names[d] for d in drive],
         "n_valid": np.where(blank, 0, rng.integers(9000, 30000, IMAGES)),
     }
-    common = 0.06 + 0.01 * rng.random() + 0.01 * rng.random(GROUPS)[drive]
-    columns |= {name: np.where(blank, np.nan, common + 0.02 * rng.random(IMAGES)) for name in METRICS}
+    drive_effect = 0.06 + 0.01 * rng.random() + 0.01 * rng.random(GROUPS)[drive]
+    columns |= {name: np.where(blank, np.nan, drive_effect + 0.02 * rng.random(IMAGES)) for name in METRICS}
     return pd.DataFrame(columns | {"depth_min": rng.uniform(2, 4, IMAGES), "depth_max": rng.uniform(60, 80, IMAGES)})
 
 
@@ -157,7 +160,7 @@ def made_images(rng: np.random.Generator) -> pd.DataFrame:
 
 
 class Clock:
-    """Wall and CPU seconds (of all threads, and of processes that have ended) inside functions, by the name of a phase."""
+    """Sum wall and CPU seconds inside functions by phase; CPU includes all threads and ended child processes."""
 
     def __init__(self) -> None:
         self.spent: dict[str, list[float]] = {}
@@ -177,7 +180,7 @@ class Clock:
 
 
 def report_clocked(store: str, out: str) -> None:
-    """Run the command in this process; prints the seconds of its phases as JSON, last."""
+    """Run the command in this process; print the seconds of its phases as JSON in the last line."""
     import reports.loading.collect
     from reports.cli import report
 
@@ -198,11 +201,11 @@ def clock_figures(clock: Clock, writer: Any) -> None:
 
 
 def measure(store: Path, out: Path) -> dict[str, Any]:
-    """The command's phases in a process of its own, (wall, CPU) s, and the peak of its memory in bytes."""
+    """Run the command in a new process; return (wall, CPU) s of its phases and its peak memory in bytes."""
     started = time.perf_counter()
-    words = [sys.executable, __file__, "--clocked", str(store), str(out)]
-    with tempfile.TemporaryFile("w+") as told:
-        child = subprocess.Popen(words, stdout=told)
+    command = [sys.executable, __file__, "--clocked", str(store), str(out)]
+    with tempfile.TemporaryFile("w+") as output:
+        child = subprocess.Popen(command, stdout=output)
         peak = 0
         while not (ended := os.wait4(child.pid, os.WNOHANG))[0]:
             peak = max(peak, resident(child.pid))
@@ -211,29 +214,29 @@ def measure(store: Path, out: Path) -> dict[str, Any]:
         child.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - started
         if child.returncode:
-            raise SystemExit(f"the report of {store} ended with {child.returncode}")
-        told.seek(0)
-        phases = json.loads(told.read().splitlines()[-1])
+            raise SystemExit(f"the report of {store} failed with exit code {child.returncode}")
+        output.seek(0)
+        phases = json.loads(output.read().splitlines()[-1])
     whole = [wall, usage.ru_utime + usage.ru_stime]
     tables = [w - f for w, f in zip(whole, phases["figures"], strict=True)]
     return phases | {"whole": whole, "tables": tables, "peak": peak}
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process and its children hold now."""
+    """Return the resident memory of a process and its children in bytes."""
     total = 0
     for each in (pid, *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the process has ended
             total += int(Path(f"/proc/{each}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return total
 
 
 def row(n_runs: int, store: Path, out: Path) -> str:
-    found, load = measure(store, out), os.getloadavg()[0]
+    result, load = measure(store, out), os.getloadavg()[0]
     images = pq.ParquetFile(out / "images.parquet").metadata
     cells = len(pd.read_parquet(out / "tables.parquet", columns=["metric"])) // len(METRICS)
-    seconds = (f"{wall:.1f} ({cpu:.1f})" for wall, cpu in (found[name] for name in PHASES))
-    return f"| {n_runs} | {cells} | {images.num_rows} | {' | '.join(seconds)} | {found['peak'] / 1e6:.0f} | {load:.1f} |"
+    seconds = (f"{wall:.1f} ({cpu:.1f})" for wall, cpu in (result[name] for name in PHASES))
+    return f"| {n_runs} | {cells} | {images.num_rows} | {' | '.join(seconds)} | {result['peak'] / 1e6:.0f} | {load:.1f} |"
 
 
 def main() -> None:
@@ -241,7 +244,7 @@ def main() -> None:
         return report_clocked(*sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="+", default=[1250, 2500, 5000, 10000])
-    parser.add_argument("--store", type=Path, help="where the store is made, and kept; else it is deleted at the end")
+    parser.add_argument("--store", type=Path, help="folder to keep the store in [default: temporary]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tkr") as place:
         store = options.store or Path(place) / "store"

@@ -1,19 +1,19 @@
-"""What a training step of a published student costs: seconds and memory, against the same step written plainly.
+"""Measure time and memory of a training step of a published student, compared with a plain implementation of the same step.
 
     python benchmarks/step.py [--student resnet18] [--threads 2] [--batch 2] [--size 176 352] [--bins 257] [--turns 4]
 
-The loss is TIE-KD, in float32 on the CPU, or on a GPU where there is one. Each line of the table has a process of its own; they
-take turns, a step each (A B ... A B ...), of which the first counts for memory only. A share of plain's seconds is the median
-over turns, each against plain's in the same turn. Needs Linux. For a GPU ask for the published crops: --batch 8 --size 352 704.
+The loss is TIE-KD, in float32 on the CPU, or on a GPU if there is one. Each line of the table has its own process. The
+processes take turns of one step (A B ... A B ...); the first turn counts only for memory. The share of plain is the median
+over turns of the ratio to plain in the same turn. Needs Linux. For the published crops on a GPU, use
+--batch 8 --size 352 704.
 
-    plain     encoder, decoder and projection in PyTorch's usual order of memory, the loss as the released code writes it, with
-              every map over all bins whole, its gradient by autograd, AdamW as a loop over the parameters
+    plain     encoder, decoder and projection in PyTorch's default memory format; the loss as in the released code, with
+              whole maps over all bins and autograd; AdamW as a loop over the parameters
     tiekd     `tiekd.distill.loop.train_step`
-    without   tiekd, but one thing as in plain
-    kept      tiekd in a process whose C library is told by its environment to keep what it has freed
-    with      tiekd with settings of a config, on a GPU
-    extra     peak memory beyond that of the process with its network, before its first step: gradients and the
-              optimizer's moments are in it
+    without   tiekd with one part as in plain
+    kept      tiekd in a process whose C library keeps freed memory (glibc's environment variables)
+    with      tiekd with other settings, on a GPU
+    extra     peak memory beyond that of the process before its first step: includes gradients and the optimizer's moments
 """
 
 import argparse
@@ -44,7 +44,7 @@ from tiekd.models.student import DepthStudent
 from tiekd.store.run_store import RunStore
 
 GPU = torch.cuda.is_available()
-STEPS = 10 if GPU else 1  # of a turn
+STEPS = 10 if GPU else 1  # per turn
 VARIANTS = (
     "plain",
     "tiekd",
@@ -61,13 +61,13 @@ ON_GPU = {
     "tiekd with bf16, triton": {"optim.precision": "bf16", "execution.kernel": "triton"},
     "tiekd with bf16, compile": {"optim.precision": "bf16", "execution.compile": True},
 }
-# By default the C library returns each large tensor to the kernel, and gets the next one zeroed page by page.
-KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}  # of glibc
+# By default the C library returns each large tensor to the kernel, which then has to zero the pages of the next one.
+KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}  # glibc
 Step = Callable[[], Tensor]  # returns its loss
 
 
-def made_batch(options: argparse.Namespace) -> dict[str, Tensor]:
-    """Noise, and smooth depths of 2 to 78 m."""
+def random_batch(options: argparse.Namespace) -> dict[str, Tensor]:
+    """Return an image of noise and smooth depth between 2 and 78 m."""
     generator = torch.Generator().manual_seed(0)
     rows, columns = torch.meshgrid(*(torch.linspace(0, 1, n) for n in options.size), indexing="ij")
     depth = (2 + 60 * rows + 16 * columns).expand(options.batch, 1, *options.size).clone()
@@ -83,7 +83,7 @@ def plain_step(config: RunConfig, student: DepthStudent, batch: dict[str, Tensor
         student.parameters(), config.optim.lr, config.optim.betas, weight_decay=0.01, foreach=False, fused=False
     )
     image, target = batch["image"], batch["depth_teacher"]
-    with_plain_activation(student)
+    use_plain_activation(student)
 
     def step() -> Tensor:
         logits = student.head.logits(plain_features(student, image))
@@ -97,13 +97,13 @@ def plain_step(config: RunConfig, student: DepthStudent, batch: dict[str, Tensor
     return step
 
 
-def with_plain_activation(student: DepthStudent) -> None:
+def use_plain_activation(student: DepthStudent) -> None:
     last = [*student.decoder.merges, *student.decoder.upsamples][-1]
     last[-1] = nn.ReLU(inplace=True)
 
 
 def plain_features(student: DepthStudent, image: Tensor) -> Tensor:
-    """Those of the student's encoder and decoder, with autograd keeping every input of a convolution."""
+    """Compute the features of the student, with autograd storing the input of every convolution."""
     *skips, deepest = student.encoder(image)
     x = student.decoder.bottleneck(deepest)
     for merge, skip in zip(student.decoder.merges, reversed(skips), strict=True):
@@ -114,7 +114,7 @@ def plain_features(student: DepthStudent, image: Tensor) -> Tensor:
 
 
 def published_loss(logits: Tensor, target: Tensor, centers: Tensor, config: RunConfig) -> Tensor:
-    """TIE-KD in the operations of the released code; SSIM over whole windows, and in the range of depth."""
+    """Compute TIE-KD with the operations of the released code; SSIM only over complete windows, with the range of depths."""
     loss, epsilon = config.loss, 1e-7
     p = torch.softmax(logits, dim=1)
     depth = (p * centers).sum(dim=1, keepdim=True)
@@ -142,7 +142,7 @@ def published_ssim(a: Tensor, b: Tensor, data_range: float) -> Tensor:
 
 
 class Contiguous(nn.Module):
-    """The student without its order of memory."""
+    """The student in the default memory format."""
 
     def __init__(self, student: DepthStudent):
         super().__init__()
@@ -153,18 +153,18 @@ class Contiguous(nn.Module):
 
 
 class WholeMaps(Contiguous):
-    """The student with maps over all bins at full size, by the formulas of `tiekd/bins.py`."""
+    """The student with whole maps over all bins, computed by `tiekd/bins.py`."""
 
     def forward(self, image: Tensor):
         return self.student(image).materialize()
 
 
-class Keeping(nn.Module):
-    """The student with a decoder that makes nothing again."""
+class StoringInputs(nn.Module):
+    """The student with a decoder that stores its inputs instead of recomputing them."""
 
     def __init__(self, student: DepthStudent):
         super().__init__()
-        with_plain_activation(student)
+        use_plain_activation(student)
         self.student = student
 
     def forward(self, image: Tensor):
@@ -173,7 +173,7 @@ class Keeping(nn.Module):
 
 MODELS = {
     "without channels_last": Contiguous,
-    "without making inputs again": Keeping,
+    "without making inputs again": StoringInputs,
     "without the fused head and loss": WholeMaps,
 }
 
@@ -192,26 +192,26 @@ def our_step(variant: str, config: RunConfig, student: DepthStudent, batch: dict
 
 
 def memory(line: str) -> int:
-    """A line of this process's status, in bytes: VmRSS is held, VmHWM the peak of that."""
+    """Read a line of this process's status in bytes: VmRSS is the resident memory, VmHWM its peak."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split(f"{line}:")[1].split()[0])
 
 
-def held() -> int:
-    """Bytes of memory, of the GPU where there is one."""
+def used_memory() -> int:
+    """Return the used memory in bytes, on the GPU if there is one."""
     return torch.cuda.memory_allocated() if GPU else memory("VmRSS")
 
 
-def forget_peak() -> None:
+def reset_peak_memory() -> None:
     torch.cuda.reset_peak_memory_stats() if GPU else Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak() -> int:
+def peak_memory() -> int:
     return torch.cuda.max_memory_allocated() if GPU else memory("VmHWM")
 
 
-def done(step: Step) -> float:
-    """Its loss, once the device is through."""
+def run_step(step: Step) -> float:
+    """Run a step and wait for the device; return its loss."""
     loss = step().item()
     if GPU:
         torch.cuda.synchronize()
@@ -219,7 +219,7 @@ def done(step: Step) -> float:
 
 
 def take_turns(variant: str, options: argparse.Namespace) -> None:
-    """Make a turn's steps for each line that comes in; print what one took (wall, CPU), the extra memory so far, its loss."""
+    """Run a turn for each line on stdin; print its seconds per step (wall, CPU), the extra memory so far and the loss."""
     document = {"data": {"dataset": "kitti", "root": "none"}, "teacher": {"name": "made", "maps": "none"}}
     document |= {"student": {"name": options.student}, "loss": {"name": "tie_kd"}, "bins": {"n_bins": options.bins}}
     config = build(document | {"execution": {"cpus_per_worker": options.threads}})
@@ -228,37 +228,37 @@ def take_turns(variant: str, options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     device = choose_device(config.execution.device)
     student = build_network(config).to(device).train()
-    batch = {name: maps.to(device) for name, maps in made_batch(options).items()}
+    batch = {name: maps.to(device) for name, maps in random_batch(options).items()}
     with tempfile.TemporaryDirectory() as store:
         step = plain_step(config, student, batch) if variant == "plain" else our_step(variant, config, student, batch, store)
-        forget_peak()
-        before = held()
+        reset_peak_memory()
+        before = used_memory()
         for _ in sys.stdin:
             started = time.perf_counter(), time.process_time()
-            losses = [done(step) for _ in range(STEPS)]
+            losses = [run_step(step) for _ in range(STEPS)]
             spent = time.perf_counter() - started[0], time.process_time() - started[1]
-            told = {"seconds": [s / STEPS for s in spent], "extra": peak() - before, "loss": losses[0]}
-            print(json.dumps(told), flush=True)
+            result = {"seconds": [s / STEPS for s in spent], "extra": peak_memory() - before, "loss": losses[0]}
+            print(json.dumps(result), flush=True)
 
 
-def turns_of(variants: Iterable[str], turns: int) -> dict[str, list[dict]]:
-    """What each variant's process tells of each turn; the first turn is of a process that has made no step yet."""
+def run_turns(variants: Iterable[str], turns: int) -> dict[str, list[dict]]:
+    """Return the results of each variant by turn; the first turn contains the first step of a process."""
     with ExitStack() as stack:
         processes = {}
         for variant in variants:
-            words = [sys.executable, __file__, *sys.argv[1:], "--measure", variant]
+            command = [sys.executable, __file__, *sys.argv[1:], "--measure", variant]
             environment = os.environ | (KEEPING if "kept" in variant else {})
-            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
             processes[variant] = stack.enter_context(process)
-        found: dict[str, list[dict]] = {variant: [] for variant in variants}
+        results: dict[str, list[dict]] = {variant: [] for variant in variants}
         for _ in range(1 + turns):
             for variant, process in processes.items():
                 print("step", file=process.stdin, flush=True)
-                told = process.stdout.readline()
-                if not told:
-                    sys.exit(f"the process of {variant!r} ended without a word")
-                found[variant].append(json.loads(told))
-    return found
+                line = process.stdout.readline()
+                if not line:
+                    sys.exit(f"the process of {variant!r} ended without a result")
+                results[variant].append(json.loads(line))
+    return results
 
 
 def main() -> None:
@@ -273,15 +273,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         return take_turns(options.measure, options)
-    found = turns_of(ON_GPU if GPU else VARIANTS, options.turns)
+    results = run_turns(ON_GPU if GPU else VARIANTS, options.turns)
     print("| step | s (CPU) | of plain | extra memory, MB | of plain | first loss |\n|---|---|---|---|---|---|")
-    plain_seconds = [told["seconds"][0] for told in found["plain"]]
-    for variant, told in found.items():
-        seconds, cpu = (median(values) for values in zip(*(turn["seconds"] for turn in told[1:]), strict=True))
-        share = median(turn["seconds"][0] / plain for turn, plain in zip(told[1:], plain_seconds[1:], strict=True))
-        extra, plain_extra = told[-1]["extra"], found["plain"][-1]["extra"]
+    plain_seconds = [turn["seconds"][0] for turn in results["plain"]]
+    for variant, turns in results.items():
+        seconds, cpu = (median(values) for values in zip(*(turn["seconds"] for turn in turns[1:]), strict=True))
+        share = median(turn["seconds"][0] / plain for turn, plain in zip(turns[1:], plain_seconds[1:], strict=True))
+        extra, plain_extra = turns[-1]["extra"], results["plain"][-1]["extra"]
         line = f"{seconds:.3g} ({cpu:.2g}) | {share:.2f} | {extra / 1e6:.0f} | {extra / plain_extra:.2f}"
-        print(f"| {variant} | {line} | {told[0]['loss']:.4f} |")
+        print(f"| {variant} | {line} | {turns[0]['loss']:.4f} |")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What a sweep costs beyond its trials' own work, in three arrangements of the same trials on two slots, and without Ray.
+"""Measure the overhead of a sweep beyond the trials' own work: three arrangements on Ray with two slots, and one without Ray.
 
     python benchmarks/sweep.py [--only guide ours] [--rounds 2] [--trials 40] [--epochs 6]
 
-    plain    two processes that carry out one run after the other; no Ray
-    ours     `tiekd ablate`: the loop in the Tune function, processes reused
-    fresh    the loop in the Tune function, a new process for each trial
-    guide    a TorchTrainer inside a Tune function, as Ray's guide "Hyperparameter Tuning with Ray Tune" arranges it
+    plain    two processes that run one trial after another, without Ray
+    ours     `tiekd ablate`: the loop runs in the Tune function, and processes are reused
+    fresh    the loop runs in the Tune function, with a new process for each trial
+    guide    a TorchTrainer inside a Tune function, as in Ray's guide "Hyperparameter Tuning with Ray Tune"
 
 A trial is a run of the embedded data on one thread. Its own work is the time inside `tiekd.distill.distill` (data, training,
-validation, checkpoints), less what it waits there for reports to be taken. All else is overhead. Needs Linux's /proc.
+validation, checkpoints) without the time that it waits for its reports. Everything else is overhead. Needs Linux's /proc.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from typing import Any
 
 SLOTS = 2
 ARRANGEMENTS = ("plain", "guide", "fresh", "ours")
-FEW = {"plain": 8, "guide": 4, "fresh": 6}  # trials of the others: one costs too much, or all cost the same
+# Fewer trials for the other arrangements: guide is slow, and the trials of plain and fresh all cost the same.
+FEWER_TRIALS = {"plain": 8, "guide": 4, "fresh": 6}
 MEMORY_EVERY_S = 4.0
 
 
@@ -33,22 +34,22 @@ MEMORY_EVERY_S = 4.0
 
 
 def clocked_run(document: dict[str, Any], report: Callable[[dict], None], log: str) -> dict[str, Any]:
-    """`execute_run`, with a line about its times (s since 1970) and what it read (bytes) appended to `log`."""
-    told = {"pid": os.getpid(), "entered": time.time(), "waited": 0.0}
+    """Run `execute_run`; append its times (s since 1970) and the bytes it read to `log`."""
+    record = {"pid": os.getpid(), "entered": time.time(), "waited": 0.0}
     import tiekd.distill.run
     from ablations.execution.trial import execute_run
 
     read, distill = bytes_read(), tiekd.distill.run.distill
 
     def clocked_report(metrics: dict[str, Any]) -> None:
-        asked = time.time()
+        started = time.time()
         report(metrics)
-        told["waited"] += time.time() - asked
+        record["waited"] += time.time() - started
 
     def clocked_distill(config: Any, runtime: Any) -> Any:
-        told["begun"] = time.time()
+        record["begun"] = time.time()
         result = distill(config, runtime)
-        told["ended"] = time.time()
+        record["ended"] = time.time()
         return result
 
     tiekd.distill.run.distill = clocked_distill
@@ -57,16 +58,16 @@ def clocked_run(document: dict[str, Any], report: Callable[[dict], None], log: s
     finally:
         tiekd.distill.run.distill = distill
     with open(log, "a") as stream:
-        stream.write(json.dumps(told | {"read": bytes_read() - read, "state": outcome["state"]}) + "\n")
+        stream.write(json.dumps(record | {"read": bytes_read() - read, "state": outcome["state"]}) + "\n")
     return outcome
 
 
 def bytes_read() -> int:
-    """What this process has read from files so far, from disk or page cache."""
+    """Return the bytes this process has read from files so far, from disk or page cache."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-# -- the arrangements, each in a process of its own ------------------------------------------------------------------------
+# -- the arrangements, each in its own process -----------------------------------------------------------------------------
 
 
 def run_plain(folder: Path, documents: list[dict]) -> None:
@@ -87,7 +88,7 @@ def run_each(documents: list[dict], log: str) -> None:
 
 
 def run_ours(folder: Path, documents: list[dict]) -> None:
-    """The command itself; only its trials are clocked."""
+    """Run the command itself, with timed trials."""
     import ablations.execution.trial
     from tiekd.__main__ import main
 
@@ -143,7 +144,7 @@ def run_guide(folder: Path, documents: list[dict]) -> None:
             run_config=ray.train.RunConfig(name=name, storage_path=str(folder), callbacks=[TuneReportCallback()]),
         ).fit()
 
-    # A CPU for each trial's driver and one for its worker; the machine need not have them.
+    # One CPU for each trial's driver and one for its worker; Ray's count may exceed the machine's.
     ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=2 * SLOTS)
     tuner = tune.Tuner(
         driver,
@@ -156,8 +157,8 @@ def run_guide(folder: Path, documents: list[dict]) -> None:
 
 
 def arrange(name: str, folder: Path) -> None:
-    """Run one arrangement, and leave what its processes took in folder/processes.json."""
-    import ablations  # noqa: F401 - Ray's settings, before Ray
+    """Run one arrangement; write the CPU time and memory of its processes to folder/processes.json."""
+    import ablations  # noqa: F401 - sets Ray's environment before Ray is imported
 
     documents = json.loads((folder / "documents.json").read_text())
     if name == "plain":
@@ -183,20 +184,20 @@ def arrange(name: str, folder: Path) -> None:
 
 
 def session() -> dict[int, tuple[str, list[str]]]:
-    """The processes of this session: command line and the fields of /proc/<pid>/stat behind the name."""
-    found = {}
+    """Return the processes of this session: pid -> command line, fields of /proc/<pid>/stat after the name."""
+    processes = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) == os.getsid(0):
-                found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "), fields
-        except OSError:  # it has ended meanwhile
+                processes[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "), fields
+        except OSError:  # the process has ended
             continue
-    return found
+    return processes
 
 
 def cpu_seconds() -> dict[str, float]:
-    """CPU seconds so far of the driver, of Ray's own processes and of the trials' ("ray::") that still live."""
+    """Return the CPU seconds of the driver, of Ray's processes and of the running trial processes ("ray::")."""
     spent = {"driver": 0.0, "ray": 0.0, "trials": 0.0}
     for pid, (command, fields) in session().items():
         part = "driver" if pid == os.getpid() else "trials" if command.startswith("ray::") else "ray"
@@ -205,7 +206,7 @@ def cpu_seconds() -> dict[str, float]:
 
 
 def trials_bytes() -> int:
-    """Memory of the trials' processes; pages that several share are divided among them."""
+    """Return the memory of the trial processes in bytes; shared pages are divided among their processes."""
     total = 0
     for pid, (command, _) in session().items():
         if command.startswith("ray::") and not command.startswith("ray::IDLE"):
@@ -221,7 +222,7 @@ def trials_bytes() -> int:
 
 
 def prepare(folder: Path, n_trials: int, epochs: int) -> None:
-    """The trials as a study and as run documents, with a perfect teacher's maps; differing in their seed."""
+    """Write the trials, which differ in their seed, as a study and as run documents, and the maps of a perfect teacher."""
     import numpy as np
 
     from tiekd.config import build
@@ -241,14 +242,14 @@ def prepare(folder: Path, n_trials: int, epochs: int) -> None:
         for index, key in enumerate(frames.keys):
             depth = frames.rendering(index).depth_exact
             writer.write(key, np.where(depth > 0, depth, config.data.max_depth).astype(np.float32))
-    (folder / "store" / "studies").mkdir(parents=True)  # a store is not begun by a trial
+    (folder / "store" / "studies").mkdir(parents=True)  # trials do not create a store
     documents = [build(base | {"seed": seed}).document() for seed in range(n_trials)]
     (folder / "documents.json").write_text(json.dumps(documents))
     (folder / "study.json").write_text(json.dumps({"name": "sweep", "base": base, "seeds": list(range(n_trials))}))
 
 
 def measure(name: str, n_trials: int, epochs: int) -> dict[str, Any]:
-    """One arrangement's numbers; times in s."""
+    """Run one arrangement; return its numbers, times in s."""
     with tempfile.TemporaryDirectory(prefix="tks", dir="/tmp") as place:
         folder = Path(place)
         prepare(folder, n_trials, epochs)
@@ -268,7 +269,7 @@ def measure(name: str, n_trials: int, epochs: int) -> dict[str, Any]:
 def summary(name: str, trials: list[dict], started: float, wall: float) -> dict[str, Any]:
     begun, ended = sorted(t["begun"] for t in trials), sorted(t["ended"] for t in trials)
     work = [t["ended"] - t["begun"] - t["waited"] for t in trials]
-    # A slot is free when a trial's work has ended, and taken when the next one's begins.
+    # A slot is free from the end of a trial's work until the start of the next one's.
     between = [b - e for b, e in zip(begun[SLOTS:], ended, strict=False)]
     fixed = sum(between) / len(between) + sum(t["waited"] for t in trials) / len(trials)
     seen: set[int] = set()
@@ -313,20 +314,20 @@ def table(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=ARRANGEMENTS, nargs="+", default=ARRANGEMENTS, help="arrangements to measure [all]")
-    parser.add_argument("--rounds", type=int, default=2, help="in which the arrangements take turns [2]")
-    parser.add_argument("--trials", type=int, default=40, help="of our arrangement [40]")
-    parser.add_argument("--epochs", type=int, default=6, help="of each trial [6]")
+    parser.add_argument("--rounds", type=int, default=2, help="number of rounds, in which the arrangements take turns [2]")
+    parser.add_argument("--trials", type=int, default=40, help="trials of `ours` [40]")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs per trial [6]")
     parser.add_argument("--arrangement", choices=ARRANGEMENTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trials <= SLOTS:
-        parser.error(f"--trials: more than the {SLOTS} slots, or no trial is a later one; got {options.trials}")
+        parser.error(f"--trials: must exceed the number of slots, {SLOTS}; got {options.trials}")
     if options.folder:
         return arrange(options.arrangement, options.folder)
     results = []
     for _ in range(options.rounds):
         for name in options.only:
-            results.append(measure(name, FEW.get(name, options.trials), options.epochs))
+            results.append(measure(name, FEWER_TRIALS.get(name, options.trials), options.epochs))
             print(f"{name}: done, {results[-1]['wall']:.0f} s", file=sys.stderr)
     print(table(results))
 

@@ -1,8 +1,8 @@
-"""How often the report's intervals hold the truth and its tests raise a false alarm, on made data whose truth is known.
+"""Measure the coverage of the report's intervals and the false alarm rate of its tests, on simulated data with known truth.
 
     python benchmarks/uncertainty.py [--draws 10000]
 
-Prints Markdown tables, the page beside this script among other things, and writes nothing.
+Prints Markdown tables, among them those on the page beside this script, and writes no files.
 """
 
 import argparse
@@ -17,18 +17,18 @@ from reports.tables.seed_statistics import ALPHA, best_rows, holm, resamples, si
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
-# Of mean 0 and variance 1; skewed is exponential. A difference of two such values has heavy tails, but is not skewed.
+# Mean 0 and variance 1; "skewed" is exponential. A difference of two such values is heavy-tailed but not skewed.
 SHAPES: dict[str, Draw] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
     "skewed": lambda rng, shape: rng.standard_exponential(shape) - 1,
     "heavy-tailed": lambda rng, shape: (rng.standard_exponential((2, *shape)) * [[[1]], [[-1]]]).sum(0) / 2**0.5,
 }
-MOST_IMAGES = 40  # of a group
-ROWS = 9  # of a table: one loss per row
+MAX_IMAGES = 40  # per group
+ROWS = 9  # per table, one loss per row
 
 
-def held(low: np.ndarray, high: np.ndarray) -> float:
-    """The share of intervals that hold 0, the truth of all data here."""
+def coverage(low: np.ndarray, high: np.ndarray) -> float:
+    """Return the share of intervals that contain 0, the true value of all data here."""
     return float(((low <= 0) & (high >= 0)).mean())
 
 
@@ -37,24 +37,26 @@ def over_seeds(rng: np.random.Generator, draws: int) -> pd.DataFrame:
     for n in range(2, 21):
         row = {"seeds": n}
         for shape, draw in SHAPES.items():
-            found = summarize_seeds(draw(rng, (draws, n)))
-            row[f"t, {shape}"] = held(found.ci_low, found.ci_high)
-            row[f"BCa, {shape}"] = held(found.bca_low, found.bca_high) if n > 2 else np.nan
+            summary = summarize_seeds(draw(rng, (draws, n)))
+            row[f"t, {shape}"] = coverage(summary.ci_low, summary.ci_high)
+            row[f"BCa, {shape}"] = coverage(summary.bca_low, summary.bca_high) if n > 2 else np.nan
             if shape == "normal":
-                row["width of BCa / t"] = np.median(found.bca_high - found.bca_low) / np.median(found.ci_high - found.ci_low)
+                row["width of BCa / t"] = np.median(summary.bca_high - summary.bca_low) / np.median(
+                    summary.ci_high - summary.ci_low
+                )
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def images_of_groups(rng: np.random.Generator, draw: Draw, draws: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images per group [groups], and values [draws, images]: half their variance is their group's, half their own."""
-    counts = rng.integers(MOST_IMAGES // 4, MOST_IMAGES + 1, n_groups)
-    of_group = np.repeat(draw(rng, (draws, n_groups)), counts, axis=1)
-    return counts, (of_group + draw(rng, of_group.shape)) / 2**0.5
+    """Return images per group [groups] and values [draws, images]; half of the variance is between groups."""
+    counts = rng.integers(MAX_IMAGES // 4, MAX_IMAGES + 1, n_groups)
+    group_effect = np.repeat(draw(rng, (draws, n_groups)), counts, axis=1)
+    return counts, (group_effect + draw(rng, group_effect.shape)) / 2**0.5
 
 
 def percentile_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The bootstrap of groups without widened levels."""
+    """Bootstrap groups, with the nominal percentiles."""
     draws = resamples(len(counts))
     low, high = np.quantile(sums @ draws.T / (draws @ counts), [ALPHA / 2, 1 - ALPHA / 2], axis=-1)
     return low, high
@@ -65,36 +67,36 @@ def over_groups(rng: np.random.Generator, draws: int) -> pd.DataFrame:
     for shape in ("normal", "skewed"):
         for n_groups in (5, 10, 30):
             hits = []
-            for part in np.array_split(np.arange(draws), max(1, draws // 200)):  # each with other sizes of its groups
+            for part in np.array_split(np.arange(draws), max(1, draws // 200)):  # with different group sizes
                 counts, values = images_of_groups(rng, SHAPES[shape], len(part), n_groups)
                 sums = np.add.reduceat(values, np.cumsum(counts) - counts, axis=1)
                 ends = [cluster_interval(sums, counts), percentile_interval(sums, counts)]
                 ends.append(cluster_interval(values, np.ones(values.shape[1], dtype=int)))
-                hits.append([held(*end) for end in ends])
+                hits.append([coverage(*end) for end in ends])
             ours, plain, naive = np.mean(hits, axis=0)
-            told = {"groups drawn, widened (ours)": ours, "groups drawn, plain percentile": plain, "images drawn": naive}
-            rows.append({"effect of a group": shape, "groups": n_groups} | told)
+            shares = {"groups drawn, widened (ours)": ours, "groups drawn, plain percentile": plain, "images drawn": naive}
+            rows.append({"effect of a group": shape, "groups": n_groups} | shares)
     return pd.DataFrame(rows)
 
 
 def paired_over_groups(rng: np.random.Generator, draws: int) -> pd.DataFrame:
-    """Cells and baselines of equal truth on the same images: hard images are hard for both."""
+    """Compare cells and baselines with equal true values on the same images: hard images are hard for both."""
     rows = []
     for n_groups in (5, 10, 30):
-        counts = rng.integers(MOST_IMAGES // 4, MOST_IMAGES + 1, n_groups)
-        hard = rng.standard_normal((draws, 1, n_groups)) * counts
-        sums = hard + 0.3 * rng.standard_normal((draws, 2, n_groups)) * counts
+        counts = rng.integers(MAX_IMAGES // 4, MAX_IMAGES + 1, n_groups)
+        difficulty = rng.standard_normal((draws, 1, n_groups)) * counts
+        sums = difficulty + 0.3 * rng.standard_normal((draws, 2, n_groups)) * counts
         runs = [f"{kind}{number}" for number in range(draws) for kind in ("cell", "base")]
         groups = pd.DataFrame({"run_id": np.repeat(runs, n_groups), "group": np.tile(np.arange(n_groups), len(runs))})
         groups = groups.assign(n=np.tile(counts, len(runs)), **dict.fromkeys(METRICS, sums.ravel()))
         pairs = [([cell], [base]) for cell, base in zip(runs[::2], runs[1::2], strict=True)]
-        found = image_intervals(groups, [cell for cell, _ in pairs], pairs)
-        own, paired = found.high - found.low, found.baseline_high - found.baseline_low
+        intervals = image_intervals(groups, [cell for cell, _ in pairs], pairs)
+        own, paired = intervals.high - intervals.low, intervals.baseline_high - intervals.baseline_low
         rows.append(
             {
                 "groups": n_groups,
-                "of a cell's mean": held(found.low, found.high),
-                "of the difference": held(found.baseline_low, found.baseline_high),
+                "of a cell's mean": coverage(intervals.low, intervals.high),
+                "of the difference": coverage(intervals.baseline_low, intervals.baseline_high),
                 "width of the difference's / the mean's": np.median(paired) / np.median(own),
             }
         )
@@ -111,7 +113,7 @@ def sign_flips(rng: np.random.Generator, draws: int) -> pd.DataFrame:
 
 
 def families(rng: np.random.Generator, draws: int) -> pd.DataFrame:
-    """Tables of ROWS rows of equal truth: in which share of them anything at all is called different."""
+    """Compute the share of tables of ROWS equal rows in which any difference is called significant."""
     rows = []
     for shape in ("normal", "skewed"):
         for n in (8, 10, 12):
@@ -134,7 +136,7 @@ def families(rng: np.random.Generator, draws: int) -> pd.DataFrame:
 
 
 def bold(rng: np.random.Generator, draws: int) -> pd.DataFrame:
-    """Blocks in which one row is truly better by so many standard deviations of a seed."""
+    """Mark the best rows of blocks in which one row is better by `gap` standard deviations over seeds."""
     rows = []
     for gap in (0.5, 1.0, 2.0, 4.0):
         for n in (10, 11, 13):
@@ -162,11 +164,11 @@ def _text(value: object) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=10_000, help="made data sets per row")
+    parser.add_argument("--draws", type=int, default=10_000, help="simulated data sets per row")
     options = parser.parse_args()
     for number, (title, table) in enumerate(TABLES.items()):
-        found = table(np.random.default_rng(number), options.draws)
-        shares = found.map(_text)
+        frame = table(np.random.default_rng(number), options.draws)
+        shares = frame.map(_text)
         print(f"\n### {title}\n\n{shares.to_markdown(index=False, disable_numparse=True)}", flush=True)
 
 

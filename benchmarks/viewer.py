@@ -2,9 +2,9 @@
 
     python benchmarks/viewer.py STORE [--frames 700] [--distinct 2]
 
-STORE is the store of `make demo`: ten cells. Their students are widened to the 257 bins of KITTI by interpolating between their
-bins. The viewer predicts and encodes a few distinct frames of KITTI's size (352 x 1216); the files are then copied to the names
-of the other frames, with random metrics. The files are in the page cache. Needs playwright and Chromium.
+STORE is the store of `make demo`: ten cells. Their students are widened to the 257 bins of KITTI by interpolating between
+their bins. The viewer predicts and encodes a few distinct frames of KITTI's size (352 x 1216); the files are then copied to
+the names of the other frames, with random metrics. The files are in the page cache. Needs playwright and Chromium.
 
     first    from opening the file until all pictures are drawn
     step     an arrow key until all pictures are drawn, 0.3 s between keys, as a person uses it; neighbors are prefetched

@@ -107,7 +107,7 @@ const Viewer = (() => {
     const sorted = resultOf(state.sort);
     at("dataset").value = state.data;
     at("metric").value = state.metric;
-    options(at("sort"), [["", "in order"], ...dataset.results.map(({ id, name }) => [id, `worst first: ${name}`])], state.sort);
+    options(at("sort"), [["", "in order"], ...dataset.results.map(({ id, name }) => [id, `${name}, worst first`])], state.sort);
     const numbered = sorted ?? resultOf(state.focus);
     const numberOf = (place) => metricText(numbered, place);
     const pick = (picked) => change({ image: dataset.keys[picked] });
