@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from reports.loading.network_costs import read_network_costs
-from reports.loading.per_image_worker import Apart, Here, reader_of_images
+from reports.loading.per_image_worker import ImageReader, open_image_reader
 from reports.loading.records import StoredRun, StudyRecord, read_run, read_studies, unreadable_status
 from reports.loading.run_columns import ConfigDescriber, ConfigDescription
 from reports.loading.schema import METRICS, RUN_TYPES
@@ -61,12 +61,12 @@ def collect(
     if not found and not planned:
         nothing = f"store {store.uri}: holds no runs and no studies"
         raise UserError(nothing if study is None else f"--study {study}: has no cells")
-    with reader_of_images(store, len(found), images_to) as images:
+    with open_image_reader(store, len(found), images_to) as images:
         stored = _read_runs(store, found, planned, images)
         places = list(_places(studies, stored))
         frames = _frames(places, stored)
         meanwhile()
-        groups, lost = images.found()
+        groups, lost = images.result()
     if lost:  # a run whose images cannot be read is a failed one
         stored |= {
             run_id: StoredRun(run_id, unreadable_status(cause), stored[run_id].document) for run_id, cause in lost.items()
@@ -91,13 +91,13 @@ class _Place(NamedTuple):
     cause: str = ""  # why it was not run
 
 
-def _read_runs(store: RunStore, found: list[RunRecord], planned: set[str | None], images: Here | Apart) -> dict[str, StoredRun]:
+def _read_runs(store: RunStore, found: list[RunRecord], planned: set[str | None], images: ImageReader) -> dict[str, StoredRun]:
     """Runs by id; `images` takes those that are done."""
     stored = {}
     for run in store.stream_each(lambda record: read_run(record, with_document=record.run_id not in planned), found):
         stored[run.run_id] = run
         if run.status.state == "done":
-            images.take(run.run_id)
+            images.add(run.run_id)
     return stored
 
 

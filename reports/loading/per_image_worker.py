@@ -1,86 +1,99 @@
-"""The images of many runs are read by a process of their own, while this one reads the rest: Python itself uses one core.
+"""Reading per-image rows in a worker process while this one reads the other files: Python code uses one core per process.
 
-python -m reports.loading.per_image_worker STORE [IMAGES.parquet] < run ids, one JSON text a line > groups, as an Arrow stream
+A plain process and not a `ProcessPoolExecutor`, whose worker waits for tasks forever once its caller has been killed.
 """
 
-import contextlib
-import json
-import subprocess
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from reports.loading.per_image import read_images
+from reports.loading.per_image import RUNS_AT_ONCE, read_images
+from reports.loading.records import error_summary
 from tiekd.errors import StoreError
 from tiekd.store.run_store import RunStore
 
-MANY = 750  # runs whose images take as long to read as such a process takes to begin
-
-_LOST = b"unreadable"  # metadata of the stream: runs that cannot be read, with the reason
+MANY_RUNS = 750  # reading the images of this many runs takes as long as starting a process
 
 
-class Here:
-    """Reads the images of the runs that it took once their groups are asked for."""
+class ImageReader(NamedTuple):
+    """Reads the images of the runs passed to `add`; `result`, called once at the end, returns what `read_images` does."""
 
-    def __init__(self, store: RunStore, path: Path | None):
-        self._store, self._path, self._run_ids = store, path, list[str]()
-
-    def take(self, run_id: str) -> None:
-        self._run_ids.append(run_id)
-
-    def found(self) -> tuple[pa.Table, dict[str, str]]:
-        return read_images(self._store, self._run_ids, self._path)
+    add: Callable[[str], None]
+    result: Callable[[], tuple[pa.Table, dict[str, str]]]
 
 
-class Apart:
-    """Has another process read the images of each run as soon as it is taken. Raises StoreError if that one fails."""
-
-    def __init__(self, store: RunStore, path: Path | None):
-        words = [sys.executable, "-P", "-m", "reports.loading.per_image_worker", store.uri, *([str(path)] if path else [])]
-        pipe = subprocess.PIPE
-        # Ids of 50,000 runs fit the pipe: this process need not wait for the other one.
-        self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, pipesize=2**20)
-
-    def take(self, run_id: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has ended: `found` tells why
-            self._process.stdin.write(f"{json.dumps(run_id)}\n".encode())
-
-    def found(self) -> tuple[pa.Table, dict[str, str]]:
-        told, complaint = self._process.communicate()
-        if self._process.returncode:
-            last = (complaint.decode(errors="replace").splitlines() or ["no reason given"])[-1]
-            raise StoreError(f"the images of the runs were not read: {last}")
-        groups = pa.ipc.open_stream(told).read_all()
-        return groups, json.loads(groups.schema.metadata[_LOST])
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-@contextlib.contextmanager
-def reader_of_images(store: RunStore, n_runs: int, path: Path | None) -> Iterator[Here | Apart]:
-    """What reads the images of n_runs runs, see `reports.loading.per_image.read_images`."""
-    if n_runs < MANY:
-        yield Here(store, path)
+@contextmanager
+def open_image_reader(store: RunStore, n_runs: int, path: Path | None) -> Iterator[ImageReader]:
+    """A reader of the images of n_runs runs, in a worker process from MANY_RUNS on; see `read_images`."""
+    if n_runs < MANY_RUNS:
+        run_ids = list[str]()
+        yield ImageReader(run_ids.append, lambda: read_images(store, run_ids, path))
         return
-    apart = Apart(store, path)
+    context = get_context("spawn")  # a forked process would inherit locks held by other threads
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=_read_received, args=(theirs, store.uri, path))
+    with _hidden_main():
+        worker.start()
+    theirs.close()
+
+    batch: list[str] = []  # each message makes the threads that read runs wait for Python's lock
+
+    def send() -> None:
+        with suppress(ConnectionError):  # the worker has failed: `result` raises its error
+            ours.send(batch)
+        batch.clear()
+
+    def add(run_id: str) -> None:
+        batch.append(run_id)
+        if len(batch) == RUNS_AT_ONCE:
+            send()
+
+    def result() -> tuple[pa.Table, dict[str, str]]:
+        if batch:
+            send()
+        send()  # an empty batch is the last one
+        try:
+            answer = ours.recv()
+        except (EOFError, ConnectionError):
+            answer = "the process that reads them was killed"
+        if isinstance(answer, str):
+            raise StoreError(f"could not read the images of the runs: {answer}")
+        return answer
+
     try:
-        yield apart
+        with ours:
+            yield ImageReader(add, result)
     finally:
-        apart.end()
+        worker.join()
 
 
-def main() -> None:
-    store, *path = sys.argv[1:]
-    run_ids = map(json.loads, sys.stdin)
-    groups, lost = read_images(RunStore(store, must_exist=True), run_ids, Path(path[0]) if path else None)
-    groups = groups.replace_schema_metadata({_LOST: json.dumps(lost)})
-    with pa.ipc.new_stream(sys.stdout.buffer, groups.schema) as stream:
-        stream.write_table(groups)
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keeps processes started in this context from importing __main__, which would run a script without a guard again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
-if __name__ == "__main__":
-    main()
+def _read_received(connection: Connection, uri: str, path: Path | None) -> None:
+    """Read the images of the runs whose ids are received up to an empty batch, and send the result, or the error as text."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the caller, which then closes the connection
+    answer: tuple[pa.Table, dict[str, str]] | str
+    try:
+        answer = read_images(RunStore(uri, must_exist=True), chain.from_iterable(iter(connection.recv, [])), path)
+    except Exception as error:  # EOFError: the caller has failed or was killed
+        answer = error_summary(error)
+    with suppress(ConnectionError):
+        connection.send(answer)

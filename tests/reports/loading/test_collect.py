@@ -11,11 +11,10 @@ from support.made_store import BASE, CELLS, epochs_of, fill, images_of, metrics_
 
 from reports.loading.collect import collect
 from reports.loading.per_image import GROUPS, IMAGE_SCHEMA, RUNS_AT_ONCE, ImageAggregator, group_sums
-from reports.loading.per_image_worker import MANY, Apart, Here, reader_of_images
 from reports.loading.schema import METRICS, RUN_TYPES, SETTING_TYPES
 from tiekd.config import build
 from tiekd.config.documents import flatten, with_values
-from tiekd.errors import StoreError, UserError
+from tiekd.errors import UserError
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
@@ -143,30 +142,6 @@ def test_a_run_s_mean_over_its_groups_is_its_number(collected):
     pd.testing.assert_frame_equal(
         means.sort_index(), runs[list(METRICS)].sort_index(), check_names=False, check_index_type=False
     )
-
-
-def test_images_read_apart_are_those_read_here(demo, tmp_path):
-    """Of the same runs, one of them unreadable and one without images."""
-    ids = [record.run_id for record in demo.runs()]
-    demo.run(ids[0]).write_file("images.parquet", b"PAR1, cut off")
-    found = {}
-    for name, kind in (("here", Here), ("apart", Apart)):
-        reader = kind(demo, tmp_path / f"{name}.parquet")
-        for run_id in ids:
-            reader.take(run_id)
-        found[name] = reader.found()
-    assert found["apart"][0].to_pydict() == found["here"][0].to_pydict()
-    assert found["apart"][1] == found["here"][1]
-    assert list(found["here"][1]) == ids[:1]
-    assert (tmp_path / "apart.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
-
-
-def test_why_images_were_not_read_apart_is_told(demo, tmp_path):
-    with reader_of_images(demo, MANY, tmp_path / "nowhere" / "images.parquet") as reader:
-        for number in range(10_000):  # more than wait in a pipe
-            reader.take(f"{number:016}")
-        with pytest.raises(StoreError, match=r"the images of the runs were not read: .*nowhere"):
-            reader.found()
 
 
 def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
