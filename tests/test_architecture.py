@@ -61,11 +61,11 @@ WITHOUT_PYTORCH = (
     "tiekd/errors.py",
     "tiekd/distill/preflight.py",
 )
-PYTORCH = {"torch", "torchvision", "timm"}
+PYTORCH = ("torch", "torchvision", "timm")
 
 
 @pytest.mark.parametrize(
-    ("place", "forbidden"), [(p, {"ray"}) for p in WITHOUT_RAY] + [(p, PYTORCH) for p in WITHOUT_PYTORCH], ids=str
+    ("place", "forbidden"), [(p, ("ray",)) for p in WITHOUT_RAY] + [(p, PYTORCH) for p in WITHOUT_PYTORCH], ids=str
 )
 def test_a_place_does_without(place, forbidden):
     files = [ROOT / place] if place.endswith(".py") else sorted((ROOT / place).rglob("*.py"))
