@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from reports.loading.schema import METRICS
-from reports.tables.image_bootstrap import cluster_interval, image_intervals
-from reports.tables.seed_statistics import ALPHA, best_rows, holm, resamples, sign_flip_p, summarize_seeds
+from reports.tables.image_bootstrap import cluster_interval, image_intervals, resamples
+from reports.tables.seed_statistics import ALPHA, best_rows, holm, sign_flip_p, summarize_seeds
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -39,11 +39,6 @@ def over_seeds(rng: np.random.Generator, draws: int) -> pd.DataFrame:
         for shape, draw in SHAPES.items():
             summary = summarize_seeds(draw(rng, (draws, n)))
             row[f"t, {shape}"] = coverage(summary.ci_low, summary.ci_high)
-            row[f"BCa, {shape}"] = coverage(summary.bca_low, summary.bca_high) if n > 2 else np.nan
-            if shape == "normal":
-                row["width of BCa / t"] = np.median(summary.bca_high - summary.bca_low) / np.median(
-                    summary.ci_high - summary.ci_low
-                )
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -65,7 +65,7 @@ RUN_TYPES = {**_HEAD, **{p: t for p, t in SETTING_TYPES.items() if p not in _HEA
 
 # tables.parquet: these, the study's factors, then the others.
 TABLE_KEYS = ("table", *LABELS)
-_INTERVALS = [f"{of}{kind}_{end}" for of in ("", "baseline_") for kind in ("bca", "images_ci") for end in ("low", "high")]
+_INTERVALS = [f"{of}images_ci_{end}" for of in ("", "baseline_") for end in ("low", "high")]
 COSTS = ("parameters", "macs", "milliseconds", "peak_bytes", "device")
 TABLE_VALUES = (
     *("metric", "mean", "std", "n_seeds", "ci_low", "ci_high", "p_value", "published", "difference", "protocol", "state"),

@@ -11,7 +11,7 @@ from reports.pages.table_layouts import objective_metric
 from reports.tables.aggregates import Numbers
 from reports.tables.formatting import ROW_LABELS
 from reports.tables.image_bootstrap import FEWEST_GROUPS, interval_coverage
-from reports.tables.seed_statistics import ALPHA, BCA_COVERAGE, seeds_needed, smallest_p
+from reports.tables.seed_statistics import ALPHA, seeds_needed, smallest_p
 from reports.tables.table import Table
 
 _LABEL = METRIC_LABELS[MAIN_METRIC]
@@ -130,11 +130,6 @@ def _test(table: Table, numbers: Numbers, difference: str) -> Iterator[str]:
         f"p: two-sided exact sign-flip test of {difference}, paired by seed, with Holm's correction over the {len(tested)}"
         " tests of the table. 95 % over seeds: Student's t interval of that difference, uncorrected."
     )
-    if n in BCA_COVERAGE:
-        yield (
-            f"`tables.parquet` also holds the bias-corrected bootstrap interval over seeds; with {n} seeds it held the"
-            f" truth in {BCA_COVERAGE[n]:.0%} of simulated studies, not in 95 %."
-        )
     needed = seeds_needed(ALPHA / len(tested))
     cannot = f"**p < {ALPHA} is out of reach with {n} seed{'s' * (n > 1)}"
     if n < (seeds_needed() or math.inf):

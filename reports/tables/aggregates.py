@@ -1,4 +1,4 @@
-"""The numbers of a table's cells, for all cells and metrics at once.
+"""The numbers of a table, for all cells and metrics at once.
 
 Over training seeds and over test images: two uncertainties, each in columns of its own, never mixed.
 """
@@ -14,11 +14,11 @@ from reports.tables.image_bootstrap import image_intervals
 from reports.tables.seed_statistics import holm, sign_flip_p, summarize_seeds
 
 Numbers = dict[str, np.ndarray]  # by column of tables.parquet, each [cells, metrics]
-References = Sequence[int | None]  # of each cell, the position of the one that it is compared with
+References = Sequence[int | None]  # for each cell, the position of the cell that it is compared with
 
 
 def values_by_seed(cells: Sequence[TableCell]) -> np.ndarray:
-    """[cells, metrics, seeds]: the number of each run that is done, NaN elsewhere."""
+    """The metrics of finished runs, [cells, metrics, seeds]; NaN elsewhere."""
     seeds = sorted({seed for cell in cells for seed in cell.done})
     values = np.full((len(cells), len(METRICS), len(seeds)), np.nan)
     place = {seed: position for position, seed in enumerate(seeds)}
@@ -37,15 +37,13 @@ def seed_numbers(values: np.ndarray) -> Numbers:
         "std": found.std,
         "ci_low": found.ci_low,
         "ci_high": found.ci_high,
-        "bca_low": found.bca_low,
-        "bca_high": found.bca_high,
     }
 
 
 def difference_numbers(values: np.ndarray, others: References) -> Numbers:
-    """Of values [cells, metrics, seeds] less those of the cells that they are compared with, at the seeds that both have.
+    """Numbers of the differences between values [cells, metrics, seeds] and those of the cells that they are compared with.
 
-    p_holm is p_value corrected over the cells, for each metric.
+    Differences are paired by seed. p_holm is p_value corrected over the cells, for each metric.
     """
     pairs = np.full_like(values, np.nan)
     partners = {number: other for number, other in enumerate(others) if other is not None}
@@ -56,8 +54,6 @@ def difference_numbers(values: np.ndarray, others: References) -> Numbers:
         "baseline_n_seeds": found.n,
         "baseline_ci_low": found.ci_low,
         "baseline_ci_high": found.ci_high,
-        "baseline_bca_low": found.bca_low,
-        "baseline_bca_high": found.bca_high,
         "p_value": p_value,
         "p_holm": np.column_stack([holm(column) for column in p_value.T]),
     }
@@ -70,7 +66,7 @@ def numbers_of(numbers: Numbers, cell: int, metric: str) -> dict[str, float]:
 
 
 def image_numbers(cells: Sequence[TableCell], others: References, groups: pd.DataFrame) -> Numbers:
-    """What other test images would have changed, of the same networks; `groups` are the table's of StoreFrames.groups."""
+    """Intervals over test images; `groups` are the rows of StoreFrames.groups of this table."""
     found = image_intervals(groups, [list(cell.done_ids.values()) for cell in cells], _pairs(cells, others))
     return {
         "n_groups": np.repeat(np.asarray(found.n_groups)[:, None], len(METRICS), axis=1),
@@ -82,7 +78,7 @@ def image_numbers(cells: Sequence[TableCell], others: References, groups: pd.Dat
 
 
 def _pairs(cells: Sequence[TableCell], others: References) -> list[tuple[list[str], list[str]] | None]:
-    """The runs of each cell and of the one that it is compared with, at the seeds that both have."""
+    """The run ids of each cell and of the cell that it is compared with, for the seeds of both."""
     pairs = []
     for cell, other in zip(cells, others, strict=True):
         theirs = {} if other is None else cells[other].done_ids

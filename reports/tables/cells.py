@@ -1,4 +1,4 @@
-"""Runs into cells: a cell is the runs that differ in their seed only."""
+"""Cells: runs that differ only in their seed."""
 
 import json
 from collections import Counter
@@ -13,8 +13,8 @@ from reports.loading.schema import METRICS
 from tiekd.config.labels import BASELINE, LABELS, TEACHER
 from tiekd.store.run_status import STATES
 
-# Settings that belong to the method compared: a row and its baseline need not agree on them. Quirks act on the one that cannot
-# act on the other, so of fidelity they must agree on what was asked for.
+# Settings of the compared method, in which a row and its baseline may differ. Quirks may apply to only one of them, so both
+# must agree on the fidelity that was asked for.
 METHOD_SETTINGS = ("loss.", "teacher", "bins", "student.head", "fidelity")
 FIRST = (TEACHER, BASELINE)
 RUN_COLUMNS = ["run_id", "seed", "state", "cause", "n_images", "fidelity", "network", "device_seconds", *METRICS]
@@ -24,8 +24,8 @@ RUN_COLUMNS = ["run_id", "seed", "state", "cause", "n_images", "fidelity", "netw
 class TableCell:
     """One row of a table.
 
-    `runs` are OF_RUNS of runs.parquet, one for each seed: plain values, since there may be thousands of cells of few runs. What
-    a run does not have is None; a number, NaN. Settings and factors are by dotted path.
+    `runs` holds RUN_COLUMNS of runs.parquet as plain values, one dict per seed, since there may be thousands of cells with few
+    runs. A missing value is None, a missing number NaN. Settings and factors are by dotted path.
     """
 
     labels: dict[str, str]
@@ -35,7 +35,7 @@ class TableCell:
 
     @cached_property
     def done(self) -> dict[int, dict[str, Any]]:
-        """The runs that are done, by seed."""
+        """The finished runs by seed."""
         return {run["seed"]: run for run in self.runs if run["state"] == "done"}
 
     @cached_property
@@ -84,13 +84,13 @@ class TableCell:
 
 
 def group_into_cells(runs: pd.DataFrame) -> list[TableCell]:
-    """Cells of rows of runs.parquet joined with their identities, in the rows' order, teachers and baselines first.
+    """Group rows of runs.parquet, joined with their identities, into cells; teachers and baselines come first.
 
-    A run that is named twice counts once, under its first name.
+    A run that occurs twice counts once, under its first name.
     """
     runs = runs.assign(key=[json.dumps(settings, sort_keys=True) for settings in runs["settings"]])
     runs = runs.drop_duplicates(["key", "seed", "run_id"])
-    # Runs alike in all but the contents of their inputs would share a seed: each is a cell of its own, never an average.
+    # Runs that differ only in the content of their inputs share a seed: each is a cell of its own, never averaged.
     repeat = runs.groupby(["key", "seed"], sort=False).cumcount()
     parts = sorted(runs.groupby(["key", repeat], sort=False).indices.values(), key=lambda rows: rows[0])
     return sorted(_cells(runs, parts), key=_rank)
@@ -104,7 +104,7 @@ def _cells(runs: pd.DataFrame, parts: Collection) -> Iterator[TableCell]:
 
 
 def _plain(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values."""
+    """Rows as dicts of plain values."""
     columns = [
         values.tolist() if values.dtype == "float64" else values.astype(object).where(values.notna(), None).tolist()
         for _, values in runs.items()
@@ -119,7 +119,7 @@ def _rank(cell: TableCell) -> int:
 
 
 class Baselines:
-    """Finds each cell's baseline among the cells of a table."""
+    """Find the baseline of each cell of a table."""
 
     def __init__(self, cells: Iterable[TableCell]):
         cells = list(cells)
@@ -132,9 +132,9 @@ class Baselines:
         self._cells = cells
 
     def of(self, number: int) -> int | None:
-        """The position of the one Baseline cell that differs from a cell in the method only; None for itself or in doubt.
+        """The position of the only Baseline cell that differs from a cell in the method alone; None if there is no such cell.
 
-        A teacher is no student to be compared: it has none.
+        Teachers have no baseline.
         """
         cell = self._cells[number]
         if cell.labels["method"] == TEACHER:
@@ -144,11 +144,11 @@ class Baselines:
         return found[0] if len(found) == 1 and found[0] != number else None
 
     def _key(self, cell: TableCell) -> tuple:
-        """What a cell and its baseline must agree on, of the settings that every cell has."""
+        """The settings of every cell on which a cell and its baseline must agree."""
         return (cell.labels["backbone"], cell.fidelity, *(cell.settings[path] for path in self._paths))
 
 
 def _comparable(baseline: TableCell, cell: TableCell) -> bool:
-    """Whether they agree on the settings that both read, but for the method's."""
+    """Whether two cells agree on all settings that both read, except those of the method."""
     shared = baseline.settings.keys() & cell.settings.keys()
     return all(baseline.settings[p] == cell.settings[p] for p in shared if not p.startswith(METHOD_SETTINGS))

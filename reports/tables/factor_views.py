@@ -1,4 +1,4 @@
-"""What a study varies, read off its cells: one factor at a time, and two at once."""
+"""The factors that a study varies: one at a time, and grids of two."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
@@ -17,7 +17,7 @@ Trait = Callable[[int], Hashable]  # of a cell, by its position
 
 @dataclass(frozen=True)
 class FactorBlock:
-    """The cells that differ in one factor alone, by position; `base` is the one of the study's base."""
+    """Cells, by position, that differ in one factor; `base` is the cell of the study's base."""
 
     factor: str
     base: int
@@ -26,9 +26,9 @@ class FactorBlock:
 
 @dataclass(frozen=True)
 class FactorGrid:
-    """Cells by two of their traits; all else is equal, and `context` names it.
+    """Cells by two factors or labels; everything else is equal, and `context` names it.
 
-    A place holds the positions of its cells: absent where none was planned, several where only their inputs tell them apart.
+    A place holds the positions of its cells: it is absent if no cell was planned, and has several if only inputs differ.
     """
 
     row_name: str
@@ -45,7 +45,7 @@ class FactorGrid:
 
 
 def numeric_factors(table: Table) -> Iterator[str]:
-    """Factors that vary and are numbers wherever a cell reads them."""
+    """Factors that vary and are numeric in every cell that reads them."""
     for path in table.varying:
         values = {table.value(cell, path) for cell in table.cells} - {None}
         if len(values) > 1 and all(_is_number(value) for value in values):
@@ -53,7 +53,7 @@ def numeric_factors(table: Table) -> Iterator[str]:
 
 
 def one_factor_blocks(table: Table) -> list[FactorBlock]:
-    """Each factor around the study's base; none where no cell is the base. Trials of a search draw all factors anew."""
+    """One block per factor around the study's base; none if no cell is the base, as in a search."""
     base = None if table.study.is_search else _base(table)
     if base is None:
         return []
@@ -68,7 +68,7 @@ def one_factor_blocks(table: Table) -> list[FactorBlock]:
 
 
 def _base(table: Table) -> int | None:
-    """The position of the cell whose factors are all as in the study's base; a factor with named levels has no base value."""
+    """The position of the cell whose factors equal the study's base; a factor with named levels has no base value."""
     if table.study.document.get("vary") == "one_at_a_time":
         return next((number for number, cell in enumerate(table.cells) if not cell.factors), None)
     try:
@@ -83,7 +83,7 @@ def _base(table: Table) -> int | None:
 
 
 def numeric_grids(table: Table) -> list[FactorGrid]:
-    """Every two numeric factors that the study varied together, a grid for each setting of the others."""
+    """Grids of every two numeric factors that vary together, one per setting of the others."""
     if table.study.is_search:
         return []
     return [grid for a, b in combinations(numeric_factors(table), 2) for grid in _grids(table, a, b) if grid.compares]
@@ -100,7 +100,7 @@ def _grids(table: Table, row: str, column: str) -> Iterator[FactorGrid]:
 
 
 def label_grids(table: Table) -> list[FactorGrid]:
-    """Methods against backbones, and methods against teachers, where several were tried."""
+    """Grids of methods by backbones and methods by teachers, if there are several."""
     if table.study.is_search:
         return []
     students = [number for number, cell in enumerate(table.cells) if cell.labels["method"] != TEACHER]
@@ -136,7 +136,7 @@ def _in_order(numbers: list[int], values: list[Hashable]) -> tuple[int, ...]:
 
 
 def _sorted(values: Collection[Hashable]) -> list[Hashable]:
-    """Numbers by size, others in the order in which they came."""
+    """Sort numbers; keep the order of anything else."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     return [*sorted(numbers)] if len(numbers) == len(values) else [*values]
 

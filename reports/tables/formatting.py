@@ -1,4 +1,4 @@
-"""What stands in one row of a table: names, numbers that lead to their runs, and what became of the seeds."""
+"""Entries of a table row: labels, numbers linked to their runs, and the state of the seeds."""
 
 from collections.abc import Collection, Iterable
 
@@ -25,7 +25,7 @@ def common_name(table: Table) -> str:
 
 
 def cell_name(table: Table, cell: TableCell, without: tuple[str, ...] = ()) -> str:
-    """What tells a cell from the others of its table, or from those that agree with it but for `without`, on one line."""
+    """A name that distinguishes a cell from the others of its table; `without` lists labels and settings to leave out."""
     names = [cell.labels[name] for name in ROW_LABELS if cell.labels[name] and name not in (*without, *table.common)]
     values = {path: table.value(cell, path) for path in table.varying if path not in without}
     levels = [f"{path.rpartition('.')[2]}={format_value(value)}" for path, value in values.items() if value is not None]
@@ -33,25 +33,25 @@ def cell_name(table: Table, cell: TableCell, without: tuple[str, ...] = ()) -> s
 
 
 def format_value(value: object) -> str:
-    """A setting in a table."""
+    """Format a setting."""
     if value is None or value is pd.NA:
         return ABSENT
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def mean_entry(table: Table, number: int, metric: str, best: Collection[int]) -> Entry:
-    """Mean ± standard deviation, in bold for the cells of `best`; what is absent is no number."""
+    """Mean ± standard deviation, bold for the cells in `best`; ABSENT without a result."""
     n_seeds, mean, std = (table.number_of(number, metric, column) for column in ("n_seeds", "mean", "std"))
     return Number(f"{format_number(mean)} ± {format_number(std)}", table.anchor(number), number in best) if n_seeds else ABSENT
 
 
 def mean_entries(table: Table, number: int, metrics: Iterable[str]) -> dict[str, Entry]:
-    """The means of several metrics, in bold where a cell is best among the students of its backbone."""
+    """The means of several metrics, bold where a cell is best among the students of its backbone."""
     return {METRIC_LABELS[m]: mean_entry(table, number, m, table.best[m]) for m in metrics}
 
 
 def difference_entries(table: Table, number: int, result: dict[str, float], name: str) -> dict[str, Entry]:
-    """A difference, by the `name` of what it is to: its intervals over seeds and over images, and its test."""
+    """A difference from `name`, its intervals over seeds and over images, and its test."""
     texts = {
         f"{METRIC_LABELS[MAIN_METRIC]} − {name}": format_number(result["baseline_difference"], sign=True),
         "95 % over seeds": format_interval(result["baseline_ci_low"], result["baseline_ci_high"]),
@@ -62,7 +62,7 @@ def difference_entries(table: Table, number: int, result: dict[str, float], name
 
 
 def status_entries(table: Table, number: int) -> dict[str, Entry]:
-    """How many seeds are done, and what became of the others."""
+    """The number of finished seeds, and the state of the others."""
     cell = table.cells[number]
     seeds = linked(table, number, f"{cell.n_done}/{len(cell.runs)}")
     pruned = table.study.is_search and all((run["cause"] or "").startswith("pruned") for run in cell.runs)
@@ -71,7 +71,7 @@ def status_entries(table: Table, number: int) -> dict[str, Entry]:
 
 
 def linked(table: Table, number: int, text: str) -> Entry:
-    """A number that leads to the runs of a cell, unless it is absent."""
+    """A text linked to the runs of a cell, unless it is ABSENT."""
     return text if text == ABSENT else Number(text, table.anchor(number))
 
 
@@ -84,6 +84,6 @@ def shorten(text: str) -> str:
 
 
 def format_number(value: float, sign: bool = False) -> str:
-    if value != value:  # for NumPy's numbers a third of the time of pd.isna
+    if value != value:  # NaN; a third of the time of pd.isna
         return ABSENT
     return f"{value:+.{DIGITS}f}" if sign else f"{value:.{DIGITS}f}"

@@ -1,7 +1,7 @@
-"""What another draw of test images would say about a number, the trained networks being what they are (seeds: statistics.py).
+"""Bootstrap intervals over test images, for fixed trained networks; seed_statistics.py has the intervals over seeds.
 
-Frames of one drive or scene resemble each other, so whole groups are drawn, with replacement, never single images. Sums and
-counts per group are all that it takes. benchmarks/uncertainty.py measures how often the intervals hold the truth.
+Images of one drive or scene are similar, so whole groups are resampled with replacement, never single images. Sums and counts
+per group suffice. benchmarks/uncertainty.py measures the coverage of the intervals.
 """
 
 import math
@@ -15,23 +15,24 @@ import pandas as pd
 from scipy.special import ndtr, stdtrit
 
 from reports.loading.schema import METRICS
-from reports.tables.seed_statistics import ALPHA, resamples
+from reports.tables.seed_statistics import ALPHA
 
-FEWEST_GROUPS = 5  # with fewer, the widened level lies beyond the ends of what can be drawn
-# What 95 % intervals over so many groups hold, where groups and images differ normally (benchmarks/uncertainty.py).
+RESAMPLES = 1999
+FEWEST_GROUPS = 5  # with fewer, the widened level lies outside the range of the resampled means
+# Coverage of 95 % intervals by number of groups, for normal groups and images (benchmarks/uncertainty.py).
 COVERAGE = {5: 0.92, 10: 0.94, 30: 0.95}
-_ROWS = 256  # at once: bounds the memory of resampled means
+_ROWS = 256  # per chunk, to bound memory
 
-Score = tuple[np.ndarray, np.ndarray]  # metric sums [groups, metrics] and images [groups]; no images where there is no score
-Pair = tuple[Sequence[str], Sequence[str]]  # run ids of a cell and of its baseline, at the seeds that both have
+Score = tuple[np.ndarray, np.ndarray]  # metric sums [groups, metrics] and images [groups]; 0 images without a score
+Pair = tuple[Sequence[str], Sequence[str]]  # run ids of a cell and of its baseline, for the seeds of both
 
 
 @dataclass(frozen=True)
 class ImageIntervals:
-    """95 % intervals over test images of each cell's mean, and of its difference to the baseline: [cells, metrics].
+    """95 % intervals over test images of each cell's mean, and of its difference from the baseline: [cells, metrics].
 
-    n_groups [cells]: the drives or scenes that are drawn; 0 where a cell's runs were not scored on the same images. Intervals
-    are NaN below FEWEST_GROUPS of them; that of the difference also without a baseline on the same images.
+    n_groups [cells]: the number of drives or scenes; 0 if the runs of a cell were not evaluated on the same images. Intervals
+    are NaN below FEWEST_GROUPS; those of differences also without a baseline on the same images.
     """
 
     n_groups: np.ndarray
@@ -42,10 +43,10 @@ class ImageIntervals:
 
 
 def image_intervals(groups: pd.DataFrame, cells: Sequence[Sequence[str]], pairs: Sequence[Pair | None]) -> ImageIntervals:
-    """The intervals of cells, each given by its runs' ids, and of their differences to a baseline, where there is one.
+    """Compute the intervals of cells, given by their run ids, and of their differences from a baseline.
 
-    groups: a row per run and group with `run_id`, `group`, `n` images, and each metric's sum over them. The runs of a cell are
-    averaged first: its seeds are a fixed set of networks. Cell and baseline are scored on the same draws of groups.
+    groups: one row per run and group with `run_id`, `group`, `n` images, and the sum of each metric. The runs of a cell are
+    averaged first, since its seeds are a fixed set of networks. Cell and baseline use the same resamples.
     """
     scores = _Scores.of(groups)
     means = [scores.mean(run_ids) for run_ids in cells]
@@ -55,12 +56,12 @@ def image_intervals(groups: pd.DataFrame, cells: Sequence[Sequence[str]], pairs:
 
 
 def interval_coverage(n_groups: int) -> float:
-    """What a 95 % interval over n_groups >= FEWEST_GROUPS holds at least, in simulation."""
+    """The coverage of a 95 % interval over at least n_groups >= FEWEST_GROUPS in simulation."""
     return COVERAGE[max(n for n in COVERAGE if n <= n_groups)]
 
 
 def cluster_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of each row's mean over images, by drawing groups: sums [m, groups], counts [groups] -> low [m], high [m].
+    """Bootstrap interval of each row's mean over images: sums [m, groups], counts [groups] to low [m], high [m].
 
     The percentile bootstrap of few groups is too narrow; its levels are widened to what makes Student's t out of the normal
     quantile (the expanded percentile interval, Hesterberg 2015).
@@ -77,14 +78,21 @@ def cluster_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, 
         return np.quantile(means, [tail, 1 - tail], axis=-1, overwrite_input=True)
 
     parts = np.array_split(sums, math.ceil(len(sums) / _ROWS))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy lets go of Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy releases the GIL
         low, high = np.concatenate(list(threads.map(ends, parts)), axis=1)
     return low, high
 
 
+def resamples(n: int) -> np.ndarray:
+    """How often each of n values occurs in each seeded resample: [RESAMPLES, n], as scipy.stats.bootstrap draws them."""
+    drawn = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    place = drawn + n * np.arange(RESAMPLES)[:, None]
+    return np.bincount(place.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
+
+
 @dataclass(frozen=True)
 class _Scores:
-    """What every run of a table scored on every group of it."""
+    """The scores of every run of a table on every group."""
 
     sums: np.ndarray  # [runs, groups, metrics]
     counts: np.ndarray  # [runs, groups]
@@ -113,7 +121,7 @@ class _Scores:
 
 
 def _intervals(scores: Sequence[Score]) -> tuple[np.ndarray, np.ndarray]:
-    """low, high [scores, metrics]; those on the same images are drawn together."""
+    """Intervals low, high [scores, metrics]; scores on the same images share resamples."""
     ends = np.full((2, len(scores), len(METRICS)), np.nan)
     alike: dict[bytes, list[int]] = {}
     for number, (_, counts) in enumerate(scores):

@@ -1,4 +1,4 @@
-"""The published tables, digit for digit, and the published value of a cell of ours."""
+"""The published tables, digit for digit, and the published value of a cell."""
 
 from functools import cache
 from pathlib import Path
@@ -14,13 +14,13 @@ PUBLISHED_METRICS = ("abs_rel", "rmse")
 
 @cache
 def published_table() -> pd.DataFrame:
-    """Both published tables as text: dataset, role, teacher, method, loss, backbone, epochs, abs_rel, rmse."""
+    """The published tables as text: dataset, role, teacher, method, loss, backbone, epochs, abs_rel, rmse."""
     files = sorted(_FOLDER.glob("*.csv"))
     return pd.concat([pd.read_csv(file, dtype=str, keep_default_na=False) for file in files], ignore_index=True)
 
 
 def published_value(labels: dict[str, str], protocol: str, metric: str) -> str | None:
-    """A cell's published number with its digits; None where none was published, or under another protocol."""
+    """The published value of a cell with its digits; None if there is none, or under another protocol."""
     dataset = DATASETS.get(labels["dataset"])
     if metric not in PUBLISHED_METRICS or dataset is None or protocol != dataset.defaults["evaluation"]["protocol"]:
         return None
@@ -28,7 +28,7 @@ def published_value(labels: dict[str, str], protocol: str, metric: str) -> str |
 
 
 def published_labels(row: dict[str, str]) -> dict[str, str]:
-    """The labels of a run of ours that makes a published row; a teacher's row names no loss: it is its recipe's."""
+    """The labels of a run that reproduces a published row; a teacher's loss comes from its recipe."""
     own = {name: row[name] for name in LABELS}
     if row["role"] == "teacher":
         own |= {"method": TEACHER, "loss": LOSSES[TEACHERS[row["teacher"]].defaults["loss"]["name"]].label}

@@ -1,6 +1,6 @@
-"""Cells into tables, tables into `tables.parquet`.
+"""Tables of cells, and `tables.parquet`.
 
-Cells of one study, data set and evaluation protocol make one table: numbers of different protocols are never laid side by side.
+A table has the cells of one study, data set and evaluation protocol: numbers of different protocols are never in one table.
 """
 
 import json
@@ -35,8 +35,8 @@ from tiekd.config.labels import HIGHER_IS_BETTER, LABELS, TEACHER
 class Table:
     """The cells of one study, data set and protocol, in the study's order, teachers and baselines first.
 
-    `first` is the number of the report's cells before this table's. `groups` are the rows of StoreFrames.groups of its runs,
-    and `costs` what networks cost on one device, by network.
+    `first`: the number of cells in the tables before this one. `groups`: the rows of StoreFrames.groups of its runs. `costs`:
+    the cost of networks on one device, by network.
     """
 
     study: StudyRecord
@@ -48,12 +48,12 @@ class Table:
     costs: pd.DataFrame
 
     def anchor(self, number: int) -> str:
-        """Where a page lists the runs of a cell, by its position."""
+        """The anchor of the runs of a cell, given by its position."""
         return f"cell-{self.first + number + 1}"
 
     @cached_property
     def varying(self) -> list[str]:
-        """Settings and factors that tell apart cells of the same labels; of settings, those that no level tells already."""
+        """Factors and settings that distinguish cells with the same labels; no setting that follows from a factor."""
         by_label: dict[tuple, list[dict]] = {}
         for cell in self.cells:
             by_label.setdefault(tuple(cell.labels.values()), []).append(cell.factors | cell.settings)
@@ -61,7 +61,7 @@ class Table:
         found = {path for group in groups for path in _differing(group)}
         factors = [path for path in self.factor_paths if path in found]
         settings = sorted(found.difference(factors))
-        return [*factors, *(path for path in settings if not any(_tells(factor, path, groups) for factor in factors))]
+        return [*factors, *(path for path in settings if not any(_determines(factor, path, groups) for factor in factors))]
 
     @cached_property
     def common(self) -> list[str]:
@@ -76,16 +76,16 @@ class Table:
 
     @property
     def paths(self) -> list[str]:
-        """The columns of tables.parquet that are the table's own; of another study, `fidelity` may be another."""
+        """The columns of tables.parquet for factors and settings of this table."""
         return list(dict.fromkeys([*self.factor_paths, *self.varying, "fidelity"]))
 
     def value(self, cell: TableCell, path: str) -> Any:
-        """A cell's setting or factor; None where it does not read it."""
+        """A setting or factor of a cell; None if the cell does not read it."""
         return cell.settings.get(path, cell.factors.get(path))
 
     @cached_property
     def baselines(self) -> list[int | None]:
-        """Of each cell, the position of its baseline."""
+        """The position of each cell's baseline."""
         found = Baselines(self.cells)
         return [found.of(number) for number in range(len(self.cells))]
 
@@ -157,7 +157,7 @@ class Table:
 
 
 def build_tables(collected: StoreFrames) -> list[Table]:
-    """Every table of the store; runs whose config cannot be read have no place in one."""
+    """Build every table of a store; runs whose config cannot be read are in none."""
     runs = collected.runs.join(collected.identities)
     runs = runs.loc[runs["settings"].notna()]
     costs = costs_on_one_device(collected.costs)
@@ -172,8 +172,8 @@ def build_tables(collected: StoreFrames) -> list[Table]:
     return tables
 
 
-def _tells(factor: str, path: str, groups: Collection[list[dict]]) -> bool:
-    """Whether in every group of cells those of one level of the factor agree on a setting."""
+def _determines(factor: str, path: str, groups: Collection[list[dict]]) -> bool:
+    """Whether a factor determines a setting: in every group, cells with the same level agree on it."""
     by_level: dict[tuple, set[str]] = {}
     for number, group in enumerate(groups):
         for cell in group:
@@ -187,20 +187,20 @@ def _differing(cells: list[dict]) -> set[str]:
 
 
 def _other(value: Any, first: Any) -> bool:
-    """Unlike Python, True is not 1 here."""
+    """Whether two values differ; unlike in Python, True differs from 1."""
     return value is not first and (type(value) is not type(first) or value != first)
 
 
 def tables_frame(tables: Iterable[Table]) -> pd.DataFrame:
     """`tables.parquet`: one row per cell and metric.
 
-    state is "done" only where every seed is; mean and std are over the n_seeds that are done of n_planned, and `detail` says
-    what became of the others. difference is mean - published, baseline_difference the mean over seeds of cell - baseline,
-    p_value its sign-flip test and p_holm that corrected over the table's rows.
+    state is "done" if every seed is; mean and std are over the n_seeds finished of n_planned seeds, and `detail` lists the
+    others. difference is mean - published. baseline_difference is the mean over seeds of cell - baseline, p_value its sign-flip
+    test, and p_holm the same corrected over the rows of the table.
 
-    Intervals are of 95 %: ci_ over seeds (Student's t), bca_ over seeds (bootstrap), images_ over test images (bootstrap of
-    n_groups drives or scenes); with baseline_ before them, of the difference to the baseline. Costs are of the cell's network:
-    parameters and macs (multiply-accumulates of one image) as counts, milliseconds per image and peak_bytes on `device`.
+    Intervals are 95 %: ci_ over seeds (Student's t), images_ci_ over test images (bootstrap of n_groups drives or scenes); with
+    the prefix baseline_, of the difference from the baseline. Costs of the cell's network: parameters and macs
+    (multiply-accumulates per image) as counts, milliseconds per image and peak_bytes on `device`.
     """
     tables = list(tables)
     paths = list(dict.fromkeys(path for t in tables for path in t.paths))
@@ -211,7 +211,7 @@ def tables_frame(tables: Iterable[Table]) -> pd.DataFrame:
 
 
 def _one_type(values: pd.Series) -> pd.Series:
-    """A factor's column: numbers where all its values are, text otherwise."""
+    """A column of a factor: numbers if all its values are numbers, else text."""
     present = values.dropna()
     if len(present) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
         return pd.to_numeric(values)

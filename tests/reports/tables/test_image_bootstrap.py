@@ -8,8 +8,14 @@ import pytest
 from scipy import stats
 
 from reports.loading.schema import METRICS
-from reports.tables.image_bootstrap import COVERAGE, FEWEST_GROUPS, cluster_interval, image_intervals, interval_coverage
-from reports.tables.seed_statistics import RESAMPLES
+from reports.tables.image_bootstrap import (
+    COVERAGE,
+    FEWEST_GROUPS,
+    RESAMPLES,
+    cluster_interval,
+    image_intervals,
+    interval_coverage,
+)
 
 
 def made_groups(runs: dict[str, np.ndarray], counts: list[int]) -> pd.DataFrame:

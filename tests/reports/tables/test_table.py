@@ -30,7 +30,7 @@ def test_one_row_per_cell_and_metric_with_the_promised_columns(table):
     assert columns.startswith("table,dataset,teacher,method,loss,backbone,")
     assert ",metric,mean,std,n_seeds,ci_low,ci_high,p_value,published,difference,protocol,state,run_ids," in columns
     assert set(frame.columns[6:9]) == {"loss.name", "student.name", "loss.temperature"}
-    told = {f"{of}{kind}_{end}" for of in ("", "baseline_") for kind in ("ci", "bca", "images_ci") for end in ("low", "high")}
+    told = {f"{of}{kind}_{end}" for of in ("", "baseline_") for kind in ("ci", "images_ci") for end in ("low", "high")}
     assert told | {"n_groups", *COSTS} <= set(frame.columns)
     assert set(frame["protocol"]) == {"adabins-kb-garg"}
 
