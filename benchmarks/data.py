@@ -35,14 +35,14 @@ from torch import Tensor
 
 from tiekd.config import AugmentConfig, RunConfig, build, override
 from tiekd.data import Inputs, open_inputs
-from tiekd.data.cache.in_memory import keep_freed_memory, remembered
-from tiekd.data.cache.pack_writer import pack
+from tiekd.data.cache.in_memory import cached_inputs, keep_freed_memory
+from tiekd.data.cache.pack_writer import write_packs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.image_io import read_rgb, read_uint16
 from tiekd.data.split_list import ListedFrames
 from tiekd.data.synthetic import synthesize
 from tiekd.data.teacher_maps import TeacherMaps
-from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, Draw, TrainTransform
+from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, AugmentParams, TrainTransform
 
 VIEW, CROP = (352, 1216), (352, 704)
 AUGMENTS = {"plain": AugmentConfig(rotate_p=0, colour_p=0), "augmented": AugmentConfig()}
@@ -65,21 +65,21 @@ def make_data(root: Path | None, n_frames: int, folder: Path) -> RunConfig:
     data, teacher = {"dataset": "kitti", "root": str(folder / "kitti")}, {"name": "made", "maps": str(folder / "maps")}
     config = build({"data": data, "teacher": teacher, "execution": {"cache_gb": 100}})
     make_maps(config)
-    pack(config, folder / "packed", quiet=True)
+    write_packs(config, folder / "packed", quiet=True)
     (folder / "config.json").write_text(json.dumps(config.document()))
     return config
 
 
 def read_by_us(config: RunConfig, arrangement: str, folder: Path) -> Inputs:
     if arrangement == "packed":
-        return remembered(override(config, {"execution.packed": str(folder / "packed")}))
-    return remembered(override(config, {"execution.cache_gb": 0 if arrangement == "from files" else 100}))
+        return cached_inputs(override(config, {"execution.packed": str(folder / "packed")}))
+    return cached_inputs(override(config, {"execution.cache_gb": 0 if arrangement == "from files" else 100}))
 
 
 # -- the pipelines ---------------------------------------------------------------------------------------------------------
 
 
-def read_with_pillow(frames: ListedFrames, maps: TeacherMaps, index: int, draw: Draw) -> Item:
+def read_with_pillow(frames: ListedFrames, maps: TeacherMaps, index: int, draw: AugmentParams) -> Item:
     """Open, convert, crop as in KITTI's benchmark, rotate, convert to float, crop, flip, change colors, convert to tensors."""
     image_file, depth_file = frames.files(index)
     image = Image.open(image_file).convert("RGB")
@@ -96,8 +96,8 @@ def read_with_pillow(frames: ListedFrames, maps: TeacherMaps, index: int, draw: 
     arrays = {name: a[draw.top : draw.top + CROP[0], draw.left : draw.left + CROP[1]] for name, a in arrays.items()}
     if draw.flip:
         arrays = {name: array[:, ::-1] for name, array in arrays.items()}
-    if draw.colour:
-        gamma, factor = draw.colour.gamma.item(), draw.colour.factor.flatten().numpy()
+    if draw.color:
+        gamma, factor = draw.color.gamma.item(), draw.color.factor.flatten().numpy()
         arrays["image"] = ((arrays["image"] / 255) ** gamma * factor * 255).clip(0, 255)
     arrays["image"] = (arrays["image"] - np.float32(IMAGE_MEAN)) / np.float32(IMAGE_STD)
     planes = {name: np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None] for name, array in arrays.items()}
@@ -246,7 +246,7 @@ def check_equal(files: Inputs, packed: Inputs) -> None:
         a, b = ours(files, augment)(0, 1), ours(packed, augment)(0, 1)
         assert all(torch.equal(a[name], b[name]) for name in a)
     still = AugmentConfig(rotate_p=0, flip_p=0, colour_p=0)
-    dataset, draw = DepthDataset(files.train, files.maps, still, VIEW), Draw(0.0, False, 0, 0, None)
+    dataset, draw = DepthDataset(files.train, files.maps, still, VIEW), AugmentParams(0.0, False, 0, 0, None)
     whole, read = dataset[0, 1], read_with_pillow(files.train, files.maps, 1, draw)
     for name, part in read.items():
         torch.testing.assert_close(whole[name][..., : CROP[1]], part, rtol=1e-6, atol=1e-6)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 import ablations  # noqa: F401 - sets Ray's environment before Ray is imported
 from tiekd.config import RunConfig, build, override
 from tiekd.data import Inputs, open_frames, open_inputs
-from tiekd.data.cache.in_memory import remembered
+from tiekd.data.cache.in_memory import cached_inputs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.distill.loop import train_step
@@ -126,7 +126,7 @@ def step_time(config: RunConfig, inputs: Inputs, folder: Path) -> tuple[Cost, Co
 
 def epochs_with_loaders(config: RunConfig, n_frames: int, kept: bool) -> list[float]:
     """Measure epochs over all but one frame in s: three of a first run, two of a second, with two loader processes each."""
-    inputs = remembered(override(config, {"execution.cache_gb": 100 if kept else 0, "data.train_frames": n_frames - 1}))
+    inputs = cached_inputs(override(config, {"execution.cache_gb": 100 if kept else 0, "data.train_frames": n_frames - 1}))
     seconds = []
     for run in range(2):
         dataset = DepthDataset(inputs.train, inputs.maps, config.augment, config.data.train_crop, run)
@@ -140,7 +140,7 @@ def epochs_with_loaders(config: RunConfig, n_frames: int, kept: bool) -> list[fl
 
 
 def report(name: str, config: RunConfig, folder: Path, on_disk: bool) -> None:
-    plain, kept = open_inputs(config), remembered(override(config, {"execution.cache_gb": 100}))
+    plain, kept = open_inputs(config), cached_inputs(override(config, {"execution.cache_gb": 100}))
     size = plain.train.size(0)
     rows = {}
     if on_disk:

@@ -240,7 +240,7 @@ def prepare(folder: Path, n_trials: int, epochs: int) -> None:
     with MapWriter(folder / "maps", config.data.max_depth, {"teacher": "perfect"}) as writer:
         frames = open_frames(config.data, "train")
         for index, key in enumerate(frames.keys):
-            depth = frames.rendering(index).depth_exact
+            depth = frames.render(index).depth_exact
             writer.write(key, np.where(depth > 0, depth, config.data.max_depth).astype(np.float32))
     (folder / "store" / "studies").mkdir(parents=True)  # trials do not create a store
     documents = [build(base | {"seed": seed}).document() for seed in range(n_trials)]

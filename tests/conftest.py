@@ -76,7 +76,7 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for split in ("train", "test"):
             source = open_frames(config.data, split)
             for index, key in enumerate(source.keys):
-                depth = source.rendering(index).depth_exact
+                depth = source.render(index).depth_exact
                 writer.write(key, np.where(depth > 0, depth, config.data.max_depth).astype(np.float32))
     return folder
 

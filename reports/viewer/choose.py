@@ -11,7 +11,7 @@ from reports.tables.formatting import format_value
 from reports.tables.table import Table, build_tables
 from tiekd.config import RunConfig
 from tiekd.data import FrameSource, open_frames
-from tiekd.data.frame_source import spread
+from tiekd.data.frame_source import evenly_spaced
 from tiekd.data.teacher_maps import TeacherMaps, open_maps
 from tiekd.errors import UserError
 from tiekd.inference.protocols import check_protocol
@@ -162,7 +162,7 @@ def _teacher_maps(config: RunConfig, dataset: ShownDataset) -> tuple[TeacherMaps
         if not indices:
             raise UserError(f"teacher maps {maps.folder}: no maps of the test frames")
         maps.check(keys[index] for index in indices)
-        for position in spread(len(indices)):
+        for position in evenly_spaced(len(indices)):
             maps.check_size(keys[indices[position]], dataset.source.size(indices[position]))
     except UserError as error:
         return None, str(error)

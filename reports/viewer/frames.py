@@ -29,7 +29,7 @@ from reports.viewer.site import DPM_SUFFIX, IMAGE_SUFFIX, MAP_SUFFIX, Site
 from tiekd.bins import DepthBins, expected_depth
 from tiekd.data import Frame
 from tiekd.data.teacher_maps import TeacherMaps
-from tiekd.data.transforms import normalise
+from tiekd.data.transforms import normalize_image
 from tiekd.distill.runtime import choose_device
 from tiekd.inference.evaluate import score_image
 from tiekd.inference.predict import predict
@@ -109,7 +109,7 @@ def predict_frames(site: Site, dataset: ShownDataset, run: ShownRun, store: RunS
     network.to(device).eval()
     for index in _pending(dataset.indices, missing, advance):
         frame = dataset.source.load(index)
-        prediction = predict(network, normalise(frame.image)[None].to(device), config)
+        prediction = predict(network, normalize_image(frame.image)[None].to(device), config)
         if run.has_dpm:
             rows, columns = (torch.from_numpy(positions).to(device) for positions in dpm_grid(frame.size))
             depth = prediction.depth[:, :, rows][..., columns]

@@ -49,12 +49,10 @@ def pack(
     """
     from tiekd.config import load_config
     from tiekd.config.documents import parse_overrides
-    from tiekd.data.cache.pack_writer import check_pack
-    from tiekd.data.cache.pack_writer import pack as write
+    from tiekd.data.cache.pack_writer import verify_packs, write_packs
 
-    summary = (check_pack if verify else write)(
-        load_config(find_run_config(config), parse_overrides(overrides)), out, quiet=as_json
-    )
+    document = load_config(find_run_config(config), parse_overrides(overrides))
+    summary = (verify_packs if verify else write_packs)(document, out, quiet=as_json)
     if as_json:
         print(json.dumps(summary))
         return

@@ -104,11 +104,11 @@ def _score_maps(
         raise UserError("--predictions: needs --data ROOT, the folder of the data set")
     dataset = data_config(Path(changes["data.root"]), dataset, {}).dataset
     config = config_of_frames(with_values({"data": {"dataset": dataset}}, changes), source="evaluate")
-    from tiekd.data.teacher_maps.external import ForeignMaps
+    from tiekd.data.teacher_maps.external import ExternalMaps
     from tiekd.inference.evaluate import evaluate_maps
 
     source, indices, teacher_maps = _open(config, teacher)
-    maps = ForeignMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
+    maps = ExternalMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
     maps.check_sizes(source)
     return config, evaluate_maps(maps, config, source, indices, teacher_maps), len(source)
 
@@ -116,13 +116,13 @@ def _score_maps(
 def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", list[int], "TeacherMaps | None"]:
     """The test frames, which of them have ground truth, and the teacher's maps of those; all is there."""
     from tiekd.data import open_frames
-    from tiekd.data.frame_source import spread
+    from tiekd.data.frame_source import evenly_spaced
     from tiekd.data.teacher_maps import TeacherMaps
     from tiekd.inference.protocols import check_protocol
 
     source = open_frames(config.data, "test")
     source.check()
-    indices = [index for index in range(len(source)) if source.labelled(index)]
+    indices = [index for index in range(len(source)) if source.has_ground_truth(index)]
     if not indices:
         raise UserError(f"data.test_split: none of its {len(source)} frames has ground truth to evaluate on")
     check_protocol(config)
@@ -130,7 +130,7 @@ def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", lis
         return source, indices, None
     maps = TeacherMaps(teacher)
     maps.check(source.keys[index] for index in indices)
-    for place in spread(len(indices)):
+    for place in evenly_spaced(len(indices)):
         maps.check_size(source.keys[indices[place]], source.size(indices[place]))
     return source, indices, maps
 

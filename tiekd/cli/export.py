@@ -48,7 +48,7 @@ def export(
 
 
 def _onnx(weights: Path, record: "RunRecord | None", out: Path, dpm: bool) -> dict[str, Any]:
-    from tiekd.data.image_io import pixels
+    from tiekd.data.image_io import format_size
     from tiekd.deploy.hub import DepthModel
     from tiekd.deploy.onnx import any_size, check_onnx, export_onnx
 
@@ -56,7 +56,7 @@ def _onnx(weights: Path, record: "RunRecord | None", out: Path, dpm: bool) -> di
     student = DepthModel.load(weights)
     differences = export_onnx(student, out, record.run_id if record else "", dpm)
     megabytes = out.stat().st_size / 1e6
-    sizes = "any size" if any_size(student.config) else f"{pixels(student.config.data.evaluation_size)} alone"
+    sizes = "any size" if any_size(student.config) else f"{format_size(student.config.data.evaluation_size)} alone"
     return {
         "out": str(out),
         "checks": [str(difference) for difference in differences],

@@ -92,7 +92,7 @@ def _print(
     from rich.table import Table
 
     from tiekd.cli.console import make_console
-    from tiekd.data.image_io import pixels
+    from tiekd.data.image_io import format_size
 
     table = Table(box=None, pad_edge=False)
     for title in ("network", "used as", "size", "params [M]", "MACs [G]", "ms/image", "quartiles", "memory [MB]"):
@@ -106,7 +106,7 @@ def _print(
         spread = f"{cost.milliseconds_low:.4g} to {cost.milliseconds_high:.4g}"
         memory = "–" if cost.peak_bytes is None else f"{cost.peak_bytes / 1e6:.0f}"
         numbers = (f"{cost.parameters / 1e6:.2f}", f"{cost.macs / 1e9:.3g}", f"{cost.milliseconds:.4g}", spread, memory)
-        table.add_row(*about, pixels((cost.size[0], cost.size[1])), *numbers)
+        table.add_row(*about, format_size((cost.size[0], cost.size[1])), *numbers)
     for teacher in maps_only:
         table.add_row("maps only", f"teacher {teacher}")
     console = make_console()

@@ -1,7 +1,7 @@
-"""Frames as tensors, and the order in which they come.
+"""Frames as tensors, and the order in which training reads them.
 
-What is drawn for a frame depends on (seed, epoch, index) alone: not on the number of loader processes or ranks, nor on whether
-the training was interrupted.
+The random numbers for a frame depend on (seed, epoch, index) only, and not on the number of loader processes or ranks, nor on
+interruptions of the training.
 """
 
 from collections.abc import Collection, Iterator
@@ -14,23 +14,23 @@ from torch.utils.data import Dataset, Sampler
 from tiekd.config import AugmentConfig
 from tiekd.data.frame_source import Frame, FrameSource, check_train_crop
 from tiekd.data.image_io import Size, StoredDepth
-from tiekd.data.teacher_maps import TeacherMaps
-from tiekd.data.transforms import TrainTransform, normalise
+from tiekd.data.teacher_maps import MapSource
+from tiekd.data.transforms import TrainTransform, normalize_image
 
-Draw = tuple[int, int]  # epoch, index of a frame
+EpochIndex = tuple[int, int]  # epoch, index of a frame
 
 
 class DepthDataset(Dataset):
-    """The frames of a source, with the teacher's maps where given; augmented where `augment` is given.
+    """The frames of a source, with the teacher's maps if given; augmented if `augment` is given.
 
-    Its items are addressed by (epoch, index), as `EpochSampler` yields them: so the epoch reaches loader processes that
-    outlive it. A plain index is epoch 0.
+    An item is addressed by (epoch, index), as `EpochSampler` yields it, so that persistent loader processes know the epoch. A
+    plain index means epoch 0.
     """
 
     def __init__(
         self,
         source: FrameSource,
-        maps: TeacherMaps | None = None,
+        maps: MapSource | None = None,
         augment: AugmentConfig | None = None,
         train_crop: Size | None = None,
         seed: int = 0,
@@ -38,49 +38,49 @@ class DepthDataset(Dataset):
     ):
         if (augment is None) != (train_crop is None):
             raise ValueError("augment and train_crop are given together (training) or not at all (evaluation)")
-        self.source, self.maps, self.train_crop, self.seed = source, maps, train_crop, seed
-        self._transform = TrainTransform(augment, train_crop, quirks) if augment else None
+        self.source, self.maps, self.seed = source, maps, seed
+        self._transform = TrainTransform(augment, train_crop, quirks) if augment and train_crop else None
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, draw: Draw | int) -> dict[str, Tensor]:
-        """image [3, h, w], normalised; depth_gt and, with maps, depth_teacher [1, h, w] m; index, int64."""
-        epoch, index = draw if isinstance(draw, tuple) else (0, draw)
+    def __getitem__(self, item: EpochIndex | int) -> dict[str, Tensor]:
+        """Load a frame: image [3, h, w], normalized; depth_gt and, with maps, depth_teacher [1, h, w] m; index, int64."""
+        epoch, index = item if isinstance(item, tuple) else (0, item)
         frame = self.source.load(index)
         depths = {"depth_gt": frame.depth}
         if self.maps is not None:
-            depths["depth_teacher"] = self.maps.stored(self.source.keys[index], frame.size)
+            depths["depth_teacher"] = self.maps.load_stored(self.source.keys[index], frame.size)
         if self._transform is None:
-            image, tensors = normalise(frame.image), {name: _tensor(depth) for name, depth in depths.items()}
+            image, tensors = normalize_image(frame.image), {name: _tensor(depth) for name, depth in depths.items()}
         else:
-            image, tensors = self._augmented(frame, depths, epoch, index)
+            image, tensors = self._augment(self._transform, frame, depths, (epoch, index))
         return {"image": image, **tensors, "index": torch.tensor(index)}
 
-    def _augmented(
-        self, frame: Frame, depths: dict[str, StoredDepth], epoch: int, index: int
+    def _augment(
+        self, transform: TrainTransform, frame: Frame, depths: dict[str, StoredDepth], item: EpochIndex
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        border = self.source.train_border
-        check_train_crop(self.train_crop, frame.size, border, self.source.keys[index])
-        image = frame.image
-        if border is not None:
-            image = border.of(image)
-            depths = {name: StoredDepth(border.of(values), unit) for name, (values, unit) in depths.items()}
-        generator = torch.Generator()  # its own, so that no other draw changes
+        epoch, index = item
+        image, region = frame.image, self.source.train_region
+        check_train_crop(transform.crop, frame.size, region, self.source.keys[index])
+        if region is not None:
+            image = region.crop(image)
+            depths = {name: StoredDepth(region.crop(values), unit) for name, (values, unit) in depths.items()}
+        generator = torch.Generator()  # not the global one, so that other random numbers do not change
         generator.manual_seed(derive_seed(self.seed, epoch, index))
-        return self._transform(image, depths, generator)
+        return transform(image, depths, generator)
 
 
 def _tensor(depth: StoredDepth) -> Tensor:
-    return torch.from_numpy(depth.metres())[None]
+    return torch.from_numpy(depth.to_meters())[None]
 
 
-class EpochSampler(Sampler[list[Draw]]):
-    """The batches of one rank in one epoch, for a `DataLoader`'s `batch_sampler`.
+class EpochSampler(Sampler[list[EpochIndex]]):
+    """The batches of one rank in one epoch, for the `batch_sampler` of a `DataLoader`.
 
-    An epoch's order is a function of (seed, epoch). It is cut into batches of `batch_size` over all ranks, the last may be
-    smaller, and each rank takes its own part of every batch: so all numbers of ranks train on the same batches. A last batch
-    with fewer frames than ranks is left out, since a rank without a frame could not take part in the step.
+    The order is a function of (seed, epoch). It is split into batches of `batch_size` frames over all ranks, and each rank
+    takes its part of every batch, so that the batches do not depend on the number of ranks. The last batch may be smaller; it
+    is dropped if it has fewer frames than there are ranks, because every rank needs a frame to take part in a step.
     """
 
     def __init__(self, n_frames: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
@@ -104,7 +104,7 @@ class EpochSampler(Sampler[list[Draw]]):
     def __len__(self) -> int:
         return self.steps_per_epoch
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[EpochIndex]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_frames)
         for step in range(self.steps_per_epoch):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
@@ -112,10 +112,10 @@ class EpochSampler(Sampler[list[Draw]]):
 
 
 def shard(n_frames: int, rank: int, world_size: int) -> list[int]:
-    """The frames that one rank evaluates: every frame goes to one rank, none is repeated to even them out."""
+    """Return the frames that a rank evaluates. Every frame belongs to one rank; none is repeated as padding."""
     return list(range(rank, n_frames, world_size))
 
 
 def derive_seed(*entropy: int) -> int:
-    """A 64-bit seed for e.g. (seed, epoch, index)."""
+    """Derive a 64-bit seed from integers such as (seed, epoch, index)."""
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])

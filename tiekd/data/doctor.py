@@ -1,4 +1,4 @@
-"""The dataset doctor: all that is wrong with a data set at once, and what it looks like otherwise."""
+"""The dataset doctor: list all problems of a data set at once, and describe its content."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,18 +15,18 @@ from tiekd.config.documents import explain
 from tiekd.config.specs import DATASETS
 from tiekd.data import open_frames
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop
-from tiekd.data.image_io import MissingFile, pixels
-from tiekd.data.split_list import ListedFrames, scan
+from tiekd.data.image_io import MissingFileError, format_size
+from tiekd.data.split_list import ListedFrames, scan_split_list
 from tiekd.errors import UserError
 
-COLUMNS = ("image", "ground truth, or None", "focal length in px, which nothing here reads")
-SHOWN = 3  # examples of one kind of problem
-SAMPLED = 8  # frames of a split whose depth is read
+COLUMNS = ("image", "ground truth, or None", "focal length in px, not used")
+MAX_EXAMPLES = 3  # per kind of problem
+N_DEPTH_FRAMES = 8  # frames of a split whose depth is read
 
 
 @dataclass(frozen=True)
 class DepthStatistics:
-    """Of the ground truth in one frame's canonical view; depths in m, None where nothing is valid."""
+    """Statistics of the ground truth in the canonical view of a frame. Depths in m; None if no pixel is valid."""
 
     frame: str
     valid_share: float
@@ -37,21 +37,21 @@ class DepthStatistics:
 
 @dataclass
 class SplitReport:
-    """What was found in one split."""
+    """The content and the problems of one split."""
 
     split: Split
     rows: int = 0
-    unlabelled: int = 0
+    unlabelled: int = 0  # frames without ground truth
     groups: int = 0
-    missing: dict[str, int] = field(default_factory=dict)  # kind of file: how many
-    sizes: dict[str, int] = field(default_factory=dict)  # size of the uncropped frame: how many
+    missing: dict[str, int] = field(default_factory=dict)  # kind of file: count
+    sizes: dict[str, int] = field(default_factory=dict)  # size of the uncropped frame: count
     depth: list[DepthStatistics] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def to_lines(self) -> list[str]:
         sizes = ", ".join(f"{size} ({count})" for size, count in self.sizes.items())
         lines = [
-            f"{self.split}: {self.rows} frames in {self.groups} drives or scenes, {self.unlabelled} without ground truth",
+            f"{self.split}: {self.rows} frames in {self.groups} drives or scenes, {self.n_without_ground_truth} without ground truth",
             f"  sizes: {sizes or 'none read'}",
         ]
         lines += [f"  missing {kind}: {count}" for kind, count in self.missing.items()]
@@ -62,8 +62,8 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
-class Report:
-    """A data set's health: problems stop a run or spoil its numbers, remarks are worth knowing."""
+class DatasetReport:
+    """The state of a data set. Problems stop a run or make its results wrong; remarks do not."""
 
     dataset: str
     root: str | None
@@ -88,11 +88,11 @@ class Report:
 
 
 def data_config(root: str | Path, dataset: str | None, settings: Mapping[str, Any]) -> DataConfig:
-    """The data section for a folder: a data set's preset, laid under `settings` ("data.test_split" or just "test_split").
+    """Build the data section for a folder from the defaults of a data set and `settings` ("data.test_split" or "test_split").
 
-    Without `dataset` it is the one whose split lists are in the folder.
+    Without `dataset` it is the data set whose split lists are in the folder.
     """
-    dataset = dataset or _recognised(Path(root))
+    dataset = dataset or _detect_dataset(Path(root))
     defaults = DATASETS[dataset].defaults["data"] if dataset in DATASETS else {}
     named = {path.removeprefix("data."): value for path, value in settings.items()}
     try:
@@ -101,7 +101,7 @@ def data_config(root: str | Path, dataset: str | None, settings: Mapping[str, An
         raise UserError(f"data: {explain(error, DataConfig)}") from None
 
 
-def _recognised(root: Path) -> str:
+def _detect_dataset(root: Path) -> str:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
     listed = {name: spec.defaults["data"] for name, spec in DATASETS.items() if spec.frames is None}
@@ -115,14 +115,16 @@ def _recognised(root: Path) -> str:
     return found[0]
 
 
-def check_dataset(config: DataConfig) -> Report:
-    """Look at every row, at the header of every file and at the depth of some frames; goes on after a problem."""
-    reports, keys = [], []
-    for split in ("train", "test"):
+def check_dataset(config: DataConfig) -> DatasetReport:
+    """Check every row, the header of every file and the depth of some frames; does not stop at a problem."""
+    splits: tuple[Split, Split] = ("train", "test")
+    reports: list[SplitReport] = []
+    keys: list[set[str]] = []
+    for split in splits:
         report = SplitReport(split)
         reports.append(report)
         try:
-            source, problems = _opened(config, split)
+            source, problems = _open_split(config, split)
         except UserError as error:
             report.problems.append(str(error))
             continue
@@ -130,67 +132,68 @@ def check_dataset(config: DataConfig) -> Report:
         keys.append(set(source.keys))
         _describe(source, config, report)
     shared = sorted(set.intersection(*keys)) if len(keys) == 2 else []
-    remarks = [f"{len(shared)} test frames are also training frames{_first(shared)}"] if shared else []
-    return Report(config.dataset, config.root, reports, remarks)
+    remarks = [f"{len(shared)} test frames are also training frames{_first_of(shared)}"] if shared else []
+    return DatasetReport(config.dataset, config.root, reports, remarks)
 
 
-def _opened(config: DataConfig, split: Split) -> tuple[FrameSource, list[str]]:
-    """The frames of a split and, of a list, what is wrong with its lines."""
+def _open_split(config: DataConfig, split: Split) -> tuple[FrameSource, list[str]]:
+    """The frames of a split, and one message per invalid line of its list."""
     if config.spec.frames is None:
-        return scan(config, split, resolve_name(config.spec.layout))
+        return scan_split_list(config, split, resolve_name(config.spec.layout))
     return open_frames(config, split), []
 
 
 def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> None:
-    """Fill in the report of a split that could be opened."""
-    report.rows, report.unlabelled = len(source), source.unlabelled
+    """Fill in the report of a split."""
+    report.rows, report.unlabelled = len(source), source.n_without_ground_truth
     report.groups = len({source.group(index) for index in range(len(source))})
     repeated = [key for key, count in Counter(source.keys).items() if count > 1]
     if repeated:
-        report.problems.append(f"{len(repeated)} frames are listed more than once{_first(repeated)}")
-    if len(source) and source.unlabelled == len(source):
+        report.problems.append(f"{len(repeated)} frames are listed more than once{_first_of(repeated)}")
+    if len(source) and source.n_without_ground_truth == len(source):
         report.problems.append(f"none of the {len(source)} frames has ground truth")
-    readable = _survey(source, report) if isinstance(source, ListedFrames) else list(range(len(source)))
-    frames = _sampled(source, readable, report)
+    readable = _check_files(source, report) if isinstance(source, ListedFrames) else list(range(len(source)))
+    frames = _load_some(source, readable, report)
     report.depth = [_statistics(key, frame) for key, frame in frames.items()]
     if not report.sizes:
-        report.sizes = dict(Counter(pixels(frame.frame_size) for frame in frames.values()))
+        report.sizes = dict(Counter(format_size(frame.frame_size) for frame in frames.values()))
     if report.split == "train" and frames:
         key, frame = next(iter(frames.items()))
         try:
-            check_train_crop(config.train_crop, frame.size, source.train_border, key)
+            check_train_crop(config.train_crop, frame.size, source.train_region, key)
         except UserError as error:
             report.problems.append(str(error))
 
 
-def _survey(source: ListedFrames, report: SplitReport) -> list[int]:
-    """Look for every file, then at the header of each; returns the frames that passed."""
+def _check_files(source: ListedFrames, report: SplitReport) -> list[int]:
+    """Check that every file exists, then the header of each. Returns the frames without problems."""
     for kind, missing in zip(("images", "depth maps"), source.missing(), strict=True):
         report.missing[kind] = len(missing)
         if missing:
-            report.problems.append(f"{len(missing)} {kind} are missing{_first(missing)}")
-    sizes, readable, broken = Counter(), [], []
+            report.problems.append(f"{len(missing)} {kind} are missing{_first_of(missing)}")
+    sizes: Counter[str] = Counter()
+    readable, broken = [], []
     for index in range(len(source)):
         try:
-            sizes[pixels(source.frame_size(index))] += 1
+            sizes[format_size(source.frame_size(index))] += 1
             readable.append(index)
-        except MissingFile:
+        except MissingFileError:
             continue  # counted above
         except UserError as error:
             broken.append(str(error))
     report.sizes = dict(sizes.most_common())
-    report.problems += broken[:SHOWN]
-    if len(broken) > SHOWN:
-        report.problems.append(f"{len(broken) - SHOWN} more frames cannot be used for reasons like these")
+    report.problems += broken[:MAX_EXAMPLES]
+    if len(broken) > MAX_EXAMPLES:
+        report.problems.append(f"{len(broken) - MAX_EXAMPLES} more frames have problems like these")
     return readable
 
 
-def _sampled(source: FrameSource, readable: list[int], report: SplitReport) -> dict[str, Frame]:
-    """Some frames, spread evenly over those that can be read."""
-    places = np.unique(np.linspace(0, len(readable) - 1, SAMPLED).round().astype(int)) if readable else []
+def _load_some(source: FrameSource, readable: list[int], report: SplitReport) -> dict[str, Frame]:
+    """Load some evenly spaced frames of those without problems."""
+    positions = np.linspace(0, len(readable) - 1, min(N_DEPTH_FRAMES, len(readable))).round().astype(int)
     frames = {}
-    for place in places:
-        index = readable[place]
+    for position in positions:
+        index = readable[position]
         try:
             frames[source.keys[index]] = source.load(index)
         except UserError as error:
@@ -206,5 +209,5 @@ def _statistics(key: str, frame: Frame) -> DepthStatistics:
     return DepthStatistics(key, share, float(valid.min()), float(np.median(valid)), float(valid.max()))
 
 
-def _first(names: list[str]) -> str:
-    return f", first {', '.join(names[:SHOWN])}"
+def _first_of(names: list[str]) -> str:
+    return f", first {', '.join(names[:MAX_EXAMPLES])}"

@@ -1,6 +1,6 @@
-"""What every data set gives: frames, their names, and what tells one set of frames from another."""
+"""The interface of every data set: frames, their names, and a digest that identifies a set of frames."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from tiekd.data.image_io import Size, StoredDepth, pixels
+from tiekd.data.image_io import Size, StoredDepth, format_size
 from tiekd.errors import UserError
 
 Split = Literal["train", "test"]
@@ -22,81 +22,152 @@ class Box(NamedTuple):
     height: int
     width: int
 
-    def of(self, array: np.ndarray) -> np.ndarray:
-        """The part of `array` [H, W, ...] inside the box."""
+    def crop(self, array: np.ndarray) -> np.ndarray:
+        """Return the part of `array` [H, W, ...] inside the box, as a view."""
         return array[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame in its data set's canonical view (KITTI: kb-crop; others: the whole frame)."""
+    """One frame in the canonical view of its data set (KITTI: kb-crop; others: the whole frame)."""
 
     image: np.ndarray  # uint8 [H, W, 3], RGB; may be a read-only view
-    depth: StoredDepth  # ground truth; 0 where nothing was measured
-    frame_size: Size  # of the frame before it was cut to this view
+    depth: StoredDepth  # ground truth; 0 where there is no measurement
+    frame_size: Size  # of the frame before it was cropped to this view
     origin: tuple[int, int]  # top, left of this view in that frame
 
     @property
     def size(self) -> Size:
-        return self.depth.values.shape
+        height, width = self.depth.values.shape
+        return height, width
 
     @cached_property
     def depth_gt(self) -> np.ndarray:
-        """float32 [H, W] m; 0 where nothing was measured."""
-        return self.depth.metres()
+        """float32 [H, W] m; 0 where there is no measurement."""
+        return self.depth.to_meters()
 
 
-class FrameSource(Protocol):
+class FrameSource(Hashable, Protocol):
     """One split of one data set."""
 
-    keys: Sequence[str]  # a frame's name: its image's path without suffix
-    unlabelled: int  # frames without any ground truth
-    train_border: Box | None  # what a training sees of the canonical view, before augmentation; None: all
+    @property
+    def keys(self) -> Sequence[str]:
+        """The name of each frame: the path of its image without suffix."""
+        ...
+
+    @property
+    def n_without_ground_truth(self) -> int:
+        """Number of frames without ground truth."""
+        ...
+
+    @property
+    def train_region(self) -> Box | None:
+        """The part of the canonical view that training uses, before augmentation; None for all of it."""
+        ...
 
     def __len__(self) -> int: ...
 
     def group(self, index: int) -> str:
-        """The drive or scene; frames of one group are not independent."""
+        """Return the drive or scene of a frame; frames of one group are not independent."""
+        ...
 
-    def labelled(self, index: int) -> bool:
-        """Whether there is ground truth for the frame."""
+    def has_ground_truth(self, index: int) -> bool: ...
 
     def load(self, index: int) -> Frame: ...
 
     def frame_size(self, index: int) -> Size:
-        """Of the frame before it was cut to its view, from its files' headers."""
+        """Read the size of a frame before it was cropped to its view, from the headers of its files."""
+        ...
 
     def size(self, index: int) -> Size:
-        """Of the frame's view, without decoding it; what `load` would refuse in the files' headers is refused."""
+        """Read the size of a frame's view from the headers of its files. Raises UserError for headers that `load` refuses."""
+        ...
 
     def files(self, index: int) -> list[Path]:
-        """What the frame is read from: image, then ground truth where there is one; none where it is rendered."""
+        """Return the files of a frame: image, then ground truth if it has one. Empty for a rendered frame."""
+        ...
 
     def signature(self, index: int) -> int:
-        """A number that differs once the frame's files do; never 0. A file that is not there is a `UserError`."""
+        """Return a number that changes with the files of a frame; never 0. Raises UserError if a file is missing."""
+        ...
 
     def digest(self) -> str:
-        """64 hex digits that identify the frames, wherever they lie."""
+        """Return 64 hex digits that identify the frames, independent of their location."""
+        ...
 
     def check(self) -> None:
-        """Raise a `UserError` unless every file is there and a spread of them has what `load` needs."""
+        """Raise UserError unless every file exists and a sample of them can be loaded, judging by their headers."""
+        ...
 
 
-def spread(n_frames: int, most: int = 500) -> range:
-    """Evenly spaced frames, all of them when they are few: enough to see a mistake before hours are spent."""
-    return range(0, n_frames, max(1, -(-n_frames // most)))
+class WrappedFrames:
+    """A `FrameSource` that forwards to another one. Base of sources that load the same frames from elsewhere."""
+
+    def __init__(self, source: FrameSource):
+        self.source = source
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return self.source.keys
+
+    @property
+    def n_without_ground_truth(self) -> int:
+        return self.source.n_without_ground_truth
+
+    @property
+    def train_region(self) -> Box | None:
+        return self.source.train_region
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def group(self, index: int) -> str:
+        return self.source.group(index)
+
+    def has_ground_truth(self, index: int) -> bool:
+        return self.source.has_ground_truth(index)
+
+    def load(self, index: int) -> Frame:
+        return self.source.load(index)
+
+    def frame_size(self, index: int) -> Size:
+        return self.source.frame_size(index)
+
+    def size(self, index: int) -> Size:
+        return self.source.size(index)
+
+    def files(self, index: int) -> list[Path]:
+        return self.source.files(index)
+
+    def signature(self, index: int) -> int:
+        return self.source.signature(index)
+
+    def digest(self) -> str:
+        return self.source.digest()
+
+    def check(self) -> None:
+        self.source.check()
 
 
-def check_train_crop(train_crop: Size, size: Size, border: Box | None, key: str) -> None:
-    """Raise a `UserError` unless a training crop fits into a canonical view of `size`."""
-    if border is None:
-        visible = size
+def evenly_spaced(n_frames: int, at_most: int = 500) -> range:
+    """Return evenly spaced indices below `n_frames`: a sample that finds systematic mistakes in seconds."""
+    return range(0, n_frames, max(1, -(-n_frames // at_most)))
+
+
+def check_train_crop(train_crop: Size, size: Size, region: Box | None, key: str) -> None:
+    """Raise UserError unless a training crop fits into a canonical view of `size`."""
+    if region is None:
+        available = size
     else:
-        visible = (border.height, border.width)
-        needed = (border.top + border.height, border.left + border.width)
+        available = (region.height, region.width)
+        needed = (region.top + region.height, region.left + region.width)
         if size[0] < needed[0] or size[1] < needed[1]:
             raise UserError(
-                f"frame {key}: training cuts a border off, which needs at least {pixels(needed)} px, got {pixels(size)}"
+                f"frame {key}: training cuts a border off, which needs at least {format_size(needed)} px, "
+                f"got {format_size(size)}"
             )
-    if train_crop[0] > visible[0] or train_crop[1] > visible[1]:
-        raise UserError(f"data.train_crop {pixels(train_crop)} exceeds what training sees of frame {key}: {pixels(visible)} px")
+    if train_crop[0] > available[0] or train_crop[1] > available[1]:
+        raise UserError(
+            f"data.train_crop {format_size(train_crop)} exceeds the part of frame {key} that training uses: "
+            f"{format_size(available)} px"
+        )

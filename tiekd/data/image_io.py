@@ -1,7 +1,7 @@
-"""Image files: RGB as uint8, depth as 16-bit PNG. What cannot be read is a `UserError` that names the file.
+"""Image files: RGB as uint8, depth as 16-bit PNG. A file that cannot be read raises a UserError that names it.
 
-RGB and 16-bit PNGs are decoded by kornia-rs, in a third to two thirds of Pillow's time (benchmarks/data.py). Pillow reads
-everything else, and has the last word on what is refused.
+RGB and 16-bit PNGs are decoded by kornia-rs, in a third to two thirds of Pillow's time (benchmarks/data.py). Pillow reads all
+other files, and decides which files are refused.
 """
 
 import io
@@ -20,127 +20,136 @@ from tiekd.errors import UserError
 
 Size = tuple[int, int]  # height, width in px
 
-SIXTEEN_BIT = ("I;16", "I;16B", "I")  # Pillow's modes of a 16-bit grayscale PNG, which differ between its releases
-EIGHT_BIT = {"1": "1-bit", "L": "8-bit grayscale", "P": "8-bit palette", "RGB": "RGB", "RGBA": "RGBA", "LA": "8-bit with alpha"}
+UINT16_MODES = ("I;16", "I;16B", "I")  # Pillow's modes of a 16-bit grayscale PNG, which differ between its releases
+MODE_NAMES = {
+    "1": "1-bit",
+    "L": "8-bit grayscale",
+    "P": "8-bit palette",
+    "RGB": "RGB",
+    "RGBA": "RGBA",
+    "LA": "8-bit with alpha",
+}
 
-PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # then width, height, and what the pixels are
-RGB_PNG, UINT16_PNG = b"\x08\x02\x00\x00\x00", b"\x10\x00\x00\x00\x00"  # bit depth, colour type, ..., not interlaced
+PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # then width, height and pixel format
+RGB_PNG, UINT16_PNG = b"\x08\x02\x00\x00\x00", b"\x10\x00\x00\x00\x00"  # bit depth, color type, ..., not interlaced
 
 
 class StoredDepth(NamedTuple):
-    """A depth map as it lies in a file, exact and small. Depth in m = value * unit; 0 where there is none."""
+    """A depth map as a file stores it, exact and small. Depth in m = value * unit; 0 where there is none."""
 
     values: np.ndarray  # uint16 or float32 [H, W]; may be a read-only view
     unit: float = 1.0  # m
 
-    def metres(self) -> np.ndarray:
-        """A new array, float32 [H, W] m."""
+    def to_meters(self) -> np.ndarray:
+        """Convert to a new array, float32 [H, W] m."""
         return np.multiply(self.values, self.unit, out=np.empty(self.values.shape, np.float32), casting="same_kind")
 
 
-class MissingFile(UserError):
-    """A file that should be there is not."""
+class MissingFileError(UserError):
+    """A required file does not exist."""
 
 
-def pixels(size: Size) -> str:
-    """A size as people write it: 352x1216."""
+def format_size(size: Size) -> str:
+    """Format a size as height x width, such as 352x1216."""
     return f"{size[0]}x{size[1]}"
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3]."""
-    content = _content(path, "image")
-    if (decoded := _decoded(content, RGB_PNG, decode_image_png_u8, "rgb")) is not None:
+    """Read an RGB image, uint8 [H, W, 3]."""
+    content = _read(path, "image")
+    if (decoded := _decode_png(content, RGB_PNG, decode_image_png_u8, "rgb")) is not None:
         return decoded
-    with _opened(path, "image", content) as image:
+    with _open(path, "image", content) as image:
         return np.array(image.convert("RGB"))
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3] of any image, upright as its camera noted; of a 16-bit one the upper eight bits."""
-    with _opened(path, "image") as image:
-        if image.mode in SIXTEEN_BIT:
+    """Read any image as uint8 [H, W, 3], rotated as its EXIF orientation says; the upper 8 bits of a 16-bit image."""
+    with _open(path, "image") as image:
+        if image.mode in UINT16_MODES:
             image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def read_uint16(path: Path, what: str) -> np.ndarray:
-    """uint16 [H, W] of a 16-bit grayscale PNG; `what` it is, for messages ("depth map", "teacher map")."""
-    content = _content(path, what)
-    if (decoded := _decoded(content, UINT16_PNG, decode_image_png_u16, "mono")) is not None:
+    """Read a 16-bit grayscale PNG, uint16 [H, W]; `what` names it in messages ("depth map", "teacher map")."""
+    content = _read(path, what)
+    if (decoded := _decode_png(content, UINT16_PNG, decode_image_png_u16, "mono")) is not None:
         return decoded[..., 0]
-    with _opened_uint16(path, what, content) as image:
+    with _open_uint16(path, what, content) as image:
         return np.array(image).astype(np.uint16)
 
 
 def rgb_size(path: Path) -> Size:
-    """Height and width from the header alone."""
-    with _opened(path, "image") as image:
+    """Read height and width from the header of an image."""
+    with _open(path, "image") as image:
         return image.height, image.width
 
 
 def uint16_size(path: Path, what: str) -> Size:
-    """Height and width from the header alone, of a 16-bit grayscale PNG."""
-    with _opened_uint16(path, what) as image:
+    """Read height and width from the header of a 16-bit grayscale PNG."""
+    with _open_uint16(path, what) as image:
         return image.height, image.width
 
 
 def missing_files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of `names` (paths below `folder`) that are not there.
+    """Return those of `names` (paths below `folder`) that do not exist.
 
-    One listing per folder: a few hundred instead of a stat for each of some 50,000 files.
+    It lists each folder once, a few hundred system calls instead of some 50,000.
     """
-    below = defaultdict(list)
+    below: dict[str, list[str]] = defaultdict(list)
     for name in names:
         parent, _, file = name.rpartition("/")
         below[parent].append(file)
     missing = []
     for parent, files in below.items():
-        place = folder / parent
-        present = set(os.listdir(place)) if place.is_dir() else set()
+        path = folder / parent
+        present = set(os.listdir(path)) if path.is_dir() else set()
         missing += [f"{parent}/{file}".lstrip("/") for file in files if file not in present]
     return missing
 
 
 def encode_png(array: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] or uint16 [H, W] as a PNG; a low compression level, since depth hardly shrinks further."""
-    return _encoded(array, format="PNG", compress_level=3)
-
-
-def encode_jpeg(array: np.ndarray) -> bytes:
-    return _encoded(array, format="JPEG", quality=95)
-
-
-def _encoded(array: np.ndarray, **options: object) -> bytes:
+    """Encode uint8 [H, W, 3] or uint16 [H, W] as a PNG, at a low level because higher ones hardly shrink depth maps."""
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, **options)
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
 
 
-def _decoded(content: bytes, kind: bytes, decode: Callable[[bytes, Size, str], np.ndarray], mode: str) -> np.ndarray | None:
-    """The pixels [H, W, C] of a PNG of a kind; None of every other file, and of a broken one, about which Pillow says more."""
-    if not content.startswith(PNG_START) or content[24:29] != kind:
+def encode_jpeg(array: np.ndarray) -> bytes:
+    """Encode uint8 [H, W, 3] as a JPEG of quality 95."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def _decode_png(
+    content: bytes, pixel_format: bytes, decode: Callable[[bytes, Size, str], np.ndarray], mode: str
+) -> np.ndarray | None:
+    """Decode a PNG of a pixel format to [H, W, C]. None for other files, and for broken ones, which Pillow explains better."""
+    if not content.startswith(PNG_START) or content[24:29] != pixel_format:
         return None
     width, height = int.from_bytes(content[16:20]), int.from_bytes(content[20:24])
-    if height * width > Image.MAX_IMAGE_PIXELS:
+    if Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS:
         return None
     try:
         return decode(content, (height, width), mode)
-    except Exception:  # all that kornia-rs raises
+    except Exception:  # kornia-rs raises no narrower type
         return None
 
 
-def _content(path: Path, what: str) -> bytes:
-    with _refusals(path, what):
+def _read(path: Path, what: str) -> bytes:
+    with _user_errors(path, what):
         return path.read_bytes()
 
 
 @contextmanager
-def _refusals(path: Path, what: str) -> Iterator[None]:
+def _user_errors(path: Path, what: str) -> Iterator[None]:
+    """Turn the errors of reading a file into UserErrors that name it."""
     try:
         yield
     except FileNotFoundError:
-        raise MissingFile(f"{what} {path}: no such file") from None
+        raise MissingFileError(f"{what} {path}: no such file") from None
     except UnidentifiedImageError:
         raise UserError(f"{what} {path}: not an image file") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow reports a broken PNG as a SyntaxError
@@ -148,16 +157,16 @@ def _refusals(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
-    """The image of a file, or of its content where that is at hand."""
-    with _refusals(path, what), Image.open(path if content is None else io.BytesIO(content)) as image:
+def _open(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open the image of a file, or of its `content` if that has been read."""
+    with _user_errors(path, what), Image.open(path if content is None else io.BytesIO(content)) as image:
         yield image
 
 
 @contextmanager
-def _opened_uint16(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
-    with _opened(path, what, content) as image:
-        if image.mode not in SIXTEEN_BIT:
-            found = EIGHT_BIT.get(image.mode, image.mode)
+def _open_uint16(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
+    with _open(path, what, content) as image:
+        if image.mode not in UINT16_MODES:
+            found = MODE_NAMES.get(image.mode, image.mode)
             raise UserError(f"{what} {path}: needed a 16-bit grayscale PNG, found {found} (Pillow mode {image.mode})")
         yield image

@@ -12,5 +12,5 @@ NYU = Layout(
     root_holds="the split lists and a folder per scene with rgb_*.jpg and sync_depth_*.png (16-bit, value / 1000 = m)",
     example="/kitchen_0028b/rgb_00045.jpg /kitchen_0028b/sync_depth_00045.png 518.8579",
     depth_scale=1000.0,
-    train_border=Box(45, 43, 427, 565),  # the frames have a white border
+    train_region=Box(45, 43, 427, 565),  # the frames have a white border
 )

@@ -11,9 +11,9 @@ import torch
 from tiekd.config import RunConfig, override
 from tiekd.data import Frame, FrameSource, open_frames
 from tiekd.data.teacher_maps import MapWriter, TeacherMaps
-from tiekd.data.teacher_maps.external import ForeignMaps
-from tiekd.data.teacher_maps.released_layout import ReleasedWriter, check_dataset
-from tiekd.data.transforms import normalise
+from tiekd.data.teacher_maps.external import ExternalMaps
+from tiekd.data.teacher_maps.released_layout import ReleasedWriter, check_released_dataset
+from tiekd.data.transforms import normalize_image
 from tiekd.distill.preflight import run_id_of
 from tiekd.errors import UserError, unknown
 from tiekd.inference.predict import predict
@@ -50,7 +50,7 @@ class NetworkTeacher:
         self.made_by = {"config": self.config.document(), "weights": digest, "flip_tta": flip_tta}
 
     def depth(self, image: np.ndarray) -> np.ndarray:
-        batch = normalise(image).unsqueeze(0).to(self.device)
+        batch = normalize_image(image).unsqueeze(0).to(self.device)
         return predict(self._network, batch, self._used).depth[0, 0].cpu().numpy()
 
 
@@ -70,7 +70,7 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
     if layout not in MAP_LAYOUTS:
         raise UserError(unknown("--layout", layout, MAP_LAYOUTS))
     if layout == "released":
-        check_dataset(config.data.dataset)
+        check_released_dataset(config.data.dataset)
         if not name or Path(name).name != name:
             raise UserError(f"--name: becomes part of a folder's name in --layout released, got {name!r}")
     check_output_folder(out, "--out")
@@ -104,8 +104,8 @@ def import_maps(
     if out.resolve() in [folder.resolve() for folder in folders]:
         raise UserError(f"--out {out}: is a folder that is read; name another one")
     train, test = _open_sources(config)
-    frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.labelled, range(len(test))))
-    maps = ForeignMaps(folders, config.data.dataset, frames, depth_scale)
+    frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.has_ground_truth, range(len(test))))
+    maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)
     for source in (train, test):
         maps.check_sizes(source)
     made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}

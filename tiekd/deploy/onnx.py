@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tiekd.config import RunConfig
 from tiekd.config.labels import config_names
 from tiekd.config.specs import NETWORKS
-from tiekd.data.image_io import Size, pixels
+from tiekd.data.image_io import Size, format_size
 from tiekd.deploy.hub import DepthModel
 from tiekd.errors import ExportError, UserError
 from tiekd.inference.predict_images import MIN_SIDE
@@ -40,7 +40,7 @@ class Difference(NamedTuple):
         return self.relative <= MAX_DIFFERENCE and self.probability <= MAX_DIFFERENCE  # False for NaN
 
     def __str__(self) -> str:
-        line = f"batch {self.batch}, {pixels(self.size)}: depth {self.absolute:.1e} m, relative {self.relative:.1e}"
+        line = f"batch {self.batch}, {format_size(self.size)}: depth {self.absolute:.1e} m, relative {self.relative:.1e}"
         return line + (f", probability {self.probability:.1e}" if self.probability else "")
 
 

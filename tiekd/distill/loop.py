@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from tiekd.config import RunConfig
 from tiekd.data import FrameSource
-from tiekd.data.cache.in_memory import remembered
+from tiekd.data.cache.in_memory import cached_inputs
 from tiekd.data.dataset import DepthDataset, EpochSampler, derive_seed, shard
 from tiekd.distill.optim import apply_schedule, build_optimizer
 from tiekd.distill.runtime import LocalRuntime, MetricRow, Runtime
@@ -44,7 +44,7 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
     runtime = runtime or LocalRuntime(config.execution)
     torch.manual_seed(config.seed)
     loader = train_loader(config, runtime)
-    test = remembered(config).test
+    test = cached_inputs(config).test
     loss = build_loss(config)
     student = build_network(config).to(runtime.device)
     optimizer = build_optimizer(student, config.optim)
@@ -74,7 +74,7 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
 
 def train_loader(config: RunConfig, runtime: Runtime) -> DataLoader:
     """This rank's share of each global batch; what is drawn depends on seed, epoch and frame alone."""
-    train, _, maps = remembered(config)
+    train, _, maps = cached_inputs(config)
     dataset = DepthDataset(train, maps, config.augment, config.data.train_crop, config.seed, config.quirks)
     sampler = EpochSampler(len(train), config.optim.batch_size, config.seed, runtime.rank, runtime.world_size)
     workers = config.execution.data_workers

@@ -14,8 +14,8 @@ from tiekd.config import DataConfig, RunConfig
 from tiekd.config.specs import PROTOCOLS
 from tiekd.data import Frame, FrameSource
 from tiekd.data.teacher_maps import TeacherMaps
-from tiekd.data.teacher_maps.external import ForeignMaps
-from tiekd.data.transforms import normalise
+from tiekd.data.teacher_maps.external import ExternalMaps
+from tiekd.data.transforms import normalize_image
 from tiekd.inference.predict import predict
 from tiekd.inference.protocols import valid_mask
 from tiekd.metrics import agreement_metrics, depth_metrics
@@ -45,7 +45,7 @@ def evaluate(
 
 
 def evaluate_maps(
-    maps: ForeignMaps, config: RunConfig, source: FrameSource, indices: Sequence[int], teacher: TeacherMaps | None = None
+    maps: ExternalMaps, config: RunConfig, source: FrameSource, indices: Sequence[int], teacher: TeacherMaps | None = None
 ) -> list[dict[str, Any]]:
     """The same rows for depth maps that another program made, clamped to the data's range as a student's depth is."""
     frames = ((index, source.load(index)) for index in indices)
@@ -77,7 +77,7 @@ def _predicted(
     """The frames at `indices` with the student's depth of each, [H, W] m."""
     student.eval()
     for batch in _batches(source, indices, config):
-        images = torch.stack([normalise(frame.image) for _, frame in batch]).to(device)
+        images = torch.stack([normalize_image(frame.image) for _, frame in batch]).to(device)
         depths = predict(student, images, config).depth
         for (index, frame), depth in zip(batch, depths[:, 0].cpu().numpy(), strict=True):
             yield index, frame, depth

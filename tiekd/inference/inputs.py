@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tiekd.data.image_io import MissingFile, Size, read_photo
+from tiekd.data.image_io import MissingFileError, Size, read_photo
 from tiekd.errors import UserError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # read from folders
@@ -53,7 +53,7 @@ def find_inputs(paths: Iterable[Path]) -> list[InputFile]:
 
 def _single_file(path: Path) -> InputFile:
     if not path.is_file():
-        raise MissingFile(f"{path}: no such file or folder")
+        raise MissingFileError(f"{path}: no such file or folder")
     return InputFile(path, path.stem)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiekd.config import RunConfig
-from tiekd.data.image_io import Size, pixels
-from tiekd.data.transforms import normalise
+from tiekd.data.image_io import Size, format_size
+from tiekd.data.transforms import normalize_image
 from tiekd.errors import UserError
 from tiekd.inference.inputs import InputImage
 from tiekd.inference.predict import BatchPrediction, predict
@@ -118,14 +118,14 @@ def fit_size(size: Size, evaluation_size: Size) -> Size:
     fitted = round(size[0] * area_ratio**0.5), round(size[1] * area_ratio**0.5)
     if min(fitted) < MIN_SIDE:
         raise UserError(
-            f"{pixels(size)} px would be processed at {pixels(fitted)}; the short side needs at least {MIN_SIDE} px"
+            f"{format_size(size)} px would be processed at {format_size(fitted)}; the short side needs at least {MIN_SIDE} px"
         )
     return fitted
 
 
 def _prepare(image: np.ndarray, size: Size) -> Tensor:
     """Normalize an image uint8 [H, W, 3] RGB and resize it: [3, *size]."""
-    tensor = normalise(image)
+    tensor = normalize_image(image)
     if tensor.shape[-2:] == size:
         return tensor
     return F.interpolate(tensor[None], size, mode="bilinear", align_corners=False, antialias=True)[0]

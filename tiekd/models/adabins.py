@@ -8,7 +8,7 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 from tiekd.config import RunConfig
-from tiekd.data.image_io import Size, pixels
+from tiekd.data.image_io import Size, format_size
 from tiekd.errors import UserError
 from tiekd.models.decoder import DenseDepthDecoder, resize
 from tiekd.models.encoder import create_encoder
@@ -51,7 +51,7 @@ def check_size(size: Size, width: int) -> None:
     rows, columns = (-(-length // 2) // PATCH for length in size)
     if not width < rows * columns <= POSITIONS:
         raise UserError(
-            f"adabins sees an image of {pixels(size)} as {rows} x {columns} patches of {2 * PATCH} x {2 * PATCH} pixels; "
+            f"adabins sees an image of {format_size(size)} as {rows} x {columns} patches of {2 * PATCH} x {2 * PATCH} pixels; "
             f"valid: {width + 1} (one more than the last of student.decoder_channels) to {POSITIONS} patches"
         )
 

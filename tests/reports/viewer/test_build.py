@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tiekd.data import open_frames
-from tiekd.data.transforms import normalise
+from tiekd.data.transforms import normalize_image
 from tiekd.inference.evaluate import score_image
 from tiekd.inference.predict import predict
 from tiekd.models.checkpoint import load_network
@@ -67,7 +67,7 @@ def test_metrics_are_those_of_the_store(viewed):
     weights = viewed.store / "runs" / viewed.runs["baseline"] / "student.safetensors"
     network, config = load_network(weights)
     frame = open_frames(config.data, "test").load(0)
-    depth = predict(network.eval(), normalise(frame.image)[None], config).depth[0, 0].numpy()
+    depth = predict(network.eval(), normalize_image(frame.image)[None], config).depth[0, 0].numpy()
     row = score_image(depth, frame, config.data, config.evaluation.protocol)
     outdoor = next(d for d in index_of(viewed)["datasets"] if viewed.runs["baseline"] in d["runs"])
     result = next(r for r in index_of(viewed, outdoor["id"])["results"] if r["id"] == viewed.runs["baseline"])

@@ -19,7 +19,7 @@ from tiekd.bins import DepthBins, expected_depth
 from tiekd.config.labels import METRICS
 from tiekd.data import open_frames
 from tiekd.data.teacher_maps import open_maps
-from tiekd.data.transforms import normalise
+from tiekd.data.transforms import normalize_image
 from tiekd.inference.predict import predict
 from tiekd.losses import dpm_target
 from tiekd.models.checkpoint import load_network
@@ -33,7 +33,7 @@ def expected(viewed):
         network, config = load_network(viewed.store / "runs" / viewed.runs[name] / "student.safetensors")
         source = open_frames(config.data, "test")
         frame = source.load(0)
-        predicted = predict(network.eval(), normalise(frame.image)[None], config)
+        predicted = predict(network.eval(), normalize_image(frame.image)[None], config)
         depths[viewed.runs[name]] = predicted.depth[0, 0].numpy()
     maps = open_maps(config.teacher.maps)
     depth = torch.from_numpy(maps.load(source.keys[0], frame.size))

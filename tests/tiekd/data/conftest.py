@@ -21,7 +21,7 @@ class KittiFolder:
     root: Path
     rows: list[str] = field(default_factory=list)
 
-    def add(self, number: int, size=(375, 1242), drive=1, labelled=True) -> tuple[Path, Path]:
+    def add(self, number: int, size=(375, 1242), drive=1, with_depth=True) -> tuple[Path, Path]:
         """A frame whose image holds its row number and whose depth its column, both modulo 200."""
         drive = f"2000_01_01_drive_{drive:04d}_sync"
         image = f"2000_01_01/{drive}/image_02/data/{number:010d}.png"
@@ -31,7 +31,7 @@ class KittiFolder:
         image_path, depth_path = self.root / "input" / image, self.root / "gt_depth" / depth
         save(image_path, pixels)
         save(depth_path, (columns % 200 * 256).astype(np.uint16))
-        self.rows.append(f"{image} {depth if labelled else None} 721.5377")
+        self.rows.append(f"{image} {depth if with_depth else None} 721.5377")
         return image_path, depth_path
 
     def write(self, split: str = "train") -> None:

@@ -11,7 +11,7 @@ from tiekd.data.dataset import DepthDataset, EpochSampler, shard
 from tiekd.data.frame_source import Box, Frame
 from tiekd.data.image_io import StoredDepth
 from tiekd.data.teacher_maps import MapWriter, TeacherMaps
-from tiekd.data.transforms import normalise
+from tiekd.data.transforms import normalize_image
 from tiekd.errors import UserError
 
 SIZE = (32, 48)
@@ -20,11 +20,11 @@ SIZE = (32, 48)
 class MadeFrames:
     """A few frames whose depth tells frame, row and column."""
 
-    unlabelled = 0
+    n_without_ground_truth = 0
 
-    def __init__(self, n_frames: int = 6, train_border: Box | None = None):
+    def __init__(self, n_frames: int = 6, train_region: Box | None = None):
         self.keys = [f"scene/{index:04d}" for index in range(n_frames)]
-        self.train_border = train_border
+        self.train_region = train_region
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -61,7 +61,7 @@ def test_an_evaluated_frame_is_whole_and_unchanged(maps):
         "depth_teacher": (torch.float32, (1, *SIZE)),
         "index": (torch.int64, ()),
     }
-    assert torch.equal(item["image"], normalise(frame.image))
+    assert torch.equal(item["image"], normalize_image(frame.image))
     assert torch.equal(item["depth_gt"][0], torch.tensor(frame.depth_gt))
     torch.testing.assert_close(item["depth_teacher"], torch.full((1, *SIZE), 5.0), atol=1e-3, rtol=0)
     assert item["index"] == 4
@@ -114,16 +114,18 @@ def test_loader_processes_change_nothing_and_learn_of_new_epochs(maps):
 
 def test_a_border_is_cut_off_before_training_alone():
     border = Box(8, 10, 16, 24)
-    source = MadeFrames(train_border=border)
+    source = MadeFrames(train_region=border)
     still = AugmentConfig(rotate_p=0, flip_p=0, colour_p=0)
     item = DepthDataset(source, None, still, (16, 24))[(0, 2)]
-    assert torch.equal(item["depth_gt"][0], torch.tensor(border.of(source.load(2).depth_gt)))
-    assert torch.equal(item["image"], normalise(border.of(source.load(2).image)))
+    assert torch.equal(item["depth_gt"][0], torch.tensor(border.crop(source.load(2).depth_gt)))
+    assert torch.equal(item["image"], normalize_image(border.crop(source.load(2).image)))
     assert DepthDataset(source)[2]["image"].shape == (3, *SIZE)
 
 
 def test_a_crop_that_does_not_fit_is_refused():
-    with pytest.raises(UserError, match=r"data.train_crop 64x24 exceeds what training sees of frame scene/0000: 32x48 px"):
+    with pytest.raises(
+        UserError, match=r"data.train_crop 64x24 exceeds the part of frame scene/0000 that training uses: 32x48 px"
+    ):
         DepthDataset(MadeFrames(), None, AugmentConfig(), (64, 24))[0]
 
 

@@ -13,7 +13,7 @@ def healthy(kitti):
         kitti.add(number)
     kitti.write("train")
     kitti.add(3, size=(370, 1224), drive=2)
-    kitti.add(4, drive=2, labelled=False)
+    kitti.add(4, drive=2, with_depth=False)
     kitti.write("test")
     return kitti
 
@@ -72,14 +72,14 @@ def test_many_broken_frames_are_summed_up(kitti, save_image):
     kitti.write("train")
     train, test = check_dataset(kitti.config()).splits
     assert len(train.problems) == 4
-    assert train.problems[3] == "2 more frames cannot be used for reasons like these"
+    assert train.problems[3] == "2 more frames have problems like these"
     assert test.problems[0].startswith("data.test_split")
 
 
 def test_an_empty_or_unlabelled_list_is_a_problem(kitti):
     kitti.root.mkdir()
     (kitti.root / "kitti_eigen_train.txt").write_text("")
-    kitti.add(0, labelled=False)
+    kitti.add(0, with_depth=False)
     kitti.write("test")
     train, test = check_dataset(kitti.config()).splits
     assert "the list is empty" in train.problems[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiekd.data.image_io import MissingFile, encode_png, missing_files, read_rgb, read_uint16, rgb_size, uint16_size
+from tiekd.data.image_io import MissingFileError, encode_png, missing_files, read_rgb, read_uint16, rgb_size, uint16_size
 from tiekd.errors import UserError
 
 
@@ -66,7 +66,7 @@ def test_other_images_are_no_depth_maps(tmp_path, mode, found):
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(MissingFile, match=r"image .*absent.png: no such file"):
+    with pytest.raises(MissingFileError, match=r"image .*absent.png: no such file"):
         read_rgb(tmp_path / "absent.png")
     (tmp_path / "page.png").write_text("<html>")
     with pytest.raises(UserError, match=r"page.png: not an image file"):

@@ -56,7 +56,7 @@ def test_a_first_frame_that_cannot_be_used_is_refused(complete, save_image):
 
 
 def test_the_first_depth_map_counts_even_if_other_frames_come_before(kitti, save_image):
-    kitti.add(0, labelled=False)
+    kitti.add(0, with_depth=False)
     _, depth = kitti.add(1)
     kitti.write("train")
     save_image(depth, np.ones((375, 1242), np.uint8))
@@ -65,12 +65,14 @@ def test_the_first_depth_map_counts_even_if_other_frames_come_before(kitti, save
 
 
 def test_a_crop_that_does_not_fit_is_refused(complete):
-    with pytest.raises(UserError, match=r"data.train_crop 384x704 exceeds what training sees of frame .*: 352x1216 px"):
+    with pytest.raises(
+        UserError, match=r"data.train_crop 384x704 exceeds the part of frame .* that training uses: 352x1216 px"
+    ):
         check_inputs(config_of(complete, train_crop=[384, 704]))
 
 
 def test_ground_truth_must_be_there_to_evaluate_and_to_train_on_it(kitti, tmp_path):
-    kitti.add(0, labelled=False)
+    kitti.add(0, with_depth=False)
     kitti.write("train")
     kitti.add(1)
     kitti.write("test")
@@ -78,7 +80,7 @@ def test_ground_truth_must_be_there_to_evaluate_and_to_train_on_it(kitti, tmp_pa
         check_inputs(config_of(kitti))
     keys = open_frames(kitti.config(), "train").keys
     check_inputs(config_of(kitti, export(tmp_path / "maps", keys)))  # a teacher needs no ground truth
-    kitti.add(1, labelled=False)
+    kitti.add(1, with_depth=False)
     kitti.write("test")
     with pytest.raises(UserError, match=r"data.test_split: none of its 1 frames has ground truth"):
         check_inputs(config_of(kitti, tmp_path / "maps"))

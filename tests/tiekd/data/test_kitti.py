@@ -34,7 +34,7 @@ def test_keys_and_groups(kitti):
     source = open_frames(kitti.config(), "train")
     assert source.keys == ["2000_01_01/2000_01_01_drive_0007_sync/image_02/data/0000000003"]
     assert source.group(0) == "2000_01_01_drive_0007_sync"
-    assert source.train_border is None
+    assert source.train_region is None
 
 
 def test_real_frames(shared_data, section):
@@ -53,5 +53,5 @@ def test_real_frames(shared_data, section):
 def test_a_real_test_frame_without_ground_truth(shared_data, section):
     source = open_frames(section("kitti", root=str(shared_data / "kitti")), "test")
     source.check()
-    assert (len(source), source.unlabelled) == (2, 1)
+    assert (len(source), source.n_without_ground_truth) == (2, 1)
     assert not source.load(1).depth_gt.any()

@@ -28,12 +28,14 @@ def test_depth_is_in_thousandths_of_a_metre(tmp_path, section, save_image):
 
 
 def test_the_border_is_rows_45_to_472_and_columns_43_to_608(shared_data, section):
-    border = open_frames(section("nyu", root=str(shared_data / "nyu")), "train").train_border
+    border = open_frames(section("nyu", root=str(shared_data / "nyu")), "train").train_region
     rows, columns = np.indices((480, 640))
-    assert border.of(rows)[[0, -1], 0].tolist() == [45, 471]
-    assert border.of(columns)[0, [0, -1]].tolist() == [43, 607]
+    assert border.crop(rows)[[0, -1], 0].tolist() == [45, 471]
+    assert border.crop(columns)[0, [0, -1]].tolist() == [43, 607]
     check_train_crop((427, 565), (480, 640), border, "key")
-    with pytest.raises(UserError, match=r"data.train_crop 428x565 exceeds what training sees of frame key: 427x565 px"):
+    with pytest.raises(
+        UserError, match=r"data.train_crop 428x565 exceeds the part of frame key that training uses: 427x565 px"
+    ):
         check_train_crop((428, 565), (480, 640), border, "key")
     with pytest.raises(UserError, match=r"needs at least 472x608 px, got 400x640"):
         check_train_crop((16, 16), (400, 640), border, "key")

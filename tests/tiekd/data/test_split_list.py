@@ -88,7 +88,7 @@ def test_missing_files_are_counted_and_the_first_named(kitti):
 
 def test_missing_depth_maps_are_counted_among_those_that_are_listed(kitti):
     _, depth = kitti.add(0)
-    kitti.add(1, labelled=False)
+    kitti.add(1, with_depth=False)
     kitti.write()
     depth.unlink()
     source = open_frames(kitti.config(), "train")
@@ -99,12 +99,12 @@ def test_missing_depth_maps_are_counted_among_those_that_are_listed(kitti):
 
 
 def test_a_frame_without_ground_truth_has_depth_zero(kitti):
-    kitti.add(0, labelled=False)
+    kitti.add(0, with_depth=False)
     kitti.add(1)
     kitti.write()
     source = open_frames(kitti.config(), "train")
     source.check()
-    assert source.unlabelled == 1
+    assert source.n_without_ground_truth == 1
     assert not source.load(0).depth_gt.any()
     assert source.load(1).depth_gt.any()
 

@@ -6,7 +6,7 @@ from support.torchvision_chain import TorchvisionChain
 from tiekd.config import AugmentConfig
 from tiekd.data.frame_source import Box
 from tiekd.data.image_io import StoredDepth
-from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, TrainTransform, Turn, normalise
+from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, Rotation, TrainTransform, normalize_image
 
 STILL = {"rotate_p": 0.0, "flip_p": 0.0, "colour_p": 0.0}
 
@@ -32,7 +32,7 @@ def smooth_frame(height: int = 60, width: int = 90) -> tuple[np.ndarray, dict]:
 def test_normalise_is_zero_at_the_mean_and_one_a_deviation_above():
     image = np.zeros((2, 3, 3), np.uint8)
     image[0, 0], image[1, 2] = (124, 116, 104), (182, 173, 161)
-    result = normalise(image)
+    result = normalize_image(image)
     assert (result.dtype, result.shape) == (torch.float32, (3, 2, 3))
     torch.testing.assert_close(result[:, 0, 0], torch.zeros(3), atol=0.01, rtol=0)
     torch.testing.assert_close(result[:, 1, 2], torch.ones(3), atol=0.01, rtol=0)
@@ -40,7 +40,7 @@ def test_normalise_is_zero_at_the_mean_and_one_a_deviation_above():
 
 def test_an_array_is_normalised_as_a_tensor_in_every_bit():
     image = np.stack([np.arange(256, dtype=np.uint8)] * 3, axis=-1)[None]
-    assert torch.equal(normalise(image), normalise(torch.from_numpy(image).permute(2, 0, 1)))
+    assert torch.equal(normalize_image(image), normalize_image(torch.from_numpy(image).permute(2, 0, 1)))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -82,7 +82,7 @@ def test_a_rotation_turns_by_no_more_than_asked():
 def test_a_flip_mirrors_everything():
     image, depths = smooth_frame()
     mirrored, moved = augmented(image, depths, (60, 90), flip_p=1.0)
-    torch.testing.assert_close(mirrored, normalise(image).flip(-1))
+    torch.testing.assert_close(mirrored, normalize_image(image).flip(-1))
     for name, depth in depths.items():
         torch.testing.assert_close(moved[name][0], torch.tensor(depth).flip(-1))
 
@@ -143,7 +143,7 @@ def test_torchvisions_chain_gives_the_same_bits(size, crop, degrees, quirks):
         "depth_gt": StoredDepth(rng.integers(0, 2**16, size, dtype=np.uint16), 1 / 256),
         "depth_teacher": StoredDepth(rng.integers(0, 2**16, size, dtype=np.uint16), 80 / 65535),
     }
-    depths = {"depth_gt": stored["depth_gt"].values / np.float32(256), "depth_teacher": stored["depth_teacher"].metres()}
+    depths = {"depth_gt": stored["depth_gt"].values / np.float32(256), "depth_teacher": stored["depth_teacher"].to_meters()}
     augment = AugmentConfig(rotate_degrees=degrees)
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
@@ -168,7 +168,7 @@ def test_no_memory_is_sampled_that_was_not_written_to(monkeypatch, degrees):
 
 
 def turned(degrees: float, box: Box, image: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    turn = Turn(degrees, depth.shape, box)
+    turn = Rotation(degrees, depth.shape, box)
     return turn.bilinear(image), turn.nearest({"depth": depth})["depth"]
 
 

@@ -9,7 +9,7 @@ import torch
 from tiekd.config import override
 from tiekd.data import open_frames
 from tiekd.data.teacher_maps import TeacherMaps
-from tiekd.data.transforms import normalise
+from tiekd.data.transforms import normalize_image
 from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
 from tiekd.errors import UserError
 from tiekd.inference.predict import predict
@@ -34,7 +34,7 @@ def test_the_map_of_a_frame_is_the_teachers_depth_of_its_view(teacher, tmp_path,
     network, _ = load_network(weights)
     maps, half_a_unit = TeacherMaps(tmp_path / "maps"), 10.0 / 65535 / 2
     for key, frame in frames(config):
-        depth = predict(network.eval(), normalise(frame.image)[None], config).depth[0, 0]
+        depth = predict(network.eval(), normalize_image(frame.image)[None], config).depth[0, 0]
         stored = maps.load(key, frame.size)
         assert np.abs(stored - depth.numpy()).max() <= half_a_unit + 1e-6  # and float32's own rounding
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from tiekd.data.cache.pack_writer import pack
+from tiekd.data.cache.pack_writer import write_packs
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.models import student as student_module
 from tiekd.store.provenance import code_state
@@ -76,7 +76,7 @@ def test_frames_kept_in_memory_change_no_number(plain, tiny, execute_run, worker
 @pytest.mark.parametrize("workers", [0, 2])
 def test_packed_frames_change_no_number(plain, tiny, execute_run, tmp_path, workers):
     config = tiny({"optim.epochs": 3, "execution.data_workers": workers, "execution.packed": str(tmp_path / "packed")})
-    pack(config, tmp_path / "packed")
+    write_packs(config, tmp_path / "packed")
     record, _ = execute_run(config)
     assert record.run_id == plain.run_id
     rows, expected = (r.read_table("epochs.parquet").drop(columns="seconds") for r in (record, plain))

@@ -8,7 +8,7 @@ from torch import nn
 from tiekd.bins import DepthBins
 from tiekd.config import RunConfig, build, override
 from tiekd.data import open_frames
-from tiekd.data.transforms import normalise
+from tiekd.data.transforms import normalize_image
 from tiekd.errors import UserError
 from tiekd.inference.inputs import InputImage
 from tiekd.inference.predict import predict
@@ -127,7 +127,7 @@ def test_a_frame_of_the_data_set_gets_the_depth_that_is_evaluated():
     network, frame = random_network(config), open_frames(config.data, "test").load(0)
     (found,) = of_photos(network, config, frame.image)
     assert found.network_size == frame.size
-    np.testing.assert_array_equal(found.depth, predict(network, normalise(frame.image)[None], config).depth[0, 0])
+    np.testing.assert_array_equal(found.depth, predict(network, normalize_image(frame.image)[None], config).depth[0, 0])
 
 
 def test_depth_and_entropy_have_the_size_of_the_image():

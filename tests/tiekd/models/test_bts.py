@@ -11,7 +11,7 @@ from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.data import open_frames
 from tiekd.data.teacher_maps import TeacherMaps
-from tiekd.data.transforms import normalise
+from tiekd.data.transforms import normalize_image
 from tiekd.errors import UserError
 from tiekd.inference.predict import predict
 from tiekd.models.bts import STRIDES, LocalPlanarGuidance, bts_released_keys
@@ -237,7 +237,7 @@ def test_it_learns_from_ground_truth_and_leaves_its_maps(tiekd, as_yaml, learnin
     network, _ = load_network(tmp_path / "store/runs" / record.run_id / "student.safetensors")
     source = open_frames(config.data, "test")
     frame = source.load(0)
-    depth = predict(network.eval(), normalise(frame.image)[None], config).depth[0, 0]
+    depth = predict(network.eval(), normalize_image(frame.image)[None], config).depth[0, 0]
     stored = TeacherMaps(maps).load(source.keys[0], frame.size)
     assert len(TeacherMaps(maps).keys) == 12
     assert np.abs(stored - depth.numpy()).max() <= 10.0 / 65535 / 2 + 1e-6  # half a unit, and float32's own rounding

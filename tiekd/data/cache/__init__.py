@@ -1,1 +1,1 @@
-"""Decoded frames kept for reuse: in the memory of one process, or packed in files that all processes share."""
+"""Caches of decoded frames and maps: in the memory of one process, or packed in files that all processes share."""

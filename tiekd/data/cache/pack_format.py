@@ -1,13 +1,14 @@
-"""The files of packed data: decoded frames and teacher maps, mapped into memory by all processes that read them.
+"""The files of packed data: decoded frames and teacher maps, which all processes that read them map into memory.
 
-FOLDER/frames-<digest>/   the frames of one split; the digest is that of `FrameSource.digest`
-FOLDER/maps-<digest>/     a teacher's maps; the digest is that of `TeacherMaps.digest`
-    manifest.json         what this is
-    index.npy             a row per item, see ITEM
-    pixels.bin            the items: image (of frames), then, from a multiple of ALIGNED on, depth
+FOLDER/frames-<digest>/   a pack of the frames of one split; the digest is that of `FrameSource.digest`
+FOLDER/maps-<digest>/     a pack of a teacher's maps; the digest is that of `MapSource.digest`
+    manifest.json         see PackManifest
+    index.npy             one row per item, see ITEM_DTYPE
+    pixels.bin            the items: image (frames only) and depth, which starts at a multiple of ALIGNMENT
 
-Such a part appears by one rename, so it is whole or absent. Bytes lie there as they are used: nothing is compressed, an item is
-one offset, and what a crop does not show is never read. Raise FORMAT when the canonical view of a data set changes.
+A pack is created by one rename, so it is complete or absent. Its bytes are stored as they are used: without compression, and an
+item is a slice of the file, so the pixels outside a crop are never read. Raise PACK_FORMAT when the canonical view of a data
+set changes.
 """
 
 import hashlib
@@ -24,31 +25,31 @@ from tiekd.data.image_io import Size, StoredDepth
 from tiekd.errors import UserError
 from tiekd.store.files import stat_signature
 
-FORMAT = 1
-ALIGNED = 64  # bytes
-SOURCE = np.dtype([("n_bytes", "<i8"), ("mtime_ns", "<i8"), ("sha256", "V32")])
-ITEM = np.dtype(
+PACK_FORMAT = 1
+ALIGNMENT = 64  # bytes
+FILE_DTYPE = np.dtype([("n_bytes", "<i8"), ("mtime_ns", "<i8"), ("sha256", "V32")])
+ITEM_DTYPE = np.dtype(
     [
         ("offset", "<i8"),  # in pixels.bin
         ("n_bytes", "<i8"),
         ("size", "<i4", 2),  # height, width of the view
-        ("frame_size", "<i4", 2),  # of the frame before it was cut to this view; 0 for maps
+        ("frame_size", "<i4", 2),  # of the frame before it was cropped to this view; 0 for maps
         ("origin", "<i4", 2),
         ("sha256", "V32"),  # of the item's bytes
-        ("sources", SOURCE, 2),  # the files it was made from: image and depth, or map; all 0 where there is none
+        ("sources", FILE_DTYPE, 2),  # the files it was decoded from: image and depth, or map; 0 if there is none
     ]
 )
 
 
-class Manifest(BaseModel):
-    """What a part holds."""
+class PackManifest(BaseModel):
+    """The manifest of a pack."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    format: int = Field(ge=FORMAT, le=FORMAT, description="version of this layout")
+    format: int = Field(ge=PACK_FORMAT, le=PACK_FORMAT, description="version of this layout")
     what: Literal["frames", "maps"]
     digest: str = Field(description="of the frames or maps, as in a run's identity")
-    made_from: str = Field(description="where they lay; for people")
+    made_from: str = Field(description="location of the packed files, for information")
     depth_type: Literal["uint16", "float32"]
     unit: float = Field(gt=0, description="m per value of a depth")
     items: int = Field(ge=1)
@@ -56,19 +57,19 @@ class Manifest(BaseModel):
     index: str = Field(description="sha256 of index.npy")
 
 
-class Part:
-    """The items of a part; their arrays are read-only views of the file."""
+class Pack:
+    """The items of a pack, as read-only views of its file."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         try:
             self.manifest = self._read_manifest()
-            found = digest_of(folder / "index.npy").hex(), (folder / "pixels.bin").stat().st_size
+            found = file_sha256(folder / "index.npy").hex(), (folder / "pixels.bin").stat().st_size
         except FileNotFoundError as error:
-            raise UserError(f"{self}: {Path(error.filename).name} is missing; {self.again}") from None
+            raise UserError(f"{self}: {Path(error.filename).name} is missing; {self.remedy}") from None
         if found != (self.manifest.index, self.manifest.n_bytes):
-            raise UserError(f"{self}: index.npy or pixels.bin is not the one of the manifest; {self.again}")
-        self.index = np.load(folder / "index.npy", mmap_mode="r").view(np.ndarray)  # a memmap takes 8 times as long per row
+            raise UserError(f"{self}: index.npy or pixels.bin does not match the manifest; {self.remedy}")
+        self.index = np.load(folder / "index.npy", mmap_mode="r").view(np.ndarray)  # rows of a memmap take 8 times as long
         with (folder / "pixels.bin").open("rb") as stream:
             self._bytes = np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
@@ -76,82 +77,88 @@ class Part:
         return f"packed data {self.folder}"
 
     @property
-    def again(self) -> str:
-        """What to do about a part that is of no use."""
+    def remedy(self) -> str:
+        """What to do about an unusable pack, for messages."""
         return f"delete the folder, then `tiekd data pack CONFIG.yaml --out {self.folder.parent}`"
 
-    def _read_manifest(self) -> Manifest:
+    def _read_manifest(self) -> PackManifest:
         try:
-            return Manifest.model_validate_json((self.folder / "manifest.json").read_bytes())
+            return PackManifest.model_validate_json((self.folder / "manifest.json").read_bytes())
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             where = "".join(f"{part}: " for part in first["loc"])
-            problem = f"not a manifest of format {FORMAT}: {where}{first['msg']}"
-            raise UserError(f"{self}: {problem}; {self.again}") from None
+            problem = f"not a manifest of format {PACK_FORMAT}: {where}{first['msg']}"
+            raise UserError(f"{self}: {problem}; {self.remedy}") from None
 
-    def size(self, index: int) -> Size:
-        return self.pair("size", index)
-
-    def pair(self, column: str, index: int) -> tuple[int, int]:
-        """A column of two numbers."""
+    def pair(self, column: Literal["size", "frame_size", "origin"], index: int) -> tuple[int, int]:
+        """Read a column of two numbers for an item."""
         first, second = self.index[column][index].tolist()
         return first, second
 
+    def size(self, index: int) -> Size:
+        """Return height and width of an item."""
+        return self.pair("size", index)
+
     def image(self, index: int) -> np.ndarray:
-        """uint8 [H, W, 3] of a frame."""
+        """Return the image of a frame, uint8 [H, W, 3]."""
         height, width = self.size(index)
         return self._item(index)[: height * width * 3].reshape(height, width, 3)
 
     def depth(self, index: int) -> StoredDepth:
-        """Of a frame or map, [H, W]."""
-        size, kind = self.size(index), np.dtype(self.manifest.depth_type)
-        return StoredDepth(self._item(index)[-size[0] * size[1] * kind.itemsize :].view(kind).reshape(size), self.manifest.unit)
+        """Return the depth of a frame or map, [H, W]."""
+        size, dtype = self.size(index), np.dtype(self.manifest.depth_type)
+        values = self._item(index)[-size[0] * size[1] * dtype.itemsize :].view(dtype)
+        return StoredDepth(values.reshape(size), self.manifest.unit)
 
-    def digest(self, index: int) -> bytes:
-        """Of an item's bytes as they are now; the index has that of when they were written."""
-        return hashlib.sha256(self._item(index)).digest()
+    def sha256(self, index: int) -> bytes:
+        """Hash the bytes of an item as they are now; the index has the hash of the bytes that were written."""
+        return hashlib.sha256(self._item(index).data).digest()
 
     def _item(self, index: int) -> np.ndarray:
         return self._bytes[self.index["offset"][index] :][: self.index["n_bytes"][index]]
 
     def check_sources(self, files: Mapping[int, list[Path]]) -> None:
-        """Raise a `UserError` if one of the files is not what an item was made from. They need not be there any more."""
+        """Raise UserError if a file (by the index of its item) has changed since it was packed. Files may be missing."""
         for index, paths in files.items():
             for path, packed in zip(paths, self.index["sources"][index], strict=False):
-                if not _unchanged(path, packed):
-                    raise UserError(f"{self}: {path} has changed since it was packed; {self.again}")
+                if not _is_unchanged(path, packed):
+                    raise UserError(f"{self}: {path} has changed since it was packed; {self.remedy}")
 
 
-def digest_of(path: Path) -> bytes:
+def file_sha256(path: Path) -> bytes:
+    """Hash the content of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _unchanged(path: Path, packed: np.void) -> bool:
-    """By size and time; where only the time differs, by content, since copies are younger."""
+def _is_unchanged(path: Path, packed: np.void) -> bool:
+    """Compare size and time; if only the time differs, as for a copy, compare the content."""
     try:
         found = path.stat()
     except FileNotFoundError:
         return True
     if found.st_size != packed["n_bytes"]:
         return False
-    return found.st_mtime_ns == packed["mtime_ns"] or digest_of(path) == packed["sha256"].tobytes()
+    return found.st_mtime_ns == packed["mtime_ns"] or file_sha256(path) == packed["sha256"].tobytes()
 
 
-def find_part(folder: Path, name: str) -> Part:
-    """The part of a name, or a `UserError`; a process opens it once, and again when its manifest has changed."""
+def open_pack(folder: Path, name: str) -> Pack:
+    """Open a pack by name; a process opens it once, and again when its manifest has changed.
+
+    Raises UserError if it is missing or unusable.
+    """
     if not folder.is_dir():
-        raise UserError(f"packed data {folder}: no such folder; `tiekd data pack CONFIG.yaml --out {folder}` makes it")
-    part = folder / name
-    if not part.is_dir():
-        held = ", ".join(sorted(path.parent.name for path in folder.glob("[!.]*/manifest.json"))) or "nothing"
+        raise UserError(f"packed data {folder}: no such folder; `tiekd data pack CONFIG.yaml --out {folder}` creates it")
+    pack = folder / name
+    if not pack.is_dir():
+        found = ", ".join(sorted(path.parent.name for path in folder.glob("[!.]*/manifest.json"))) or "nothing"
         raise UserError(
-            f"packed data {folder}: needed {name}, found {held}; `tiekd data pack CONFIG.yaml --out {folder}` adds it"
+            f"packed data {folder}: needed {name}, found {found}; `tiekd data pack CONFIG.yaml --out {folder}` adds it"
         )
-    manifest = part / "manifest.json"
-    return _opened(part, stat_signature(manifest) if manifest.is_file() else 0)
+    manifest = pack / "manifest.json"
+    return _open(pack, stat_signature(manifest) if manifest.is_file() else 0)
 
 
 @lru_cache(maxsize=16)
-def _opened(folder: Path, manifest_stamp: int) -> Part:
-    return Part(folder)
+def _open(folder: Path, signature: int) -> Pack:
+    return Pack(folder)

@@ -1,6 +1,6 @@
-"""The embedded data sets: rendered streets and rooms with exact depth, the same on every machine and ready in seconds.
+"""The embedded data sets: rendered streets and rooms with exact depth, without downloads.
 
-`synthesize` writes them in the layout of a real data set, to try everything that reads such a layout.
+`synthesize` writes them as files in the layout of a real data set.
 """
 
 import hashlib
@@ -22,44 +22,44 @@ from tiekd.data.image_io import Size, StoredDepth, encode_jpeg, encode_png
 from tiekd.data.kitti import KITTI
 from tiekd.data.nyu import NYU
 from tiekd.data.split_list import Layout
-from tiekd.data.synthetic.frame import FLAVOURS, FRAMES_PER_SCENE, RENDERER_VERSION, Rendering, Spec
+from tiekd.data.synthetic.frame import FRAMES_PER_SCENE, RENDERER_VERSION, SCENE_KINDS, RenderedFrame, SceneSettings
 from tiekd.errors import UserError, unknown
 
 
-class RenderedFrames:
-    """The frames of a spec; a `FrameSource`."""
+class SyntheticFrames:
+    """Frames rendered on demand; a `FrameSource`."""
 
-    unlabelled = 0
-    train_border = None
+    n_without_ground_truth = 0
+    train_region = None
 
-    def __init__(self, spec: Spec, n_frames: int):
-        self.spec, self._n_frames = spec, n_frames
+    def __init__(self, settings: SceneSettings, n_frames: int):
+        self.settings, self._n_frames = settings, n_frames
         self.keys = [f"{self.group(index)}/{index % FRAMES_PER_SCENE:04d}" for index in range(n_frames)]
 
     def __len__(self) -> int:
         return self._n_frames
 
     def group(self, index: int) -> str:
-        return f"{self.spec.split}/scene_{index // FRAMES_PER_SCENE:03d}"
+        return f"{self.settings.split}/scene_{index // FRAMES_PER_SCENE:03d}"
 
-    def labelled(self, index: int) -> bool:
+    def has_ground_truth(self, index: int) -> bool:
         return True
 
     def load(self, index: int) -> Frame:
-        rendering = self.rendering(index)
-        return Frame(rendering.image, StoredDepth(rendering.depth_gt), self.spec.frame_size, (0, 0))
+        rendered = self.render(index)
+        return Frame(rendered.image, StoredDepth(rendered.depth_gt), self.settings.frame_size, (0, 0))
 
     def frame_size(self, index: int) -> Size:
-        return self.spec.frame_size
+        return self.settings.frame_size
 
     def size(self, index: int) -> Size:
-        return self.spec.frame_size
+        return self.settings.frame_size
 
-    def rendering(self, index: int) -> Rendering:
-        """The frame with its exact depth."""
+    def render(self, index: int) -> RenderedFrame:
+        """Render a frame with its exact depth."""
         if not 0 <= index < self._n_frames:
             raise IndexError(f"frame {index} of {self._n_frames}")
-        return self.spec.render(index)
+        return self.settings.render(index)
 
     def files(self, index: int) -> list[Path]:
         return []
@@ -68,39 +68,39 @@ class RenderedFrames:
         return 1  # a rendered frame never changes
 
     def digest(self) -> str:
-        content = {"renderer": RENDERER_VERSION, "n_frames": self._n_frames, **asdict(self.spec)}
+        content = {"renderer": RENDERER_VERSION, "n_frames": self._n_frames, **asdict(self.settings)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def check(self) -> None:
-        """There is nothing that could be missing."""
+        """Do nothing: there are no files that could be missing."""
 
 
-def synthetic_frames(config: DataConfig, split: Split) -> RenderedFrames:
-    """The rendered frames of one split; those of different splits come from different scenes."""
+def synthetic_frames(config: DataConfig, split: Split) -> SyntheticFrames:
+    """Open the rendered frames of one split; different splits have different scenes."""
     n_frames = config.train_frames if split == "train" else config.test_frames
     if n_frames is None or config.frame_size is None:
         missing = f"data.{split}_frames" if n_frames is None else "data.frame_size"
-        raise UserError(f"{missing} is needed for {config.dataset}: frames are rendered, so nothing else limits them")
-    return _rendered(Spec(config.dataset, split, config.frame_size, config.scene_seed), n_frames)
+        raise UserError(f"{missing} is needed for {config.dataset}, whose frames are rendered")
+    return _open(SceneSettings(config.dataset, split, config.frame_size, config.scene_seed), n_frames)
 
 
 @lru_cache(maxsize=16)
-def _rendered(spec: Spec, n_frames: int) -> RenderedFrames:
-    return RenderedFrames(spec, n_frames)
+def _open(settings: SceneSettings, n_frames: int) -> SyntheticFrames:
+    return SyntheticFrames(settings, n_frames)
 
 
 @dataclass(frozen=True)
-class Target:
-    """How rendered frames are named and written in a layout."""
+class ExportLayout:
+    """How rendered frames are named and written in the layout of a data set."""
 
-    dataset: str  # which they pretend to be
-    rendered: str
+    dataset: str  # with this layout
+    rendered: str  # data set whose frames are written
     frame_size: Size
     layout: Layout
     encode_image: Callable[[np.ndarray], bytes]
-    paths: Callable[[Split, int, int], tuple[str, str]]  # split, scene, frame in it -> image and depth
-    slashed: tuple[Split, ...] = ()  # lists whose paths begin with a slash, as downloaded ones do
-    unlabelled_tail: bool = False  # the last test frame has no ground truth, as some real ones
+    paths: Callable[[Split, int, int], tuple[str, str]]  # (split, scene, frame in the scene) -> image, depth
+    slashed: tuple[Split, ...] = ()  # splits whose lists have paths with a leading slash, as in the download
+    last_without_ground_truth: bool = False  # the last test frame has no ground truth, as some real ones
 
 
 def _kitti_paths(split: Split, scene: int, frame: int) -> tuple[str, str]:
@@ -114,23 +114,27 @@ def _nyu_paths(split: Split, scene: int, frame: int) -> tuple[str, str]:
     return f"{folder}/rgb_{frame:05d}.jpg", f"{folder}/sync_depth_{frame:05d}.png"
 
 
-TARGETS = {
-    "kitti": Target("kitti", "synthetic-outdoor", (375, 1242), KITTI, encode_png, _kitti_paths, unlabelled_tail=True),
-    "nyu": Target("nyu", "synthetic-indoor", (480, 640), NYU, encode_jpeg, _nyu_paths, slashed=("train",)),
+EXPORT_LAYOUTS = {
+    "kitti": ExportLayout(
+        "kitti", "synthetic-outdoor", (375, 1242), KITTI, encode_png, _kitti_paths, last_without_ground_truth=True
+    ),
+    "nyu": ExportLayout("nyu", "synthetic-indoor", (480, 640), NYU, encode_jpeg, _nyu_paths, slashed=("train",)),
 }
 
 
 def synthesize(out: str | Path, layout: str, train_frames: int, test_frames: int, seed: int = 0) -> dict[str, Any]:
-    """Write a data set to `out`, which must be empty or absent; it appears whole or not at all. Returns what was written."""
-    if layout not in TARGETS:
-        raise UserError(unknown("layout", layout, TARGETS))
-    out, target = Path(out), TARGETS[layout]
+    """Write a data set to `out`, which must be empty or absent; after an error, nothing is left there. Returns a summary."""
+    if layout not in EXPORT_LAYOUTS:
+        raise UserError(unknown("layout", layout, EXPORT_LAYOUTS))
+    out, target = Path(out), EXPORT_LAYOUTS[layout]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: not empty; name a new folder to write the data set to")
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
-        for split, n_frames in (("train", train_frames), ("test", test_frames)):
-            _write_split(partial, target, RenderedFrames(Spec(target.rendered, split, target.frame_size, seed), n_frames))
+        counts: dict[Split, int] = {"train": train_frames, "test": test_frames}
+        for split, n_frames in counts.items():
+            settings = SceneSettings(target.rendered, split, target.frame_size, seed)
+            _write_split(partial, target, SyntheticFrames(settings, n_frames))
         partial.replace(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -145,20 +149,19 @@ def synthesize(out: str | Path, layout: str, train_frames: int, test_frames: int
     }
 
 
-def _write_split(root: Path, target: Target, frames: RenderedFrames) -> None:
-    split, focal = frames.spec.split, FLAVOURS[target.rendered].focal * target.frame_size[1]
-    rows = []
+def _write_split(root: Path, target: ExportLayout, frames: SyntheticFrames) -> None:
+    split, focal = frames.settings.split, SCENE_KINDS[target.rendered].focal * target.frame_size[1]
+    slash, rows = "/" if split in target.slashed else "", []
     for index in range(len(frames)):
         image_path, depth_path = target.paths(split, *divmod(index, FRAMES_PER_SCENE))
-        rendering = frames.spec.render(index)
-        _write(root / target.layout.image_folder / image_path, target.encode_image(rendering.image))
-        if target.unlabelled_tail and split == "test" and 0 < index == len(frames) - 1:
-            depth_path = None
-        else:
-            value = np.rint(rendering.depth_gt * target.layout.depth_scale).astype(np.uint16)
-            _write(root / target.layout.depth_folder / depth_path, encode_png(value))
-        slash = "/" if split in target.slashed else ""
-        rows.append(f"{slash}{image_path} {slash + depth_path if depth_path else None} {focal:.4f}\n")
+        rendered = frames.render(index)
+        _write(root / target.layout.image_folder / image_path, target.encode_image(rendered.image))
+        if target.last_without_ground_truth and split == "test" and 0 < index == len(frames) - 1:
+            rows.append(f"{slash}{image_path} None {focal:.4f}\n")
+            continue
+        value = np.rint(rendered.depth_gt * target.layout.depth_scale).astype(np.uint16)
+        _write(root / target.layout.depth_folder / depth_path, encode_png(value))
+        rows.append(f"{slash}{image_path} {slash}{depth_path} {focal:.4f}\n")
     _write(root / DATASETS[target.dataset].defaults["data"][f"{split}_split"], "".join(rows).encode())
 
 

@@ -1,6 +1,6 @@
-"""Exact depth of a scene, ray by ray, and who stands in whose light.
+"""Exact depth of a scene by ray casting, and shadows.
 
-A camera's rays have length 1 along its optical axis, so that the ray parameter t of a hit *is* the depth.
+The rays of a camera have length 1 along its optical axis, so that the ray parameter t of a hit is the depth.
 """
 
 import math
@@ -10,12 +10,12 @@ from functools import cached_property
 import numpy as np
 
 from tiekd.data.image_io import Size
-from tiekd.data.synthetic.solids import NOTHING, Solid, Vector, column, dot
+from tiekd.data.synthetic.solids import NO_HIT, Solid, Vector, column, dot
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera; yaw turns it right, pitch up (radians)."""
+    """A pinhole camera; positive yaw is to the right, positive pitch up (radians)."""
 
     position: Vector
     yaw: float
@@ -25,7 +25,7 @@ class Camera:
 
     @cached_property
     def axes(self) -> np.ndarray:
-        """[3, 3]: the camera's right, up and forward in the world, as columns."""
+        """Right, up and forward direction of the camera in world coordinates, as columns [3, 3]."""
         sin_yaw, cos_yaw, sin_pitch, cos_pitch = np.sin(self.yaw), np.cos(self.yaw), np.sin(self.pitch), np.cos(self.pitch)
         right = (cos_yaw, 0.0, -sin_yaw)
         up = (-sin_yaw * sin_pitch, cos_pitch, -cos_yaw * sin_pitch)
@@ -34,7 +34,7 @@ class Camera:
 
     @cached_property
     def slopes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of each ray, metres right [1, W] and up [H, 1] per metre of depth."""
+        """Meters to the right [1, W] and up [H, 1] per meter of depth, for each ray."""
         height, width = self.size
         across = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / self.focal
         upward = ((height - 1) / 2 - np.arange(height, dtype=np.float32)) / self.focal
@@ -42,43 +42,46 @@ class Camera:
 
     @cached_property
     def rays(self) -> np.ndarray:
-        """[3, H, W]."""
+        """Direction of the ray of each pixel, [3, H, W]."""
         across, upward = self.slopes
         right, up, forward = (axis.reshape(3, 1, 1) for axis in self.axes.T.astype(np.float32))
         return right * across + up * upward + forward
 
-    def window(self, centre: Vector, radius: float) -> tuple[slice, slice] | None:
-        """Rows and columns that a ball may cover; None where it is behind the camera or out of sight."""
-        right, up, depth = (float(part) for part in self.axes.T @ np.subtract(centre, self.position))
+    def window(self, center: Vector, radius: float) -> tuple[slice, slice] | None:
+        """Return the rows and columns that a sphere may cover; None if it is behind the camera or outside its view."""
+        right, up, depth = (float(part) for part in self.axes.T @ np.subtract(center, self.position))
         if depth + radius <= 0:
             return None
         if depth - radius <= 0.1:
             return slice(None), slice(None)
         height, width = self.size
         depths = (depth - radius, depth + radius)
-        columns = _covered([self.focal * (right + s) / d for s in (-radius, radius) for d in depths], width)
-        rows = _covered([-self.focal * (up + s) / d for s in (-radius, radius) for d in depths], height)
+        columns = _pixel_range([self.focal * (right + s) / d for s in (-radius, radius) for d in depths], width)
+        rows = _pixel_range([-self.focal * (up + s) / d for s in (-radius, radius) for d in depths], height)
         return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
 
-def _covered(bounds: list[float], length: int) -> slice:
-    """The pixels of `length` in a row that lie between the extremes of `bounds`, given in px from the middle."""
+def _pixel_range(bounds: list[float], length: int) -> slice:
+    """The pixels of a row of `length` between the extremes of `bounds`, in px from the center of the row."""
     middle = (length - 1) / 2
     return slice(max(math.floor(middle + min(bounds)), 0), min(math.ceil(middle + max(bounds)) + 1, length))
 
 
 def cast(camera: Camera, solids: list[Solid]) -> tuple[np.ndarray, np.ndarray]:
-    """What each pixel sees: depth float32 [H, W] m, infinite for the sky, and the solid's place in the list, -1 for the sky."""
-    depth = np.full(camera.size, NOTHING)
+    """Cast the ray of each pixel.
+
+    Returns depth, float32 [H, W] m, infinite for the sky; and the index of the solid, [H, W], -1 for the sky.
+    """
+    depth = np.full(camera.size, NO_HIT)
     owner = np.full(camera.size, -1, np.int16)
     origin = column(camera.position, 3)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # rays that run along a face
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # rays along a face
         for number, solid in enumerate(solids):
-            ball = solid.ball()
-            window = camera.window(*ball) if ball else (slice(None), slice(None))
+            sphere = solid.bounding_sphere()
+            window = camera.window(*sphere) if sphere else (slice(None), slice(None))
             if window is None:
                 continue
-            t = solid.hit(origin, camera.rays[:, *window])
+            t = solid.intersect(origin, camera.rays[:, *window])
             nearer = t < depth[window]
             depth[window][nearer] = t[nearer]
             owner[window][nearer] = number
@@ -86,21 +89,24 @@ def cast(camera: Camera, solids: list[Solid]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_shadow(points: np.ndarray, light: Vector, solids: list[Solid]) -> np.ndarray:
-    """Whether one of the solids, each within a ball, stands between points [3, N] and a light, [N] bool."""
-    place = column(light).astype(np.float64)  # seen from the sun, all that matters happens within a thousandth of a radian
-    away = points - place
+    """Return whether a solid is between points [3, N] and a light, [N] bool. Solids that surround the scene are ignored."""
+    source = column(light).astype(np.float64)  # from the sun, the scene is within a thousandth of a radian
+    away = points - source
     distance = np.sqrt(dot(away, away))
     away /= distance
     dark = np.zeros(points.shape[1], bool)
     for solid in solids:
-        centre, radius = solid.ball()
-        to_centre = np.asarray(centre) - light
-        reach = np.linalg.norm(to_centre)
-        cone = np.sqrt(max(1 - (radius / reach) ** 2, 0))
-        behind = np.flatnonzero((to_centre / reach @ away > cone) & (distance > reach - radius))
+        sphere = solid.bounding_sphere()
+        if sphere is None:
+            continue
+        center, radius = sphere
+        to_center = np.asarray(center) - light
+        reach = np.linalg.norm(to_center)
+        cone = np.sqrt(np.maximum(1 - (radius / reach) ** 2, 0))
+        behind = np.flatnonzero((to_center / reach @ away > cone) & (distance > reach - radius))
         behind = behind[~dark[behind]]
         if len(behind):
-            some = points[:, behind]
+            candidates = points[:, behind]
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                dark[behind] = solid.hit(some, column(light) - some) < 1
+                dark[behind] = solid.intersect(candidates, column(light) - candidates) < 1
     return dark

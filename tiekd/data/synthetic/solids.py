@@ -1,6 +1,6 @@
-"""Simple solids: where rays hit them, in closed form, and their surface there.
+"""Simple solids: their intersection with rays in closed form, and their surface.
 
-World: x right, y up, z forward, metres. Vectors lie along the first axis: points and rays are [3, ...] float32.
+World coordinates in m: x right, y up, z forward. Vectors are along the first axis: points and rays are [3, ...] float32.
 """
 
 from dataclasses import dataclass
@@ -11,116 +11,125 @@ import numpy as np
 from tiekd.data.synthetic.textures import Surface, Texture
 
 Vector = tuple[float, float, float]
-NOTHING = np.float32(np.inf)
+NO_HIT = np.float32(np.inf)
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of vectors [3, ...] with vectors [3, ...]; quicker than a sum over so short an axis."""
+    """Dot product of vectors [3, ...]; faster than a sum over an axis of length 3."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def column(vector: Vector, ndim: int = 2) -> np.ndarray:
-    """A vector, shaped to combine with [3, ...] arrays of `ndim` axes."""
+    """Reshape a vector to broadcast with [3, ...] arrays of `ndim` axes."""
     return np.asarray(vector, np.float32).reshape(3, *(1,) * (ndim - 1))
 
 
 class Solid(Protocol):
-    """Something that rays hit."""
+    """A solid body of a scene."""
 
-    texture: Texture
+    @property
+    def texture(self) -> Texture: ...
 
-    def ball(self) -> tuple[Vector, float] | None:
-        """Centre and radius of a ball around it; None if it surrounds everything, and so shades nothing."""
+    def bounding_sphere(self) -> tuple[Vector, float] | None:
+        """Return center and radius of a sphere around the solid; None if it surrounds the scene, and so casts no shadow."""
+        ...
 
-    def hit(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
-        """Ray parameter [...] of the first hit ahead, infinite where there is none; origin and rays [3, ...]."""
+    def intersect(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
+        """Return the ray parameter [...] of the first hit ahead of the origin, infinite if there is none.
+
+        origin and rays [3, ...].
+        """
+        ...
 
     def surface(self, points: np.ndarray) -> Surface:
-        """The surface at points [3, N] on it."""
+        """Return the surface at points [3, N] on the solid."""
+        ...
 
 
 @dataclass(frozen=True)
-class Ground:
+class GroundPlane:
     """The plane y = 0."""
 
     texture: Texture
 
-    def ball(self) -> None:
+    def bounding_sphere(self) -> None:
         return None
 
-    def hit(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    def intersect(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
         t = -origin[1] / rays[1]
-        return np.where(t > 0, t, NOTHING)
+        return np.where(t > 0, t, NO_HIT)
 
     def surface(self, points: np.ndarray) -> Surface:
         return Surface(np.broadcast_to(column((0, 1, 0)), points.shape), u=points[0], v=points[2])
 
 
 @dataclass(frozen=True)
-class Block:
-    """A box, turned by `yaw` about the vertical. `inside_out` is a room: seen from within."""
+class Cuboid:
+    """A box, rotated by `yaw` about the vertical axis. With `inside_out` it is a room, seen from inside."""
 
-    centre: Vector
-    half: Vector  # half its extent along each of its axes
+    center: Vector
+    half: Vector  # half of its extent along each of its axes
     texture: Texture
     yaw: float = 0.0
     inside_out: bool = False
 
-    def ball(self) -> tuple[Vector, float] | None:
-        return None if self.inside_out else (self.centre, float(np.linalg.norm(self.half)))
+    def bounding_sphere(self) -> tuple[Vector, float] | None:
+        return None if self.inside_out else (self.center, float(np.linalg.norm(self.half)))
 
-    def hit(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
-        start = self._own(origin - column(self.centre, origin.ndim))
-        direction = self._own(rays)
-        enter, leave = np.float32(-np.inf), NOTHING
+    def intersect(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
+        start = self._to_local(origin - column(self.center, origin.ndim))
+        direction = self._to_local(rays)
+        enter, leave = np.asarray(-NO_HIT), np.asarray(NO_HIT)
         for axis in range(3):
-            inverse = 1 / direction[axis]  # infinite along a face, which gives the right order of the two
+            inverse = 1 / direction[axis]  # infinite for rays along a face, which still gives the right order
             one, other = (-self.half[axis] - start[axis]) * inverse, (self.half[axis] - start[axis]) * inverse
             enter, leave = np.fmax(enter, np.minimum(one, other)), np.fmin(leave, np.maximum(one, other))
         if self.inside_out:
             return leave
-        return np.where((enter < leave) & (enter > 0), enter, NOTHING)
+        return np.where((enter < leave) & (enter > 0), enter, NO_HIT)
 
     def surface(self, points: np.ndarray) -> Surface:
-        own = self._own(points - column(self.centre))
+        local = self._to_local(points - column(self.center))
         half = column(self.half)
-        face = np.argmax(np.abs(own) / half, axis=0)  # the axis on whose face a point lies
-        side = np.sign(np.take_along_axis(own, face[None], 0)[0]) * (-1 if self.inside_out else 1)
+        face = np.argmax(np.abs(local) / half, axis=0)  # the axis of the face with the point
+        side = np.sign(np.take_along_axis(local, face[None], 0)[0]) * (-1 if self.inside_out else 1)
         normal = np.where(np.arange(3)[:, None] == face, side, 0).astype(np.float32)
-        from_floor = own + half
-        u = np.where(face == 0, from_floor[2], from_floor[0])
-        v = np.where(face == 1, from_floor[2], from_floor[1])
-        return Surface(self._world(normal), u, v)
+        from_corner = local + half
+        u = np.where(face == 0, from_corner[2], from_corner[0])
+        v = np.where(face == 1, from_corner[2], from_corner[1])
+        return Surface(self._to_world(normal), u, v)
 
-    def _own(self, vectors: np.ndarray) -> np.ndarray:
-        return _turned(vectors, self.yaw)
+    def _to_local(self, vectors: np.ndarray) -> np.ndarray:
+        return _rotated(vectors, self.yaw)
 
-    def _world(self, vectors: np.ndarray) -> np.ndarray:
-        return _turned(vectors, -self.yaw)
+    def _to_world(self, vectors: np.ndarray) -> np.ndarray:
+        return _rotated(vectors, -self.yaw)
 
 
 @dataclass(frozen=True)
-class Ball:
-    centre: Vector
+class Sphere:
+    """A sphere."""
+
+    center: Vector
     radius: float
     texture: Texture
 
-    def ball(self) -> tuple[Vector, float]:
-        return self.centre, self.radius
+    def bounding_sphere(self) -> tuple[Vector, float]:
+        return self.center, self.radius
 
-    def hit(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
-        start = origin - column(self.centre, origin.ndim)
+    def intersect(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
+        start = origin - column(self.center, origin.ndim)
         return _first_root(dot(rays, rays), dot(start, rays), dot(start, start) - self.radius**2)
 
     def surface(self, points: np.ndarray) -> Surface:
-        normal = (points - column(self.centre)) / self.radius
-        turn = np.arctan2(normal[0], normal[2])
-        return Surface(normal, u=turn * self.radius, v=points[1])
+        normal = (points - column(self.center)) / self.radius
+        angle = np.arctan2(normal[0], normal[2])
+        return Surface(normal, u=angle * self.radius, v=points[1])
 
 
 @dataclass(frozen=True)
-class Post:
-    """An upright cylinder without its ends, from y = `bottom` to `top`."""
+class Cylinder:
+    """A vertical cylinder without end caps, from y = `bottom` to `top`."""
 
     x: float
     z: float
@@ -129,15 +138,15 @@ class Post:
     top: float
     texture: Texture
 
-    def ball(self) -> tuple[Vector, float]:
+    def bounding_sphere(self) -> tuple[Vector, float]:
         half = (self.top - self.bottom) / 2
         return (self.x, self.bottom + half, self.z), float(np.hypot(half, self.radius))
 
-    def hit(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    def intersect(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
         x, z = origin[0] - self.x, origin[2] - self.z
         t = _first_root(rays[0] ** 2 + rays[2] ** 2, x * rays[0] + z * rays[2], x**2 + z**2 - self.radius**2)
         height = origin[1] + np.where(np.isfinite(t), t, 0) * rays[1]
-        return np.where((height >= self.bottom) & (height <= self.top), t, NOTHING)
+        return np.where((height >= self.bottom) & (height <= self.top), t, NO_HIT)
 
     def surface(self, points: np.ndarray) -> Surface:
         x, z = (points[0] - self.x) / self.radius, (points[2] - self.z) / self.radius
@@ -145,14 +154,14 @@ class Post:
 
 
 def _first_root(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """The smaller root of a t^2 + 2 b t + c where it is real and ahead, else infinite."""
-    under = b * b - a * c
-    t = (-b - np.sqrt(np.maximum(under, 0))) / a
-    return np.where((under > 0) & (t > 0), t, NOTHING)
+    """The smaller root of a t^2 + 2 b t + c if it is real and positive, otherwise infinite."""
+    discriminant = b * b - a * c
+    t = (-b - np.sqrt(np.maximum(discriminant, 0))) / a
+    return np.where((discriminant > 0) & (t > 0), t, NO_HIT)
 
 
-def _turned(vectors: np.ndarray, yaw: float) -> np.ndarray:
-    """`vectors` as seen by something that is turned by `yaw`."""
+def _rotated(vectors: np.ndarray, yaw: float) -> np.ndarray:
+    """Vectors in a coordinate system that is rotated by `yaw` about the vertical axis."""
     if yaw == 0:
         return vectors
     sin, cos = np.float32(np.sin(yaw)), np.float32(np.cos(yaw))

@@ -1,7 +1,7 @@
-"""Surface colours of the rendered scenes, as functions of a place on a surface.
+"""Surface colors of the rendered scenes, as functions of a position on a surface.
 
-A texture finer than a pixel's footprint fades to its mean, as it does on a sensor; so its visible grain is a cue of depth.
-Colours are linear RGB, 0 .. 1.
+A texture finer than the footprint of a pixel fades to its mean, as on a sensor, so its visible grain is a depth cue. Colors are
+linear RGB, 0 .. 1.
 """
 
 from collections.abc import Callable
@@ -14,28 +14,36 @@ LATTICE = np.random.default_rng(0).random((64, 64), dtype=np.float32)
 
 @dataclass(frozen=True)
 class Surface:
-    """Places on a solid's surface: unit normals [3, N] in the world, and two coordinates [N] in m along it."""
+    """Points on the surface of a solid: unit normals [3, N] in world coordinates, and two surface coordinates [N] in m."""
 
     normal: np.ndarray
     u: np.ndarray
     v: np.ndarray
 
-    def at(self, places: np.ndarray) -> "Surface":
-        """Some of the places."""
-        return Surface(self.normal[:, places], self.u[places], self.v[places])
+    def at(self, points: np.ndarray) -> "Surface":
+        """Select some of the points."""
+        return Surface(self.normal[:, points], self.u[points], self.v[points])
 
 
-Texture = Callable[[Surface, np.ndarray], np.ndarray]  # (surface, footprint [N] m) -> colour [3, N]
+Color = tuple[float, float, float]
+Texture = Callable[[Surface, np.ndarray], np.ndarray]  # (surface, footprint [N] m) -> color [3, N]
 
 
-def shade(rng: np.random.Generator, tint: tuple, darkest: float, lightest: float, spread: float = 0.12) -> tuple:
-    """A random brightness of a tint whose channels vary by a share `spread`."""
+def random_shade(rng: np.random.Generator, tint: Color, darkest: float, lightest: float, spread: float = 0.12) -> Color:
+    """Draw a brightness of a tint whose channels vary by the relative amount `spread`."""
     varied = np.asarray(tint) * rng.uniform(1 - spread, 1 + spread, 3)
-    return tuple(np.clip(varied * rng.uniform(darkest, lightest), 0.01, 0.95))
+    red, green, blue = np.clip(varied * rng.uniform(darkest, lightest), 0.01, 0.95)
+    return red, green, blue
+
+
+def random_color(rng: np.random.Generator, darkest: float, lightest: float) -> Color:
+    """Draw a color with independent channels."""
+    red, green, blue = rng.uniform(darkest, lightest, 3)
+    return red, green, blue
 
 
 def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Smooth random values in 0 .. 1 with a grain of 1, repeating every 64."""
+    """Return smooth random values in 0 .. 1 with a grain size of 1 and a period of 64."""
     column, row = np.floor(u), np.floor(v)
     across, down = u - column, v - row
     i, j = row.astype(np.int32) % 64, column.astype(np.int32) % 64
@@ -46,7 +54,7 @@ def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def grain(surface: Surface, footprint: np.ndarray, size: float, seed: float) -> np.ndarray:
-    """Noise about 0 in -1 .. 1 at two scales, the larger `size` m."""
+    """Return noise in -1 .. 1 at two scales, the larger `size` m."""
     u, v = surface.u / size + 7.3 * seed, surface.v / size + 3.1 * seed
     coarse = (2 * noise(u, v) - 1) * visible(size, footprint)
     fine = (2 * noise(4 * u, 4 * v) - 1) * visible(size / 4, footprint)
@@ -54,89 +62,89 @@ def grain(surface: Surface, footprint: np.ndarray, size: float, seed: float) -> 
 
 
 def visible(size: float, footprint: np.ndarray) -> np.ndarray:
-    """How much of a pattern with details of `size` m a pixel of `footprint` m still resolves, 0 .. 1."""
+    """Return how well pixels of `footprint` m resolve a pattern with details of `size` m, 0 .. 1."""
     return np.clip(2 - 2 * footprint / size, 0, 1)
 
 
-def stripes(place: np.ndarray, period: float, width: float, footprint: np.ndarray) -> np.ndarray:
-    """Coverage in 0 .. 1 by stripes of `width` m every `period` m, centred on 0; narrow ones fade into their mean."""
-    from_centre = np.abs((place + period / 2) % period - period / 2)
-    sharp = np.clip((width / 2 - from_centre) / footprint + 0.5, 0, 1) * np.minimum(1, width / footprint)
+def stripes(position: np.ndarray, period: float, width: float, footprint: np.ndarray) -> np.ndarray:
+    """Return the coverage, 0 .. 1, by stripes of `width` m every `period` m, centered on 0; narrow ones fade to their mean."""
+    from_center = np.abs((position + period / 2) % period - period / 2)
+    sharp = np.clip((width / 2 - from_center) / footprint + 0.5, 0, 1) * np.minimum(1, width / footprint)
     fade = visible(period / 2, footprint)
     return sharp * fade + width / period * (1 - fade)
 
 
-def plain(colour: tuple) -> Texture:
-    """One colour."""
+def plain(color: Color) -> Texture:
+    """One color."""
 
     def texture(surface: Surface, footprint: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(_mixed(colour), (3, len(footprint)))
+        return np.broadcast_to(_column(color), (3, len(footprint)))
 
     return texture
 
 
-def rough(colour: tuple, size: float = 0.5, contrast: float = 0.3, seed: float = 0.0) -> Texture:
-    """One colour with noise in its brightness."""
+def rough(color: Color, size: float = 0.5, contrast: float = 0.3, seed: float = 0.0) -> Texture:
+    """One color with noise in its brightness."""
 
     def texture(surface: Surface, footprint: np.ndarray) -> np.ndarray:
-        return _mixed(colour) * (1 + contrast * grain(surface, footprint, size, seed))
+        return _column(color) * (1 + contrast * grain(surface, footprint, size, seed))
 
     return texture
 
 
-def windows(wall: tuple, glass: tuple, storey: float, bay: float, seed: float) -> Texture:
-    """A house front: a window per storey and bay on upright faces."""
+def windows(wall: Color, glass: Color, story: float, bay: float, seed: float) -> Texture:
+    """A house front: a window per story and bay on vertical faces."""
 
     def texture(surface: Surface, footprint: np.ndarray) -> np.ndarray:
         upright = np.abs(surface.normal[1]) < 0.5
-        rows = stripes(surface.v - 0.55 * storey, storey, 0.5 * storey, footprint)
+        rows = stripes(surface.v - 0.55 * story, story, 0.5 * story, footprint)
         columns = stripes(surface.u - 0.5 * bay, bay, 0.55 * bay, footprint)
         share = rows * columns * upright
-        plaster = _mixed(wall) * (1 + 0.25 * grain(surface, footprint, 1.5, seed))
-        return plaster * (1 - share) + _mixed(glass) * share
+        plaster = _column(wall) * (1 + 0.25 * grain(surface, footprint, 1.5, seed))
+        return plaster * (1 - share) + _column(glass) * share
 
     return texture
 
 
-def planks(colour: tuple, width: float, seed: float) -> Texture:
-    """Boards along v, each with its own brightness, with dark joints."""
+def planks(color: Color, width: float, seed: float) -> Texture:
+    """Boards along v of varying brightness, with dark joints."""
 
     def texture(surface: Surface, footprint: np.ndarray) -> np.ndarray:
         board = np.floor(surface.u / width)
-        own = (noise(board * 1.7 + 11 * seed, np.zeros_like(board)) - 0.5) * visible(width, footprint)
+        brightness = (noise(board * 1.7 + 11 * seed, np.zeros_like(board)) - 0.5) * visible(width, footprint)
         joint = stripes(surface.u, width, 0.012, footprint)
-        return _mixed(colour) * (1 + 0.5 * own + 0.15 * grain(surface, footprint, 0.3, seed)) * (1 - 0.6 * joint)
+        return _column(color) * (1 + 0.5 * brightness + 0.15 * grain(surface, footprint, 0.3, seed)) * (1 - 0.6 * joint)
 
     return texture
 
 
-def tiles(colour: tuple, joint: tuple, size: float, seed: float) -> Texture:
-    """Square tiles of `size` m; also bricks, pavements and shelves, by size and colour."""
+def tiles(color: Color, joint: Color, size: float, seed: float) -> Texture:
+    """Square tiles of `size` m; also used for bricks, pavements and shelves."""
 
     def texture(surface: Surface, footprint: np.ndarray) -> np.ndarray:
         lines = np.maximum(stripes(surface.u, size, size / 12, footprint), stripes(surface.v, size, size / 12, footprint))
-        return _mixed(colour) * (1 + 0.2 * grain(surface, footprint, size, seed)) * (1 - lines) + _mixed(joint) * lines
+        return _column(color) * (1 + 0.2 * grain(surface, footprint, size, seed)) * (1 - lines) + _column(joint) * lines
 
     return texture
 
 
 def by_facing(upright: Texture, up: Texture, down: Texture) -> Texture:
-    """One texture for walls, one for what faces up (a floor, a roof) and one for what faces down (a ceiling)."""
+    """One texture for vertical faces, one for faces up (floor, roof) and one for faces down (ceiling)."""
 
     def texture(surface: Surface, footprint: np.ndarray) -> np.ndarray:
-        colour = np.empty((3, len(footprint)), np.float32)
+        color = np.empty((3, len(footprint)), np.float32)
         facing = np.rint(surface.normal[1])
         for part, direction in ((upright, 0), (up, 1), (down, -1)):
             here = facing == direction
             if here.any():
-                colour[:, here] = part(surface.at(here), footprint[here])
-        return colour
+                color[:, here] = part(surface.at(here), footprint[here])
+        return color
 
     return texture
 
 
-def street(half_width: float, pavement: float, asphalt: tuple, verge: tuple, seed: float) -> Texture:
-    """A road along z = v with lane marks, then `pavement` m of slabs on both sides, then a verge."""
+def street(half_width: float, pavement: float, asphalt: Color, verge: Color, seed: float) -> Texture:
+    """A road along v with lane marks, then `pavement` m of slabs on both sides, then a verge."""
     road, beyond = rough(asphalt, 1.2, 0.3, seed), rough(verge, 0.8, 0.6, seed)
     slabs = tiles((0.42, 0.41, 0.39), (0.22, 0.22, 0.21), 1.0, seed)
 
@@ -153,9 +161,9 @@ def street(half_width: float, pavement: float, asphalt: tuple, verge: tuple, see
 
 
 def _line(distance: np.ndarray, width: float, footprint: np.ndarray) -> np.ndarray:
-    """Coverage in 0 .. 1 by a line of `width` m, at a distance from its middle."""
+    """Coverage, 0 .. 1, by a line of `width` m, at a distance from its center."""
     return np.clip((width / 2 - np.abs(distance)) / footprint + 0.5, 0, 1) * np.minimum(1, width / footprint)
 
 
-def _mixed(colour: tuple) -> np.ndarray:
-    return np.asarray(colour, np.float32)[:, None]
+def _column(color: Color) -> np.ndarray:
+    return np.asarray(color, np.float32)[:, None]

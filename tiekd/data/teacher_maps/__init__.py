@@ -1,54 +1,63 @@
-"""A teacher on disk: a folder of depth maps, one for each frame's canonical view, and a manifest.
+"""A teacher's depth maps on disk: one map of the canonical view of each frame, and a manifest.
 
 FOLDER/<key>.png        16-bit grayscale; depth in m = value * depth_per_unit
-FOLDER/manifest.json    written last: a folder without it is no teacher
+FOLDER/manifest.json    written last: a folder without it is unfinished
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tiekd.data.image_io import MissingFile, Size, StoredDepth, encode_png, missing_files, pixels, read_uint16, uint16_size
+from tiekd.data.image_io import (
+    MissingFileError,
+    Size,
+    StoredDepth,
+    encode_png,
+    format_size,
+    missing_files,
+    read_uint16,
+    uint16_size,
+)
 from tiekd.errors import UserError
 from tiekd.store.files import stat_signature, write_atomically
 
-FORMAT = 1
-LARGEST = 2**16 - 1
+MAPS_FORMAT = 1
+MAX_VALUE = 2**16 - 1
 
 
-class Manifest(BaseModel):
-    """What a folder of maps holds."""
+class MapsManifest(BaseModel):
+    """The manifest of a folder of maps."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    format: int = Field(ge=FORMAT, le=FORMAT, description="version of this layout")
+    format: int = Field(ge=MAPS_FORMAT, le=MAPS_FORMAT, description="version of this layout")
     depth_per_unit: float = Field(gt=0, description="m per value of a PNG")
     max_depth: float = Field(gt=0, description="m; depth of the largest value")
-    made_by: dict[str, Any] = Field(description="teacher, run, digests of its inputs; takes no part in the digest")
+    made_by: dict[str, Any] = Field(description="teacher, run, digests of its inputs; not part of the digest")
     sizes: dict[str, int] = Field(description="number of maps of each size, 'HxW'")
     frames: dict[str, str] = Field(description="key of a frame: sha256 of its PNG file")
 
 
 def encode_map(key: str, depth: np.ndarray, max_depth: float) -> bytes:
-    """A depth map [H, W] m as a 16-bit PNG whose largest value is `max_depth`; `key` names its frame in messages."""
+    """Encode a depth map [H, W] m as a 16-bit PNG whose largest value means `max_depth`; `key` names the frame in messages."""
     if depth.ndim != 2 or not np.isfinite(depth).all():
         raise ValueError(f"teacher map of {key}: needed a finite [H, W] depth map, got shape {depth.shape}")
-    value = np.rint(depth.clip(0, max_depth).astype(np.float64) * (LARGEST / max_depth))
+    value = np.rint(depth.clip(0, max_depth).astype(np.float64) * (MAX_VALUE / max_depth))
     return encode_png(value.astype(np.uint16))
 
 
 class MapWriter:
-    """Writes a teacher's maps, and its manifest when all went well.
+    """Context manager that writes a teacher's maps, and the manifest at the end if there was no exception.
 
-    An earlier manifest goes first, so that a folder that is being rewritten, or was left half-written, is no teacher.
+    It deletes an earlier manifest first, so that a partly rewritten folder counts as unfinished.
     """
 
     def __init__(self, folder: str | Path, max_depth: float, made_by: Mapping[str, Any]):
@@ -63,19 +72,19 @@ class MapWriter:
         return self.folder / "manifest.json"
 
     def write(self, key: str, depth: np.ndarray) -> None:
-        """Store the map of one frame. depth [H, W] m, finite; depths outside 0 .. max_depth are clamped."""
+        """Write the map of one frame. depth [H, W] m, finite; depths outside 0 .. max_depth are clamped."""
         content = encode_map(key, depth, self.max_depth)
         if key in self._frames:
             raise ValueError(f"teacher map of {key}: written twice")
         write_atomically(_map_path(self.folder, key), content)
         self._frames[key] = hashlib.sha256(content).hexdigest()
-        self._sizes[pixels(depth.shape)] += 1
+        self._sizes[format_size((depth.shape[0], depth.shape[1]))] += 1
 
     def close(self) -> None:
-        """Write the manifest: from now on the folder is a teacher."""
-        manifest = Manifest(
-            format=FORMAT,
-            depth_per_unit=self.max_depth / LARGEST,
+        """Write the manifest, which makes the folder complete."""
+        manifest = MapsManifest(
+            format=MAPS_FORMAT,
+            depth_per_unit=self.max_depth / MAX_VALUE,
             max_depth=self.max_depth,
             made_by=self.made_by,
             sizes=self._sizes,
@@ -91,8 +100,28 @@ class MapWriter:
             self.close()
 
 
+class MapSource(Hashable, Protocol):
+    """The maps of one teacher, by the keys of their frames."""
+
+    def digest(self) -> str:
+        """Return 64 hex digits that identify the maps: equal maps have equal digests, whatever their location and origin."""
+        ...
+
+    def check(self, keys: Sequence[str]) -> None:
+        """Raise UserError unless there is a map for each of `keys`."""
+        ...
+
+    def check_size(self, key: str, size: Size) -> None:
+        """Raise UserError unless the map of a frame has 16 bits and `size`, judging by its header."""
+        ...
+
+    def load_stored(self, key: str, size: Size) -> StoredDepth:
+        """Load the map of a frame [H, W]. Raises UserError if it is missing or does not have `size`."""
+        ...
+
+
 class TeacherMaps:
-    """Reads the maps of a teacher's folder."""
+    """The maps in a teacher's folder; a `MapSource`."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -106,7 +135,6 @@ class TeacherMaps:
         return _map_path(self.folder, key)
 
     def digest(self) -> str:
-        """64 hex digits that identify the maps: equal for equal maps, wherever, whenever and by whatever they were made."""
         return self._digest
 
     @cached_property
@@ -114,9 +142,7 @@ class TeacherMaps:
         content = {"depth_per_unit": self.manifest.depth_per_unit, "frames": self.manifest.frames}
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
-    def check(self, keys: Iterable[str]) -> None:
-        """Raise a `UserError` unless there is a map for each of `keys`."""
-        keys = list(keys)
+    def check(self, keys: Sequence[str]) -> None:
         listed = self.manifest.frames
         without = [key for key in keys if key not in listed]
         without += missing_files(self.folder, (f"{key}.png" for key in keys if key in listed))
@@ -127,63 +153,63 @@ class TeacherMaps:
             )
 
     def check_size(self, key: str, size: Size) -> None:
-        """Raise a `UserError` unless the map of a listed frame has 16 bits and `size`, by its header."""
         path = self.path(key)
-        _refuse_other_size(path, uint16_size(path, "teacher map"), size)
+        _require_size(path, uint16_size(path, "teacher map"), size)
 
     def signature(self, key: str) -> int:
-        """A number that differs once the map's file does; never 0."""
+        """Return a number that changes with the file of a map; never 0."""
         path = self.path(key)
         try:
             return stat_signature(path)
         except FileNotFoundError:
-            raise MissingFile(f"teacher map {path}: no such file") from None
+            raise MissingFileError(f"teacher map {path}: no such file") from None
 
     def load(self, key: str, size: Size) -> np.ndarray:
-        """The map of one frame, float32 [H, W] m, which must have `size`."""
-        return self.stored(key, size).metres()
+        """Load the map of a frame as float32 [H, W] m; see `load_stored`."""
+        return self.load_stored(key, size).to_meters()
 
-    def stored(self, key: str, size: Size) -> StoredDepth:
-        """The same as it is stored."""
+    def load_stored(self, key: str, size: Size) -> StoredDepth:
         if key not in self.manifest.frames:
             raise UserError(f"teacher maps {self.folder}: no map for frame {key}")
         path = self.path(key)
         value = read_uint16(path, "teacher map")
-        _refuse_other_size(path, value.shape, size)
+        _require_size(path, value.shape, size)
         return StoredDepth(value, self.manifest.depth_per_unit)
 
 
 def open_maps(folder: str | Path) -> TeacherMaps:
-    """The maps of a folder; a process reads a manifest once, and again when the file has changed."""
+    """Open the maps of a folder. A process reads a manifest once, and again when the file has changed."""
     manifest = Path(folder) / "manifest.json"
-    return _opened(folder, stat_signature(manifest)) if manifest.is_file() else TeacherMaps(folder)
+    return _open(folder, stat_signature(manifest)) if manifest.is_file() else TeacherMaps(folder)
 
 
 @lru_cache(maxsize=16)
-def _opened(folder: str | Path, manifest_stamp: int) -> TeacherMaps:
+def _open(folder: str | Path, signature: int) -> TeacherMaps:
     return TeacherMaps(folder)
 
 
-def _refuse_other_size(path: Path, found: Size, expected: Size) -> None:
+def _require_size(path: Path, found: Size, expected: Size) -> None:
     if found != expected:
-        raise UserError(f"teacher map of the wrong size: {path} is {pixels(found)}, expected the frame's {pixels(expected)}")
+        raise UserError(
+            f"teacher map of the wrong size: {path} is {format_size(found)}, expected the frame's {format_size(expected)}"
+        )
 
 
 def _map_path(folder: Path, key: str) -> Path:
     return folder / f"{key}.png"
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path) -> MapsManifest:
     if not folder.is_dir():
         raise UserError(f"teacher maps {folder}: no such folder; teacher.maps is a folder that `tiekd teacher export` wrote")
     path = folder / "manifest.json"
     if not path.is_file():
         raise UserError(
-            f"teacher maps {folder}: no manifest.json, so the export is unfinished or this is not a teacher's folder"
+            f"teacher maps {folder}: no manifest.json, so the export is unfinished or this is not a folder of teacher maps"
         )
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return MapsManifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = "".join(f"{part}: " for part in first["loc"])
-        raise UserError(f"teacher maps {path}: not a manifest of format {FORMAT}: {where}{first['msg']}") from None
+        raise UserError(f"teacher maps {path}: not a manifest of format {MAPS_FORMAT}: {where}{first['msg']}") from None

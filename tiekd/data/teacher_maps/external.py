@@ -1,13 +1,13 @@
-"""Depth maps that any other program made: predictions to be scored, or a teacher to be taken over.
+"""Depth maps from other programs: predictions to evaluate, or the maps of a teacher.
 
-One file per frame, a 16-bit PNG (m = value / depth_scale) or a .npy of floats [H, W] m, of the frame's canonical view or of the
-whole frame. It is the first of these names that is there, .npy before .png:
+There is one file per frame, a 16-bit PNG (m = value / depth_scale) or a .npy of floats [H, W] m, of the frame's canonical view
+or of the whole frame. Its name is the first of these that exists, .npy before .png:
 
     <key>              the image's path without suffix, as our own maps are named
-    <released name>    its parts joined by "_", as the released TIE-KD code names them (released.py)
+    <released name>    its parts joined by "_", as the released TIE-KD code names them (released_layout.py)
     <stem>             its last part
 
-A name that several of the frames share names none of them.
+Names shared by several frames are ignored.
 """
 
 import math
@@ -19,8 +19,8 @@ from pkgutil import resolve_name
 import numpy as np
 
 from tiekd.config.specs import DATASETS
-from tiekd.data.frame_source import Box, Frame, FrameSource, spread
-from tiekd.data.image_io import Size, missing_files, pixels, read_uint16, uint16_size
+from tiekd.data.frame_source import Box, Frame, FrameSource, evenly_spaced
+from tiekd.data.image_io import Size, format_size, missing_files, read_uint16, uint16_size
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.teacher_maps.released_layout import released_name
 from tiekd.errors import UserError
@@ -29,37 +29,37 @@ SUFFIXES = (".npy", ".png")
 WHAT = "depth map"
 
 
-class ForeignMaps:
-    """Reads the maps of some frames, each from the first of the folders that holds one."""
+class ExternalMaps:
+    """The maps of a list of frames, each from the first folder that has one."""
 
     def __init__(self, folders: Sequence[Path], dataset: str, keys: Iterable[str], depth_scale: float | None = None):
-        """depth_scale: value of a PNG at 1 m; None: as a teacher's manifest says, else as the data set's ground truth.
+        """Find the map of each of `keys`. Raises UserError if one is missing.
 
-        Raises UserError unless there is a map for each of `keys`.
+        depth_scale: value in a PNG at 1 m; None for that of the folder's manifest, or else of the data set's ground truth.
         """
         if depth_scale is not None and not 0 < depth_scale < math.inf:
-            raise UserError(f"--depth-scale: the value of a PNG at 1 m is above 0, got {depth_scale}")
+            raise UserError(f"--depth-scale: the value in a PNG at 1 m must be above 0, got {depth_scale}")
         names = _possible_names(dataset, list(dict.fromkeys(keys)))
         self._maps: dict[str, tuple[Path, float | None]] = {}
         for folder in folders:
             scale = depth_scale or _scale_of(folder, dataset)
-            self._maps = {key: (path, scale) for key, path in _found(folder, names).items()} | self._maps
-        _refuse_missing(folders, names, self._maps)
+            self._maps = {key: (path, scale) for key, path in _find_maps(folder, names).items()} | self._maps
+        _require_all(folders, names, self._maps)
 
     def check_sizes(self, source: FrameSource) -> None:
-        """Raise a `UserError` unless the maps of a source, those of a spread of its frames, have a size that `load` accepts."""
-        for index in spread(len(source)):
+        """Raise UserError unless the maps of a sample of a source's frames have a size that `load` accepts."""
+        for index in evenly_spaced(len(source)):
             if source.keys[index] in self._maps:
                 path, scale = self._maps[source.keys[index]]
-                _refuse_other_size(path, _size(path, scale), source.size(index), source.frame_size(index))
+                _require_size(path, _size(path, scale), source.size(index), source.frame_size(index))
 
     def load(self, key: str, frame: Frame) -> np.ndarray:
-        """The depth of a frame's view, float32 [H, W] m, finite."""
+        """Load the depth of a frame's view, float32 [H, W] m. Raises UserError if it is not finite everywhere."""
         path, scale = self._maps[key]
         depth = _read(path, scale)
-        _refuse_other_size(path, depth.shape, frame.size, frame.frame_size)
+        _require_size(path, depth.shape, frame.size, frame.frame_size)
         if depth.shape != frame.size:
-            depth = Box(*frame.origin, *frame.size).of(depth)
+            depth = Box(*frame.origin, *frame.size).crop(depth)
         unusable = depth.size - np.isfinite(depth).sum()
         if unusable:
             raise UserError(f"{WHAT} {path}: {unusable} of {depth.size} depths are not finite; needed m at every pixel")
@@ -67,18 +67,18 @@ class ForeignMaps:
 
 
 def _possible_names(dataset: str, keys: list[str]) -> dict[str, list[str]]:
-    """By a frame's key the names that its map may have, the first to be preferred."""
+    """The file names that the map of each key may have, in order of preference."""
     kinds = [keys, [released_name(dataset, key) for key in keys], [PurePosixPath(key).name for key in keys]]
     counts = [Counter(kind) for kind in kinds]
     names: dict[str, list[str]] = {}
     for key, *candidates in zip(keys, *kinds, strict=True):
-        alone = [name for name, count in zip(candidates, counts, strict=True) if count[name] == 1]
-        names[key] = [f"{name}{suffix}" for name in dict.fromkeys(alone) for suffix in SUFFIXES]
+        unique = [name for name, count in zip(candidates, counts, strict=True) if count[name] == 1]
+        names[key] = [f"{name}{suffix}" for name in dict.fromkeys(unique) for suffix in SUFFIXES]
     return names
 
 
-def _found(folder: Path, names: dict[str, list[str]]) -> dict[str, Path]:
-    """The maps that a folder holds, by key."""
+def _find_maps(folder: Path, names: dict[str, list[str]]) -> dict[str, Path]:
+    """The maps in a folder, by key."""
     if not folder.is_dir():
         raise UserError(f"depth maps {folder}: no such folder; needed one with a 16-bit PNG or .npy for each frame")
     absent = set(missing_files(folder, (name for candidates in names.values() for name in candidates)))
@@ -86,7 +86,7 @@ def _found(folder: Path, names: dict[str, list[str]]) -> dict[str, Path]:
     return {key: folder / name for key, name in first.items() if name}
 
 
-def _refuse_missing(folders: Sequence[Path], names: dict[str, list[str]], found: dict[str, tuple]) -> None:
+def _require_all(folders: Sequence[Path], names: dict[str, list[str]], found: dict[str, tuple]) -> None:
     missing = [key for key in names if key not in found]
     if missing:
         looked_for = " or ".join(name for name in names[missing[0]] if name.endswith(".png"))
@@ -97,7 +97,7 @@ def _refuse_missing(folders: Sequence[Path], names: dict[str, list[str]], found:
 
 
 def _scale_of(folder: Path, dataset: str) -> float | None:
-    """The value at 1 m of the PNGs in a folder; None where neither the folder nor the data set states it."""
+    """The value at 1 m of the PNGs in a folder, if the folder or the data set states it."""
     if (folder / "manifest.json").is_file():
         return 1 / TeacherMaps(folder).manifest.depth_per_unit
     spec = DATASETS[dataset]
@@ -107,26 +107,27 @@ def _scale_of(folder: Path, dataset: str) -> float | None:
 def _read(path: Path, scale: float | None) -> np.ndarray:
     """float32 [H, W] m."""
     if path.suffix == ".npy":
-        return np.array(_mapped(path), np.float32)
-    return (read_uint16(path, WHAT) / _known(scale, path)).astype(np.float32)
+        return np.array(_map_npy(path), np.float32)
+    return (read_uint16(path, WHAT) / _require_scale(scale, path)).astype(np.float32)
 
 
 def _size(path: Path, scale: float | None) -> Size:
-    """Height and width from the header alone; refuses what cannot be read as depth."""
+    """Height and width from the header. Raises UserError if the file cannot be read as depth."""
     if path.suffix == ".npy":
-        return _mapped(path).shape
-    _known(scale, path)
+        height, width = _map_npy(path).shape
+        return height, width
+    _require_scale(scale, path)
     return uint16_size(path, WHAT)
 
 
-def _known(scale: float | None, path: Path) -> float:
+def _require_scale(scale: float | None, path: Path) -> float:
     if scale is None:
-        raise UserError(f"{WHAT} {path}: --depth-scale is needed, the value of a PNG at 1 m, e.g. 256; the data set has none")
+        raise UserError(f"{WHAT} {path}: --depth-scale is needed, the value in a PNG at 1 m, e.g. 256; the data set has none")
     return scale
 
 
-def _mapped(path: Path) -> np.ndarray:
-    """A .npy of floats [H, W], not read yet."""
+def _map_npy(path: Path) -> np.ndarray:
+    """Map a .npy of floats [H, W] into memory."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -137,7 +138,7 @@ def _mapped(path: Path) -> np.ndarray:
     return array
 
 
-def _refuse_other_size(path: Path, found: Size, view: Size, whole: Size) -> None:
+def _require_size(path: Path, found: Size, view: Size, whole: Size) -> None:
     if found not in (view, whole):
-        expected = pixels(view) + (f" (the view) or {pixels(whole)} (the whole frame)" if whole != view else "")
-        raise UserError(f"{WHAT} of the wrong size: {path} is {pixels(found)}, expected {expected}")
+        expected = format_size(view) + (f" (the view) or {format_size(whole)} (the whole frame)" if whole != view else "")
+        raise UserError(f"{WHAT} of the wrong size: {path} is {format_size(found)}, expected {expected}")

@@ -9,14 +9,15 @@ from torch.utils.data import DataLoader
 
 from tiekd.config import build
 from tiekd.data import open_frames, open_inputs
-from tiekd.data.cache.in_memory import GB, KeptFrames, KeptMaps, Memory, Shelf, _of_frame, _of_map, remembered, shelf_bytes
+from tiekd.data.cache.in_memory import GB, CachedFrames, CachedMaps, CachePool, cached_inputs, frame_dtype, map_dtype
 from tiekd.data.dataset import DepthDataset
+from tiekd.data.frame_source import Frame
+from tiekd.data.image_io import StoredDepth
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.errors import UserError
 
 VIEW = (352, 1216)
-FRAME, MAP = _of_frame(VIEW), _of_map(VIEW)
-PAIR = (((2,), np.float32),)  # the columns of a small shelf
+PAIR = np.dtype([("signature", np.int64), ("depth", np.float32, 2)])
 
 
 @pytest.fixture
@@ -60,16 +61,16 @@ def all_of(inputs):
     """Everything that a training reads, as arrays."""
     train, test, maps = inputs
     frames = [source.load(index) for source in (train, test) for index in range(len(source))]
-    teacher = [maps.stored(key, VIEW).metres() for key in train.keys]
+    teacher = [maps.load_stored(key, VIEW).to_meters() for key in train.keys]
     parts = [part for f in frames for part in (f.image, f.depth_gt, f.frame_size, f.origin)]
     return [np.asarray(part) for part in parts] + teacher
 
 
 def test_frames_and_maps_are_decoded_once_and_are_what_the_files_hold(config, opened):
-    plain, first = all_of(open_inputs(config)), all_of(remembered(config))
+    plain, first = all_of(open_inputs(config)), all_of(cached_inputs(config))
     assert len(opened) == 2 * (3 * 2 + 2)  # images and depth maps of three frames, two teacher maps
     opened.clear()
-    again = all_of(remembered(build(config.document() | {"seed": 1})))
+    again = all_of(cached_inputs(build(config.document() | {"seed": 1})))
     assert opened == []
     assert all(np.array_equal(a, b) for a, b in zip(plain, first, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(plain, again, strict=True))
@@ -77,7 +78,7 @@ def test_frames_and_maps_are_decoded_once_and_are_what_the_files_hold(config, op
 
 
 def test_loader_processes_decode_for_one_another(config, opened):
-    train, _, maps = remembered(config)
+    train, _, maps = cached_inputs(config)
     dataset = DepthDataset(train, maps)
     loaded = list(DataLoader(dataset, batch_size=None, num_workers=2))
     opened.clear()
@@ -86,11 +87,11 @@ def test_loader_processes_decode_for_one_another(config, opened):
 
 
 def test_a_file_that_has_changed_is_decoded_again(config):
-    before = all_of(remembered(config))
+    before = all_of(cached_inputs(config))
     export(config, depth=9.0)
-    train, _, maps = remembered(config)
-    assert maps.stored(train.keys[1], VIEW).metres().max() == pytest.approx(9.0, abs=1e-3)
-    image = train._image_path(train._rows[0])
+    train, _, maps = cached_inputs(config)
+    assert maps.load_stored(train.keys[1], VIEW).to_meters().max() == pytest.approx(9.0, abs=1e-3)
+    image, _ = train.files(0)
     Image.fromarray(np.zeros((375, 1242, 3), np.uint8)).save(image)
     assert before[0].max() > 0 == train.load(0).image.max()
     os.unlink(image)
@@ -98,45 +99,60 @@ def test_a_file_that_has_changed_is_decoded_again(config):
         train.load(0)
 
 
-def test_what_a_caller_does_to_a_kept_frame_stays_with_it(config):
-    train, _, maps = remembered(config)
-    for _ in range(2):  # decoded, then kept
+def test_a_cached_frame_is_read_only(config):
+    train, _, maps = cached_inputs(config)
+    for _ in range(2):  # decoded, then cached
         train.load(0).depth_gt[:] = -1
-        maps.stored(train.keys[0], VIEW).metres()[:] = -1
-    assert train.load(0).depth_gt.max() > 0 < maps.stored(train.keys[0], VIEW).metres().min()
-    for kept in (train.load(0).image, train.load(0).depth.values, maps.stored(train.keys[0], VIEW).values):
+        maps.load_stored(train.keys[0], VIEW).to_meters()[:] = -1
+    assert train.load(0).depth_gt.max() > 0 < maps.load_stored(train.keys[0], VIEW).to_meters().min()
+    for kept in (train.load(0).image, train.load(0).depth.values, maps.load_stored(train.keys[0], VIEW).values):
         with pytest.raises(ValueError, match=r"read-only"):
             kept[:] = 0
 
 
-def test_data_that_do_not_fit_are_not_kept(config):
-    needed = sum(shelf_bytes(n, columns) for n, columns in ((2, FRAME), (1, FRAME), (2, MAP)))
-    kept, plain = (configured(config.data.root, config.teacher.maps, cache_gb=gb / GB) for gb in (needed, needed - 1))
-    assert isinstance(remembered(kept).train, KeptFrames)
-    assert isinstance(remembered(kept).maps, KeptMaps)
-    assert remembered(plain) == open_inputs(plain)
+def test_data_that_do_not_fit_are_not_cached(config):
+    needed = 3 * frame_dtype(VIEW).itemsize + 2 * map_dtype(VIEW).itemsize
+    cached, plain = (configured(config.data.root, config.teacher.maps, cache_gb=gb / GB) for gb in (needed, needed - 1))
+    assert isinstance(cached_inputs(cached).train, CachedFrames)
+    assert isinstance(cached_inputs(cached).maps, CachedMaps)
+    assert cached_inputs(plain) == open_inputs(plain)
 
 
-def test_frames_travel_to_other_processes_without_the_memory(config):
-    inputs = remembered(config)
+class TwoSizes:
+    """A source whose second frame is larger than its first."""
+
+    def __init__(self):
+        self.loaded = []
+
+    def signature(self, index):
+        return 1
+
+    def load(self, index):
+        self.loaded.append(index)
+        size = (4 + index, 6)
+        return Frame(np.ones((*size, 3), np.uint8), StoredDepth(np.ones(size, np.uint16), 0.5), size, (0, 0))
+
+
+def test_a_frame_of_another_size_is_not_cached():
+    source = TwoSizes()
+    frames = CachedFrames(source, np.zeros(2, frame_dtype((4, 6))))
+    assert [frames.load(index).size for index in (0, 0, 1, 1)] == [(4, 6), (4, 6), (5, 6), (5, 6)]
+    assert source.loaded == [0, 1, 1]
+    assert frames.load(0).depth_gt[0, 0] == 0.5
+
+
+def test_frames_are_pickled_without_the_cache(config):
+    inputs = cached_inputs(config)
     train, _, maps = (pickle.loads(pickle.dumps(part)) for part in inputs)
     assert (type(train), type(maps)) == (type(open_inputs(config).train), type(open_inputs(config).maps))
     assert np.array_equal(train.load(1).image, inputs.train.load(1).image)
 
 
-def test_the_shelves_used_longest_ago_make_room():
-    memory, each = Memory(), shelf_bytes(1, PAIR)
-    first = memory.shelves({"a": (1, PAIR), "b": (1, PAIR)}, 3 * each)
-    assert memory.shelves({"a": (1, PAIR)}, 3 * each)["a"] is first["a"]
-    memory.shelves({"c": (1, PAIR), "d": (1, PAIR)}, 3 * each)  # b was used longest ago
-    assert memory.shelves({"a": (1, PAIR)}, 3 * each)["a"] is first["a"]
-    assert memory.shelves({"b": (1, PAIR)}, 3 * each)["b"] is not first["b"]
-    assert memory.shelves({"e": (100, PAIR)}, 3 * each) == {}
-
-
-def test_an_item_of_another_shape_is_not_kept():
-    shelf = Shelf(2, PAIR)
-    shelf.put(0, 1, (np.ones(2, np.float32),))
-    shelf.put(1, 1, (np.ones(3, np.float32),))
-    assert shelf.get(0, 1)[0].tolist() == [1, 1]
-    assert shelf.get(0, 2) is shelf.get(1, 1) is None
+def test_the_least_recently_used_arrays_are_dropped_first():
+    pool, limit = CachePool(), 3 * PAIR.itemsize
+    first = pool.allocate({"a": (1, PAIR), "b": (1, PAIR)}, limit)
+    assert pool.allocate({"a": (1, PAIR)}, limit)["a"] is first["a"]
+    pool.allocate({"c": (1, PAIR), "d": (1, PAIR)}, limit)  # drops b
+    assert pool.allocate({"a": (1, PAIR)}, limit)["a"] is first["a"]
+    assert pool.allocate({"b": (1, PAIR)}, limit)["b"] is not first["b"]
+    assert pool.allocate({"e": (100, PAIR)}, limit) == {}

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from tiekd.config import build, override
 from tiekd.data import check_inputs, input_digests, open_frames, open_inputs
-from tiekd.data.cache.in_memory import remembered
-from tiekd.data.cache.pack_format import Part
-from tiekd.data.cache.pack_reader import part_name
-from tiekd.data.cache.pack_writer import check_pack, pack
+from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.data.cache.pack_format import Pack
+from tiekd.data.cache.pack_reader import pack_name
+from tiekd.data.cache.pack_writer import verify_packs, write_packs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.errors import UserError
@@ -29,7 +29,7 @@ def config(kitti, tmp_path):
     """Frames of two sizes, one without ground truth, and maps."""
     kitti.add(0)
     kitti.add(1, size=(370, 1226))
-    kitti.add(3, labelled=False)
+    kitti.add(3, with_depth=False)
     kitti.write("train")
     kitti.add(2, drive=2)
     kitti.write("test")
@@ -60,7 +60,7 @@ def export(config, depth):
 @pytest.fixture
 def packed(config, tmp_path):
     """The same run, reading from a pack."""
-    pack(config, tmp_path / "packed")
+    write_packs(config, tmp_path / "packed")
     return override(config, {"execution.packed": str(tmp_path / "packed")})
 
 
@@ -94,8 +94,8 @@ def test_a_pack_gives_the_same_bytes_under_the_same_identity(config, packed):
 
 
 def test_nothing_of_a_pack_is_copied_into_memory_of_a_process(packed):
-    train, _, maps = remembered(packed)
-    arrays = [train.load(1).image, train.load(1).depth.values, maps.stored(train.keys[1], VIEW).values]
+    train, _, maps = cached_inputs(packed)
+    arrays = [train.load(1).image, train.load(1).depth.values, maps.load_stored(train.keys[1], VIEW).values]
     assert train is open_inputs(packed).train
     assert all(not array.flags.owndata and not array.flags.writeable for array in arrays)
     assert all(np.shares_memory(array, train.load(1).image) for array in arrays[:1])
@@ -116,25 +116,25 @@ def test_loader_processes_read_the_pack(packed):
     assert all(torch.equal(a["image"], dataset[i]["image"]) for i, a in enumerate(loaded))
     again, _, again_maps = (pickle.loads(pickle.dumps(part)) for part in open_inputs(packed))
     assert np.array_equal(again.load(2).image, train.load(2).image)
-    assert np.array_equal(again_maps.stored(train.keys[2], VIEW).values, maps.stored(train.keys[2], VIEW).values)
+    assert np.array_equal(again_maps.load_stored(train.keys[2], VIEW).values, maps.load_stored(train.keys[2], VIEW).values)
 
 
 def test_packing_again_makes_only_what_is_not_there(rendered, tmp_path):
-    first = pack(rendered, tmp_path / "packed")["parts"]
+    first = write_packs(rendered, tmp_path / "packed")["parts"]
     assert all(part["new"] for part in first.values())
     assert [part["items"] for part in first.values()] == [2, 1, 3]
-    assert not any(part["new"] for part in pack(rendered, tmp_path / "packed")["parts"].values())
+    assert not any(part["new"] for part in write_packs(rendered, tmp_path / "packed")["parts"].values())
     other = override(rendered, {"teacher.maps": str(tmp_path / "other")})
     export(other, DEPTHS[:64, :96] / 2)
-    assert [part["new"] for part in pack(other, tmp_path / "packed")["parts"].values()] == [False, False, True]
+    assert [part["new"] for part in write_packs(other, tmp_path / "packed")["parts"].values()] == [False, False, True]
     baseline = override(rendered, {"teacher": None, "loss": {"name": "si", "target": "ground_truth"}})
-    assert len(pack(baseline, tmp_path / "baseline")["parts"]) == 2
+    assert len(write_packs(baseline, tmp_path / "baseline")["parts"]) == 2
 
 
 def test_a_pack_may_be_larger_than_memory(rendered, tmp_path):
     folder, far = tmp_path / "packed", 2**38
-    pack(rendered, folder)
-    part = folder / part_name("frames", open_inputs(rendered).train)
+    write_packs(rendered, folder)
+    part = folder / pack_name("frames", open_inputs(rendered).train)
     index, manifest = np.load(part / "index.npy"), json.loads((part / "manifest.json").read_text())
     item = (part / "pixels.bin").read_bytes()[index["offset"][1] :][: index["n_bytes"][1]]
     with (part / "pixels.bin").open("r+b") as stream:  # moved to the end of a file that is almost all hole
@@ -149,7 +149,7 @@ def test_a_pack_may_be_larger_than_memory(rendered, tmp_path):
 
 
 def test_rendered_frames_are_packed_to_the_bit(rendered, tmp_path):
-    pack(rendered, tmp_path / "packed")
+    write_packs(rendered, tmp_path / "packed")
     assert batches(override(rendered, {"execution.packed": str(tmp_path / "packed")})) == batches(rendered)
 
 
@@ -157,21 +157,21 @@ def test_rendered_frames_are_packed_to_the_bit(rendered, tmp_path):
 def test_real_frames_are_packed_to_the_bit(shared_data, tmp_path, dataset):
     data = {"dataset": dataset, "root": str(shared_data / dataset)}
     config = build({"data": data, "loss": {"name": "si", "target": "ground_truth"}})
-    pack(config, tmp_path)
+    write_packs(config, tmp_path)
     assert batches(override(config, {"execution.packed": str(tmp_path)})) == batches(config)
-    check_pack(config, tmp_path)
+    verify_packs(config, tmp_path)
 
 
 def test_a_pack_of_other_data_is_refused(packed, config, tmp_path):
     fewer = override(packed, {"data.train_frames": 2})
     with pytest.raises(UserError, match=r"packed: needed frames-\w+, found frames-.*, maps-\w+; `tiekd data pack .* adds it"):
         check_inputs(fewer)
-    with pytest.raises(UserError, match=r"packed data \S*nowhere: no such folder; `tiekd data pack .* makes it"):
+    with pytest.raises(UserError, match=r"packed data \S*nowhere: no such folder; `tiekd data pack .* creates it"):
         check_inputs(override(config, {"execution.packed": str(tmp_path / "nowhere")}))
 
 
 def test_a_source_that_has_changed_is_told(packed, config, tmp_path):
-    assert [part["files"] for part in check_pack(packed, tmp_path / "packed")["parts"].values()] == [5, 2, 4]
+    assert [part["files"] for part in verify_packs(packed, tmp_path / "packed")["parts"].values()] == [5, 2, 4]
     image, _ = open_frames(config.data, "train").files(0)
     os.utime(image, (1, 1))  # as a copy of the same content
     open_inputs(packed).train.check()
@@ -179,11 +179,11 @@ def test_a_source_that_has_changed_is_told(packed, config, tmp_path):
     with pytest.raises(UserError, match=rf"packed data .*: {image} has changed since it was packed; delete the folder, then"):
         open_inputs(packed).train.check()
     with pytest.raises(UserError, match=r"0000000000.png has changed since it was packed"):
-        check_pack(packed, tmp_path / "packed")
+        verify_packs(packed, tmp_path / "packed")
 
 
 def test_maps_that_were_exported_again_are_another_teacher(rendered, tmp_path):
-    pack(rendered, tmp_path / "packed")
+    write_packs(rendered, tmp_path / "packed")
     export(rendered, DEPTHS[:64, :96] + 1)
     with pytest.raises(UserError, match=r"needed maps-\w+, found .*maps-"):
         open_inputs(override(rendered, {"execution.packed": str(tmp_path / "packed")}))
@@ -192,46 +192,46 @@ def test_maps_that_were_exported_again_are_another_teacher(rendered, tmp_path):
 def test_a_map_that_is_not_the_manifests_is_not_packed(rendered, tmp_path):
     first, second = (only(tmp_path / "maps/train", f"**/{number:04d}.png") for number in (0, 1))
     first.write_bytes(second.read_bytes())
-    with pytest.raises(UserError, match=r"0000.png: not the one that manifest.json names"):
-        pack(rendered, tmp_path / "packed")
+    with pytest.raises(UserError, match=r"0000.png: does not match manifest.json"):
+        write_packs(rendered, tmp_path / "packed")
     assert not list((tmp_path / "packed").glob("maps-*")) + list((tmp_path / "packed").glob(".*"))
 
 
 def test_damage_is_found(rendered, tmp_path):
     folder = tmp_path / "packed"
-    pack(rendered, folder)
-    assert [part["files"] for part in check_pack(rendered, folder)["parts"].values()] == [0, 0, 3]
+    write_packs(rendered, folder)
+    assert [part["files"] for part in verify_packs(rendered, folder)["parts"].values()] == [0, 0, 3]
     pixels = only(folder, "maps-*") / "pixels.bin"
     with pixels.open("r+b") as stream:
         stream.seek(1000)
         stream.write(b"\x00\x01")
-    with pytest.raises(UserError, match=r"packed data .*maps-\w+: item 0 is not what was packed; delete the folder"):
-        check_pack(rendered, folder)
+    with pytest.raises(UserError, match=r"packed data .*maps-\w+: item 0 differs from what was packed; delete the folder"):
+        verify_packs(rendered, folder)
 
 
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda part: os.truncate(part / "pixels.bin", 1000), r"index.npy or pixels.bin is not the one of the manifest"),
-        (lambda part: (part / "index.npy").write_bytes(b"x"), r"index.npy or pixels.bin is not the one of the manifest"),
+        (lambda part: os.truncate(part / "pixels.bin", 1000), r"index.npy or pixels.bin does not match the manifest"),
+        (lambda part: (part / "index.npy").write_bytes(b"x"), r"index.npy or pixels.bin does not match the manifest"),
         (lambda part: (part / "pixels.bin").unlink(), r"pixels.bin is missing"),
         (lambda part: (part / "manifest.json").unlink(), r"manifest.json is missing"),
         (lambda part: (part / "manifest.json").write_text('{"format": 2}'), r"not a manifest of format 1: format: "),
     ],
 )
 def test_a_part_that_is_not_whole_is_refused(rendered, tmp_path, damage, told):
-    pack(rendered, tmp_path / "packed")
+    write_packs(rendered, tmp_path / "packed")
     part = only(tmp_path / "packed", "maps-*")
     damage(part)
     with pytest.raises(UserError, match=rf"packed data .*maps-\w+: {told}.*delete the folder, then `tiekd data pack"):
-        Part(part)
+        Pack(part)
 
 
 def test_a_pack_without_room_leaves_nothing(rendered, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**4))
     with pytest.raises(UserError, match=r"--out \S*packed: needs 0.0 GB, but 0.0 GB are free there"):
-        pack(rendered, tmp_path / "packed")
+        write_packs(rendered, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
 
 
@@ -239,15 +239,15 @@ def test_a_disk_that_fills_up_leaves_no_part(rendered, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)  # stands for a disk: writing beyond it fails as there
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(UserError, match=r"--out \S*packed: frames-\w+: File too large; needed a place with more room"):
-            pack(rendered, tmp_path / "packed")
+        with pytest.raises(UserError, match=r"--out \S*packed: frames-\w+: File too large; needed a disk with more space"):
+            write_packs(rendered, tmp_path / "packed")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "packed").exists()
 
 
 def test_the_manifest_tells_people_what_it_is(rendered, tmp_path):
-    pack(rendered, tmp_path / "packed")
+    write_packs(rendered, tmp_path / "packed")
     manifests = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "packed").glob("*/manifest.json")}
     kinds = {name.split("-")[0]: manifest for name, manifest in manifests.items()}
     assert kinds["maps"]["made_from"] == rendered.teacher.maps

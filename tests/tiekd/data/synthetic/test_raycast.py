@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tiekd.data.synthetic.raycast import Camera, cast, in_shadow
-from tiekd.data.synthetic.solids import Ball, Block, Ground, Post, column
+from tiekd.data.synthetic.solids import Cuboid, Cylinder, GroundPlane, Sphere, column
 from tiekd.data.synthetic.textures import plain
 
 PAINT = plain((0.5, 0.5, 0.5))
@@ -19,7 +19,7 @@ def depth_of(*solids, **pose) -> np.ndarray:
 
 @pytest.mark.parametrize("pitch", [0.0, -0.1, 0.05])
 def test_the_ground_is_as_deep_as_its_closed_form_says(pitch):
-    depth = depth_of(Ground(PAINT), pitch=pitch)
+    depth = depth_of(GroundPlane(PAINT), pitch=pitch)
     rows = np.arange(SIZE[0])[:, None]
     below = (rows - 20) / 50  # slope of a pixel's ray below the optical axis
     drop = below * np.cos(pitch) - np.sin(pitch)
@@ -29,27 +29,27 @@ def test_the_ground_is_as_deep_as_its_closed_form_says(pitch):
 
 
 def test_a_wall_ahead_has_one_depth_which_is_along_the_optical_axis():
-    depth = depth_of(Block((0, 0, 11), (100, 100, 1), PAINT))
+    depth = depth_of(Cuboid((0, 0, 11), (100, 100, 1), PAINT))
     np.testing.assert_allclose(depth, 10, rtol=1e-5)  # not the length of the ray
 
 
 def test_a_turned_camera_sees_a_wall_at_an_angle():
     yaw = 0.3
-    depth = depth_of(Block((0, 0, 11), (100, 100, 1), PAINT), yaw=yaw)
+    depth = depth_of(Cuboid((0, 0, 11), (100, 100, 1), PAINT), yaw=yaw)
     across = (np.arange(SIZE[1]) - 30) / 50
     np.testing.assert_allclose(depth, np.broadcast_to(10 / (np.cos(yaw) - across * np.sin(yaw)), SIZE), rtol=1e-5)
 
 
 def test_a_turned_block_shows_its_edge():
     half = 1.0
-    depth = depth_of(Block((0, 1.5, 10), (half, 5, half), PAINT, yaw=np.pi / 4))
+    depth = depth_of(Cuboid((0, 1.5, 10), (half, 5, half), PAINT, yaw=np.pi / 4))
     assert depth[20, 30] == pytest.approx(10 - np.sqrt(2), rel=1e-4)
     visible = np.isfinite(depth[20])
     assert visible.sum() == pytest.approx(2 * np.sqrt(2) / 10 * 50, abs=2)
 
 
-def test_a_ball_is_as_near_as_its_centre_less_its_radius():
-    depth = depth_of(Ball((0, 1.5, 8), 1.5, PAINT))
+def test_a_ball_is_as_near_as_its_center_less_its_radius():
+    depth = depth_of(Sphere((0, 1.5, 8), 1.5, PAINT))
     assert depth[20, 30] == pytest.approx(6.5, rel=1e-5)
     rows, columns = np.nonzero(np.isfinite(depth))
     silhouette = 50 * 1.5 / np.sqrt(8**2 - 1.5**2)
@@ -58,7 +58,7 @@ def test_a_ball_is_as_near_as_its_centre_less_its_radius():
 
 
 def test_a_post_ends_at_its_top_and_bottom():
-    depth = depth_of(Post(0, 10, 0.5, 1.0, 3.0, PAINT))
+    depth = depth_of(Cylinder(0, 10, 0.5, 1.0, 3.0, PAINT))
     rows = np.flatnonzero(np.isfinite(depth[:, 30]))
     assert depth[20, 30] == pytest.approx(9.5, rel=1e-5)
     assert rows.min() == pytest.approx(20 - 1.5 * 50 / 9.5, abs=1)
@@ -66,7 +66,7 @@ def test_a_post_ends_at_its_top_and_bottom():
 
 
 def test_the_nearer_solid_hides_the_farther_in_any_order():
-    near, far = Block((0, 1.5, 5), (0.5, 0.5, 0.5), PAINT), Block((0, 1.5, 9), (2, 2, 0.5), PAINT)
+    near, far = Cuboid((0, 1.5, 5), (0.5, 0.5, 0.5), PAINT), Cuboid((0, 1.5, 9), (2, 2, 0.5), PAINT)
     for solids, first in (([near, far], 0), ([far, near], 1)):
         depth, owner = cast(camera(), solids)
         assert owner[20, 30] == first
@@ -76,7 +76,7 @@ def test_the_nearer_solid_hides_the_farther_in_any_order():
 
 
 def test_a_room_is_seen_from_within():
-    room = Block((0, 1.5, 4), (3, 1.5, 4), PAINT, inside_out=True)
+    room = Cuboid((0, 1.5, 4), (3, 1.5, 4), PAINT, inside_out=True)
     depth, owner = cast(camera(position=(0.0, 1.5, 1.0)), [room])
     assert (owner == 0).all()
     assert depth[20, 30] == pytest.approx(7)
@@ -84,7 +84,7 @@ def test_a_room_is_seen_from_within():
 
 
 def test_what_is_behind_is_not_seen():
-    behind = [Block((0, 1.5, -5), (1, 1, 1), PAINT), Ball((0, 1.5, -5), 1, PAINT), Post(0, -5, 1, 0, 3, PAINT)]
+    behind = [Cuboid((0, 1.5, -5), (1, 1, 1), PAINT), Sphere((0, 1.5, -5), 1, PAINT), Cylinder(0, -5, 1, 0, 3, PAINT)]
     depth, owner = cast(camera(), behind)
     assert np.isinf(depth).all()
     assert (owner == -1).all()
@@ -93,22 +93,22 @@ def test_what_is_behind_is_not_seen():
 @pytest.mark.parametrize(
     "solid",
     [
-        Block((3, 1, 12), (2, 1, 0.5), PAINT, yaw=0.4),
-        Ball((-2, 2, 6), 1.2, PAINT),
-        Post(-3, 9, 0.4, 0.0, 4.0, PAINT),
-        Block((0.2, 1.5, 0.5), (0.1, 0.1, 3), PAINT),  # reaches past the camera
+        Cuboid((3, 1, 12), (2, 1, 0.5), PAINT, yaw=0.4),
+        Sphere((-2, 2, 6), 1.2, PAINT),
+        Cylinder(-3, 9, 0.4, 0.0, 4.0, PAINT),
+        Cuboid((0.2, 1.5, 0.5), (0.1, 0.1, 3), PAINT),  # reaches past the camera
     ],
 )
 def test_looking_only_where_a_solid_may_be_loses_none_of_it(solid):
     view = camera(yaw=0.1, pitch=-0.05)
     with np.errstate(divide="ignore", invalid="ignore"):
-        everywhere = solid.hit(column(view.position, 3), view.rays)
+        everywhere = solid.intersect(column(view.position, 3), view.rays)
     assert np.isfinite(everywhere).any()
     np.testing.assert_array_equal(cast(view, [solid])[0], everywhere)
 
 
 @pytest.mark.parametrize(
-    "solid", [Block((1, 1, 8), (1, 1, 1), PAINT, yaw=0.5), Ball((0, 1.5, 6), 1, PAINT), Post(0, 7, 1, 0, 3, PAINT)]
+    "solid", [Cuboid((1, 1, 8), (1, 1, 1), PAINT, yaw=0.5), Sphere((0, 1.5, 6), 1, PAINT), Cylinder(0, 7, 1, 0, 3, PAINT)]
 )
 def test_normals_are_unit_vectors_towards_the_camera(solid):
     view = camera()
@@ -120,13 +120,13 @@ def test_normals_are_unit_vectors_towards_the_camera(solid):
 
 
 def test_a_shadow_falls_away_from_the_light():
-    block = Block((0, 1, 0), (0.5, 1, 0.5), PAINT)  # 2 m high; the sun stands at 45 degrees on the right
+    block = Cuboid((0, 1, 0), (0.5, 1, 0.5), PAINT)  # 2 m high; the sun stands at 45 degrees on the right
     points = np.array([[-1.0, 0, 0], [-2.4, 0, 0], [-2.6, 0, 0], [1, 0, 0], [-1, 0, 1]], np.float32).T
     assert in_shadow(points, (1e4, 1e4, 0.0), [block]).tolist() == [True, True, False, False, False]
 
 
 def test_nothing_behind_a_lamp_casts_a_shadow():
-    ball = Ball((0, 3, 0), 0.5, PAINT)
+    ball = Sphere((0, 3, 0), 0.5, PAINT)
     below = np.array([[0.0], [0.0], [0.0]], np.float32)
     assert in_shadow(below, (0, 5, 0), [ball]).tolist() == [True]
     assert in_shadow(below, (0, 2, 0), [ball]).tolist() == [False]

@@ -8,11 +8,11 @@ from tiekd.config import build
 from tiekd.config.specs import DATASETS
 from tiekd.data import check_inputs, open_frames
 from tiekd.data.synthetic import synthesize
-from tiekd.data.synthetic.frame import FLAVOURS, Spec
+from tiekd.data.synthetic.frame import SCENE_KINDS, SceneSettings
 from tiekd.errors import UserError
 
-OUTDOOR = Spec("synthetic-outdoor", "train", (64, 208), 0)
-INDOOR = Spec("synthetic-indoor", "train", (96, 128), 0)
+OUTDOOR = SceneSettings("synthetic-outdoor", "train", (64, 208), 0)
+INDOOR = SceneSettings("synthetic-indoor", "train", (96, 128), 0)
 
 
 @pytest.mark.parametrize("spec", [OUTDOOR, INDOOR])
@@ -22,8 +22,8 @@ def test_a_frame_is_a_function_of_its_spec_and_index(spec):
     np.testing.assert_array_equal(first.depth_gt, again.depth_gt)
     others = [
         spec.render(6),
-        Spec(spec.dataset, "test", spec.frame_size, spec.scene_seed).render(5),
-        Spec(spec.dataset, spec.split, spec.frame_size, 1).render(5),
+        SceneSettings(spec.dataset, "test", spec.frame_size, spec.scene_seed).render(5),
+        SceneSettings(spec.dataset, spec.split, spec.frame_size, 1).render(5),
     ]
     for other in others:
         assert np.abs(first.depth_exact - other.depth_exact).max() > 0.1
@@ -72,7 +72,7 @@ def test_the_camera_moves_forward_through_one_scene():
 
 
 def test_image_and_depth_have_their_edges_in_common():
-    """Where depth jumps, neighbouring pixels differ more in colour than elsewhere."""
+    """Where depth jumps, neighboring pixels differ more in color than elsewhere."""
     jumps, flats = [], []
     for index in range(0, 24, 4):
         frame = INDOOR.render(index)
@@ -114,7 +114,7 @@ def test_a_number_and_a_size_are_needed(section, setting):
 
 
 def test_flavours_are_the_rendered_data_sets():
-    assert list(FLAVOURS) == [name for name, spec in DATASETS.items() if spec.evaluation_size is None]
+    assert list(SCENE_KINDS) == [name for name, spec in DATASETS.items() if spec.evaluation_size is None]
 
 
 def test_a_frame_takes_milliseconds():
@@ -143,12 +143,12 @@ def nyu_like(tmp_path_factory) -> Path:
 def test_the_kitti_layout_is_read_back(kitti_like, section):
     config = section("kitti", root=str(kitti_like))
     train, test = open_frames(config, "train"), open_frames(config, "test")
-    rendered = Spec("synthetic-outdoor", "train", (375, 1242), 3).render(0)
+    rendered = SceneSettings("synthetic-outdoor", "train", (375, 1242), 3).render(0)
     frame = train.load(0)
     assert (frame.frame_size, frame.origin) == ((375, 1242), (23, 13))
     np.testing.assert_array_equal(frame.image, rendered.image[23:, 13:1229])
     assert np.abs(frame.depth_gt - rendered.depth_gt[23:, 13:1229]).max() <= 0.5 / 256
-    assert (len(test), test.unlabelled) == (2, 1)
+    assert (len(test), test.n_without_ground_truth) == (2, 1)
     assert (kitti_like / "kitti_eigen_test.txt").read_text().splitlines()[1].split()[1] == "None"
     assert {train.group(0)}.isdisjoint({test.group(0)})
 
@@ -158,7 +158,7 @@ def test_the_nyu_layout_is_read_back(nyu_like, section):
     train, test = open_frames(config, "train"), open_frames(config, "test")
     assert (nyu_like / "nyu_train.txt").read_text().startswith("/rendered_train_0000/rgb_00000.jpg /rendered_train")
     assert not (nyu_like / "nyu_test.txt").read_text().startswith("/")
-    rendered = Spec("synthetic-indoor", "train", (480, 640), 3).render(1)
+    rendered = SceneSettings("synthetic-indoor", "train", (480, 640), 3).render(1)
     frame = train.load(1)
     assert np.abs(frame.depth_gt - rendered.depth_gt).max() <= 0.5 / 1000 + 1e-6
     assert np.abs(frame.image.astype(float) - rendered.image).mean() < 4  # a JPEG

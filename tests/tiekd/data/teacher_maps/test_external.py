@@ -5,7 +5,7 @@ from PIL import Image
 from tiekd.data import Frame
 from tiekd.data.image_io import StoredDepth
 from tiekd.data.teacher_maps import MapWriter
-from tiekd.data.teacher_maps.external import ForeignMaps
+from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.errors import UserError
 
 WHOLE, VIEW, ORIGIN = (40, 60), (32, 48), (8, 6)
@@ -52,14 +52,14 @@ class Sizes:
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
 def test_a_map_is_found_by_key_released_name_or_stem(tmp_path, name, suffix):
     save(tmp_path / f"{name}{suffix}", depth_of())
-    depth = ForeignMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())
+    depth = ExternalMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())
     assert depth.dtype == np.float32
     assert np.array_equal(depth, depth_of())
 
 
 def test_the_names_of_nyu(tmp_path):
     save(tmp_path / "data_nyu_kitchen_0028b_rgb_00045.png", depth_of(), scale=1000)
-    depth = ForeignMaps([tmp_path], "nyu", ["kitchen_0028b/rgb_00045"]).load("kitchen_0028b/rgb_00045", frame())
+    depth = ExternalMaps([tmp_path], "nyu", ["kitchen_0028b/rgb_00045"]).load("kitchen_0028b/rgb_00045", frame())
     assert np.abs(depth - depth_of()).max() <= 1e-3 / 2 + 1e-6
 
 
@@ -67,7 +67,7 @@ def test_the_more_telling_name_and_the_finer_kind_come_first(tmp_path):
     for factor, name in enumerate((f"{KEYS[0]}.npy", f"{KEYS[0]}.png", f"{FLAT}.npy", "0000000005.npy"), start=1):
         save(tmp_path / name, factor * depth_of())
     for factor, name in enumerate((f"{KEYS[0]}.npy", f"{KEYS[0]}.png", f"{FLAT}.npy", "0000000005.npy"), start=1):
-        assert ForeignMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())[0, 0] == factor
+        assert ExternalMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())[0, 0] == factor
         (tmp_path / name).unlink()
 
 
@@ -76,14 +76,14 @@ def test_a_stem_of_several_frames_stands_for_none(tmp_path):
     save(tmp_path / "0000000005.png", depth_of())
     save(tmp_path / "0000000007.png", depth_of())
     with pytest.raises(UserError, match=rf"2 of 3 frames have no map, first {KEYS[0]}, {other}; "):
-        ForeignMaps([tmp_path], "kitti", [*KEYS, other])
+        ExternalMaps([tmp_path], "kitti", [*KEYS, other])
 
 
 def test_the_folders_are_looked_through_in_order(tmp_path):
     save(tmp_path / "train" / f"{KEYS[0]}.npy", depth_of())
     save(tmp_path / "val" / f"{KEYS[0]}.npy", 9 * depth_of())
     save(tmp_path / "val" / f"{KEYS[1]}.npy", 2 * depth_of())
-    maps = ForeignMaps([tmp_path / "train", tmp_path / "val"], "kitti", KEYS)
+    maps = ExternalMaps([tmp_path / "train", tmp_path / "val"], "kitti", KEYS)
     assert [maps.load(key, frame())[0, 0] for key in KEYS] == [1.0, 2.0]
 
 
@@ -91,13 +91,13 @@ def test_missing_maps_are_counted_and_the_first_named(tmp_path):
     keys = [f"scene/{number}" for number in range(5)]
     save(tmp_path / "scene" / "0.png", depth_of())
     with pytest.raises(UserError) as caught:
-        ForeignMaps([tmp_path], "nyu", keys)
+        ExternalMaps([tmp_path], "nyu", keys)
     assert str(caught.value) == (
         f"depth maps {tmp_path}: 4 of 5 frames have no map, first scene/1, scene/2, scene/3; "
         "looked for scene/1.png or data_nyu_scene_1.png or 1.png (or .npy)"
     )
     with pytest.raises(UserError, match=r"nowhere: no such folder; needed one with a 16-bit PNG or .npy for each frame"):
-        ForeignMaps([tmp_path / "nowhere"], "nyu", keys)
+        ExternalMaps([tmp_path / "nowhere"], "nyu", keys)
 
 
 # -- scale ----------------------------------------------------------------------------------------------------------------
@@ -105,31 +105,31 @@ def test_missing_maps_are_counted_and_the_first_named(tmp_path):
 
 def test_the_scale_is_the_given_one_or_that_of_the_ground_truth(tmp_path):
     save(tmp_path / f"{KEYS[0]}.png", np.full(VIEW, 2.0), scale=65535 / 80)
-    read = ForeignMaps([tmp_path], "kitti", KEYS[:1], depth_scale=65535 / 80).load(KEYS[0], frame())
+    read = ExternalMaps([tmp_path], "kitti", KEYS[:1], depth_scale=65535 / 80).load(KEYS[0], frame())
     assert np.abs(read - 2).max() < 80 / 65535
-    assert ForeignMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())[0, 0] == 1638 / 256
-    assert ForeignMaps([tmp_path], "nyu", KEYS[:1]).load(KEYS[0], frame())[0, 0] == np.float32(1638 / 1000)
+    assert ExternalMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())[0, 0] == 1638 / 256
+    assert ExternalMaps([tmp_path], "nyu", KEYS[:1]).load(KEYS[0], frame())[0, 0] == np.float32(1638 / 1000)
 
 
 def test_a_scale_is_needed_where_the_data_set_has_none(tmp_path):
     save(tmp_path / "train" / "0000.png", depth_of())
-    maps = ForeignMaps([tmp_path], "synthetic-outdoor", ["train/0000"])
-    with pytest.raises(UserError, match=r"0000.png: --depth-scale is needed, the value of a PNG at 1 m"):
+    maps = ExternalMaps([tmp_path], "synthetic-outdoor", ["train/0000"])
+    with pytest.raises(UserError, match=r"0000.png: --depth-scale is needed, the value in a PNG at 1 m"):
         maps.load("train/0000", frame())
-    assert ForeignMaps([tmp_path], "synthetic-outdoor", ["train/0000"], 256.0).load("train/0000", frame())[0, 0] == 1
+    assert ExternalMaps([tmp_path], "synthetic-outdoor", ["train/0000"], 256.0).load("train/0000", frame())[0, 0] == 1
 
 
 def test_a_teachers_folder_tells_its_scale(tmp_path):
     with MapWriter(tmp_path, 10.0, {}) as writer:
         writer.write(KEYS[0], depth_of())
-    depth = ForeignMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())
+    depth = ExternalMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())
     assert np.abs(depth - depth_of()).max() <= 10 / 65535 / 2 + 1e-6
 
 
 @pytest.mark.parametrize("scale", [0.0, -256.0, float("nan")])
 def test_a_scale_that_is_none_is_refused(tmp_path, scale):
-    with pytest.raises(UserError, match="--depth-scale: the value of a PNG at 1 m is above 0, got"):
-        ForeignMaps([tmp_path], "kitti", KEYS[:1], scale)
+    with pytest.raises(UserError, match="--depth-scale: the value in a PNG at 1 m must be above 0, got"):
+        ExternalMaps([tmp_path], "kitti", KEYS[:1], scale)
 
 
 # -- size and content -----------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_a_scale_that_is_none_is_refused(tmp_path, scale):
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
 def test_a_map_of_the_whole_frame_is_cut_to_the_view(tmp_path, suffix):
     save(tmp_path / f"{KEYS[0]}{suffix}", depth_of(WHOLE))
-    maps = ForeignMaps([tmp_path], "kitti", KEYS[:1])
+    maps = ExternalMaps([tmp_path], "kitti", KEYS[:1])
     maps.check_sizes(Sizes())
     assert np.array_equal(maps.load(KEYS[0], frame()), depth_of(WHOLE)[8:40, 6:54])
 
@@ -147,7 +147,7 @@ def test_a_map_of_the_whole_frame_is_cut_to_the_view(tmp_path, suffix):
 @pytest.mark.parametrize("size", [(32, 47), (20, 30), (48, 32)])
 def test_another_size_is_refused_by_header_and_by_content(tmp_path, size, suffix):
     save(tmp_path / f"{KEYS[0]}{suffix}", depth_of(size))
-    maps = ForeignMaps([tmp_path], "kitti", KEYS[:1])
+    maps = ExternalMaps([tmp_path], "kitti", KEYS[:1])
     line = rf"wrong size: \S*{suffix} is {size[0]}x{size[1]}, expected 32x48 \(the view\) or 40x60 \(the whole frame\)"
     with pytest.raises(UserError, match=line):
         maps.check_sizes(Sizes())
@@ -166,14 +166,14 @@ def test_another_size_is_refused_by_header_and_by_content(tmp_path, size, suffix
 def test_an_array_that_is_no_depth_is_refused(tmp_path, array, found):
     save(tmp_path / f"{KEYS[0]}.npy", array)
     with pytest.raises(UserError, match=rf"0000000005.npy: needed floats \[H, W\] in m, found {found}"):
-        ForeignMaps([tmp_path], "kitti", KEYS[:1]).check_sizes(Sizes())
+        ExternalMaps([tmp_path], "kitti", KEYS[:1]).check_sizes(Sizes())
 
 
 def test_a_file_that_is_no_array_is_refused(tmp_path):
     path = tmp_path / f"{KEYS[0]}.npy"
     path.parent.mkdir(parents=True)
     np.save(path, np.array([{"a": "pickle"}], object), allow_pickle=True)
-    maps = ForeignMaps([tmp_path], "kitti", KEYS[:1])
+    maps = ExternalMaps([tmp_path], "kitti", KEYS[:1])
     with pytest.raises(UserError, match=r"0000000005.npy: cannot be read: ") as caught:
         maps.load(KEYS[0], frame())
     assert "\n" not in str(caught.value)
@@ -188,7 +188,7 @@ def test_an_eight_bit_image_is_refused(tmp_path):
     path.parent.mkdir(parents=True)
     Image.new("RGB", (48, 32)).save(path)
     with pytest.raises(UserError, match=r"0000000005.png: needed a 16-bit grayscale PNG, found RGB"):
-        ForeignMaps([tmp_path], "kitti", KEYS[:1]).check_sizes(Sizes())
+        ExternalMaps([tmp_path], "kitti", KEYS[:1]).check_sizes(Sizes())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -197,4 +197,4 @@ def test_depths_that_are_not_finite_are_counted_and_refused(tmp_path, value):
     depth[3, :2] = value
     save(tmp_path / f"{KEYS[0]}.npy", depth)
     with pytest.raises(UserError, match=r"0000000005.npy: 2 of 1536 depths are not finite; needed m at every pixel"):
-        ForeignMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())
+        ExternalMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())

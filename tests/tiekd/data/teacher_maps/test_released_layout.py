@@ -42,7 +42,7 @@ def test_a_frame_of_both_splits_goes_to_both_folders(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "key", "message"),
     [
-        ("synthetic-outdoor", "train/scene_000/0000", "reads kitti and nyu, got synthetic-outdoor; valid: tiekd"),
+        ("synthetic-outdoor", "train/scene_000/0000", "supports kitti and nyu, got synthetic-outdoor; valid: tiekd"),
         ("kitti", "drive/0000", "an image's path must be date/drive/camera/data/frame, got drive/0000"),
         ("nyu", "basement/kitchen/rgb_0", "an image's path must be scene/frame, got basement/kitchen/rgb_0"),
     ],
