@@ -35,7 +35,7 @@ from torch import Tensor
 
 from tiekd.config import AugmentConfig, RunConfig, build, override
 from tiekd.data import Inputs, open_inputs
-from tiekd.data.cache.in_memory import cached_inputs, keep_freed_memory
+from tiekd.data.cache.in_memory import cached_inputs
 from tiekd.data.cache.pack_writer import write_packs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.image_io import read_rgb, read_uint16
@@ -48,7 +48,7 @@ VIEW, CROP = (352, 1216), (352, 704)
 AUGMENTS = {"plain": AugmentConfig(rotate_p=0, colour_p=0), "augmented": AugmentConfig()}
 
 PILLOW = "Pillow, from files"
-PIPELINES = (PILLOW, f"{PILLOW}, keeping freed memory as ours", "ours, from files", "ours, packed")
+PIPELINES = (PILLOW, "ours, from files", "ours, packed")
 
 Item = dict[str, Tensor]
 Work = Callable[[int, int], object]  # on a frame (round, index)
@@ -88,16 +88,16 @@ def read_with_pillow(frames: ListedFrames, maps: TeacherMaps, index: int, draw: 
     box = (left, top, left + VIEW[1], top + VIEW[0])
     image, depths = image.crop(box), {name: (depth.crop(box), unit) for name, (depth, unit) in depths.items()}
     depths["depth_teacher"] = Image.open(maps.path(frames.keys[index])), maps.manifest.depth_per_unit
-    if draw.degrees:
-        image = image.rotate(draw.degrees, Image.Resampling.BILINEAR)
-        depths = {name: (d.rotate(draw.degrees, Image.Resampling.NEAREST), unit) for name, (d, unit) in depths.items()}
+    if params.degrees:
+        image = image.rotate(params.degrees, Image.Resampling.BILINEAR)
+        depths = {name: (d.rotate(params.degrees, Image.Resampling.NEAREST), unit) for name, (d, unit) in depths.items()}
     arrays = {name: np.asarray(depth, np.float32) * np.float32(unit) for name, (depth, unit) in depths.items()}
     arrays["image"] = np.asarray(image, np.float32)
-    arrays = {name: a[draw.top : draw.top + CROP[0], draw.left : draw.left + CROP[1]] for name, a in arrays.items()}
-    if draw.flip:
+    arrays = {name: a[params.top : params.top + CROP[0], params.left : params.left + CROP[1]] for name, a in arrays.items()}
+    if params.flip:
         arrays = {name: array[:, ::-1] for name, array in arrays.items()}
-    if draw.color:
-        gamma, factor = draw.color.gamma.item(), draw.color.factor.flatten().numpy()
+    if params.color:
+        gamma, factor = params.color.gamma.item(), params.color.factor.flatten().numpy()
         arrays["image"] = ((arrays["image"] / 255) ** gamma * factor * 255).clip(0, 255)
     arrays["image"] = (arrays["image"] - np.float32(IMAGE_MEAN)) / np.float32(IMAGE_STD)
     planes = {name: np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None] for name, array in arrays.items()}
@@ -109,8 +109,8 @@ def pillow(inputs: Inputs, augment: AugmentConfig) -> Callable[[int, int], Item]
     transform = TrainTransform(augment, CROP)
 
     def item(round_: int, index: int) -> Item:
-        draw = transform.draw(VIEW, torch.Generator().manual_seed(round_ * 10_000 + index))
-        return read_with_pillow(inputs.train, inputs.maps, index, draw)
+        params = transform.draw(VIEW, torch.Generator().manual_seed(round_ * 10_000 + index))
+        return read_with_pillow(inputs.train, inputs.maps, index, params)
 
     return item
 
@@ -164,8 +164,6 @@ def work_of(folder: Path, name: str, augment: str) -> tuple[Work, int]:
         inputs = read_by_us(config, arrangement, folder)
         return ours(inputs, AUGMENTS[augment]), len(inputs.train)
     inputs = open_inputs(config)
-    if name != PILLOW:
-        keep_freed_memory()
     if name in PARTS:
         return lambda _, index: PARTS[name](inputs, index), len(inputs.train)
     return pillow(inputs, AUGMENTS[augment]), len(inputs.train)
@@ -246,8 +244,8 @@ def check_equal(files: Inputs, packed: Inputs) -> None:
         a, b = ours(files, augment)(0, 1), ours(packed, augment)(0, 1)
         assert all(torch.equal(a[name], b[name]) for name in a)
     still = AugmentConfig(rotate_p=0, flip_p=0, colour_p=0)
-    dataset, draw = DepthDataset(files.train, files.maps, still, VIEW), AugmentParams(0.0, False, 0, 0, None)
-    whole, read = dataset[0, 1], read_with_pillow(files.train, files.maps, 1, draw)
+    dataset, params = DepthDataset(files.train, files.maps, still, VIEW), AugmentParams(0.0, False, 0, 0, None)
+    whole, read = dataset[0, 1], read_with_pillow(files.train, files.maps, 1, params)
     for name, part in read.items():
         torch.testing.assert_close(whole[name][..., : CROP[1]], part, rtol=1e-6, atol=1e-6)
 
@@ -265,7 +263,7 @@ def print_times(folder: Path, rounds: int) -> None:
 
 def print_memory(folder: Path, n_frames: int) -> None:
     print(f"\n| memory of 3 processes, {n_frames} frames | private MB each, beyond a process that read one frame |\n|---|---|")
-    for arrangement in ("from files", "kept in memory", "packed"):
+    for arrangement in ("from files", "in memory", "packed"):
         with ExitStack() as stack:
             readers = [stack.enter_context(Reader(folder, f"ours, {arrangement}", "augmented")) for _ in range(3)]
             for reader, round_ in product(readers, (0, 1)):
