@@ -54,7 +54,7 @@ def enlarge(runs: list[ShownRun], small: RunStore, large: RunStore, folder: Path
     source = open_frames(override(runs[0].config, LARGE | {"data.test_frames": n_frames}).data, "test")
     with MapWriter(folder, 80.0, {"teacher": "exact"}) as writer:
         for index in evenly_spaced(n_frames, distinct):
-            depth = source.rendering(index).depth_exact
+            depth = source.render(index).depth_exact
             writer.write(source.keys[index], np.where(depth > 0, depth, 80.0).astype(np.float32))
     rng = np.random.default_rng(0)
     for run in runs:

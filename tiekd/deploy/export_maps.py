@@ -12,7 +12,7 @@ from tiekd.config import RunConfig, override
 from tiekd.data import Frame, FrameSource, open_frames
 from tiekd.data.teacher_maps import MapWriter, TeacherMaps
 from tiekd.data.teacher_maps.external import ExternalMaps
-from tiekd.data.teacher_maps.released_layout import ReleasedWriter, check_released_dataset
+from tiekd.data.teacher_maps.released_layout import ReleasedWriter, released_map_names
 from tiekd.data.transforms import normalize_image
 from tiekd.distill.preflight import run_id_of
 from tiekd.errors import UserError, unknown
@@ -70,7 +70,7 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
     if layout not in MAP_LAYOUTS:
         raise UserError(unknown("--layout", layout, MAP_LAYOUTS))
     if layout == "released":
-        check_released_dataset(config.data.dataset)
+        released_map_names(config.data.dataset)
         if not name or Path(name).name != name:
             raise UserError(f"--name: becomes part of a folder's name in --layout released, got {name!r}")
     check_output_folder(out, "--out")
