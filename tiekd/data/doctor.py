@@ -51,7 +51,7 @@ class SplitReport:
     def to_lines(self) -> list[str]:
         sizes = ", ".join(f"{size} ({count})" for size, count in self.sizes.items())
         lines = [
-            f"{self.split}: {self.rows} frames in {self.groups} drives or scenes, {self.n_without_ground_truth} without ground truth",
+            f"{self.split}: {self.rows} frames in {self.groups} drives or scenes, {self.unlabelled} without ground truth",
             f"  sizes: {sizes or 'none read'}",
         ]
         lines += [f"  missing {kind}: {count}" for kind, count in self.missing.items()]
