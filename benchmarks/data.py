@@ -1,15 +1,15 @@
-"""Measure the CPU time of a training frame: read with plain Pillow code, with tiekd, and from packed data. One thread.
+"""Measure what a training frame costs: read with plain Pillow, by tiekd from files, and from packed data. On one thread.
 
     OMP_NUM_THREADS=1 python benchmarks/data.py [KITTI_ROOT] [--frames 32] [--rounds 5]
 
-The labeled frames in KITTI_ROOT's lists are copied until there are enough (rendered frames without KITTI_ROOT), and get
-teacher maps of smooth depth with noise. A frame consists of its image, its ground truth and its teacher map. Each pipeline
-runs in its own process, like a data loader, because memory freed by one would be reused by another. The processes take
-turns; each number is CPU time, the median over the rounds. The files have just been written and are in the page cache.
-Afterwards, the script measures the memory of processes that have read all frames. Needs Linux.
+The frames with ground truth in KITTI_ROOT's lists are copied until there are enough (rendered ones without KITTI_ROOT), and
+get teacher maps of smooth depth with noise. A frame is its image, its ground truth and its teacher map. Each pipeline runs
+in a process of its own, like a loader process, because a pipeline could reuse memory that another has freed. They take
+turns. A figure is CPU time, the median of the rounds. The files have just been written, so they are in the page cache. Then
+the script measures the memory of processes that have each read all frames. Needs Linux.
 
     plain      crop, flip, conversion to tensors
-    augmented  also rotates half of the frames and changes the colors of half of them
+    augmented  also rotation and color jitter, each of half of the frames
 """
 
 import argparse
@@ -57,7 +57,7 @@ Work = Callable[[int, int], object]  # on a frame (round, index)
 
 
 def make_data(root: Path | None, n_frames: int, folder: Path) -> RunConfig:
-    from frames import copy_frames, make_maps  # imports Ray, which the reading processes do not need
+    from frames import copy_frames, make_maps  # with Ray, which the processes that read do without
 
     if root is None:
         synthesize(folder / "rendered", "kitti", train_frames=4, test_frames=1)
@@ -79,8 +79,8 @@ def read_by_us(config: RunConfig, arrangement: str, folder: Path) -> Inputs:
 # -- the pipelines ---------------------------------------------------------------------------------------------------------
 
 
-def read_with_pillow(frames: ListedFrames, maps: TeacherMaps, index: int, draw: AugmentParams) -> Item:
-    """Open, convert, crop as in KITTI's benchmark, rotate, convert to float, crop, flip, change colors, convert to tensors."""
+def read_with_pillow(frames: ListedFrames, maps: TeacherMaps, index: int, params: AugmentParams) -> Item:
+    """Open, convert, crop as KITTI's benchmark does, rotate, to floats, crop, flip, colour, to tensors."""
     image_file, depth_file = frames.files(index)
     image = Image.open(image_file).convert("RGB")
     depths = {"depth_gt": (Image.open(depth_file), 1 / 256)}
@@ -105,7 +105,7 @@ def read_with_pillow(frames: ListedFrames, maps: TeacherMaps, index: int, draw: 
 
 
 def pillow(inputs: Inputs, augment: AugmentConfig) -> Callable[[int, int], Item]:
-    """Use the same random draws as `ours`; the crop is taken before the flip."""
+    """The Pillow pipeline with our random parameters, except that it crops before the flip."""
     transform = TrainTransform(augment, CROP)
 
     def item(round_: int, index: int) -> Item:
@@ -120,7 +120,7 @@ def ours(inputs: Inputs, augment: AugmentConfig) -> Callable[[int, int], Item]:
     return lambda round_, index: dataset[round_, index]
 
 
-# -- parts of a pipeline ---------------------------------------------------------------------------------------------------
+# -- parts of it -----------------------------------------------------------------------------------------------------------
 
 
 def files_of(inputs: Inputs, index: int) -> list[Path]:
@@ -128,14 +128,14 @@ def files_of(inputs: Inputs, index: int) -> list[Path]:
 
 
 def inflate(inputs: Inputs, index: int) -> None:
-    """Inflate the PNG data with zlib, the work that no decoder can avoid."""
+    """What every PNG decoder must do, by Python's zlib."""
     for path in files_of(inputs, index):
-        content, offset, data = path.read_bytes(), 8, []
-        while offset < len(content):
-            (length,) = struct.unpack(">I", content[offset : offset + 4])
-            if content[offset + 4 : offset + 8] == b"IDAT":
-                data.append(content[offset + 8 : offset + 8 + length])
-            offset += 12 + length
+        content, place, data = path.read_bytes(), 8, []
+        while place < len(content):
+            (length,) = struct.unpack(">I", content[place : place + 4])
+            if content[place + 4 : place + 8] == b"IDAT":
+                data.append(content[place + 8 : place + 8 + length])
+            place += 12 + length
         zlib.decompress(b"".join(data))
 
 
@@ -153,14 +153,14 @@ def decode(inputs: Inputs, index: int) -> None:
 
 PARTS = {"inflate alone (zlib)": inflate, "decode, Pillow": decode_with_pillow, "decode, ours": decode}
 
-# -- reading processes -----------------------------------------------------------------------------------------------------
+# -- processes that read ---------------------------------------------------------------------------------------------------
 
 
 def work_of(folder: Path, name: str, augment: str) -> tuple[Work, int]:
-    """Return the work of a process per frame, and the number of frames."""
+    """The work of a process on a frame, and the number of frames."""
     config = build(json.loads((folder / "config.json").read_text()))
-    reader, _, arrangement = name.partition(", ")
-    if reader == "ours":
+    who, _, arrangement = name.partition(", ")
+    if who == "ours":
         inputs = read_by_us(config, arrangement, folder)
         return ours(inputs, AUGMENTS[augment]), len(inputs.train)
     inputs = open_inputs(config)
@@ -169,29 +169,29 @@ def work_of(folder: Path, name: str, augment: str) -> tuple[Work, int]:
     return pillow(inputs, AUGMENTS[augment]), len(inputs.train)
 
 
-class Reading(NamedTuple):
-    """Measured by a reading process in its last round."""
+class Measured(NamedTuple):
+    """The last round of a reading process."""
 
     cpu: float  # ms per frame
     faults: float  # page faults per frame
-    private: float  # MB of memory not shared with other processes
+    private: float  # MB of private memory
 
 
 def serve_rounds(folder: Path, name: str, augment: str) -> None:
-    """Read one frame, then a round for each number on stdin; print a `Reading` after each line, also after an empty one."""
+    """Read one frame, then a round for each number on stdin. Prints `Measured` after each line, also after an empty one."""
     torch.set_num_threads(1)
     work, n_frames = work_of(folder, name, augment)
     work(0, 0)
     cpu = faults = 0.0
-    print(json.dumps(Reading(cpu, faults, private_memory())), flush=True)
+    print(json.dumps(Measured(cpu, faults, private_memory())), flush=True)
     for line in sys.stdin:
         if line.strip():
             cpu, faults = read_round(work, int(line), n_frames)
-        print(json.dumps(Reading(cpu, faults, private_memory())), flush=True)
+        print(json.dumps(Measured(cpu, faults, private_memory())), flush=True)
 
 
 def read_round(work: Work, round_: int, n_frames: int) -> tuple[float, float]:
-    """Read all frames; return CPU ms and page faults per frame."""
+    """CPU ms and page faults per frame."""
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.process_time()
     for index in range(n_frames):
         work(round_, index)
@@ -213,10 +213,10 @@ class Reader:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.first = self._answer()
 
-    def _answer(self) -> Reading:
-        return Reading(*json.loads(self._process.stdout.readline()))
+    def _answer(self) -> Measured:
+        return Measured(*json.loads(self._process.stdout.readline()))
 
-    def read(self, round_: int | None) -> Reading:
+    def read(self, round_: int | None) -> Measured:
         print("" if round_ is None else round_, file=self._process.stdin, flush=True)
         return self._answer()
 
@@ -230,16 +230,16 @@ class Reader:
 # -- the tables ------------------------------------------------------------------------------------------------------------
 
 
-def take_turns(folder: Path, names: Iterable[str], augment: str, rounds: int) -> dict[str, Reading]:
-    """Return the medians over the rounds, without the first, which is a warm-up."""
+def take_turns(folder: Path, names: Iterable[str], augment: str, rounds: int) -> dict[str, Measured]:
+    """The medians of the rounds; the first round, which warms up, does not count."""
     with ExitStack() as stack:
         readers = {name: stack.enter_context(Reader(folder, name, augment)) for name in names}
-        readings = [{name: reader.read(round_) for name, reader in readers.items()} for round_ in range(rounds + 1)][1:]
-    return {name: Reading(*map(statistics.median, zip(*(row[name] for row in readings), strict=True))) for name in readers}
+        measured = [{name: reader.read(round_) for name, reader in readers.items()} for round_ in range(rounds + 1)][1:]
+    return {name: Measured(*map(statistics.median, zip(*(row[name] for row in measured), strict=True))) for name in readers}
 
 
 def check_equal(files: Inputs, packed: Inputs) -> None:
-    """Check that packed data give the same bits, and Pillow the same values up to rounding without rotation and flip."""
+    """Packed data give the same bits; Pillow the same image to rounding where nothing is turned or flipped."""
     for augment in AUGMENTS.values():
         a, b = ours(files, augment)(0, 1), ours(packed, augment)(0, 1)
         assert all(torch.equal(a[name], b[name]) for name in a)
@@ -252,10 +252,10 @@ def check_equal(files: Inputs, packed: Inputs) -> None:
 
 def print_times(folder: Path, rounds: int) -> None:
     for augment in AUGMENTS:
-        readings = take_turns(folder, PIPELINES, augment, rounds)
+        measured = take_turns(folder, PIPELINES, augment, rounds)
         print(f"\n| {augment} | CPU ms per frame | page faults | frames/s per core | times Pillow's |\n|---|---|---|---|---|")
-        for name, (cpu, faults, _) in readings.items():
-            print(f"| {name} | {cpu:.2f} | {faults:.0f} | {1e3 / cpu:.0f} | {readings[PILLOW].cpu / cpu:.1f} |", flush=True)
+        for name, (cpu, faults, _) in measured.items():
+            print(f"| {name} | {cpu:.2f} | {faults:.0f} | {1e3 / cpu:.0f} | {measured[PILLOW].cpu / cpu:.1f} |", flush=True)
     print("\n| image, ground truth and map | CPU ms per frame |\n|---|---|")
     for name, (cpu, *_) in take_turns(folder, PARTS, "plain", rounds).items():
         print(f"| {name} | {cpu:.2f} |", flush=True)
