@@ -161,7 +161,7 @@ def _teacher_maps(config: RunConfig, dataset: ShownDataset) -> tuple[TeacherMaps
         indices = [index for index in dataset.indices if keys[index] in maps.manifest.frames]
         if not indices:
             raise UserError(f"teacher maps {maps.folder}: no maps of the test frames")
-        maps.check(keys[index] for index in indices)
+        maps.check([keys[index] for index in indices])
         for position in evenly_spaced(len(indices)):
             maps.check_size(keys[indices[position]], dataset.source.size(indices[position]))
     except UserError as error:

@@ -129,7 +129,7 @@ def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", lis
     if teacher is None:
         return source, indices, None
     maps = TeacherMaps(teacher)
-    maps.check(source.keys[index] for index in indices)
+    maps.check([source.keys[index] for index in indices])
     for place in evenly_spaced(len(indices)):
         maps.check_size(source.keys[indices[place]], source.size(indices[place]))
     return source, indices, maps

@@ -30,7 +30,10 @@ DepthOf = Callable[[str, Frame], np.ndarray]  # a frame's key and the frame -> f
 class TeacherModel(Protocol):
     """What tells depth from an image alone."""
 
-    made_by: dict[str, Any]  # for the manifest: what identifies it
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What identifies it in the manifest of its maps."""
+        ...
 
     def depth(self, image: np.ndarray) -> np.ndarray:
         """image uint8 [H, W, 3], RGB; returns float32 [H, W] m, finite."""

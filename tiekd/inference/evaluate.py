@@ -63,10 +63,11 @@ def _score(
     rows = []
     for index, frame, depth in predicted:
         key = source.keys[index]
-        row = {"image": key, "group": source.group(index)}
+        row: dict[str, Any] = {"image": key, "group": source.group(index)}
         row |= score_image(depth, frame, config.data, config.evaluation.protocol)
         if teacher is not None:
-            row |= agreement_metrics(depth, teacher.load(key, frame.size), config.data.spec.agreement_first_row)
+            depth_teacher = torch.from_numpy(teacher.load(key, frame.size))
+            row |= agreement_metrics(torch.from_numpy(depth), depth_teacher, config.data.spec.agreement_first_row)
         rows.append(row)
     return rows
 

@@ -17,6 +17,7 @@ class ChamferTerm:
     """
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
+        assert prediction.bin_centers is not None, "the chamfer distance needs the head adaptive_bins"
         known = (valid & (target > 0)).flatten(1)
         return masked_mean(chamfer_distance(prediction.bin_centers, target.flatten(1), known), known.any(dim=1), all_sum)
 

@@ -45,7 +45,8 @@ class DistillLoss:
         valid = in_range if self.masked else torch.ones_like(in_range)
         target = target.masked_fill(~valid, 0)  # unmeasured pixels may hold NaN, which must not reach a gradient
         values = {name: term(prediction, target, valid, all_sum) for name, (_, term) in self.terms.items()}
-        total = sum(self.terms[name].weight * value for name, value in values.items())
+        first, *others = (self.terms[name].weight * value for name, value in values.items())
+        total = sum(others, start=first)
         return {**values, "loss": total}
 
 

@@ -85,6 +85,7 @@ class DenseDPMTerm:
         self.teacher_dpm, self.divergence = teacher_dpm, divergence
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
+        assert prediction.dpm_logits is not None, "L_DPM needs the head dpm"
         return masked_mean(self.divergence(self.teacher_dpm(target), prediction.dpm_logits), valid, all_sum)
 
 
@@ -122,6 +123,7 @@ class DPMFromRow110:
         if target.shape[-1] != CROP_WIDTH:
             return self.term(prediction, target, valid, all_sum)
         rows = (..., slice(FIRST_ROW, None), slice(None))
+        assert prediction.dpm_logits is not None, "L_DPM needs the head dpm"
         kept = Prediction(prediction.depth[rows], prediction.dpm_logits[rows])
         cost = self.term(kept, target[rows], valid[rows], all_sum)
         return cost * masked_mean(_lowered(torch.ones_like(target)), _lowered(valid, fill=True), all_sum)
