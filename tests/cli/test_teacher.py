@@ -291,7 +291,7 @@ IMPORT = "import DATA.yaml pred --out maps"
         # Frames are looked for before a model is loaded.
         (f"{EXPORT} --weights absent.safetensors --set data.dataset=nyu", "nyu_train.txt: no such file"),
         (EXPORT, "data.yaml: teacher: loss.target 'teacher' needs a section"),
-        ("export made.yaml --out maps --weights w --layout released", "reads kitti and nyu, got synthetic-indoor"),
+        ("export made.yaml --out maps --weights w --layout released", "supports kitti and nyu, got synthetic-indoor"),
         ("export DATA.yaml --out file --weights w", "--out file: "),
         ("import DATA.yaml nowhere --out maps", "depth maps nowhere: no such folder"),
         (IMPORT, "depth maps pred: 1 of 3 frames have no map, first 2000_01_01/"),
