@@ -256,7 +256,7 @@ def test_all_that_does_not_fit_is_listed(mistake, regressing):
         ("student.name=mobilenetv2", r"as mobilenetv2, dpm: missing"),
         ("student.name=tiny", r"student.name: unknown 'tiny'; .*valid: adabins, bts, "),
         ("student.encoder=resnet34", r"as resnet18, dpm: missing .*backbone.layer1.2.conv1.weight"),
-        ("loss.name=tie_kd", r"loss.target must be 'teacher', got 'ground_truth'"),
+        ("loss.name=tie_kd", r"needs a dense target, 'teacher', got 'ground_truth'"),
     ],
 )
 def test_settings_that_do_not_fit_the_checkpoint(mistake, with_dpm, setting, message):
