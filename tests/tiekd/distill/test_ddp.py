@@ -196,7 +196,7 @@ def test_a_dead_rank_is_told_from_a_failure_of_the_work(group_of_one, tmp_path):
     assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
     assert (tmp_path / "lost").read_text() == "True"
     runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(tmp_path).run("none"))
-    assert not any(map(runtime.lost, (RuntimeError("out of memory"), OSError("[..]/gloo/ is a folder"))))
+    assert not any(map(runtime.is_worker_loss, (RuntimeError("out of memory"), OSError("[..]/gloo/ is a folder"))))
 
 
 def test_what_a_rank_meets_once_its_group_is_gone_is_of_another_ranks_end(tmp_path):
