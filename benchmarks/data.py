@@ -4,8 +4,8 @@
 
 The frames with ground truth in KITTI_ROOT's lists are copied until there are enough (rendered ones without KITTI_ROOT), and
 get teacher maps of smooth depth with noise. A frame is its image, its ground truth and its teacher map. Each pipeline runs
-in a process of its own, like a loader process, because a pipeline could reuse memory that another has freed. They take
-turns. A figure is CPU time, the median of the rounds. The files have just been written, so they are in the page cache. Then
+in its own process, like a loader process, because a pipeline could reuse memory that another has freed. They take turns. A
+number is CPU time, the median over the rounds. The files have just been written, so they are in the page cache. Then
 the script measures the memory of processes that have each read all frames. Needs Linux.
 
     plain      crop, flip, conversion to tensors
@@ -57,7 +57,7 @@ Work = Callable[[int, int], object]  # on a frame (round, index)
 
 
 def make_data(root: Path | None, n_frames: int, folder: Path) -> RunConfig:
-    from frames import copy_frames, make_maps  # with Ray, which the processes that read do without
+    from frames import copy_frames, make_maps  # imports Ray, which the reading processes do not need
 
     if root is None:
         synthesize(folder / "rendered", "kitti", train_frames=4, test_frames=1)
@@ -80,7 +80,7 @@ def read_by_us(config: RunConfig, arrangement: str, folder: Path) -> Inputs:
 
 
 def read_with_pillow(frames: ListedFrames, maps: TeacherMaps, index: int, params: AugmentParams) -> Item:
-    """Open, convert, crop as KITTI's benchmark does, rotate, to floats, crop, flip, colour, to tensors."""
+    """Open, convert, crop as in KITTI's benchmark, rotate, convert to float, crop, flip, change colors, convert to tensors."""
     image_file, depth_file = frames.files(index)
     image = Image.open(image_file).convert("RGB")
     depths = {"depth_gt": (Image.open(depth_file), 1 / 256)}
@@ -120,7 +120,7 @@ def ours(inputs: Inputs, augment: AugmentConfig) -> Callable[[int, int], Item]:
     return lambda round_, index: dataset[round_, index]
 
 
-# -- parts of it -----------------------------------------------------------------------------------------------------------
+# -- parts of a pipeline ---------------------------------------------------------------------------------------------------
 
 
 def files_of(inputs: Inputs, index: int) -> list[Path]:
@@ -128,14 +128,14 @@ def files_of(inputs: Inputs, index: int) -> list[Path]:
 
 
 def inflate(inputs: Inputs, index: int) -> None:
-    """What every PNG decoder must do, by Python's zlib."""
+    """Inflate the PNG data with zlib, the work that no decoder can avoid."""
     for path in files_of(inputs, index):
-        content, place, data = path.read_bytes(), 8, []
-        while place < len(content):
-            (length,) = struct.unpack(">I", content[place : place + 4])
-            if content[place + 4 : place + 8] == b"IDAT":
-                data.append(content[place + 8 : place + 8 + length])
-            place += 12 + length
+        content, offset, data = path.read_bytes(), 8, []
+        while offset < len(content):
+            (length,) = struct.unpack(">I", content[offset : offset + 4])
+            if content[offset + 4 : offset + 8] == b"IDAT":
+                data.append(content[offset + 8 : offset + 8 + length])
+            offset += 12 + length
         zlib.decompress(b"".join(data))
 
 
@@ -153,14 +153,14 @@ def decode(inputs: Inputs, index: int) -> None:
 
 PARTS = {"inflate alone (zlib)": inflate, "decode, Pillow": decode_with_pillow, "decode, ours": decode}
 
-# -- processes that read ---------------------------------------------------------------------------------------------------
+# -- reading processes -----------------------------------------------------------------------------------------------------
 
 
 def work_of(folder: Path, name: str, augment: str) -> tuple[Work, int]:
-    """The work of a process on a frame, and the number of frames."""
+    """Return the work of a process per frame, and the number of frames."""
     config = build(json.loads((folder / "config.json").read_text()))
-    who, _, arrangement = name.partition(", ")
-    if who == "ours":
+    reader, _, arrangement = name.partition(", ")
+    if reader == "ours":
         inputs = read_by_us(config, arrangement, folder)
         return ours(inputs, AUGMENTS[augment]), len(inputs.train)
     inputs = open_inputs(config)
@@ -191,7 +191,7 @@ def serve_rounds(folder: Path, name: str, augment: str) -> None:
 
 
 def read_round(work: Work, round_: int, n_frames: int) -> tuple[float, float]:
-    """CPU ms and page faults per frame."""
+    """Read all frames; return CPU ms and page faults per frame."""
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.process_time()
     for index in range(n_frames):
         work(round_, index)
@@ -231,7 +231,7 @@ class Reader:
 
 
 def take_turns(folder: Path, names: Iterable[str], augment: str, rounds: int) -> dict[str, Measured]:
-    """The medians of the rounds; the first round, which warms up, does not count."""
+    """Return the medians over the rounds, without the first, which is a warm-up."""
     with ExitStack() as stack:
         readers = {name: stack.enter_context(Reader(folder, name, augment)) for name in names}
         measured = [{name: reader.read(round_) for name, reader in readers.items()} for round_ in range(rounds + 1)][1:]
@@ -239,7 +239,7 @@ def take_turns(folder: Path, names: Iterable[str], augment: str, rounds: int) ->
 
 
 def check_equal(files: Inputs, packed: Inputs) -> None:
-    """Packed data give the same bits; Pillow the same image to rounding where nothing is turned or flipped."""
+    """Check that packed data give the same bits, and Pillow the same values up to rounding without rotation and flip."""
     for augment in AUGMENTS.values():
         a, b = ours(files, augment)(0, 1), ours(packed, augment)(0, 1)
         assert all(torch.equal(a[name], b[name]) for name in a)

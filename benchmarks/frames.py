@@ -61,7 +61,7 @@ def load_all(inputs: Inputs, size: tuple[int, int]) -> int:
     """Load every training frame with its map; return their number."""
     for index, key in enumerate(inputs.train.keys):
         inputs.train.load(index)
-        inputs.maps.load(key, size)
+        inputs.maps.load_stored(key, size).to_meters()
     return len(inputs.train)
 
 
