@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablations.monitor.failure_groups import FailureGroup, group_failures
-from ablations.planning.cells import cell_name
+from ablations.planning.cells import study_cell_name
 from tiekd.config.labels import HIGHER_IS_BETTER
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord
@@ -63,7 +63,7 @@ def cell_progress(cell: Mapping[str, Any], record: RunRecord, status: Status) ->
     if state == "missing" and not cell.get("missing"):
         state = "pruned" if status.cause.startswith(PRUNED_CAUSE) else "waiting"
     return CellProgress(
-        name=cell_name(cell["factors"], cell["seed"]),
+        name=study_cell_name(cell["factors"], cell["seed"]),
         run_id=cell["run_id"] or "",
         state=state,
         epoch=status.epoch,

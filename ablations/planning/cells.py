@@ -30,10 +30,10 @@ class StudyCell:
         return self.labels | {name: str(level) for name, level in self.factors.items()}
 
     def __str__(self) -> str:
-        return cell_name(self.factors, self.config.seed)
+        return study_cell_name(self.factors, self.config.seed)
 
 
-def cell_name(factors: Mapping[str, Any], seed: int) -> str:
+def study_cell_name(factors: Mapping[str, Any], seed: int) -> str:
     """Return the name of a cell in displays and logs."""
     levels = [f"{name}={level:.6g}" if isinstance(level, float) else f"{name}={level}" for name, level in factors.items()]
     return ", ".join([*levels, f"seed={seed}"])

@@ -63,7 +63,7 @@ def hide_password(url: str) -> str:
 
 
 @contextlib.contextmanager
-def connect(url: str) -> Iterator[BaseStorage]:
+def open_storage(url: str) -> Iterator[BaseStorage]:
     """Open the database and create Optuna's tables if needed.
 
     Raises UserError if the database does not answer, StoreError if it fails later.
@@ -96,7 +96,7 @@ def study_exists(name: str, url: str) -> bool:
     parts = make_url(url)
     if parts.drivername.startswith("sqlite") and not Path(parts.database or "").is_file():
         return False
-    with connect(url) as storage:
+    with open_storage(url) as storage:
         return name in optuna.study.get_all_study_names(storage)
 
 

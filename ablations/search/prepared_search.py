@@ -17,8 +17,8 @@ from ablations.planning.study import StudyConfig, find_study, load_study
 from ablations.search.optuna_storage import (
     budget_used,
     changed_parameter,
-    connect,
     get_trials,
+    open_storage,
     open_study,
     remaining_points,
     requeue_interrupted,
@@ -139,7 +139,7 @@ def open_search(prepared: PreparedSearch) -> Iterator[optuna.Study]:
         Path(prepared.store.filesystem[1], "studies", prepared.name).mkdir(parents=True, exist_ok=True)
     search = prepared.search
     subject = f"{', '.join(search.objectives)} over seeds {search.seeds} of {run_id_of(prepared.base)}"
-    with connect(prepared.url) as storage:
+    with open_storage(prepared.url) as storage:
         study = open_study(prepared.name, storage, search, prepared.space)
         if study.user_attrs.setdefault("subject", subject) != subject:
             raise UserError(

@@ -14,7 +14,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from ablations.search.optuna_storage import connect
+from ablations.search.optuna_storage import open_storage
 from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.distill.run import execute
@@ -222,7 +222,7 @@ def test_a_search_whose_database_disappears_says_so_in_one_line(tmp_path):
     folder.mkdir()
 
     def lose_it() -> None:
-        with connect(f"sqlite:///{folder}/optuna.db") as storage:
+        with open_storage(f"sqlite:///{folder}/optuna.db") as storage:
             study = optuna.create_study(storage=storage)
             shutil.rmtree(folder)
             study.ask()

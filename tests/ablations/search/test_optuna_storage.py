@@ -8,10 +8,10 @@ from ablations.planning.search_config import SearchConfig
 from ablations.search.optuna_storage import (
     budget_used,
     changed_parameter,
-    connect,
     finish_trial,
     get_trials,
     hide_password,
+    open_storage,
     open_study,
     requeue_interrupted,
     storage_url,
@@ -43,7 +43,7 @@ def url(request, tmp_path) -> str:
 
 def test_killed_search_resumes_from_its_database(url):
     assert not study_exists("demo", url)
-    with connect(url) as storage:
+    with open_storage(url) as storage:
         before = open_study("demo", storage, SEARCH, SPACE)
         trials = [before.ask() for _ in range(4)]
         points = [SPACE.suggest(trial) for trial in trials]
@@ -51,7 +51,7 @@ def test_killed_search_resumes_from_its_database(url):
         finish_trial(before, trials[0], outcome | {"by_seed": [[0.125, 0.375]]}, ["abs_rel"])
         finish_trial(before, trials[1], {"run_id": "89ab", "epoch": 2, "abs_rel": 0.5}, ["abs_rel"])
     assert study_exists("demo", url)
-    with connect(url) as storage:
+    with open_storage(url) as storage:
         after = open_study("demo", storage, SEARCH, SPACE)
         requeue_interrupted(after)
         assert [trial.state.name for trial in after.trials] == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "WAITING", "WAITING"]

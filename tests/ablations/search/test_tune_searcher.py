@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from ablations.monitor.study_progress import CellProgress
 from ablations.monitor.terminal import ended_line
 from ablations.planning.search_config import SearchConfig
-from ablations.search.optuna_storage import budget_used, connect, get_trials, open_study, requeue_interrupted, trial_point
+from ablations.search.optuna_storage import budget_used, get_trials, open_storage, open_study, requeue_interrupted, trial_point
 from ablations.search.tune_searcher import INTERRUPTED, Budget, OptunaSearcher
 from search_spaces.space import SearchSpace
 
@@ -130,7 +130,7 @@ def test_several_objectives_have_no_intermediate_values():
 
 
 def test_pickled_searcher_does_not_contain_the_database_url(tmp_path):
-    with connect(f"sqlite:///{tmp_path}/not-a-secret.db") as storage:
+    with open_storage(f"sqlite:///{tmp_path}/not-a-secret.db") as storage:
         searcher = OptunaSearcher(open_study("demo", storage, search_of(), SPACE), SPACE, search_of(), Budget(2))
         assert b"not-a-secret" not in pickle.dumps(searcher)
 
