@@ -1,4 +1,4 @@
-"""Small data sets on disk, made as each test needs them."""
+"""Small data sets on disk."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ class KittiFolder:
     rows: list[str] = field(default_factory=list)
 
     def add(self, number: int, size=(375, 1242), drive=1, with_depth=True) -> tuple[Path, Path]:
-        """A frame whose image holds its row number and whose depth its column, both modulo 200."""
+        """Add a frame whose image has the row number and whose depth the column number of each pixel, modulo 200."""
         drive = f"2000_01_01_drive_{drive:04d}_sync"
         image = f"2000_01_01/{drive}/image_02/data/{number:010d}.png"
         depth = f"{drive}/proj_depth/groundtruth/image_02/{number:010d}.png"
@@ -58,7 +58,7 @@ def kitti(tmp_path: Path) -> KittiFolder:
 
 @pytest.fixture
 def section():
-    """A data section from a data set's preset."""
+    """Builds a data section from the defaults of a data set."""
     return data_section
 
 

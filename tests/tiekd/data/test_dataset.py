@@ -18,7 +18,7 @@ SIZE = (32, 48)
 
 
 class MadeFrames:
-    """A few frames whose depth tells frame, row and column."""
+    """A few frames whose depth encodes frame, row and column."""
 
     n_without_ground_truth = 0
 
@@ -67,14 +67,14 @@ def test_an_evaluated_frame_is_whole_and_unchanged(maps):
     assert item["index"] == 4
 
 
-def test_without_maps_there_is_no_teacher():
+def test_without_maps_there_is_no_teacher_depth():
     item = training()[(0, 1)]
     assert item.keys() == {"image", "depth_gt", "index"}
     assert item["image"].shape == (3, 16, 24)
     assert item["depth_gt"].shape == (1, 16, 24)
 
 
-def test_what_is_drawn_depends_on_seed_epoch_and_index_alone(maps):
+def test_augmentation_depends_on_seed_epoch_and_index_only(maps):
     first = training(maps=maps)[(2, 3)]
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
@@ -86,14 +86,14 @@ def test_what_is_drawn_depends_on_seed_epoch_and_index_alone(maps):
     assert not any(torch.equal(first["image"], other["image"]) for other in others)
 
 
-def test_drawing_leaves_the_global_generator_alone():
+def test_augmentation_does_not_use_the_global_generator():
     torch.manual_seed(7)
     before = torch.get_rng_state()
     training()[(1, 1)]
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_loader_processes_change_nothing_and_learn_of_new_epochs(maps):
+def test_loader_processes_give_the_same_items_in_every_epoch(maps):
     dataset = training(maps=maps)
 
     def epochs(**options) -> list[dict]:
@@ -112,7 +112,7 @@ def test_loader_processes_change_nothing_and_learn_of_new_epochs(maps):
     assert not torch.equal(alone[0]["image"], alone[2]["image"])
 
 
-def test_a_border_is_cut_off_before_training_alone():
+def test_the_border_is_removed_for_training_only():
     border = Box(8, 10, 16, 24)
     source = MadeFrames(train_region=border)
     still = AugmentConfig(rotate_p=0, flip_p=0, colour_p=0)
@@ -129,7 +129,7 @@ def test_a_crop_that_does_not_fit_is_refused():
         DepthDataset(MadeFrames(), None, AugmentConfig(), (64, 24))[0]
 
 
-def test_augmentation_and_crop_come_together():
+def test_augmentation_requires_a_crop():
     with pytest.raises(ValueError, match=r"given together"):
         DepthDataset(MadeFrames(), None, AugmentConfig())
 
@@ -138,7 +138,7 @@ def indices(sampler: EpochSampler) -> list[list[int]]:
     return [[index for _, index in batch] for batch in sampler]
 
 
-def test_an_epoch_visits_every_frame_once_in_an_order_of_its_own():
+def test_each_epoch_visits_every_frame_once_in_a_new_order():
     sampler = EpochSampler(10, batch_size=4, seed=5)
     first = indices(sampler)
     assert [len(batch) for batch in first] == [4, 4, 2]

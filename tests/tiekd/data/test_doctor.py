@@ -32,7 +32,7 @@ def test_a_healthy_data_set_is_described(healthy):
     assert test.depth[1].median is None
 
 
-def test_text_and_json_tell_the_same(healthy):
+def test_text_and_json_agree(healthy):
     report = check_dataset(healthy.config())
     text, document = report.to_text(), json.loads(json.dumps(report.to_dict()))
     assert document["ok"] is True
@@ -43,7 +43,7 @@ def test_text_and_json_tell_the_same(healthy):
     assert text.endswith("no problems")
 
 
-def test_problems_do_not_stop_it(healthy, save_image):
+def test_all_problems_are_listed(healthy, save_image):
     images = sorted((healthy.root / "input").rglob("*.png"))
     depths = sorted((healthy.root / "gt_depth").rglob("*.png"))
     images[0].unlink()
@@ -65,7 +65,7 @@ def test_problems_do_not_stop_it(healthy, save_image):
     assert "problem: 1 images are missing" in report.to_text()
 
 
-def test_many_broken_frames_are_summed_up(kitti, save_image):
+def test_many_broken_frames_are_summarized(kitti, save_image):
     for number in range(5):
         _, depth = kitti.add(number)
         save_image(depth, np.ones((375, 1242), np.uint8))
@@ -76,7 +76,7 @@ def test_many_broken_frames_are_summed_up(kitti, save_image):
     assert test.problems[0].startswith("data.test_split")
 
 
-def test_an_empty_or_unlabelled_list_is_a_problem(kitti):
+def test_a_list_without_rows_or_ground_truth_is_a_problem(kitti):
     kitti.root.mkdir()
     (kitti.root / "kitti_eigen_train.txt").write_text("")
     kitti.add(0, with_depth=False)
@@ -86,7 +86,7 @@ def test_an_empty_or_unlabelled_list_is_a_problem(kitti):
     assert test.problems == ["none of the 1 frames has ground truth"]
 
 
-def test_a_test_frame_among_the_training_frames_is_remarked(shared_data):
+def test_a_test_frame_in_the_training_split_is_a_remark(shared_data):
     report = check_dataset(data_config(shared_data / "kitti", None, {}))
     assert report.ok
     assert report.remarks == [
@@ -94,7 +94,7 @@ def test_a_test_frame_among_the_training_frames_is_remarked(shared_data):
     ]
 
 
-def test_rendered_data_is_described_too(section):
+def test_rendered_data_are_described(section):
     report = check_dataset(section("synthetic-indoor", train_frames=5, test_frames=4))
     assert report.ok
     train, test = report.splits
@@ -103,7 +103,7 @@ def test_rendered_data_is_described_too(section):
     assert all(0.85 < row.valid_share <= 1 for row in train.depth)
 
 
-def test_a_data_set_is_recognised_by_its_lists(healthy, tmp_path):
+def test_a_data_set_is_detected_by_its_lists(healthy, tmp_path):
     config = data_config(healthy.root, None, {"data.test_frames": 1, "train_frames": 2})
     assert (config.dataset, config.train_frames, config.test_frames) == ("kitti", 2, 1)
     with pytest.raises(UserError, match=r"found the split lists of no data set \(kitti: .*; nyu: .*\); name the data set"):

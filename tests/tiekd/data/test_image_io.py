@@ -8,7 +8,7 @@ from tiekd.data.image_io import MissingFileError, encode_png, missing_files, rea
 from tiekd.errors import UserError
 
 
-def test_sixteen_bits_survive(tmp_path):
+def test_uint16_round_trip(tmp_path):
     values = np.array([[0, 1, 255], [256, 40000, 65535]], np.uint16)
     (tmp_path / "depth.png").write_bytes(encode_png(values))
     read = read_uint16(tmp_path / "depth.png", "depth map")
@@ -17,7 +17,7 @@ def test_sixteen_bits_survive(tmp_path):
     assert uint16_size(tmp_path / "depth.png", "depth map") == (2, 3)
 
 
-def test_colours_survive_and_grey_becomes_rgb(tmp_path):
+def test_rgb_round_trip_and_gray_becomes_rgb(tmp_path):
     colours = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     (tmp_path / "colour.png").write_bytes(encode_png(colours))
     np.testing.assert_array_equal(read_rgb(tmp_path / "colour.png"), colours)
@@ -58,14 +58,14 @@ def test_damaged_pngs_are_refused_or_read_as_pillow_reads_them(tmp_path, kind):
 @pytest.mark.parametrize(
     ("mode", "found"), [("L", "8-bit grayscale"), ("P", "8-bit palette"), ("RGBA", "RGBA"), ("1", "1-bit")]
 )
-def test_other_images_are_no_depth_maps(tmp_path, mode, found):
+def test_images_without_16_bits_are_refused_as_depth(tmp_path, mode, found):
     Image.new(mode, (3, 2)).save(tmp_path / "depth.png")
     for read in (read_uint16, uint16_size):
         with pytest.raises(UserError, match=rf"depth map .*depth.png: needed a 16-bit grayscale PNG, found {found}"):
             read(tmp_path / "depth.png", "depth map")
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
+def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(MissingFileError, match=r"image .*absent.png: no such file"):
         read_rgb(tmp_path / "absent.png")
     (tmp_path / "page.png").write_text("<html>")

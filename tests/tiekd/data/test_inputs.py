@@ -13,7 +13,7 @@ VIEW = (352, 1216)
 
 
 def config_of(kitti, maps=None, **data):
-    """A run on a KITTI folder: TIE-KD with maps, else the baseline on ground truth."""
+    """A run on a KITTI folder: TIE-KD with maps, otherwise the baseline on ground truth."""
     document = {"data": {"dataset": "kitti", "root": str(kitti.root)} | data}
     if maps:
         return build(document | {"teacher": {"name": "adabins", "maps": str(maps)}})
@@ -43,19 +43,19 @@ def test_complete_inputs_pass(complete, tmp_path):
     check_inputs(config_of(complete, export(tmp_path / "maps", keys)))
 
 
-def test_both_splits_are_looked_at(complete):
+def test_both_splits_are_checked(complete):
     (complete.root / "kitti_eigen_test.txt").unlink()
     with pytest.raises(UserError, match=r"data.test_split .*kitti_eigen_test.txt: no such file"):
         check_inputs(config_of(complete))
 
 
-def test_a_first_frame_that_cannot_be_used_is_refused(complete, save_image):
+def test_an_unusable_first_frame_is_refused(complete, save_image):
     save_image(next((complete.root / "gt_depth/2000_01_01_drive_0002_sync").rglob("*.png")), np.ones((375, 1242), np.uint8))
     with pytest.raises(UserError, match=r"needed a 16-bit grayscale PNG"):
         check_inputs(config_of(complete))
 
 
-def test_the_first_depth_map_counts_even_if_other_frames_come_before(kitti, save_image):
+def test_the_first_depth_map_is_checked_even_after_frames_without_one(kitti, save_image):
     kitti.add(0, with_depth=False)
     _, depth = kitti.add(1)
     kitti.write("train")
@@ -71,7 +71,7 @@ def test_a_crop_that_does_not_fit_is_refused(complete):
         check_inputs(config_of(complete, train_crop=[384, 704]))
 
 
-def test_ground_truth_must_be_there_to_evaluate_and_to_train_on_it(kitti, tmp_path):
+def test_ground_truth_is_required_to_evaluate_and_to_train_on_it(kitti, tmp_path):
     kitti.add(0, with_depth=False)
     kitti.write("train")
     kitti.add(1)
@@ -79,7 +79,7 @@ def test_ground_truth_must_be_there_to_evaluate_and_to_train_on_it(kitti, tmp_pa
     with pytest.raises(UserError, match=r"data.train_split: none of its 1 frames has ground truth"):
         check_inputs(config_of(kitti))
     keys = open_frames(kitti.config(), "train").keys
-    check_inputs(config_of(kitti, export(tmp_path / "maps", keys)))  # a teacher needs no ground truth
+    check_inputs(config_of(kitti, export(tmp_path / "maps", keys)))  # with a teacher, ground truth is not needed
     kitti.add(1, with_depth=False)
     kitti.write("test")
     with pytest.raises(UserError, match=r"data.test_split: none of its 1 frames has ground truth"):
@@ -96,7 +96,7 @@ def test_every_training_frame_needs_a_map_of_its_size(complete, tmp_path):
         check_inputs(config_of(complete, tmp_path / "nowhere"))
 
 
-def test_digests_are_of_all_that_is_read(complete, tmp_path):
+def test_digests_cover_all_inputs(complete, tmp_path):
     keys = open_frames(config_of(complete).data, "train").keys
     baseline, distilled = config_of(complete), config_of(complete, export(tmp_path / "a", keys))
     assert input_digests(baseline).keys() == {"train", "test"}
@@ -108,12 +108,12 @@ def test_digests_are_of_all_that_is_read(complete, tmp_path):
     assert distilled.fingerprint(digests) != distilled.fingerprint(other)
 
 
-def test_inputs_are_looked_at_without_torch():
+def test_inputs_are_checked_without_torch():
     code = "import sys, tiekd.data, tiekd.data.doctor, tiekd.data.teacher_maps; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_list_that_changes_is_read_again(complete):
+def test_a_changed_list_is_read_again(complete):
     before = open_frames(config_of(complete).data, "train")
     assert open_frames(config_of(complete).data, "train") is before
     complete.add(0)

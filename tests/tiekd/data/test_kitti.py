@@ -21,7 +21,7 @@ def test_the_view_is_the_kb_crop(kitti, size, top, left):
     assert (frame.image.dtype, frame.depth_gt.dtype) == (np.uint8, np.float32)
 
 
-def test_a_frame_that_is_too_small_is_refused_with_its_size(kitti):
+def test_a_too_small_frame_is_refused(kitti):
     kitti.add(0, (351, 1242))
     kitti.write()
     with pytest.raises(UserError, match=r"0000000000.png: frame of 351x1242 px; at least 352x1216 is needed"):

@@ -6,7 +6,7 @@ from tiekd.data.frame_source import check_train_crop
 from tiekd.errors import UserError
 
 
-def test_keys_are_alike_with_and_without_leading_slash(shared_data, section):
+def test_keys_do_not_depend_on_a_leading_slash(shared_data, section):
     config = section("nyu", root=str(shared_data / "nyu"))
     train, test = open_frames(config, "train"), open_frames(config, "test")
     assert (train.keys, test.keys) == (["indoor_9001/rgb_00000"], ["indoor_9001/rgb_00100"])
@@ -19,7 +19,7 @@ def test_keys_are_alike_with_and_without_leading_slash(shared_data, section):
         assert 0.3 < np.median(frame.depth_gt[frame.depth_gt > 0]) < 10
 
 
-def test_depth_is_in_thousandths_of_a_metre(tmp_path, section, save_image):
+def test_depth_is_stored_in_millimeters(tmp_path, section, save_image):
     save_image(tmp_path / "room/rgb_00000.jpg", np.zeros((480, 640, 3), np.uint8))
     save_image(tmp_path / "room/sync_depth_00000.png", np.full((480, 640), 2345, np.uint16))
     (tmp_path / "nyu_train.txt").write_text("/room/rgb_00000.jpg /room/sync_depth_00000.png 518.8579\n")

@@ -38,7 +38,7 @@ def test_a_bad_line_is_refused_with_its_number(with_list, line, reason):
     assert "kitti_eigen_train.txt, line 3: " in message
     assert reason in message
     assert repr(line) in message
-    assert "0000000005.png 721.5377" in message  # what a row looks like
+    assert "0000000005.png 721.5377" in message  # an example of a row
     assert "\n" not in message
 
 
@@ -47,7 +47,7 @@ def test_further_bad_lines_are_counted(with_list):
         open_frames(with_list(b"x\ny\nz\n"), "train")
 
 
-def test_a_missing_final_newline_and_a_short_focal_length_are_no_error(with_list):
+def test_a_missing_final_newline_and_a_short_focal_length_are_valid(with_list):
     assert len(open_frames(with_list(f"{ROW}\n{ROW[:-4]}".encode()), "train")) == 2
 
 
@@ -57,12 +57,12 @@ def test_an_empty_list_is_refused(with_list, content):
         open_frames(with_list(content), "train")
 
 
-def test_a_list_that_is_no_text_is_refused(with_list):
+def test_a_binary_list_is_refused(with_list):
     with pytest.raises(UserError, match=r"not a text file"):
         open_frames(with_list(b"\x89PNG\xff\xfe"), "train")
 
 
-def test_a_missing_root_says_what_it_should_hold(section, tmp_path):
+def test_a_missing_root_is_described(section, tmp_path):
     with pytest.raises(UserError, match=r"data.root is needed for kitti: .*input/.*gt_depth/"):
         open_frames(section("kitti"), "train")
     with pytest.raises(UserError, match=r"nowhere: no such folder; .*sync_depth_"):
@@ -153,7 +153,7 @@ def test_only_the_first_frames_are_used(kitti):
     assert len(open_frames(kitti.config(train_frames=9), "train")) == 3
 
 
-def test_the_digest_is_of_the_rows_and_not_of_their_place_or_line_endings(with_list, tmp_path, section):
+def test_the_digest_does_not_depend_on_location_or_line_endings(with_list, tmp_path, section):
     unix = open_frames(with_list(f"{ROW}\n{ROW[1:]}\n".encode()), "train").digest()
     dos = open_frames(with_list(f"{ROW}\r\n{ROW[1:]}".encode()), "train").digest()
     elsewhere = tmp_path / "elsewhere"

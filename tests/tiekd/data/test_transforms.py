@@ -18,18 +18,18 @@ def augmented(image: np.ndarray, depths: dict, crop: tuple, seed: int = 0, quirk
 
 
 def raw(image: torch.Tensor) -> torch.Tensor:
-    """A normalised image back on 0 .. 255."""
+    """Undo the normalization of an image."""
     return image * torch.tensor(IMAGE_STD).view(3, 1, 1) + torch.tensor(IMAGE_MEAN).view(3, 1, 1)
 
 
 def smooth_frame(height: int = 60, width: int = 90) -> tuple[np.ndarray, dict]:
-    """An image whose red is the column and whose green is twice the row, and depth maps that hold the same."""
+    """An image whose red is the column and whose green is twice the row, and depth maps with the same values."""
     rows, columns = np.indices((height, width))
     image = np.stack([columns, 2 * rows, np.full_like(rows, 50)], axis=-1).astype(np.uint8)
     return image, {"depth_gt": 1 + columns.astype(np.float32), "depth_teacher": 1 + 2 * rows.astype(np.float32)}
 
 
-def test_normalise_is_zero_at_the_mean_and_one_a_deviation_above():
+def test_normalize_image_maps_mean_to_0_and_std_to_1():
     image = np.zeros((2, 3, 3), np.uint8)
     image[0, 0], image[1, 2] = (124, 116, 104), (182, 173, 161)
     result = normalize_image(image)
@@ -38,7 +38,7 @@ def test_normalise_is_zero_at_the_mean_and_one_a_deviation_above():
     torch.testing.assert_close(result[:, 1, 2], torch.ones(3), atol=0.01, rtol=0)
 
 
-def test_an_array_is_normalised_as_a_tensor_in_every_bit():
+def test_arrays_and_tensors_are_normalized_bit_identically():
     image = np.stack([np.arange(256, dtype=np.uint8)] * 3, axis=-1)[None]
     assert torch.equal(normalize_image(image), normalize_image(torch.from_numpy(image).permute(2, 0, 1)))
 
@@ -57,14 +57,14 @@ def test_image_ground_truth_and_teacher_map_move_together(seed):
     assert (green - (depths["depth_teacher"][0] - 1))[inside].abs().max() <= 3.0
 
 
-def test_depths_are_never_mixed_and_have_no_value_outside():
+def test_depths_are_not_interpolated_and_0_outside():
     image, _ = smooth_frame()
     two = np.where(np.indices((60, 90)).sum(0) % 2, 3.0, 70.0).astype(np.float32)
     _, depths = augmented(image, {"depth_gt": two}, (60, 90), rotate_p=1.0, rotate_degrees=30.0)
     assert set(depths["depth_gt"].unique().tolist()) == {0.0, 3.0, 70.0}
 
 
-def test_a_rotation_turns_by_no_more_than_asked():
+def test_rotations_stay_within_the_limit():
     image, _ = smooth_frame(61, 301)
     columns = np.broadcast_to(np.arange(1, 302, dtype=np.float32), (61, 301)).copy()
     lines = 1 + np.indices((61, 301))[0].astype(np.float32)
@@ -87,7 +87,7 @@ def test_a_flip_mirrors_everything():
         torch.testing.assert_close(moved[name][0], torch.tensor(depth).flip(-1))
 
 
-def test_crops_are_everywhere_in_the_frame():
+def test_crops_cover_the_whole_frame():
     image, depths = smooth_frame()
     corners = set()
     for seed in range(300):
@@ -104,7 +104,7 @@ def test_crops_are_everywhere_in_the_frame():
         ({"colour": (0.5, 0.5)}, lambda image: image * 0.5),
     ],
 )
-def test_colour_changes_the_image_alone(settings, expected):
+def test_color_jitter_changes_only_the_image(settings, expected):
     image, depths = smooth_frame(120, 200)
     same = {"gamma": (1.0, 1.0), "brightness": (1.0, 1.0), "colour": (1.0, 1.0)}
     result, moved = augmented(image, depths, (120, 200), colour_p=1.0, **same | settings)
@@ -114,7 +114,7 @@ def test_colour_changes_the_image_alone(settings, expected):
         torch.testing.assert_close(moved[name][0], torch.tensor(depth))
 
 
-def test_channels_get_factors_of_their_own():
+def test_channels_get_different_factors():
     image = np.full((20, 20, 3), 100, np.uint8)
     result, _ = augmented(image, {}, (20, 20), colour_p=1.0, gamma=(1.0, 1.0), brightness=(1.0, 1.0), colour=(0.8, 1.2))
     channels = raw(result).mean(dim=(1, 2))
@@ -133,10 +133,14 @@ def test_probabilities_are_kept(name):
 @pytest.mark.parametrize("quirks", [(), ("teacher_not_rotated",), ("gamma_on_255",)])
 @pytest.mark.parametrize(
     ("size", "crop", "degrees"),
-    [((61, 90), (40, 64), 10.0), ((64, 95), (64, 95), 2.5), ((48, 300), (16, 16), 45.0)],  # the last may lie outside all of it
+    [
+        ((61, 90), (40, 64), 10.0),
+        ((64, 95), (64, 95), 2.5),
+        ((48, 300), (16, 16), 45.0),
+    ],  # the last crop may be outside the rotated frame
 )
-def test_torchvisions_chain_gives_the_same_bits(size, crop, degrees, quirks):
-    """On crops whose number of values is a multiple of 32: of others, PyTorch raises the last values to a power another way."""
+def test_augmentation_is_bit_identical_to_torchvision(size, crop, degrees, quirks):
+    """For crops whose number of values is a multiple of 32; see docs/data.md on others."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     stored = {
@@ -156,7 +160,7 @@ def test_torchvisions_chain_gives_the_same_bits(size, crop, degrees, quirks):
 
 
 @pytest.mark.parametrize("degrees", [-45.0, -2.5, 0.1, 2.5, 45.0])
-def test_no_memory_is_sampled_that_was_not_written_to(monkeypatch, degrees):
+def test_uninitialized_memory_is_never_sampled(monkeypatch, degrees):
     rng = np.random.default_rng(0)
     image, depth = rng.integers(0, 256, (48, 120, 3), np.uint8), rng.integers(0, 2**16, (48, 120), np.uint16)
     boxes = [Box(top, left, 16, 16) for top in (0, 16, 32) for left in (0, 52, 104)]
@@ -176,7 +180,7 @@ def turned(degrees: float, box: Box, image: np.ndarray, depth: np.ndarray) -> tu
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_teacher_that_is_not_rotated_is_flipped_and_cropped_and_nothing_else_changes(seed):
+def test_teacher_not_rotated_changes_only_the_rotation_of_the_teacher(seed):
     frame, crop = smooth_frame(), (40, 60)
     settings = {"flip_p": 0.5, "colour_p": 0.5, "rotate_degrees": 20.0}
     image, depths = augmented(*frame, crop, seed, rotate_p=1.0, **settings)
@@ -187,11 +191,11 @@ def test_a_teacher_that_is_not_rotated_is_flipped_and_cropped_and_nothing_else_c
     assert not torch.equal(quirky["depth_teacher"], depths["depth_teacher"])
     teacher = quirky["depth_teacher"][0]
     rows = (teacher[0, 0] - 1) / 2 + torch.arange(40)
-    assert torch.equal(teacher, (1 + 2 * rows)[:, None].expand(40, 60))  # still one depth per row: nothing was turned
+    assert torch.equal(teacher, (1 + 2 * rows)[:, None].expand(40, 60))  # still one depth per row, so it is not rotated
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_teacher_that_is_not_rotated_moves_with_the_frame_where_no_rotation_is_drawn(seed):
+def test_teacher_not_rotated_has_no_effect_without_rotation(seed):
     frame, crop, settings = smooth_frame(), (40, 60), {"flip_p": 0.5, "colour_p": 0.5}
     image, depths = augmented(*frame, crop, seed, **settings)
     quirky_image, quirky = augmented(*frame, crop, seed, ("teacher_not_rotated",), **settings)
@@ -213,13 +217,13 @@ def test_gamma_on_255_differs_by_a_power_of_255_from_the_same_draws():
     draws = {"colour_p": 1.0, "gamma": (0.9, 1.1), "brightness": (1.0, 1.0), "colour": (0.9, 1.1)}
     plain, quirky = (raw(augmented(image, {}, (20, 20), 3, quirks, **draws)[0]) for quirks in ((), ("gamma_on_255",)))
     factor = (quirky / plain).mean(dim=(1, 2))
-    torch.testing.assert_close(factor, factor[:1].expand(3), rtol=1e-4, atol=0)  # one gamma, whatever the channels' factors
+    torch.testing.assert_close(factor, factor[:1].expand(3), rtol=1e-4, atol=0)  # one gamma for all channels
     assert 255**-0.1 <= factor[0] <= 255**0.1
     assert abs(factor[0] - 1) > 0.01
 
 
 @pytest.mark.parametrize("quirks", [("teacher_not_rotated",), ("gamma_on_255",)])
-def test_a_quirk_of_the_data_draws_as_often_as_without(quirks):
+def test_data_quirks_do_not_change_the_random_numbers(quirks):
     image, depths = smooth_frame()
     everything = {"rotate_p": 0.5, "flip_p": 0.5, "colour_p": 0.5}
     for seed in range(6):

@@ -1,6 +1,15 @@
+import os
+import signal
+import socket
+import threading
+
 import pytest
 
+from tiekd.errors import StoreError, UserError
+from tiekd.store import object_store
 from tiekd.store.object_store import describe_endpoint, s3_options
+from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 
@@ -29,7 +38,7 @@ VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAU
     ],
     ids=str,
 )
-def test_the_uri_and_the_environment_say_where_a_bucket_is(uri, environment, expected, monkeypatch):
+def test_s3_options_from_uri_and_environment(uri, environment, expected, monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -37,3 +46,108 @@ def test_the_uri_and_the_environment_say_where_a_bucket_is(uri, environment, exp
     assert s3_options(uri) == (expected, "b/p")
     where = expected.get("endpoint_override")
     assert describe_endpoint(uri) == (f"{expected['scheme']}://{where}" if where else "AWS")
+
+
+# -- uploads -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gated(bucket, gate, monkeypatch) -> RunStore:
+    """A store with a file in a bucket behind the gate."""
+    RunStore(f"s3://{bucket}").write_bytes("file", b"old")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
+    monkeypatch.setattr(object_store, "MAX_ATTEMPTS", 1)
+    return RunStore(f"s3://{bucket}")
+
+
+LARGE = b"new" * 2**23  # uploaded in several parts
+
+
+@pytest.mark.parametrize("request_", ["POST ?uploads", "PUT ?partNumber=1", "PUT ?partNumber=2", "POST ?uploadId"])
+def test_a_failed_upload_leaves_the_old_object(gated, gate, bucket, s3, request_):
+    gate.refuse(request_.replace(" ", f" /{bucket}/file").encode())
+    with pytest.raises(StoreError, match=r"cannot write file in store s3://bucket-\d+: AWS Error NETWORK_CONNECTION"):
+        gated.write_bytes("file", LARGE)
+    gate.open()
+    assert s3.objects(bucket) == {"file": 3}
+    gated.write_bytes("file", LARGE)
+    assert gated.read_bytes("file") == LARGE
+
+
+def test_ctrl_c_does_not_complete_an_empty_upload(gated, gate, bucket):
+    def interrupt() -> None:
+        gate.caught.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+        gate.open()
+
+    gate.delay(f"POST /{bucket}/file?uploads".encode())
+    threading.Thread(target=interrupt).start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            gated.write_bytes("file", LARGE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert gated.read_bytes("file") == LARGE
+
+
+def test_objects_that_mark_folders_are_not_runs(bucket, s3):
+    store = RunStore(f"s3://{bucket}/prefix")
+    store.check_writable()
+    store.run("0123").write_status(Status("done"))
+    store.run("0123").write_file("error.txt", b"trace")
+    store.run("0123").delete_file("error.txt")
+    for key in ("prefix/", "prefix/runs/", "prefix/studies/"):
+        s3.client.put_object(Bucket=bucket, Key=key)
+    assert [record.run_id for record in store.runs()] == ["0123"]
+    assert store.studies() == []
+    assert {key for key, size in s3.objects(bucket).items() if size} == {"prefix/runs/0123/status.json"}
+
+
+# -- invalid buckets ---------------------------------------------------------------------------------------------------------
+
+
+def refusal(uri: str) -> str:
+    with pytest.raises(UserError) as caught:
+        RunStore(uri)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_bucket_is_refused(bucket, s3):
+    assert refusal("s3://no-bucket/prefix") == f"store s3://no-bucket/prefix: there is no bucket 'no-bucket' at {s3.url}"
+
+
+def test_an_unresponsive_server_is_refused(bucket, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setattr(object_store, "FAIL_FAST_TIMEOUT_S", 1.0)
+        assert f"transferred the last 1 seconds ({address}, by AWS_ENDPOINT_URL)" in refusal(f"s3://{bucket}")
+    assert refusal(f"s3://{bucket}").endswith(f"({address}, by AWS_ENDPOINT_URL)")  # nothing listens there any more
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("s3://", "store s3://: needed s3://BUCKET/PREFIX"),
+        (
+            "s3://key:secret@bucket/p",
+            "store s3://bucket/p: the store's URI is saved with its runs, so it must not contain keys",
+        ),
+        ("s3://bucket?regoin=x", "query: unknown 'regoin'; did you mean region?"),
+    ],
+)
+def test_an_invalid_s3_uri_is_refused(uri, message):
+    assert message in refusal(uri)
+    assert "secret" not in refusal(uri)
+
+
+def test_wrong_credentials_are_refused_and_nothing_is_written(bucket, s3):
+    store = RunStore(f"s3://{bucket}/prefix")
+    with s3.refusing_keys():
+        message = refusal(f"s3://{bucket}/prefix")
+        with pytest.raises(UserError, match="credentials: AWS_ACCESS_KEY_ID"):
+            store.check_writable()
+    assert message.endswith("(credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)")
+    assert s3.objects(bucket) == {}

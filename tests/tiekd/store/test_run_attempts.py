@@ -1,4 +1,4 @@
-"""Two processes on one run: the later goes on with it, the earlier stops at its epoch's end, and nothing is written twice."""
+"""Two processes on one run: the later continues it, the earlier stops at the end of its epoch; nothing is written twice."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def execute_here(config, store, display=None) -> Status:
 
 
 def at_epoch(number, act):
-    """A display that does something at the end of an epoch."""
+    """A display that calls `act` at the end of an epoch."""
 
     def display(epoch=None, **step):
         if epoch is not None and epoch["epoch"] == number:
@@ -43,7 +43,7 @@ def at_epoch(number, act):
     return display
 
 
-def test_a_process_whose_run_another_has_begun_writes_nothing_more(config, store, tree):
+def test_a_superseded_process_stops_writing(config, store, tree):
     run_id, folder, seen = run_id_of(config), Path(store.uri), {}
 
     def other_begins() -> None:
@@ -56,7 +56,7 @@ def test_a_process_whose_run_another_has_begun_writes_nothing_more(config, store
     assert store.run(run_id).status().epoch == 3
 
 
-def test_the_other_goes_on_from_the_last_checkpoint_to_the_same_end(config, store, tmp_path):
+def test_the_new_process_resumes_from_the_checkpoint_with_the_same_result(config, store, tmp_path):
     other = store.run(run_id_of(config))
     with pytest.raises(SupersededError):
         execute_here(config, store, at_epoch(3, lambda: start_run(config, other)))
@@ -68,8 +68,8 @@ def test_the_other_goes_on_from_the_last_checkpoint_to_the_same_end(config, stor
     assert other.read_json("summary.json") == alone.run(other.run_id).read_json("summary.json")
 
 
-def test_a_status_that_the_earlier_was_just_writing_does_not_take_the_run_back(config, store, monkeypatch):
-    """It passes the check, the other begins, and only then it writes."""
+def test_a_late_status_of_the_superseded_process_does_not_take_the_run_back(config, store, monkeypatch):
+    """It passes the check, the other process takes over, and only then it writes."""
     record, other = (store.run(run_id_of(config)) for _ in range(2))
     write = RunRecord.write_status
 
@@ -86,7 +86,7 @@ def test_a_status_that_the_earlier_was_just_writing_does_not_take_the_run_back(c
     assert compute_run(config, other, LocalRuntime(config.execution, other)).state == "done"
 
 
-def test_a_failure_of_a_process_whose_run_another_has_begun_is_not_recorded(config, store):
+def test_a_failure_of_a_superseded_process_is_not_recorded(config, store):
     run_id = run_id_of(config)
 
     def fail() -> None:
@@ -100,7 +100,7 @@ def test_a_failure_of_a_process_whose_run_another_has_begun_is_not_recorded(conf
     assert record.read_file("error.txt") is None
 
 
-def test_of_two_commands_on_one_run_the_later_goes_on(tiny, as_yaml, tmp_path, store):
+def test_the_later_of_two_commands_continues_a_run(tiny, as_yaml, tmp_path, store):
     config = tiny({"optim.epochs": 5000, "evaluation.every": 5000})
     command = [sys.executable, "-m", "tiekd", "run", as_yaml(tmp_path / "run.yaml", config.document())]
     record = store.run(run_id_of(config))
@@ -109,22 +109,22 @@ def test_of_two_commands_on_one_run_the_later_goes_on(tiny, as_yaml, tmp_path, s
         first = record.last_attempt()
         assert (first.pid, first.alive) == (earlier.pid, True)
         with started(command) as later:
-            _, told = earlier.communicate(timeout=240)
+            _, message = earlier.communicate(timeout=240)
             until_epoch(record, record.status().epoch + 2)
     assert earlier.returncode == 1
-    assert told.splitlines()[-1] == f"tiekd: run {record.run_id}: taken over by process {later.pid} on {first.host}"
+    assert message.splitlines()[-1] == f"tiekd: run {record.run_id}: taken over by process {later.pid} on {first.host}"
     assert (record.last_attempt().pid, record.last_attempt().alive) == (later.pid, False)
     epochs = list(record.read_table("epochs.parquet")["epoch"])
     assert epochs == list(range(1, len(epochs) + 1))
 
 
-def test_whether_a_run_lives_on_another_machine_is_not_known():
+def test_a_process_on_another_machine_is_of_unknown_state():
     assert Attempt("0", "elsewhere", os.getpid()).alive is None
 
 
 @contextmanager
 def started(command):
-    """A process that does not outlive its test."""
+    """A process that is killed at the end of its test."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process

@@ -51,14 +51,14 @@ def export(config, depth):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """The PNG files that are read from now on."""
+    """The PNG files that are read from here on."""
     names, really = [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: names.extend([path] * (path.suffix == ".png")) or really(path))
     return names
 
 
 def all_of(inputs):
-    """Everything that a training reads, as arrays."""
+    """All inputs of a training, as arrays."""
     train, test, maps = inputs
     frames = [source.load(index) for source in (train, test) for index in range(len(source))]
     teacher = [maps.load_stored(key, VIEW).to_meters() for key in train.keys]
@@ -66,7 +66,7 @@ def all_of(inputs):
     return [np.asarray(part) for part in parts] + teacher
 
 
-def test_frames_and_maps_are_decoded_once_and_are_what_the_files_hold(config, opened):
+def test_frames_and_maps_are_decoded_once(config, opened):
     plain, first = all_of(open_inputs(config)), all_of(cached_inputs(config))
     assert len(opened) == 2 * (3 * 2 + 2)  # images and depth maps of three frames, two teacher maps
     opened.clear()
@@ -77,7 +77,7 @@ def test_frames_and_maps_are_decoded_once_and_are_what_the_files_hold(config, op
     assert [array.dtype for array in again] == [array.dtype for array in plain]
 
 
-def test_loader_processes_decode_for_one_another(config, opened):
+def test_loader_processes_share_the_cache(config, opened):
     train, _, maps = cached_inputs(config)
     dataset = DepthDataset(train, maps)
     loaded = list(DataLoader(dataset, batch_size=None, num_workers=2))
@@ -86,7 +86,7 @@ def test_loader_processes_decode_for_one_another(config, opened):
     assert opened == []
 
 
-def test_a_file_that_has_changed_is_decoded_again(config):
+def test_a_changed_file_is_decoded_again(config):
     before = all_of(cached_inputs(config))
     export(config, depth=9.0)
     train, _, maps = cached_inputs(config)
@@ -110,7 +110,7 @@ def test_a_cached_frame_is_read_only(config):
             kept[:] = 0
 
 
-def test_data_that_do_not_fit_are_not_cached(config):
+def test_data_that_exceed_the_limit_are_not_cached(config):
     needed = 3 * frame_dtype(VIEW).itemsize + 2 * map_dtype(VIEW).itemsize
     cached, plain = (configured(config.data.root, config.teacher.maps, cache_gb=gb / GB) for gb in (needed, needed - 1))
     assert isinstance(cached_inputs(cached).train, CachedFrames)

@@ -50,7 +50,7 @@ def rendered(tmp_path):
 
 
 def export(config, depth):
-    """Maps of all frames, each a metre farther than the last."""
+    """Export maps of all frames, each 1 m farther than the last."""
     keys = [key for split in ("train", "test") for key in open_frames(config.data, split).keys]
     with MapWriter(config.teacher.maps, 80.0, {}) as writer:
         for number, key in enumerate(keys):
@@ -77,7 +77,7 @@ def only(folder, pattern):
     return found
 
 
-def test_a_pack_gives_the_same_bytes_under_the_same_identity(config, packed):
+def test_a_pack_has_the_bytes_and_digests_of_its_files(config, packed):
     assert batches(packed) == batches(config)
     assert input_digests(packed) == input_digests(config)
     assert packed.fingerprint(input_digests(packed)) == config.fingerprint(input_digests(config))
@@ -93,7 +93,7 @@ def test_a_pack_gives_the_same_bytes_under_the_same_identity(config, packed):
             assert np.array_equal(a.depth_gt, b.depth_gt)
 
 
-def test_nothing_of_a_pack_is_copied_into_memory_of_a_process(packed):
+def test_a_pack_is_read_without_copies(packed):
     train, _, maps = cached_inputs(packed)
     arrays = [train.load(1).image, train.load(1).depth.values, maps.load_stored(train.keys[1], VIEW).values]
     assert train is open_inputs(packed).train
@@ -101,7 +101,7 @@ def test_nothing_of_a_pack_is_copied_into_memory_of_a_process(packed):
     assert all(np.shares_memory(array, train.load(1).image) for array in arrays[:1])
 
 
-def test_the_files_need_not_be_there_any_more(packed, config):
+def test_a_pack_works_without_the_packed_files(packed, config):
     before = batches(packed)
     shutil.rmtree(f"{config.data.root}/input")
     shutil.rmtree(f"{config.data.root}/gt_depth")
@@ -119,7 +119,7 @@ def test_loader_processes_read_the_pack(packed):
     assert np.array_equal(again_maps.load_stored(train.keys[2], VIEW).values, maps.load_stored(train.keys[2], VIEW).values)
 
 
-def test_packing_again_makes_only_what_is_not_there(rendered, tmp_path):
+def test_packing_again_adds_only_missing_packs(rendered, tmp_path):
     first = write_packs(rendered, tmp_path / "packed")["parts"]
     assert all(part["new"] for part in first.values())
     assert [part["items"] for part in first.values()] == [2, 1, 3]
@@ -137,7 +137,7 @@ def test_a_pack_may_be_larger_than_memory(rendered, tmp_path):
     part = folder / pack_name("frames", open_inputs(rendered).train)
     index, manifest = np.load(part / "index.npy"), json.loads((part / "manifest.json").read_text())
     item = (part / "pixels.bin").read_bytes()[index["offset"][1] :][: index["n_bytes"][1]]
-    with (part / "pixels.bin").open("r+b") as stream:  # moved to the end of a file that is almost all hole
+    with (part / "pixels.bin").open("r+b") as stream:  # moves the item to the end of a sparse file
         stream.seek(far)
         stream.write(item)
         manifest["n_bytes"] = stream.tell()
@@ -148,13 +148,13 @@ def test_a_pack_may_be_larger_than_memory(rendered, tmp_path):
     assert batches(override(rendered, {"execution.packed": str(folder)})) == batches(rendered)
 
 
-def test_rendered_frames_are_packed_to_the_bit(rendered, tmp_path):
+def test_packed_rendered_frames_are_bit_identical(rendered, tmp_path):
     write_packs(rendered, tmp_path / "packed")
     assert batches(override(rendered, {"execution.packed": str(tmp_path / "packed")})) == batches(rendered)
 
 
 @pytest.mark.parametrize("dataset", ["kitti", "nyu"])
-def test_real_frames_are_packed_to_the_bit(shared_data, tmp_path, dataset):
+def test_packed_real_frames_are_bit_identical(shared_data, tmp_path, dataset):
     data = {"dataset": dataset, "root": str(shared_data / dataset)}
     config = build({"data": data, "loss": {"name": "si", "target": "ground_truth"}})
     write_packs(config, tmp_path)
@@ -170,7 +170,7 @@ def test_a_pack_of_other_data_is_refused(packed, config, tmp_path):
         check_inputs(override(config, {"execution.packed": str(tmp_path / "nowhere")}))
 
 
-def test_a_source_that_has_changed_is_told(packed, config, tmp_path):
+def test_a_changed_source_file_is_reported(packed, config, tmp_path):
     assert [part["files"] for part in verify_packs(packed, tmp_path / "packed")["parts"].values()] == [5, 2, 4]
     image, _ = open_frames(config.data, "train").files(0)
     os.utime(image, (1, 1))  # as a copy of the same content
@@ -182,14 +182,14 @@ def test_a_source_that_has_changed_is_told(packed, config, tmp_path):
         verify_packs(packed, tmp_path / "packed")
 
 
-def test_maps_that_were_exported_again_are_another_teacher(rendered, tmp_path):
+def test_maps_that_were_exported_again_need_another_pack(rendered, tmp_path):
     write_packs(rendered, tmp_path / "packed")
     export(rendered, DEPTHS[:64, :96] + 1)
     with pytest.raises(UserError, match=r"needed maps-\w+, found .*maps-"):
         open_inputs(override(rendered, {"execution.packed": str(tmp_path / "packed")}))
 
 
-def test_a_map_that_is_not_the_manifests_is_not_packed(rendered, tmp_path):
+def test_a_map_that_does_not_match_its_manifest_is_not_packed(rendered, tmp_path):
     first, second = (only(tmp_path / "maps/train", f"**/{number:04d}.png") for number in (0, 1))
     first.write_bytes(second.read_bytes())
     with pytest.raises(UserError, match=r"0000.png: does not match manifest.json"):
@@ -197,7 +197,7 @@ def test_a_map_that_is_not_the_manifests_is_not_packed(rendered, tmp_path):
     assert not list((tmp_path / "packed").glob("maps-*")) + list((tmp_path / "packed").glob(".*"))
 
 
-def test_damage_is_found(rendered, tmp_path):
+def test_verify_finds_damaged_bytes(rendered, tmp_path):
     folder = tmp_path / "packed"
     write_packs(rendered, folder)
     assert [part["files"] for part in verify_packs(rendered, folder)["parts"].values()] == [0, 0, 3]
@@ -210,7 +210,7 @@ def test_damage_is_found(rendered, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda part: os.truncate(part / "pixels.bin", 1000), r"index.npy or pixels.bin does not match the manifest"),
         (lambda part: (part / "index.npy").write_bytes(b"x"), r"index.npy or pixels.bin does not match the manifest"),
@@ -219,15 +219,15 @@ def test_damage_is_found(rendered, tmp_path):
         (lambda part: (part / "manifest.json").write_text('{"format": 2}'), r"not a manifest of format 1: format: "),
     ],
 )
-def test_a_part_that_is_not_whole_is_refused(rendered, tmp_path, damage, told):
+def test_an_incomplete_pack_is_refused(rendered, tmp_path, damage, message):
     write_packs(rendered, tmp_path / "packed")
     part = only(tmp_path / "packed", "maps-*")
     damage(part)
-    with pytest.raises(UserError, match=rf"packed data .*maps-\w+: {told}.*delete the folder, then `tiekd data pack"):
+    with pytest.raises(UserError, match=rf"packed data .*maps-\w+: {message}.*delete the folder, then `tiekd data pack"):
         Pack(part)
 
 
-def test_a_pack_without_room_leaves_nothing(rendered, tmp_path, monkeypatch):
+def test_packing_without_free_space_leaves_nothing(rendered, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**4))
     with pytest.raises(UserError, match=r"--out \S*packed: needs 0.0 GB, but 0.0 GB are free there"):
@@ -235,8 +235,8 @@ def test_a_pack_without_room_leaves_nothing(rendered, tmp_path, monkeypatch):
     assert not (tmp_path / "packed").exists()
 
 
-def test_a_disk_that_fills_up_leaves_no_part(rendered, tmp_path):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)  # stands for a disk: writing beyond it fails as there
+def test_packing_on_a_full_disk_leaves_nothing(rendered, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)  # writing beyond the limit fails as on a full disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
         with pytest.raises(UserError, match=r"--out \S*packed: frames-\w+: File too large; needed a disk with more space"):
@@ -246,7 +246,7 @@ def test_a_disk_that_fills_up_leaves_no_part(rendered, tmp_path):
     assert not (tmp_path / "packed").exists()
 
 
-def test_the_manifest_tells_people_what_it_is(rendered, tmp_path):
+def test_content_of_the_pack_manifest(rendered, tmp_path):
     write_packs(rendered, tmp_path / "packed")
     manifests = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "packed").glob("*/manifest.json")}
     kinds = {name.split("-")[0]: manifest for name, manifest in manifests.items()}

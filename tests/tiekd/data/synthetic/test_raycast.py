@@ -18,7 +18,7 @@ def depth_of(*solids, **pose) -> np.ndarray:
 
 
 @pytest.mark.parametrize("pitch", [0.0, -0.1, 0.05])
-def test_the_ground_is_as_deep_as_its_closed_form_says(pitch):
+def test_depth_of_the_ground_plane_has_a_closed_form(pitch):
     depth = depth_of(GroundPlane(PAINT), pitch=pitch)
     rows = np.arange(SIZE[0])[:, None]
     below = (rows - 20) / 50  # slope of a pixel's ray below the optical axis
@@ -28,19 +28,19 @@ def test_the_ground_is_as_deep_as_its_closed_form_says(pitch):
     np.testing.assert_allclose(depth, expected, rtol=1e-4)
 
 
-def test_a_wall_ahead_has_one_depth_which_is_along_the_optical_axis():
+def test_depth_of_a_frontal_wall_is_constant():
     depth = depth_of(Cuboid((0, 0, 11), (100, 100, 1), PAINT))
     np.testing.assert_allclose(depth, 10, rtol=1e-5)  # not the length of the ray
 
 
-def test_a_turned_camera_sees_a_wall_at_an_angle():
+def test_depth_of_a_wall_for_a_rotated_camera():
     yaw = 0.3
     depth = depth_of(Cuboid((0, 0, 11), (100, 100, 1), PAINT), yaw=yaw)
     across = (np.arange(SIZE[1]) - 30) / 50
     np.testing.assert_allclose(depth, np.broadcast_to(10 / (np.cos(yaw) - across * np.sin(yaw)), SIZE), rtol=1e-5)
 
 
-def test_a_turned_block_shows_its_edge():
+def test_a_rotated_cuboid_shows_its_edge():
     half = 1.0
     depth = depth_of(Cuboid((0, 1.5, 10), (half, 5, half), PAINT, yaw=np.pi / 4))
     assert depth[20, 30] == pytest.approx(10 - np.sqrt(2), rel=1e-4)
@@ -48,7 +48,7 @@ def test_a_turned_block_shows_its_edge():
     assert visible.sum() == pytest.approx(2 * np.sqrt(2) / 10 * 50, abs=2)
 
 
-def test_a_ball_is_as_near_as_its_center_less_its_radius():
+def test_depth_and_silhouette_of_a_sphere():
     depth = depth_of(Sphere((0, 1.5, 8), 1.5, PAINT))
     assert depth[20, 30] == pytest.approx(6.5, rel=1e-5)
     rows, columns = np.nonzero(np.isfinite(depth))
@@ -57,7 +57,7 @@ def test_a_ball_is_as_near_as_its_center_less_its_radius():
     assert columns.max() - columns.min() == pytest.approx(2 * silhouette, abs=2)
 
 
-def test_a_post_ends_at_its_top_and_bottom():
+def test_a_cylinder_ends_at_its_top_and_bottom():
     depth = depth_of(Cylinder(0, 10, 0.5, 1.0, 3.0, PAINT))
     rows = np.flatnonzero(np.isfinite(depth[:, 30]))
     assert depth[20, 30] == pytest.approx(9.5, rel=1e-5)
@@ -65,7 +65,7 @@ def test_a_post_ends_at_its_top_and_bottom():
     assert rows.max() == pytest.approx(20 + 0.5 * 50 / 9.5, abs=1)
 
 
-def test_the_nearer_solid_hides_the_farther_in_any_order():
+def test_the_nearer_solid_occludes_the_farther_in_any_order():
     near, far = Cuboid((0, 1.5, 5), (0.5, 0.5, 0.5), PAINT), Cuboid((0, 1.5, 9), (2, 2, 0.5), PAINT)
     for solids, first in (([near, far], 0), ([far, near], 1)):
         depth, owner = cast(camera(), solids)
@@ -75,7 +75,7 @@ def test_the_nearer_solid_hides_the_farther_in_any_order():
         assert owner[20, 40] == 1 - first
 
 
-def test_a_room_is_seen_from_within():
+def test_a_room_is_seen_from_inside():
     room = Cuboid((0, 1.5, 4), (3, 1.5, 4), PAINT, inside_out=True)
     depth, owner = cast(camera(position=(0.0, 1.5, 1.0)), [room])
     assert (owner == 0).all()
@@ -83,7 +83,7 @@ def test_a_room_is_seen_from_within():
     assert depth[40, 30] == pytest.approx(1.5 / (20 / 50), rel=1e-4)
 
 
-def test_what_is_behind_is_not_seen():
+def test_solids_behind_the_camera_are_invisible():
     behind = [Cuboid((0, 1.5, -5), (1, 1, 1), PAINT), Sphere((0, 1.5, -5), 1, PAINT), Cylinder(0, -5, 1, 0, 3, PAINT)]
     depth, owner = cast(camera(), behind)
     assert np.isinf(depth).all()
@@ -99,7 +99,7 @@ def test_what_is_behind_is_not_seen():
         Cuboid((0.2, 1.5, 0.5), (0.1, 0.1, 3), PAINT),  # reaches past the camera
     ],
 )
-def test_looking_only_where_a_solid_may_be_loses_none_of_it(solid):
+def test_the_window_of_a_solid_contains_all_its_pixels(solid):
     view = camera(yaw=0.1, pitch=-0.05)
     with np.errstate(divide="ignore", invalid="ignore"):
         everywhere = solid.intersect(column(view.position, 3), view.rays)
@@ -119,13 +119,13 @@ def test_normals_are_unit_vectors_towards_the_camera(solid):
     assert ((normal * rays).sum(0) < 1e-3).all()
 
 
-def test_a_shadow_falls_away_from_the_light():
-    block = Cuboid((0, 1, 0), (0.5, 1, 0.5), PAINT)  # 2 m high; the sun stands at 45 degrees on the right
+def test_shadows_are_opposite_the_light():
+    block = Cuboid((0, 1, 0), (0.5, 1, 0.5), PAINT)  # 2 m high; the sun is at 45 degrees on the right
     points = np.array([[-1.0, 0, 0], [-2.4, 0, 0], [-2.6, 0, 0], [1, 0, 0], [-1, 0, 1]], np.float32).T
     assert in_shadow(points, (1e4, 1e4, 0.0), [block]).tolist() == [True, True, False, False, False]
 
 
-def test_nothing_behind_a_lamp_casts_a_shadow():
+def test_solids_behind_a_lamp_cast_no_shadow():
     ball = Sphere((0, 3, 0), 0.5, PAINT)
     below = np.array([[0.0], [0.0], [0.0]], np.float32)
     assert in_shadow(below, (0, 5, 0), [ball]).tolist() == [True]

@@ -16,7 +16,7 @@ INDOOR = SceneSettings("synthetic-indoor", "train", (96, 128), 0)
 
 
 @pytest.mark.parametrize("spec", [OUTDOOR, INDOOR])
-def test_a_frame_is_a_function_of_its_spec_and_index(spec):
+def test_a_frame_depends_on_its_settings_and_index_only(spec):
     first, again = spec.render(5), spec.render(5)
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.depth_gt, again.depth_gt)
@@ -39,14 +39,14 @@ def test_types_and_sizes(spec):
 
 
 @pytest.mark.parametrize("spec", [OUTDOOR, INDOOR])
-def test_ground_truth_is_exact_where_there_is_any(spec):
+def test_ground_truth_equals_the_exact_depth(spec):
     for index in range(0, 12, 4):
         frame = spec.render(index)
         measured = frame.depth_gt > 0
         np.testing.assert_array_equal(frame.depth_gt[measured], frame.depth_exact[measured])
 
 
-def test_outdoor_ground_truth_is_sparse_and_low_as_from_a_lidar():
+def test_outdoor_ground_truth_is_sparse_like_a_lidar():
     for index in range(0, 32, 4):
         frame = OUTDOOR.render(index)
         measured = frame.depth_gt > 0
@@ -71,7 +71,7 @@ def test_the_camera_moves_forward_through_one_scene():
     assert np.abs(far[0] - far[1]).max() < np.abs(far[0] - far[2]).max()
 
 
-def test_image_and_depth_have_their_edges_in_common():
+def test_image_and_depth_share_their_edges():
     """Where depth jumps, neighboring pixels differ more in color than elsewhere."""
     jumps, flats = [], []
     for index in range(0, 24, 4):
@@ -83,7 +83,7 @@ def test_image_and_depth_have_their_edges_in_common():
     assert np.mean(jumps) > 3 * np.mean(flats)
 
 
-def test_sources_name_group_and_tell_their_frames(section):
+def test_keys_groups_and_digests(section):
     config = section("synthetic-outdoor", train_frames=9, test_frames=5)
     train, test = open_frames(config, "train"), open_frames(config, "test")
     assert (len(train), len(test)) == (9, 5)
@@ -99,7 +99,7 @@ def test_sources_name_group_and_tell_their_frames(section):
         train.load(9)
 
 
-def test_what_a_caller_does_to_a_frame_stays_with_it(section):
+def test_callers_get_their_own_arrays(section):
     source = open_frames(section("synthetic-indoor", train_frames=1), "train")
     source.load(0).depth_gt[:] = -1
     source.load(0).image[:] = 0
@@ -108,12 +108,12 @@ def test_what_a_caller_does_to_a_frame_stays_with_it(section):
 
 
 @pytest.mark.parametrize("setting", ["train_frames", "frame_size"])
-def test_a_number_and_a_size_are_needed(section, setting):
+def test_number_and_size_of_frames_are_required(section, setting):
     with pytest.raises(UserError, match=f"data.{setting} is needed for synthetic-outdoor"):
         open_frames(section("synthetic-outdoor", **{setting: None}), "train")
 
 
-def test_flavours_are_the_rendered_data_sets():
+def test_scene_kinds_are_the_rendered_data_sets():
     assert list(SCENE_KINDS) == [name for name, spec in DATASETS.items() if spec.evaluation_size is None]
 
 
@@ -140,7 +140,7 @@ def nyu_like(tmp_path_factory) -> Path:
     return out
 
 
-def test_the_kitti_layout_is_read_back(kitti_like, section):
+def test_kitti_layout_round_trip(kitti_like, section):
     config = section("kitti", root=str(kitti_like))
     train, test = open_frames(config, "train"), open_frames(config, "test")
     rendered = SceneSettings("synthetic-outdoor", "train", (375, 1242), 3).render(0)
@@ -153,7 +153,7 @@ def test_the_kitti_layout_is_read_back(kitti_like, section):
     assert {train.group(0)}.isdisjoint({test.group(0)})
 
 
-def test_the_nyu_layout_is_read_back(nyu_like, section):
+def test_nyu_layout_round_trip(nyu_like, section):
     config = section("nyu", root=str(nyu_like))
     train, test = open_frames(config, "train"), open_frames(config, "test")
     assert (nyu_like / "nyu_train.txt").read_text().startswith("/rendered_train_0000/rgb_00000.jpg /rendered_train")
@@ -165,13 +165,13 @@ def test_the_nyu_layout_is_read_back(nyu_like, section):
     assert test.load(0).size == (480, 640)
 
 
-def test_a_run_accepts_what_was_written(kitti_like):
+def test_a_written_data_set_passes_the_checks_of_a_run(kitti_like):
     check_inputs(
         build({"data": {"dataset": "kitti", "root": str(kitti_like)}, "loss": {"name": "si", "target": "ground_truth"}})
     )
 
 
-def test_lists_and_depth_are_the_same_each_time(nyu_like, tmp_path):
+def test_synthesize_is_deterministic(nyu_like, tmp_path):
     synthesize(tmp_path / "again", "nyu", train_frames=2, test_frames=1, seed=3)
     files = [path.relative_to(nyu_like) for path in nyu_like.rglob("*") if path.is_file()]
     assert len(files) == 8
@@ -179,7 +179,7 @@ def test_lists_and_depth_are_the_same_each_time(nyu_like, tmp_path):
         assert (nyu_like / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+def test_synthesize_refuses_a_folder_with_content(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="not empty; name a new folder"):
         synthesize(tmp_path, "nyu", 1, 1)

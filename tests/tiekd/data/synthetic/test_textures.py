@@ -15,7 +15,7 @@ def seen_from(texture, footprint: float) -> np.ndarray:
     "texture",
     [rough((0.4, 0.3, 0.2)), planks((0.4, 0.3, 0.2), 0.2, seed=1.0), tiles((0.4, 0.3, 0.2), (0.1, 0.1, 0.1), 0.4, 2.0)],
 )
-def test_a_texture_is_visible_near_by_and_even_from_afar(texture):
+def test_textures_are_visible_near_and_uniform_far_away(texture):
     near, far = seen_from(texture, 0.001), seen_from(texture, 5.0)
     assert near.shape == far.shape == (3, len(ACROSS))
     assert near.std(axis=1).min() > 0.01

@@ -31,7 +31,7 @@ def save(path, depth: np.ndarray, scale=256.0) -> None:
 
 
 class Sizes:
-    """The part of a source that a look at headers takes."""
+    """The part of a source that is needed to check headers."""
 
     keys = KEYS[:1]
 
@@ -57,13 +57,13 @@ def test_a_map_is_found_by_key_released_name_or_stem(tmp_path, name, suffix):
     assert np.array_equal(depth, depth_of())
 
 
-def test_the_names_of_nyu(tmp_path):
+def test_nyu_names(tmp_path):
     save(tmp_path / "data_nyu_kitchen_0028b_rgb_00045.png", depth_of(), scale=1000)
     depth = ExternalMaps([tmp_path], "nyu", ["kitchen_0028b/rgb_00045"]).load("kitchen_0028b/rgb_00045", frame())
     assert np.abs(depth - depth_of()).max() <= 1e-3 / 2 + 1e-6
 
 
-def test_the_more_telling_name_and_the_finer_kind_come_first(tmp_path):
+def test_preference_of_names_and_suffixes(tmp_path):
     for factor, name in enumerate((f"{KEYS[0]}.npy", f"{KEYS[0]}.png", f"{FLAT}.npy", "0000000005.npy"), start=1):
         save(tmp_path / name, factor * depth_of())
     for factor, name in enumerate((f"{KEYS[0]}.npy", f"{KEYS[0]}.png", f"{FLAT}.npy", "0000000005.npy"), start=1):
@@ -71,7 +71,7 @@ def test_the_more_telling_name_and_the_finer_kind_come_first(tmp_path):
         (tmp_path / name).unlink()
 
 
-def test_a_stem_of_several_frames_stands_for_none(tmp_path):
+def test_a_stem_shared_by_several_frames_is_ignored(tmp_path):
     other = "2011_09_26/2011_09_26_drive_0002_sync/image_02/data/0000000005"
     save(tmp_path / "0000000005.png", depth_of())
     save(tmp_path / "0000000007.png", depth_of())
@@ -79,7 +79,7 @@ def test_a_stem_of_several_frames_stands_for_none(tmp_path):
         ExternalMaps([tmp_path], "kitti", [*KEYS, other])
 
 
-def test_the_folders_are_looked_through_in_order(tmp_path):
+def test_folders_are_searched_in_order(tmp_path):
     save(tmp_path / "train" / f"{KEYS[0]}.npy", depth_of())
     save(tmp_path / "val" / f"{KEYS[0]}.npy", 9 * depth_of())
     save(tmp_path / "val" / f"{KEYS[1]}.npy", 2 * depth_of())
@@ -111,7 +111,7 @@ def test_the_scale_is_the_given_one_or_that_of_the_ground_truth(tmp_path):
     assert ExternalMaps([tmp_path], "nyu", KEYS[:1]).load(KEYS[0], frame())[0, 0] == np.float32(1638 / 1000)
 
 
-def test_a_scale_is_needed_where_the_data_set_has_none(tmp_path):
+def test_a_scale_is_required_if_the_data_set_has_none(tmp_path):
     save(tmp_path / "train" / "0000.png", depth_of())
     maps = ExternalMaps([tmp_path], "synthetic-outdoor", ["train/0000"])
     with pytest.raises(UserError, match=r"0000.png: --depth-scale is needed, the value in a PNG at 1 m"):
@@ -119,7 +119,7 @@ def test_a_scale_is_needed_where_the_data_set_has_none(tmp_path):
     assert ExternalMaps([tmp_path], "synthetic-outdoor", ["train/0000"], 256.0).load("train/0000", frame())[0, 0] == 1
 
 
-def test_a_teachers_folder_tells_its_scale(tmp_path):
+def test_the_scale_of_a_teachers_folder(tmp_path):
     with MapWriter(tmp_path, 10.0, {}) as writer:
         writer.write(KEYS[0], depth_of())
     depth = ExternalMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())
@@ -127,7 +127,7 @@ def test_a_teachers_folder_tells_its_scale(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0.0, -256.0, float("nan")])
-def test_a_scale_that_is_none_is_refused(tmp_path, scale):
+def test_an_invalid_scale_is_refused(tmp_path, scale):
     with pytest.raises(UserError, match="--depth-scale: the value in a PNG at 1 m must be above 0, got"):
         ExternalMaps([tmp_path], "kitti", KEYS[:1], scale)
 
@@ -136,7 +136,7 @@ def test_a_scale_that_is_none_is_refused(tmp_path, scale):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
-def test_a_map_of_the_whole_frame_is_cut_to_the_view(tmp_path, suffix):
+def test_a_map_of_the_whole_frame_is_cropped_to_the_view(tmp_path, suffix):
     save(tmp_path / f"{KEYS[0]}{suffix}", depth_of(WHOLE))
     maps = ExternalMaps([tmp_path], "kitti", KEYS[:1])
     maps.check_sizes(Sizes())
@@ -145,7 +145,7 @@ def test_a_map_of_the_whole_frame_is_cut_to_the_view(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
 @pytest.mark.parametrize("size", [(32, 47), (20, 30), (48, 32)])
-def test_another_size_is_refused_by_header_and_by_content(tmp_path, size, suffix):
+def test_a_wrong_size_is_refused_by_header_and_content(tmp_path, size, suffix):
     save(tmp_path / f"{KEYS[0]}{suffix}", depth_of(size))
     maps = ExternalMaps([tmp_path], "kitti", KEYS[:1])
     line = rf"wrong size: \S*{suffix} is {size[0]}x{size[1]}, expected 32x48 \(the view\) or 40x60 \(the whole frame\)"
@@ -163,13 +163,13 @@ def test_another_size_is_refused_by_header_and_by_content(tmp_path, size, suffix
         (np.ones(VIEW, complex), r"complex128 \[32, 48\]"),
     ],
 )
-def test_an_array_that_is_no_depth_is_refused(tmp_path, array, found):
+def test_arrays_that_are_not_depth_maps_are_refused(tmp_path, array, found):
     save(tmp_path / f"{KEYS[0]}.npy", array)
     with pytest.raises(UserError, match=rf"0000000005.npy: needed floats \[H, W\] in m, found {found}"):
         ExternalMaps([tmp_path], "kitti", KEYS[:1]).check_sizes(Sizes())
 
 
-def test_a_file_that_is_no_array_is_refused(tmp_path):
+def test_a_file_that_is_not_an_array_is_refused(tmp_path):
     path = tmp_path / f"{KEYS[0]}.npy"
     path.parent.mkdir(parents=True)
     np.save(path, np.array([{"a": "pickle"}], object), allow_pickle=True)

@@ -22,7 +22,7 @@ def export(folder, keys=KEYS, **made_by):
     return TeacherMaps(folder)
 
 
-def test_a_map_comes_back_within_half_a_unit(tmp_path):
+def test_maps_round_trip_within_half_a_unit(tmp_path):
     maps = export(tmp_path)
     assert maps.keys == KEYS
     for key in KEYS:
@@ -31,7 +31,7 @@ def test_a_map_comes_back_within_half_a_unit(tmp_path):
         assert np.abs(depth - depth_of(key)).max() <= 80 / 65535 / 2 + 1e-5  # and float32's own rounding
 
 
-def test_depths_out_of_range_are_clamped_and_others_refused(tmp_path):
+def test_depths_out_of_range_are_clamped_and_non_finite_refused(tmp_path):
     writer = MapWriter(tmp_path, max_depth=10.0, made_by={})
     writer.write("a", np.array([[-1.0, 0.0, 10.0, 12.0]], np.float32))
     writer.close()
@@ -44,7 +44,7 @@ def test_depths_out_of_range_are_clamped_and_others_refused(tmp_path):
         writer.write("a", np.ones((1, 4), np.float32))
 
 
-def test_the_manifest_tells_what_is_there(tmp_path):
+def test_content_of_the_maps_manifest(tmp_path):
     export(tmp_path, run_id="0123")
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["format"] == 1
@@ -54,7 +54,7 @@ def test_the_manifest_tells_what_is_there(tmp_path):
     assert list(manifest["frames"]) == KEYS
 
 
-def test_the_digest_is_of_the_maps_and_not_of_their_place_or_maker(tmp_path):
+def test_the_digest_does_not_depend_on_location_or_maker(tmp_path):
     first = export(tmp_path / "a", made_at="yesterday").digest()
     assert first == export(tmp_path / "b", KEYS[::-1], made_at="today").digest()
     assert first != export(tmp_path / "c", KEYS[:2]).digest()
@@ -64,7 +64,7 @@ def test_the_digest_is_of_the_maps_and_not_of_their_place_or_maker(tmp_path):
     assert first != TeacherMaps(tmp_path / "d").digest()
 
 
-def test_a_broken_off_export_leaves_no_teacher(tmp_path):
+def test_an_interrupted_export_is_unfinished(tmp_path):
     export(tmp_path)
     with pytest.raises(ValueError, match="finite"), MapWriter(tmp_path, max_depth=80.0, made_by={}) as writer:
         writer.write(KEYS[0], np.full(SIZE, np.nan, np.float32))
@@ -83,7 +83,7 @@ def test_a_missing_folder_is_named(tmp_path):
     ("content", "reason"),
     [("{", "Invalid JSON"), ('{"format": 1}', "depth_per_unit: Field required"), ('{"format": 2}', "format: Input should be")],
 )
-def test_a_manifest_that_is_none_is_refused_in_one_line(tmp_path, content, reason):
+def test_an_invalid_manifest_is_refused_in_one_line(tmp_path, content, reason):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(UserError, match=f"manifest.json: not a manifest of format 1: {reason}") as caught:
         TeacherMaps(tmp_path)
@@ -93,7 +93,7 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(tmp_path, content, reaso
 def test_frames_without_a_map_are_counted_and_the_first_named(tmp_path):
     maps = export(tmp_path)
     maps.check(KEYS[:1])
-    (tmp_path / f"{KEYS[2]}.png").unlink()  # in the manifest, but gone
+    (tmp_path / f"{KEYS[2]}.png").unlink()  # still in the manifest
     with pytest.raises(UserError, match=r"5 of 7 frames have no map, first x0, x1, x2;"):
         maps.check([*KEYS, "x0", "x1", "x2", "x3"])
     with pytest.raises(UserError, match=r"no map for frame x0"):
