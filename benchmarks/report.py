@@ -186,8 +186,8 @@ def report_clocked(store: str, out: str) -> None:
 
     clock, collect = Clock(), reports.loading.collect.collect
 
-    def collected(store: RunStore, study: str | None, images_to: Path, meanwhile: Callable[[], Any]) -> Any:
-        return collect(store, study, images_to, lambda: clock_figures(clock, meanwhile()))
+    def collected(store: RunStore, study: str | None, images_to: Path, while_waiting: Callable[[], Any]) -> Any:
+        return collect(store, study, images_to, lambda: clock_figures(clock, while_waiting()))
 
     reports.loading.collect.collect = clock.of("reading", collected)
     clock.of("command", report)(store, Path(out), as_json=True)

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from reports.loading.schema import METRICS
+from reports.render.markdown import markdown_table
+from reports.render.text_table import TextTable
 from reports.tables.image_bootstrap import cluster_interval, image_intervals, resamples
 from reports.tables.seed_statistics import ALPHA, best_rows, holm, sign_flip_p, summarize_seeds
 
@@ -38,7 +40,7 @@ def over_seeds(rng: np.random.Generator, draws: int) -> pd.DataFrame:
         row = {"seeds": n}
         for shape, draw in SHAPES.items():
             summary = summarize_seeds(draw(rng, (draws, n)))
-            row[f"t, {shape}"] = coverage(summary.ci_low, summary.ci_high)
+            row[shape] = coverage(summary.ci_low, summary.ci_high)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -161,10 +163,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=10_000, help="simulated data sets per row")
     options = parser.parse_args()
-    for number, (title, table) in enumerate(TABLES.items()):
-        frame = table(np.random.default_rng(number), options.draws)
-        shares = frame.map(_text)
-        print(f"\n### {title}\n\n{shares.to_markdown(index=False, disable_numparse=True)}", flush=True)
+    for number, (title, simulate) in enumerate(TABLES.items()):
+        frame = simulate(np.random.default_rng(number), options.draws)
+        table = TextTable(list(frame.columns), frame.map(_text).values.tolist())
+        print(f"\n### {title}\n\n{markdown_table(table)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The `tiekd report` command: the run store into tables, figures and pages."""
+"""The `tiekd report` command: tables, figures and pages from a run store."""
 
 import gc
 import json
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from reports.loading.collect import StoreFrames
     from reports.tables.table import Table
 
-_SHOWN = 40  # rows of a table that are printed
+_MAX_ROWS = 40  # of a table in the terminal
 
 
 def report(
     store: Annotated[str | None, typer.Argument(help="folder or URI of the run store")] = None,
-    out: Annotated[Path, typer.Option("--out", help="folder for the report; made when it is not there")] = Path("report"),
-    study: Annotated[str | None, typer.Option("--study", help="only this study")] = None,
-    viewer: Annotated[Path | None, typer.Option("--viewer", help="folder of a viewer, to which runs lead")] = None,
-    published: Annotated[bool, typer.Option("--published", help="the published tables too; needs no store")] = False,
+    out: Annotated[Path, typer.Option("--out", help="output folder; created if missing")] = Path("report"),
+    study: Annotated[str | None, typer.Option("--study", help="report only this study")] = None,
+    viewer: Annotated[Path | None, typer.Option("--viewer", help="folder of a viewer to which the runs link")] = None,
+    published: Annotated[bool, typer.Option("--published", help="also write the published tables; needs no store")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Tables, figures and pages of a run store.
+    """Write the tables, figures and pages of a run store.
 
     Example: tiekd report store --out report --study kitti
     """
@@ -35,25 +35,25 @@ def report(
     from reports.viewer.links import find_viewer
 
     if store is None and not published:
-        raise UserError("STORE is needed: a folder or URI of a run store; or --published for the published tables alone")
+        raise UserError("STORE is required: a folder or URI of a run store; or use --published for the published tables alone")
     for option, value in (("--study", study), ("--viewer", viewer)):
         if store is None and value is not None:
-            raise UserError(f"{option} needs STORE: a folder or URI of a run store")
+            raise UserError(f"{option} requires STORE: a folder or URI of a run store")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
     pictures = find_viewer(viewer, report=out) if viewer else None
-    collected: StoreFrames | None = None
+    frames: StoreFrames | None = None
     tables: list[Table] = []
     files: list[Path] = []
     if store is not None:
         with staged_output(out, "report", files) as folder:
-            collected, tables = _read(store, study, folder / "images.parquet")
+            frames, tables = _read(store, study, folder / "images.parquet")
             command = _command(store, out, study, viewer, published)
-            _writer().write_report(folder, collected, tables, store, command, pictures)
+            _import_writer().write_report(folder, frames, tables, store, command, pictures)
     if published:
         with staged_output(out, "published", files) as folder:
-            _writer().write_published(folder, tables)
-    _tell(collected, tables, files, as_json)
+            _import_writer().write_published(folder, tables)
+    _print_summary(frames, tables, files, as_json)
 
 
 def _read(store: str, study: str | None, images_to: Path) -> "tuple[StoreFrames, list[Table]]":
@@ -62,37 +62,33 @@ def _read(store: str, study: str | None, images_to: Path) -> "tuple[StoreFrames,
 
     gc.disable()
     try:
-        collected = collect(RunStore(store), study, images_to, meanwhile=_writer)
-        from reports.tables.table import build_tables  # imported by then
+        frames = collect(RunStore(store), study, images_to, while_waiting=_import_writer)
+        from reports.tables.table import build_tables  # _import_writer has imported it
 
-        return collected, build_tables(collected)
+        return frames, build_tables(frames)
     finally:
-        gc.freeze()  # it stays to the end: to look through it again and again for garbage takes a tenth of the time
+        gc.freeze()  # these objects live until the end; scanning them for garbage would take a tenth of the time
         gc.enable()
 
 
-def _writer() -> ModuleType:
-    """What writes pages and figures; it takes a second to import."""
+def _import_writer() -> ModuleType:
+    """Import the module that writes pages and figures, which takes a second."""
     return import_module("reports.pages.write")
 
 
 def _command(store: str, out: Path, study: str | None, viewer: Path | None, published: bool) -> str:
-    words = ["tiekd", "report", store, "--out", str(out), *(["--study", study] if study else [])]
-    words += ["--viewer", str(viewer)] if viewer else []
-    return shlex.join([*words, *(["--published"] if published else [])])
+    argv = ["tiekd", "report", store, "--out", str(out), *(["--study", study] if study else [])]
+    argv += ["--viewer", str(viewer)] if viewer else []
+    return shlex.join([*argv, *(["--published"] if published else [])])
 
 
-def _tell(collected: "StoreFrames | None", tables: "list[Table]", files: list[Path], as_json: bool) -> None:
+def _print_summary(frames: "StoreFrames | None", tables: "list[Table]", files: list[Path], as_json: bool) -> None:
     from reports.pages.report_page import table_heading
 
     if as_json:
-        states = {} if collected is None else collected.runs["state"].value_counts().to_dict()
-        content = {
-            "files": [str(file) for file in files],
-            "states": states,
-            "tables": [table_heading(table) for table in tables],
-        }
-        typer.echo(json.dumps(content, indent=2))
+        states = {} if frames is None else frames.runs["state"].value_counts().to_dict()
+        headings = [table_heading(table) for table in tables]
+        typer.echo(json.dumps({"files": [str(file) for file in files], "states": states, "tables": headings}, indent=2))
         return
     for table in tables:
         typer.echo(f"{table_heading(table)}\n{_text(table)}\n")
@@ -105,14 +101,13 @@ def _tell(collected: "StoreFrames | None", tables: "list[Table]", files: list[Pa
 
 
 def _text(table: "Table") -> str:
-    """A table's first rows, as much as a terminal shows."""
-    from tabulate import tabulate
-
+    """The first rows of a table in columns of text."""
     from reports.pages.table_layouts import lay_out, terminal_layout
     from reports.render.text_table import entry_text
 
     text_table = lay_out(table, terminal_layout)
-    shown = [list(map(entry_text, row)) for row in text_table.head(_SHOWN).rows]
-    text = tabulate(shown, headers=text_table.columns, disable_numparse=True)
-    more = len(text_table.rows) - _SHOWN
-    return f"{text}\n... and {more} more rows: tables.md" if more > 0 else text
+    titles, rows = text_table.columns, [list(map(entry_text, row)) for row in text_table.rows[:_MAX_ROWS]]
+    widths = [max(len(title) + 2, *map(len, column)) for title, *column in zip(titles, *rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (titles, ["-" * width for width in widths], *rows)]
+    hidden = len(text_table.rows) - _MAX_ROWS
+    return "\n".join([*lines, *([f"... and {hidden} more rows: tables.md"] if hidden > 0 else [])])

@@ -1,1 +1,1 @@
-"""Reading the run store into data frames."""
+"""The run store as data frames."""

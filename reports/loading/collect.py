@@ -1,6 +1,6 @@
-"""The run store as data frames: one row per cell of each study, and one per run that no study holds."""
+"""The run store as data frames: one row for each cell of each study, and one for each run outside all studies."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,15 +25,16 @@ EPOCH_HEAD = ("run_id", "epoch", "step", "lr", "loss", *METRICS)
 
 @dataclass(frozen=True)
 class StoreFrames:
-    """The store's frames.
+    """The data frames of a store, or of one of its studies.
 
-    runs        the columns of RUN_TYPES, one row per (study, cell)
-    identities  per row of runs: `settings` that the run reads, by dotted path, and the `factors` of its study; None where
-                the config cannot be read
-    epochs      run_id, epoch, ...
-    groups      run_id, group, n, n_blank, and per metric its sum over the n images with valid pixels; of runs that are done
-    costs       network, device, parameters, ...: of the networks of the runs, where they were measured
-    provenance  run id -> the run's provenance.json
+    runs        runs.parquet, with the columns of RUN_TYPES: one row for each cell of each study
+    identities  for each row of `runs`: the `settings` that the run reads, by dotted path, and the `factors` of its study; None
+                if the config cannot be read
+    epochs      epochs.parquet: EPOCH_HEAD, and the parts of the losses
+    groups      run_id, group, n, n_blank, and for each metric its sum over the n images with valid pixels; of finished runs
+    costs       the measured costs of the runs' networks: network, device, parameters, ...
+    provenance  the content of provenance.json by run id
+    studies     the studies by name
     """
 
     runs: pd.DataFrame
@@ -45,103 +46,114 @@ class StoreFrames:
     studies: dict[str, StudyRecord]
 
 
-def collect(
-    store: RunStore, study: str | None = None, images_to: Path | None = None, meanwhile: Callable[[], Any] = lambda: None
-) -> StoreFrames:
-    """Everything in the store, or one study's part of it.
+class _RowSource(NamedTuple):
+    """What a row of `runs` is made from: a cell of a study, or a run outside all studies."""
 
-    The images of all runs are more than memory holds: their sums are kept, and their rows written to the Parquet file
-    `images_to` as they are read. `meanwhile` is called when only these are left to wait for.
+    run_id: str | None
+    study: str
+    description: ConfigDescription | UserError | None  # None without a config
+    factors: dict
+    cause: str = ""  # why it has not run
+
+
+def collect(
+    store: RunStore,
+    study: str | None = None,
+    images_to: Path | None = None,
+    while_waiting: Callable[[], Any] = lambda: None,
+) -> StoreFrames:
+    """Read a store, or one study of it. Raises UserError if there is nothing to read.
+
+    The per-image rows of all runs do not fit in memory: only their sums are returned, and the rows are written to the Parquet
+    file `images_to` while they are read. `while_waiting` is called when everything else has been read.
     """
     if store.local and not Path(store.filesystem[1]).is_dir():
         raise UserError(f"store {store.uri}: no such folder")
     studies = read_studies(store, study)
-    planned = {plan.run_id for s in studies.values() for plan in s.planned}
-    found = [record for record in store.runs() if study is None or record.run_id in planned]
-    if not found and not planned:
+    planned = {plan.run_id for record in studies.values() for plan in record.planned}
+    records = [record for record in store.runs() if study is None or record.run_id in planned]
+    if not records and not planned:
         nothing = f"store {store.uri}: holds no runs and no studies"
         raise UserError(nothing if study is None else f"--study {study}: has no cells")
-    with open_image_reader(store, len(found), images_to) as images:
-        stored = _read_runs(store, found, planned, images)
-        places = list(_places(studies, stored))
-        frames = _frames(places, stored)
-        meanwhile()
-        groups, lost = images.result()
-    if lost:  # a run whose images cannot be read is a failed one
-        stored |= {
-            run_id: StoredRun(run_id, unreadable_status(cause), stored[run_id].document) for run_id, cause in lost.items()
-        }
-        frames = _frames(places, stored)
+    with open_image_reader(store, len(records), images_to) as images:
+        runs = _read_runs(store, records, planned, images)
+        sources = list(_row_sources(studies, runs))
+        frames = _frames(sources, runs)
+        while_waiting()
+        groups, unreadable = images.result()
+    if unreadable:  # these runs have failed, too
+        runs |= {run_id: StoredRun(unreadable_status(cause)) for run_id, cause in unreadable.items()}
+        frames = _frames(sources, runs)
+    runs_frame, identities, epochs = frames
     return StoreFrames(
-        **frames,
+        runs=runs_frame,
+        identities=identities,
+        epochs=epochs,
         groups=groups.to_pandas(),
-        costs=read_network_costs(store, frames["runs"]["network"].dropna().unique()),
-        provenance={r.run_id: r.provenance for r in stored.values() if r.provenance},
+        costs=read_network_costs(store, runs_frame["network"].dropna().unique()),
+        provenance={run_id: run.provenance for run_id, run in runs.items() if run.provenance},
         studies=studies,
     )
 
 
-class _Place(NamedTuple):
-    """A row of runs.parquet: a cell of a study, or a run that is in none; what its config says, None without one."""
-
-    run_id: str | None
-    study: str
-    described: ConfigDescription | UserError | None
-    factors: dict
-    cause: str = ""  # why it was not run
-
-
-def _read_runs(store: RunStore, found: list[RunRecord], planned: set[str | None], images: ImageReader) -> dict[str, StoredRun]:
-    """Runs by id; `images` takes those that are done."""
-    stored = {}
-    for run in store.stream_each(lambda record: read_run(record, with_document=record.run_id not in planned), found):
-        stored[run.run_id] = run
+def _read_runs(
+    store: RunStore, records: list[RunRecord], planned: set[str | None], images: ImageReader
+) -> dict[str, StoredRun]:
+    """Read runs by id, and request the images of finished ones. The configs of planned runs are in their studies."""
+    read = store.stream_each(lambda record: read_run(record, with_document=record.run_id not in planned), records)
+    runs = {}
+    for record, run in zip(records, read, strict=True):
+        runs[record.run_id] = run
         if run.status.state == "done":
-            images.add(run.run_id)
-    return stored
+            images.add(record.run_id)
+    return runs
 
 
-def _places(studies: dict[str, StudyRecord], stored: dict[str, StoredRun]) -> Iterator[_Place]:
-    """The cells of the studies, then the runs that are in none."""
-    describe, left = ConfigDescriber(), dict(stored)
+def _row_sources(studies: dict[str, StudyRecord], runs: dict[str, StoredRun]) -> Iterator[_RowSource]:
+    """The cells of the studies, then the runs outside all studies."""
+    describer, others = ConfigDescriber(), dict(runs)
     for study in studies.values():
         for plan in study.planned:
-            left.pop(plan.run_id, None)
-            yield _Place(plan.run_id, study.name, describe.of(plan.config, f"study {study.name}"), plan.factors, plan.cause)
-    for run in left.values():
-        described = describe.of(run.document, f"runs/{run.run_id}/config.yaml") if run.document is not None else None
-        yield _Place(run.run_id, NO_STUDY, described, {})
+            others.pop(plan.run_id or "", None)
+            description = describer.describe(plan.config, f"study {study.name}")
+            yield _RowSource(plan.run_id, study.name, description, plan.factors, plan.cause)
+    for run_id, run in others.items():
+        has_config = run.document is not None
+        yield _RowSource(
+            run_id, NO_STUDY, describer.describe(run.document, f"runs/{run_id}/config.yaml") if has_config else None, {}
+        )
 
 
-def _frames(places: list[_Place], stored: dict[str, StoredRun]) -> dict[str, pd.DataFrame]:
-    """The frames of StoreFrames that tell nothing of images."""
-    rows, identities = zip(*(_row(place, stored) for place in places), strict=True)
-    return {
-        "runs": pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES),
-        "identities": pd.DataFrame(identities, columns=["settings", "factors"], dtype=object),
-        "epochs": _epochs(stored.values()),
-    }
+def _frames(sources: list[_RowSource], runs: dict[str, StoredRun]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The fields `runs`, `identities` and `epochs` of StoreFrames."""
+    rows, identities = zip(*(_row(source, runs) for source in sources), strict=True)
+    return (
+        pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES),
+        pd.DataFrame(identities, columns=["settings", "factors"], dtype=object),
+        _epochs(runs),
+    )
 
 
-def _row(place: _Place, stored: dict[str, StoredRun]) -> tuple[dict, dict]:
-    """One row of runs.parquet, and its identity. A run whose config is wrong is failed; one without a config has no labels."""
-    run, described = stored.get(place.run_id) or StoredRun(place.run_id, Status("missing", place.cause)), place.described
-    if isinstance(described, UserError):
-        run, described = StoredRun(run.run_id, unreadable_status(str(described))), None
-    row = described.columns if described else dict.fromkeys(LABELS, "")
-    row = row | {"run_id": run.run_id, "study": place.study, "state": run.status.state, "cause": run.status.cause}
+def _row(source: _RowSource, runs: dict[str, StoredRun]) -> tuple[dict, dict]:
+    """A row of `runs` and its identity. A run with an invalid config has failed; without a config it has no labels."""
+    run = runs.get(source.run_id or "") or StoredRun(Status("missing", source.cause))
+    description = source.description
+    if isinstance(description, UserError):
+        run, description = StoredRun(unreadable_status(str(description))), None
+    row = description.columns if description else dict.fromkeys(LABELS, "")
+    row = row | {"run_id": source.run_id, "study": source.study, "state": run.status.state, "cause": run.status.cause}
     row["protocol"] = run.protocol or row.get("evaluation.protocol", "")
     row |= {"n_images": run.n_images, "device_seconds": run.device_seconds} | run.metrics
-    factors = described and described.factors(place.factors)
-    return row, {"settings": described and described.settings, "factors": factors}
+    factors = description and description.factors(source.factors)
+    return row, {"settings": description and description.settings, "factors": factors}
 
 
-def _epochs(runs: Iterable[StoredRun]) -> pd.DataFrame:
-    """The epochs of all runs below each other; EPOCH_HEAD comes first and is always there."""
-    found = {run.run_id: run.epochs for run in runs if run.epochs}
+def _epochs(runs: Mapping[str, StoredRun]) -> pd.DataFrame:
+    """The epochs of all runs, one after the other; the columns of EPOCH_HEAD come first and always exist."""
+    tables = {run_id: run.epochs for run_id, run in runs.items() if run.epochs}
     stacked = pd.DataFrame()
-    if found:
-        rows = pa.concat_tables(found.values(), promote_options="permissive")
-        run = np.repeat(np.arange(len(found)), [len(epochs) for epochs in found.values()])
-        stacked = rows.append_column("run_id", pa.array(list(found)).take(run)).to_pandas()
+    if tables:
+        rows = pa.concat_tables(tables.values(), promote_options="permissive")
+        run = np.repeat(np.arange(len(tables)), [len(table) for table in tables.values()])
+        stacked = rows.append_column("run_id", pa.array(list(tables)).take(run)).to_pandas()
     return stacked.reindex(columns=[*EPOCH_HEAD, *(c for c in stacked.columns if c not in EPOCH_HEAD)])

@@ -1,4 +1,4 @@
-"""What the networks of runs cost, where `tiekd measure` has measured it."""
+"""The costs of networks, as far as `tiekd measure` has measured them."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -8,7 +8,7 @@ import pandas as pd
 from tiekd.deploy.profile_records import read_costs
 from tiekd.store.run_store import RunStore
 
-TYPES = {
+_TYPES = {
     "network": "string",
     "name": "string",
     "device": "string",
@@ -22,12 +22,12 @@ TYPES = {
 
 
 def read_network_costs(store: RunStore, networks: Iterable[str]) -> pd.DataFrame:
-    """A row per network and device on which it was measured; TYPES are the columns."""
+    """Read the measurements: one row for each network and device."""
     rows = [asdict(cost) for cost in read_costs(store, networks)]
-    return pd.DataFrame(rows, columns=list(TYPES)).astype(TYPES)
+    return pd.DataFrame(rows, columns=list(_TYPES)).astype(_TYPES)
 
 
 def costs_on_one_device(costs: pd.DataFrame) -> pd.DataFrame:
-    """Costs by network, on the device on which most networks were measured: milliseconds of two devices do not compare."""
+    """The costs by network, on the device with the most measured networks: times on different devices cannot be compared."""
     devices = costs["device"].value_counts()
     return costs.loc[costs["device"] == (devices.index[0] if len(devices) else "")].set_index("network")

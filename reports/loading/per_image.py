@@ -1,4 +1,4 @@
-"""Per-image rows of many runs, a few runs in memory at a time: their sums over groups, and images.parquet."""
+"""Per-image rows of many runs: sums over groups, and images.parquet, with the rows of a few runs in memory at a time."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,17 +13,17 @@ from tiekd.store.run_store import RunRecord, RunStore
 
 _NUMBERS = {"n_valid": pa.int64(), **dict.fromkeys((*METRICS, "depth_min", "depth_max"), pa.float64())}
 _STORED = {"image": pa.string(), "group": pa.string(), **_NUMBERS}
-_REPEATED = pa.dictionary(pa.int32(), pa.string())  # each word once for many rows; the written file tells nothing of it
+_REPEATED = pa.dictionary(pa.int32(), pa.string())  # in memory only: in the written file these columns are strings
 IMAGE_SCHEMA = pa.schema({"run_id": _REPEATED, **_STORED, "group": _REPEATED})
 GROUPS = ("run_id", "group", "n", "n_blank", *METRICS)
 _SUMMED = ("run_id", "group", "n_valid", *METRICS)
-RUNS_AT_ONCE = 64  # they make one row group of images.parquet, so that a reader of one run finds it without reading all
+RUNS_AT_ONCE = 64  # in a row group of images.parquet, so that the rows of one run can be read without the others
 
 
 def read_images(store: RunStore, run_ids: Iterable[str], path: Path | None = None) -> tuple[pa.Table, dict[str, str]]:
-    """Reads images.parquet of runs, and writes all their rows to the Parquet file `path` if one is named.
+    """Read images.parquet of runs, and write all rows to the Parquet file `path` if given.
 
-    Returns a row of GROUPS for each run and group, see `group_sums`, and the runs that cannot be read, with the reason.
+    Returns the sums over groups, see `group_sums`, and the reasons by run id for runs that cannot be read.
     """
     unreadable = {}
     with ImageAggregator(path) as images:
@@ -44,37 +44,37 @@ def read_images(store: RunStore, run_ids: Iterable[str], path: Path | None = Non
 
 
 def group_sums(rows: pa.Table) -> pa.Table:
-    """A row of GROUPS for each run and group of `rows`, in the order of the dictionaries of run_id and group.
+    """Sum `rows` over each run and group, into the columns of GROUPS; in the order of the dictionaries of run_id and group.
 
-    n counts the images that have valid pixels, n_blank the others; a metric is its sum over the n. A metric that is missing
-    although pixels are valid makes the sum NaN.
+    n counts the images with valid pixels, n_blank the others; a metric is its sum over the n images. If an image with valid
+    pixels has no value of a metric, the sum is NaN.
     """
     runs, groups = (rows[name].combine_chunks() for name in ("run_id", "group"))
     n_groups = len(groups.dictionary)
     place, size = runs.indices.to_numpy() * n_groups + groups.indices.to_numpy(), len(runs.dictionary) * n_groups
     valid = rows["n_valid"].to_numpy() > 0
     images, n = np.bincount(place, minlength=size), np.bincount(place[valid], minlength=size)
-    found = np.flatnonzero(images)
-    run, group = np.divmod(found, n_groups)
+    present = np.flatnonzero(images)
+    run, group = np.divmod(present, n_groups)
     columns = {"run_id": runs.dictionary.take(run), "group": groups.dictionary.take(group)}
-    columns |= {"n": n[found], "n_blank": (images - n)[found]}
+    columns |= {"n": n[present], "n_blank": (images - n)[present]}
     for name in METRICS:
         sums = np.bincount(place, np.where(valid, rows[name].to_numpy(), 0.0), minlength=size)
-        columns[name] = sums[found].astype(float)  # without any rows, they would be integers
+        columns[name] = sums[present].astype(float)  # without any rows, they would be integers
     return pa.table(columns)
 
 
 class ImageAggregator:
-    """Takes the rows of one run after the other, and writes them to a Parquet file if one is named.
+    """Sums the rows of one run after the other, and writes them to a Parquet file if `path` is given.
 
-    `columns` are those that it needs of a run's images.parquet.
+    `columns` are the columns that it needs from each run's images.parquet.
     """
 
     def __init__(self, path: Path | None = None):
         self._schema = IMAGE_SCHEMA if path else pa.schema([IMAGE_SCHEMA.field(name) for name in _SUMMED])
         self.columns = self._schema.names[1:]
         self._stored = pa.schema([(name, _STORED[name]) for name in self.columns])
-        self._file = _writer(path) if path else None
+        self._file = _open_writer(path) if path else None
         self._waiting: list[tuple[str, pa.Table]] = []
         self._groups = [group_sums(self._schema.empty_table())]
 
@@ -86,7 +86,7 @@ class ImageAggregator:
             self._file.close()
 
     def checked(self, rows: pa.Table) -> pa.Table:
-        """Rows of a run's images.parquet as `add` takes them. Raises KeyError or ValueError where their columns are others."""
+        """Convert rows of a run's images.parquet for `add`. Raises KeyError or ValueError if their columns are wrong."""
         if rows["group"].null_count or rows["n_valid"].null_count:
             raise ValueError("images.parquet: an image without group or n_valid")
         return rows if rows.schema.equals(self._stored) else rows.select(self.columns).cast(self._stored)
@@ -97,7 +97,7 @@ class ImageAggregator:
             self._flush()
 
     def groups(self) -> pa.Table:
-        """The columns of GROUPS for all rows taken; see `group_sums`."""
+        """The sums over the groups of all rows so far; see `group_sums`."""
         self._flush()
         return pa.concat_tables(self._groups)
 
@@ -108,16 +108,16 @@ class ImageAggregator:
         self._waiting = []
         rows = pa.concat_tables(tables).combine_chunks()
         run = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
-        words = {"run_id": pa.DictionaryArray.from_arrays(run, pa.array(run_ids)), "group": rows["group"].dictionary_encode()}
-        rows = pa.table({name: words[name] if name in words else rows[name] for name in self._schema.names})
+        encoded = {"run_id": pa.DictionaryArray.from_arrays(run, pa.array(run_ids)), "group": rows["group"].dictionary_encode()}
+        rows = pa.table({name: encoded[name] if name in encoded else rows[name] for name in self._schema.names})
         self._groups.append(group_sums(rows))
         if self._file:
             self._file.write_table(rows, row_group_size=len(rows))
 
 
-def _writer(path: Path) -> pq.ParquetWriter:
-    """Of row groups whose runs alone are told by statistics: nobody looks for one number."""
-    words = ["run_id", "image", "group"]
-    form = {"use_dictionary": words, "write_statistics": words[:1], "store_schema": False}
-    compression = {name: "snappy" if name in words else "none" for name in IMAGE_SCHEMA.names}  # numbers hardly become smaller
-    return pq.ParquetWriter(path, IMAGE_SCHEMA, compression=compression, **form)
+def _open_writer(path: Path) -> pq.ParquetWriter:
+    """Statistics are kept for run_id alone, by which readers select row groups; numbers hardly shrink when compressed."""
+    texts = ["run_id", "image", "group"]
+    compression = {name: "snappy" if name in texts else "none" for name in IMAGE_SCHEMA.names}
+    options = {"use_dictionary": texts, "write_statistics": texts[:1], "store_schema": False}
+    return pq.ParquetWriter(path, IMAGE_SCHEMA, compression=compression, **options)

@@ -1,4 +1,4 @@
-"""Reading per-image rows in a worker process while this one reads the other files: Python code uses one core per process.
+"""Read per-image rows in a worker process while this one reads the other files: Python code uses one core per process.
 
 A plain process and not a `ProcessPoolExecutor`, whose worker waits for tasks forever once its caller has been killed.
 """

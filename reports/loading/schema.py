@@ -1,4 +1,4 @@
-"""Names and types that the report's files share."""
+"""Labels of metrics, and the columns of runs.parquet and tables.parquet with their types."""
 
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -20,7 +20,7 @@ METRIC_LABELS = {
     "delta3": "δ3",
 }
 assert tuple(METRIC_LABELS) == METRICS
-MAIN_METRIC = "abs_rel"  # tested against the baseline and drawn
+MAIN_METRIC = "abs_rel"  # the metric that is tested against the baseline and drawn
 DIGITS = 4
 
 _HEAD = {
@@ -37,7 +37,7 @@ _HEAD = {
 
 
 def setting_types(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, str]:
-    """The pandas type of every setting by its dotted path; lists are written as text."""
+    """The pandas type of every setting by its dotted path; lists are written as JSON."""
     types = {}
     for name, field in model.model_fields.items():
         kind = _without_none(field.annotation)
@@ -63,7 +63,7 @@ SETTING_TYPES = setting_types()
 _TAIL = {"network": "string", "device_seconds": "float64"}
 RUN_TYPES = {**_HEAD, **{p: t for p, t in SETTING_TYPES.items() if p not in _HEAD}, **_TAIL}
 
-# tables.parquet: these, the study's factors, then the others.
+# The columns of tables.parquet: TABLE_KEYS, the factors of the studies, TABLE_VALUES.
 TABLE_KEYS = ("table", *LABELS)
 _INTERVALS = [f"{of}images_ci_{end}" for of in ("", "baseline_") for end in ("low", "high")]
 COSTS = ("parameters", "macs", "milliseconds", "peak_bytes", "device")

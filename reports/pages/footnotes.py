@@ -79,8 +79,8 @@ def _protocol(table: Table) -> str:
         return f"Protocol `{table.protocol}`; no run is done."
     return (
         f"Protocol `{table.protocol}`: a run's value is the mean over {_counts(counts['n'])} test images; images without valid"
-        f" ground truth, which are left out: {_counts(counts['n_blank'])}. RMSE and Sq Rel are in metres, SILog is times 100."
-        " Higher is better for δ, lower for all other metrics."
+        f" ground truth, which are left out: {_counts(counts['n_blank'])}. RMSE and Sq Rel are in metres, SILog is"
+        " multiplied by 100. Higher is better for δ, lower for all other metrics."
     )
 
 
@@ -100,8 +100,8 @@ def _images(table: Table) -> Iterator[str]:
     groups = sorted({int(n) for n in table.numbers["n_groups"][:, _MAIN]} - {0})
     if groups and groups[-1] < FEWEST_GROUPS:
         yield (
-            f"No interval over test images: they come from {' or '.join(map(str, groups))} drives or scenes, within which"
-            f" images are similar; resampling needs at least {FEWEST_GROUPS}."
+            f"No interval over test images: it needs images from at least {FEWEST_GROUPS} drives or scenes, since images of one"
+            f" drive are similar; these come from {' or '.join(map(str, groups))}."
         )
     elif np.isfinite(table.numbers["baseline_images_ci_low"]).any():
         yield (
@@ -127,15 +127,15 @@ def _test(table: Table, numbers: Numbers, difference: str) -> Iterator[str]:
         return
     n = int(numbers["baseline_n_seeds"][tested, _MAIN].max())
     yield (
-        f"p: two-sided exact sign-flip test of {difference}, paired by seed, with Holm's correction over the {len(tested)}"
-        " tests of the table. 95 % over seeds: Student's t interval of that difference, uncorrected."
+        f"p: two-sided exact sign-flip test of {difference}, paired by seed, with Holm's correction for the"
+        f" {_plural(len(tested), 'test')} of the table. 95 % over seeds: Student's t interval of that difference, uncorrected."
     )
     needed = seeds_needed(ALPHA / len(tested))
-    cannot = f"**p < {ALPHA} is out of reach with {n} seed{'s' * (n > 1)}"
+    cannot = f"**p < {ALPHA} is out of reach with {_plural(n, 'seed')}"
     if n < (seeds_needed() or math.inf):
         yield (
             f"{cannot}**: the smallest two-sided p is 2/2^{n} = {smallest_p(n):g} before correction. A single"
-            f" test needs {seeds_needed()} seeds; with Holm's correction over {len(tested)} tests, {_many(needed)}."
+            f" test needs {seeds_needed()} seeds; with Holm's correction for {_plural(len(tested), 'test')}, {_many(needed)}."
         )
     elif needed is None or n < needed:
         yield (
@@ -146,11 +146,11 @@ def _test(table: Table, numbers: Numbers, difference: str) -> Iterator[str]:
 
 def _bold(table: Table, blocks: Iterable[Sequence[int]], block: str) -> Iterator[str]:
     """Why rows are bold, or why none is; silent if no rows are compared."""
-    blocks = [[n for n in numbers if table.cells[n].n_done] for numbers in blocks]
-    blocks = [numbers for numbers in blocks if len(numbers) > 1]
+    blocks = [[n for n in cells if table.cells[n].n_done] for cells in blocks]
+    blocks = [cells for cells in blocks if len(cells) > 1]
     if not blocks:
         return
-    if any(table.best_of(numbers, MAIN_METRIC) for numbers in blocks):
+    if any(table.best_of(cells, MAIN_METRIC) for cells in blocks):
         yield (
             f"Bold: in {block}, the best mean and all rows that are not significantly worse (sign-flip tests paired by seed,"
             " Holm's correction over all pairs)."
@@ -161,7 +161,7 @@ def _bold(table: Table, blocks: Iterable[Sequence[int]], block: str) -> Iterator
     needed = seeds_needed(ALPHA / math.comb(len(smallest), 2))
     if needed is None or seeds < needed:
         yield (
-            f"**Nothing is bold**: {seeds} seed{'s' * (seeds > 1)} cannot show which of {len(smallest)} rows is best; that"
+            f"**Nothing is bold**: {_plural(seeds, 'seed')} cannot show which of {len(smallest)} rows is best; that"
             f" needs {_many(needed)} per row."
         )
     else:
@@ -175,3 +175,7 @@ def _states(table: Table) -> Iterator[str]:
 
 def _many(needed: int | None) -> str:
     return "too many to enumerate" if needed is None else str(needed)
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"

@@ -16,16 +16,16 @@ def run_listing(table: Table, viewer: Viewer | None) -> Iterator[PageBlock]:
     """Each cell of a table with all of its runs, linked to their pictures if the viewer has them."""
     if common := common_name(table):
         yield Paragraph(f"All runs: {common}.")
-    for number, cell in enumerate(table.cells):
-        yield Heading(4, cell_name(table, cell), table.anchor(number))
-        if (baseline := table.baselines[number]) is not None:
-            yield Paragraph(_difference(table, number, baseline))
+    for index, cell in enumerate(table.cells):
+        yield Heading(4, cell_name(table, cell), table.anchor(index))
+        if (baseline := table.baselines[index]) is not None:
+            yield Paragraph(_difference(table, index, baseline))
         yield TextTable.from_rows(_row(run) | _pictures(run, viewer) for run in cell.runs)
 
 
-def _difference(table: Table, number: int, baseline: int) -> str:
+def _difference(table: Table, index: int, baseline: int) -> str:
     """The settings that differ from the baseline, whose value is in parentheses, or that only this cell reads."""
-    ours, theirs = table.cells[number].settings, table.cells[baseline].settings
+    ours, theirs = table.cells[index].settings, table.cells[baseline].settings
     changed = [path for path in ours if path in theirs and ours[path] != theirs[path]]
     added = [path for path in ours if path not in theirs and ours[path] is not None]
     texts = [f"`{path}` {format_value(ours[path])} ({format_value(theirs[path])})" for path in changed]

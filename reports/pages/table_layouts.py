@@ -45,14 +45,10 @@ def compact_layout(table: Table) -> TextTable:
 def baseline_layout(table: Table) -> TextTable:
     """One row per cell with a baseline: the difference from it, its intervals and its test."""
     rows = [
-        name_entries(table, number)
-        | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
-        | {
-            "Pairs": linked(
-                table, number, str(len(table.cells[number].done_ids.keys() & table.cells[baseline].done_ids.keys()))
-            )
-        }
-        for number, baseline in enumerate(table.baselines)
+        name_entries(table, index)
+        | difference_entries(table, index, table.result(index, MAIN_METRIC), "Baseline")
+        | {"Pairs": linked(table, index, str(len(table.cells[index].done_ids.keys() & table.cells[baseline].done_ids.keys())))}
+        for index, baseline in enumerate(table.baselines)
         if baseline is not None
     ]
     return drop_blank_columns(TextTable.from_rows(rows))
@@ -66,8 +62,8 @@ def drop_shared_labels(table: Table, text_table: TextTable) -> TextTable:
 def terminal_layout(table: Table) -> TextTable:
     """One row per cell that fits a terminal: the published metrics and the state of the seeds."""
     return TextTable.from_rows(
-        name_entries(table, number) | mean_entries(table, number, PUBLISHED_METRICS) | status_entries(table, number)
-        for number in range(len(table.cells))
+        name_entries(table, index) | mean_entries(table, index, PUBLISHED_METRICS) | status_entries(table, index)
+        for index in range(len(table.cells))
     )
 
 
@@ -76,10 +72,10 @@ def trial_layout(table: Table) -> TextTable:
     goal = objective_metric(table)
     metrics = [goal, *(m for m in COMPACT_METRICS if m != goal)]
     return TextTable.from_rows(
-        {path: format_value(table.cells[number].factors.get(path)) for path in table.factor_paths}
-        | mean_entries(table, number, metrics)
-        | status_entries(table, number)
-        for number in sorted(range(len(table.cells)), key=lambda number: _badness(table.number_of(number, goal, "mean"), goal))
+        {path: format_value(table.cells[index].factors.get(path)) for path in table.factor_paths}
+        | mean_entries(table, index, metrics)
+        | status_entries(table, index)
+        for index in sorted(range(len(table.cells)), key=lambda index: _badness(table.number_of(index, goal, "mean"), goal))
     )
 
 
@@ -109,11 +105,11 @@ def _published_layout(table: Table, metrics: Iterable[str]) -> TextTable:
     """Labels, metrics (the published ones first) and the test; empty columns are dropped."""
     ordered = sorted(metrics, key=lambda m: m not in PUBLISHED_METRICS)
     rows = [
-        name_entries(table, number)
-        | {title: entry for metric in ordered for title, entry in _metric_entries(table, number, metric).items()}
-        | difference_entries(table, number, table.result(number, MAIN_METRIC), "Baseline")
-        | status_entries(table, number)
-        for number in range(len(table.cells))
+        name_entries(table, index)
+        | {title: entry for metric in ordered for title, entry in _metric_entries(table, index, metric).items()}
+        | difference_entries(table, index, table.result(index, MAIN_METRIC), "Baseline")
+        | status_entries(table, index)
+        for index in range(len(table.cells))
     ]
     return drop_blank_columns(TextTable.from_rows(rows))
 
@@ -129,15 +125,13 @@ def drop_blank_columns(text_table: TextTable) -> TextTable:
     return text_table.drop_columns(is_blank)
 
 
-def _metric_entries(table: Table, number: int, metric: str) -> dict[str, Entry]:
+def _metric_entries(table: Table, index: int, metric: str) -> dict[str, Entry]:
     """A metric, with the published value and the difference from it if it was published."""
     label = METRIC_LABELS[metric]
-    entries = mean_entries(table, number, [metric])
+    entries = mean_entries(table, index, [metric])
     if metric in PUBLISHED_METRICS:
-        entries[f"{label} published"] = published_value(table.cells[number].labels, table.protocol, metric) or ABSENT
-        entries[f"{label} diff."] = linked(
-            table, number, format_number(table.number_of(number, metric, "difference"), sign=True)
-        )
+        entries[f"{label} published"] = published_value(table.cells[index].labels, table.protocol, metric) or ABSENT
+        entries[f"{label} diff."] = linked(table, index, format_number(table.number_of(index, metric, "difference"), sign=True))
     return entries
 
 
@@ -145,9 +139,9 @@ def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, 
     """Our cell with the labels and the protocol of a published row; if studies have several, only their number."""
     labels = published_labels(row)
     found = [
-        (table, number)
+        (table, index)
         for table in tables
-        for number, cell in enumerate(table.cells)
+        for index, cell in enumerate(table.cells)
         if cell.labels == labels
         and cell.settings["fidelity"] == fidelity
         and published_value(labels, table.protocol, MAIN_METRIC)
@@ -156,9 +150,9 @@ def _ours(row: dict[str, str], tables: list[Table], fidelity: str) -> dict[str, 
         return {}
     if len(found) > 1:
         return {f"Our {METRIC_LABELS[m]}": f"{len(found)} cells" for m in PUBLISHED_METRICS}
-    ((table, number),) = found
-    ours = {f"Our {METRIC_LABELS[m]}": mean_entry(table, number, m, best=()) for m in PUBLISHED_METRICS}
-    return ours | status_entries(table, number)
+    ((table, index),) = found
+    ours = {f"Our {METRIC_LABELS[m]}": mean_entry(table, index, m, best=()) for m in PUBLISHED_METRICS}
+    return ours | status_entries(table, index)
 
 
 def _badness(mean: float, metric: str) -> tuple[bool, float]:

@@ -59,33 +59,33 @@ def _one_factor(table: Table, blocks: list[FactorBlock]) -> TableView:
     """One block per factor, with its levels compared with the study's base."""
     others: list[int | None] = [None] * len(table.cells)
     for block in blocks:
-        for number in block.cells:
-            others[number] = block.base if number != block.base else None
+        for index in block.cells:
+            others[index] = block.base if index != block.base else None
     compared = table.compared(others)
     rows: list[dict[str, Entry]] = []
     rules: list[int] = []
     for block in blocks:
         rules.append(len(rows))
         best = {metric: table.best_of(block.cells, metric) for metric in COMPACT_METRICS}
-        rows += [_level(table, block, number, compared, best) for number in block.cells]
+        rows += [_level(table, block, index, compared, best) for index in block.cells]
     lines = one_factor_notes(table, compared, [block.cells for block in blocks])
     return TableView("One factor at a time", drop_blank_columns(TextTable.from_rows(rows, rules=rules[1:])), lines)
 
 
-def _level(table: Table, block: FactorBlock, number: int, compared: Numbers, best: dict[str, list[int]]) -> dict[str, Entry]:
-    value = format_value(table.value(table.cells[number], block.factor))
+def _level(table: Table, block: FactorBlock, index: int, compared: Numbers, best: dict[str, list[int]]) -> dict[str, Entry]:
+    value = format_value(table.value(table.cells[index], block.factor))
     return (
-        {"Factor": block.factor, "Value": f"{value} (base)" if number == block.base else value}
-        | {METRIC_LABELS[m]: mean_entry(table, number, m, best[m]) for m in COMPACT_METRICS}
-        | difference_entries(table, number, numbers_of(compared, number, MAIN_METRIC), "base")
-        | status_entries(table, number)
+        {"Factor": block.factor, "Value": f"{value} (base)" if index == block.base else value}
+        | {METRIC_LABELS[m]: mean_entry(table, index, m, best[m]) for m in COMPACT_METRICS}
+        | difference_entries(table, index, numbers_of(compared, index, MAIN_METRIC), "base")
+        | status_entries(table, index)
     )
 
 
 def _grid(table: Table, grid: FactorGrid, by_column: bool) -> TableView:
     """The main metric by two factors; bold is the best of the grid, or of each column."""
     blocks = [[n for place in _places(grid, columns) for n in place] for columns in _blocks(grid, by_column)]
-    best = {number for block in blocks for number in table.best_of(block, MAIN_METRIC)}
+    best = {index for block in blocks for index in table.best_of(block, MAIN_METRIC)}
     titles = {column: _title(grid.column_name, column) for column in grid.columns}
     rows = [
         {grid.row_name or "Method": format_value(row)}
@@ -103,7 +103,7 @@ def _blocks(grid: FactorGrid, by_column: bool) -> list[tuple[Hashable, ...]]:
 
 
 def _places(grid: FactorGrid, columns: Collection[Hashable]) -> list[tuple[int, ...]]:
-    return [numbers for (_, column), numbers in grid.places.items() if column in columns]
+    return [indices for (_, column), indices in grid.places.items() if column in columns]
 
 
 def _title(name: str, value: Hashable) -> str:
@@ -111,15 +111,15 @@ def _title(name: str, value: Hashable) -> str:
     return (str(value) or "no teacher") if name in _LABEL_TITLES else f"{name.rpartition('.')[2]} = {format_value(value)}"
 
 
-def _place(table: Table, numbers: tuple[int, ...], best: Collection[int]) -> Entry:
+def _place(table: Table, indices: tuple[int, ...], best: Collection[int]) -> Entry:
     """Mean ± standard deviation with the number of finished seeds; the state if there is no result."""
-    if len(numbers) != 1:
-        return Number(f"{len(numbers)} cells", table.anchor(numbers[0])) if numbers else ""
-    (number,) = numbers
-    cell, mean = table.cells[number], mean_entry(table, number, MAIN_METRIC, best)
+    if len(indices) != 1:
+        return Number(f"{len(indices)} cells", table.anchor(indices[0])) if indices else ""
+    (index,) = indices
+    cell, mean = table.cells[index], mean_entry(table, index, MAIN_METRIC, best)
     seeds = f"{cell.n_done}" if cell.state == "done" else f"{cell.n_done} of {len(cell.runs)}"
     text = f"{cell.state} ({seeds})" if mean == ABSENT else f"{entry_text(mean)} ({seeds})"
-    return Number(text, table.anchor(number), number in best)
+    return Number(text, table.anchor(index), index in best)
 
 
 def _costs(table: Table) -> TextTable:

@@ -68,9 +68,6 @@ class TextTable:
         kept = [i for title, i in by_column if not unwanted(title, [row[i] for row in self.rows])]
         return replace(self, columns=[self.columns[i] for i in kept], rows=[[row[i] for i in kept] for row in self.rows])
 
-    def head(self, n: int) -> "TextTable":
-        return replace(self, rows=self.rows[:n])
-
     def split(self, n: int) -> list["TextTable"]:
         """Split into tables of at most n rows; a table without rows is one part."""
         starts = range(0, max(len(self.rows), 1), n)

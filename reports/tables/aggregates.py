@@ -1,6 +1,6 @@
-"""The numbers of a table, for all cells and metrics at once.
+"""The statistics of a table, for all cells and metrics at once.
 
-Over training seeds and over test images: two uncertainties, each in columns of its own, never mixed.
+The uncertainty over training seeds and the one over test images are in separate columns.
 """
 
 from collections.abc import Sequence
@@ -22,31 +22,25 @@ def values_by_seed(cells: Sequence[TableCell]) -> np.ndarray:
     seeds = sorted({seed for cell in cells for seed in cell.done})
     values = np.full((len(cells), len(METRICS), len(seeds)), np.nan)
     place = {seed: position for position, seed in enumerate(seeds)}
-    for number, cell in enumerate(cells):
+    for index, cell in enumerate(cells):
         for seed, run in cell.done.items():
-            values[number, :, place[seed]] = [run[metric] for metric in METRICS]
+            values[index, :, place[seed]] = [run[metric] for metric in METRICS]
     return values
 
 
 def seed_numbers(values: np.ndarray) -> Numbers:
     """Mean, sample standard deviation and intervals of the mean of values [cells, metrics, seeds]."""
     found = summarize_seeds(values)
-    return {
-        "n_seeds": found.n,
-        "mean": found.mean,
-        "std": found.std,
-        "ci_low": found.ci_low,
-        "ci_high": found.ci_high,
-    }
+    return {"n_seeds": found.n, "mean": found.mean, "std": found.std, "ci_low": found.ci_low, "ci_high": found.ci_high}
 
 
-def difference_numbers(values: np.ndarray, others: References) -> Numbers:
+def difference_numbers(values: np.ndarray, references: References) -> Numbers:
     """Numbers of the differences between values [cells, metrics, seeds] and those of the cells that they are compared with.
 
     Differences are paired by seed. p_holm is p_value corrected over the cells, for each metric.
     """
     pairs = np.full_like(values, np.nan)
-    partners = {number: other for number, other in enumerate(others) if other is not None}
+    partners = {index: other for index, other in enumerate(references) if other is not None}
     pairs[[*partners]] = values[[*partners]] - values[[*partners.values()]]
     found, p_value = summarize_seeds(pairs), sign_flip_p(pairs)
     return {
@@ -65,9 +59,9 @@ def numbers_of(numbers: Numbers, cell: int, metric: str) -> dict[str, float]:
     return {name: array[cell, column] for name, array in numbers.items()}
 
 
-def image_numbers(cells: Sequence[TableCell], others: References, groups: pd.DataFrame) -> Numbers:
+def image_numbers(cells: Sequence[TableCell], references: References, groups: pd.DataFrame) -> Numbers:
     """Intervals over test images; `groups` are the rows of StoreFrames.groups of this table."""
-    found = image_intervals(groups, [list(cell.done_ids.values()) for cell in cells], _pairs(cells, others))
+    found = image_intervals(groups, [list(cell.done_ids.values()) for cell in cells], _pairs(cells, references))
     return {
         "n_groups": np.repeat(np.asarray(found.n_groups)[:, None], len(METRICS), axis=1),
         "images_ci_low": found.low,
@@ -77,10 +71,10 @@ def image_numbers(cells: Sequence[TableCell], others: References, groups: pd.Dat
     }
 
 
-def _pairs(cells: Sequence[TableCell], others: References) -> list[tuple[list[str], list[str]] | None]:
+def _pairs(cells: Sequence[TableCell], references: References) -> list[tuple[list[str], list[str]] | None]:
     """The run ids of each cell and of the cell that it is compared with, for the seeds of both."""
     pairs = []
-    for cell, other in zip(cells, others, strict=True):
+    for cell, other in zip(cells, references, strict=True):
         theirs = {} if other is None else cells[other].done_ids
         seeds = [seed for seed in cell.done_ids if seed in theirs]
         pairs.append(([cell.done_ids[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None)

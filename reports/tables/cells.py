@@ -25,7 +25,7 @@ class TableCell:
     """One row of a table.
 
     `runs` holds RUN_COLUMNS of runs.parquet as plain values, one dict per seed, since there may be thousands of cells with few
-    runs. A missing value is None, a missing number NaN. Settings and factors are by dotted path.
+    runs. A missing value is None, a missing index NaN. Settings and factors are by dotted path.
     """
 
     labels: dict[str, str]
@@ -44,27 +44,27 @@ class TableCell:
 
     @property
     def run_ids(self) -> list[str]:
-        """The runs that have an id: one whose inputs are missing has none."""
+        """The ids of its runs; a run whose inputs are missing has no id yet."""
         return [run["run_id"] for run in self.runs if run["run_id"]]
 
     @property
     def fidelity(self) -> str:
-        """As its config states it: `settings` hold the quirks that act."""
+        """The fidelity that its config asks for; `settings` has the quirks that apply."""
         return self.runs[0]["fidelity"]
 
     @property
     def network(self) -> str:
-        """The network's id: what it costs is told by it."""
+        """The id of its network, by which costs are looked up."""
         return self.runs[0]["network"]
 
     @cached_property
     def states(self) -> Counter[str]:
-        """How many of its seeds are in each state."""
+        """The number of seeds in each state."""
         return Counter(run["state"] for run in self.runs)
 
     @property
     def state(self) -> str:
-        """done when every seed is; else the first other state, in the store's order."""
+        """done if every seed is; otherwise the first other state in the order of STATES."""
         return next((s for s in STATES if s in self.states and s != "done"), "done")
 
     @property
@@ -73,20 +73,20 @@ class TableCell:
 
     @cached_property
     def detail(self) -> str:
-        """What became of the seeds that are not done, with their causes; "" when all are."""
+        """The states and causes of unfinished seeds; empty if all are done."""
         if self.n_done == len(self.runs):
             return ""
         counts = Counter((run["state"], run["cause"] or "") for run in self.runs if run["state"] != "done")
-        lost = [(f"{state}: {cause}" if cause else state, n) for (state, cause), n in counts.items()]
+        texts = [(f"{state}: {cause}" if cause else state, n) for (state, cause), n in counts.items()]
         if len(self.runs) == 1:
-            return lost[0][0]
-        return f"{self.n_done} of {len(self.runs)} seeds: {'; '.join(f'{n} {what}' for what, n in lost)}"
+            return texts[0][0]
+        return f"{self.n_done} of {len(self.runs)} seeds: {'; '.join(f'{n} {text}' for text, n in texts)}"
 
 
 def group_into_cells(runs: pd.DataFrame) -> list[TableCell]:
     """Group rows of runs.parquet, joined with their identities, into cells; teachers and baselines come first.
 
-    A run that occurs twice counts once, under its first name.
+    A run that occurs twice counts once.
     """
     runs = runs.assign(key=[json.dumps(settings, sort_keys=True) for settings in runs["settings"]])
     runs = runs.drop_duplicates(["key", "seed", "run_id"])
@@ -126,22 +126,22 @@ class Baselines:
         shared = set.intersection(*(set(cell.settings) for cell in cells)) if cells else set()
         self._paths = sorted(path for path in shared if not path.startswith(METHOD_SETTINGS))
         self._by_key: dict[tuple, list[int]] = {}
-        for number, cell in enumerate(cells):
+        for index, cell in enumerate(cells):
             if cell.labels["method"] == BASELINE:
-                self._by_key.setdefault(self._key(cell), []).append(number)
+                self._by_key.setdefault(self._key(cell), []).append(index)
         self._cells = cells
 
-    def of(self, number: int) -> int | None:
+    def of(self, index: int) -> int | None:
         """The position of the only Baseline cell that differs from a cell in the method alone; None if there is no such cell.
 
         Teachers have no baseline.
         """
-        cell = self._cells[number]
+        cell = self._cells[index]
         if cell.labels["method"] == TEACHER:
             return None
         found = [i for i in self._by_key.get(self._key(cell), ()) if _comparable(self._cells[i], cell)]
         found = [i for i in found if self._cells[i].labels["loss"] == "SI"] or found  # the published Baseline
-        return found[0] if len(found) == 1 and found[0] != number else None
+        return found[0] if len(found) == 1 and found[0] != index else None
 
     def _key(self, cell: TableCell) -> tuple:
         """The settings of every cell on which a cell and its baseline must agree."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeGuard
 
 from reports.tables.formatting import cell_name
 from reports.tables.table import Table
@@ -40,7 +41,7 @@ class FactorGrid:
 
     @property
     def compares(self) -> bool:
-        """Whether two rows at least go over several columns: one factor at a time fills one such row and one column."""
+        """Whether at least two rows have several columns; a study of one factor at a time fills one row and one column."""
         return sum(n > 1 for n in Counter(row for row, _ in self.places).values()) > 1
 
 
@@ -61,7 +62,7 @@ def one_factor_blocks(table: Table) -> list[FactorBlock]:
     for factor in table.factor_paths:
         others = [path for path in table.factor_paths if path != factor]
         rest = [[table.value(cell, path) for path in others] for cell in table.cells]
-        found = [number for number, values in enumerate(rest) if values == rest[base]]
+        found = [index for index, values in enumerate(rest) if values == rest[base]]
         if len(found) > 1:
             blocks.append(FactorBlock(factor, base, _in_order(found, [table.value(table.cells[n], factor) for n in found])))
     return blocks
@@ -70,7 +71,7 @@ def one_factor_blocks(table: Table) -> list[FactorBlock]:
 def _base(table: Table) -> int | None:
     """The position of the cell whose factors equal the study's base; a factor with named levels has no base value."""
     if table.study.document.get("vary") == "one_at_a_time":
-        return next((number for number, cell in enumerate(table.cells) if not cell.factors), None)
+        return next((index for index, cell in enumerate(table.cells) if not cell.factors), None)
     try:
         base = flatten(build(table.study.document.get("base") or {}).document())
     except UserError:
@@ -79,7 +80,7 @@ def _base(table: Table) -> int | None:
         return None
     wanted = [base[path] for path in table.factor_paths]
     found = ([table.value(cell, path) for path in table.factor_paths] for cell in table.cells)
-    return next((number for number, values in enumerate(found) if values == wanted), None)
+    return next((index for index, values in enumerate(found) if values == wanted), None)
 
 
 def numeric_grids(table: Table) -> list[FactorGrid]:
@@ -91,19 +92,19 @@ def numeric_grids(table: Table) -> list[FactorGrid]:
 
 def _grids(table: Table, row: str, column: str) -> Iterator[FactorGrid]:
     contexts: dict[str, list[int]] = {}
-    for number, cell in enumerate(table.cells):
+    for index, cell in enumerate(table.cells):
         if None not in (table.value(cell, row), table.value(cell, column)):
-            contexts.setdefault(cell_name(table, cell, without=(row, column)), []).append(number)
-    for context, numbers in contexts.items():
+            contexts.setdefault(cell_name(table, cell, without=(row, column)), []).append(index)
+    for context, indices in contexts.items():
         row_of, column_of = (lambda n, path=path: table.value(table.cells[n], path) for path in (row, column))
-        yield _grid(numbers, (row, row_of), (column, column_of), context)
+        yield _grid(indices, (row, row_of), (column, column_of), context)
 
 
 def label_grids(table: Table) -> list[FactorGrid]:
     """Grids of methods by backbones and methods by teachers, if there are several."""
     if table.study.is_search:
         return []
-    students = [number for number, cell in enumerate(table.cells) if cell.labels["method"] != TEACHER]
+    students = [index for index, cell in enumerate(table.cells) if cell.labels["method"] != TEACHER]
     grids = []
     for label in ("backbone", "teacher"):
         row_of, column_of = _without(table, label), _label(table, label)
@@ -112,34 +113,34 @@ def label_grids(table: Table) -> list[FactorGrid]:
 
 
 def _without(table: Table, label: str) -> Trait:
-    return lambda number: cell_name(table, table.cells[number], without=(label,))
+    return lambda index: cell_name(table, table.cells[index], without=(label,))
 
 
 def _label(table: Table, label: str) -> Trait:
-    return lambda number: table.cells[number].labels[label]
+    return lambda index: table.cells[index].labels[label]
 
 
-def _grid(numbers: Iterable[int], row: tuple[str, Trait], column: tuple[str, Trait], context: str) -> FactorGrid:
+def _grid(indices: Iterable[int], row: tuple[str, Trait], column: tuple[str, Trait], context: str) -> FactorGrid:
     places: dict[tuple, tuple[int, ...]] = {}
-    for number in numbers:
-        key = (row[1](number), column[1](number))
-        places[key] = (*places.get(key, ()), number)
+    for index in indices:
+        key = (row[1](index), column[1](index))
+        places[key] = (*places.get(key, ()), index)
     rows, columns = (tuple(_sorted(dict.fromkeys(key[axis] for key in places))) for axis in (0, 1))
     return FactorGrid(row[0], column[0], context, rows, columns, places)
 
 
-def _in_order(numbers: list[int], values: list[Hashable]) -> tuple[int, ...]:
+def _in_order(indices: list[int], values: list[Hashable]) -> tuple[int, ...]:
     """Cells, by position, in the order of their values."""
     order = _sorted(dict.fromkeys(values))
-    positions = {number: order.index(value) for number, value in zip(numbers, values, strict=True)}
-    return tuple(sorted(numbers, key=positions.__getitem__))
+    positions = {index: order.index(value) for index, value in zip(indices, values, strict=True)}
+    return tuple(sorted(indices, key=positions.__getitem__))
 
 
 def _sorted(values: Collection[Hashable]) -> list[Hashable]:
     """Sort numbers; keep the order of anything else."""
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    numbers = [value for value in values if _is_number(value)]
     return [*sorted(numbers)] if len(numbers) == len(values) else [*values]
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -13,8 +13,8 @@ ROW_LABELS = {"teacher": "Teacher", "method": "Method", "loss": "Loss", "backbon
 _CAUSE_LENGTH = 120
 
 
-def name_entries(table: Table, number: int) -> dict[str, Entry]:
-    cell = table.cells[number]
+def name_entries(table: Table, index: int) -> dict[str, Entry]:
+    cell = table.cells[index]
     labels: dict[str, Entry] = {title: cell.labels[name] or "-" for name, title in ROW_LABELS.items()}
     return labels | {path: format_value(table.value(cell, path)) for path in table.varying}
 
@@ -39,18 +39,18 @@ def format_value(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def mean_entry(table: Table, number: int, metric: str, best: Collection[int]) -> Entry:
+def mean_entry(table: Table, index: int, metric: str, best: Collection[int]) -> Entry:
     """Mean ± standard deviation, bold for the cells in `best`; ABSENT without a result."""
-    n_seeds, mean, std = (table.number_of(number, metric, column) for column in ("n_seeds", "mean", "std"))
-    return Number(f"{format_number(mean)} ± {format_number(std)}", table.anchor(number), number in best) if n_seeds else ABSENT
+    n_seeds, mean, std = (table.number_of(index, metric, column) for column in ("n_seeds", "mean", "std"))
+    return Number(f"{format_number(mean)} ± {format_number(std)}", table.anchor(index), index in best) if n_seeds else ABSENT
 
 
-def mean_entries(table: Table, number: int, metrics: Iterable[str]) -> dict[str, Entry]:
+def mean_entries(table: Table, index: int, metrics: Iterable[str]) -> dict[str, Entry]:
     """The means of several metrics, bold where a cell is best among the students of its backbone."""
-    return {METRIC_LABELS[m]: mean_entry(table, number, m, table.best[m]) for m in metrics}
+    return {METRIC_LABELS[m]: mean_entry(table, index, m, table.best[m]) for m in metrics}
 
 
-def difference_entries(table: Table, number: int, result: dict[str, float], name: str) -> dict[str, Entry]:
+def difference_entries(table: Table, index: int, result: dict[str, float], name: str) -> dict[str, Entry]:
     """A difference from `name`, its intervals over seeds and over images, and its test."""
     texts = {
         f"{METRIC_LABELS[MAIN_METRIC]} − {name}": format_number(result["baseline_difference"], sign=True),
@@ -58,21 +58,21 @@ def difference_entries(table: Table, number: int, result: dict[str, float], name
         "95 % over images": format_interval(result["baseline_images_ci_low"], result["baseline_images_ci_high"]),
         "p (Holm)": ABSENT if pd.isna(result["p_holm"]) else f"{result['p_holm']:.3f}",
     }
-    return {title: linked(table, number, text) for title, text in texts.items()}
+    return {title: linked(table, index, text) for title, text in texts.items()}
 
 
-def status_entries(table: Table, number: int) -> dict[str, Entry]:
+def status_entries(table: Table, index: int) -> dict[str, Entry]:
     """The number of finished seeds, and the state of the others."""
-    cell = table.cells[number]
-    seeds = linked(table, number, f"{cell.n_done}/{len(cell.runs)}")
+    cell = table.cells[index]
+    seeds = linked(table, index, f"{cell.n_done}/{len(cell.runs)}")
     pruned = table.study.is_search and all((run["cause"] or "").startswith("pruned") for run in cell.runs)
     state = cell.runs[0]["cause"] if pruned else cell.detail or "done"
     return {"Seeds": seeds, "State": shorten(state)}
 
 
-def linked(table: Table, number: int, text: str) -> Entry:
+def linked(table: Table, index: int, text: str) -> Entry:
     """A text linked to the runs of a cell, unless it is ABSENT."""
-    return text if text == ABSENT else Number(text, table.anchor(number))
+    return text if text == ABSENT else Number(text, table.anchor(index))
 
 
 def format_interval(low: float, high: float) -> str:

@@ -63,8 +63,8 @@ def interval_coverage(n_groups: int) -> float:
 def cluster_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap interval of each row's mean over images: sums [m, groups], counts [groups] to low [m], high [m].
 
-    The percentile bootstrap of few groups is too narrow; its levels are widened to what makes Student's t out of the normal
-    quantile (the expanded percentile interval, Hesterberg 2015).
+    The percentile bootstrap of few groups is too narrow; its levels are widened so that the normal quantile becomes
+    that of Student's t (the expanded percentile interval, Hesterberg 2015).
     """
     n_groups = len(counts)
     draws = resamples(n_groups).T.astype(float)  # [groups, RESAMPLES]

@@ -47,9 +47,9 @@ class Table:
     groups: pd.DataFrame
     costs: pd.DataFrame
 
-    def anchor(self, number: int) -> str:
+    def anchor(self, index: int) -> str:
         """The anchor of the runs of a cell, given by its position."""
-        return f"cell-{self.first + number + 1}"
+        return f"cell-{self.first + index + 1}"
 
     @cached_property
     def varying(self) -> list[str]:
@@ -87,16 +87,16 @@ class Table:
     def baselines(self) -> list[int | None]:
         """The position of each cell's baseline."""
         found = Baselines(self.cells)
-        return [found.of(number) for number in range(len(self.cells))]
+        return [found.of(index) for index in range(len(self.cells))]
 
     @cached_property
     def by_seed(self) -> np.ndarray:
-        """[cells, metrics, seeds]: the numbers of the runs that are done, NaN elsewhere."""
+        """The metrics of finished runs, [cells, metrics, seeds]; NaN elsewhere."""
         return values_by_seed(self.cells)
 
-    def compared(self, others: References) -> Numbers:
-        """Each cell less another one, as over seeds so over images; None: not compared."""
-        return difference_numbers(self.by_seed, others) | image_numbers(self.cells, others, self.groups)
+    def compared(self, references: References) -> Numbers:
+        """The difference between each cell and its reference, over seeds and over images; NaN where the reference is None."""
+        return difference_numbers(self.by_seed, references) | image_numbers(self.cells, references, self.groups)
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -110,40 +110,40 @@ class Table:
 
     @cached_property
     def numbers(self) -> Numbers:
-        """Of each cell and metric, by column of tables.parquet."""
+        """The statistics of each cell and metric, [cells, metrics], by column of tables.parquet."""
         published = [[published_value(cell.labels, self.protocol, m) or np.nan for m in METRICS] for cell in self.cells]
         numbers = seed_numbers(self.by_seed) | {"published": np.array(published, dtype=float)}
         return numbers | {"difference": numbers["mean"] - numbers["published"]} | self.compared(self.baselines)
 
-    def result(self, number: int, metric: str) -> dict[str, float]:
-        """The numbers of a cell's metric, by column of tables.parquet."""
-        return numbers_of(self.numbers, number, metric)
+    def result(self, index: int, metric: str) -> dict[str, float]:
+        """The statistics of a cell's metric, by column of tables.parquet."""
+        return numbers_of(self.numbers, index, metric)
 
-    def number_of(self, number: int, metric: str, column: str) -> float:
-        """One number of a cell's metric, by its column of tables.parquet."""
-        return self.numbers[column][number, METRICS.index(metric)]
+    def number_of(self, index: int, metric: str, column: str) -> float:
+        """One statistic of a cell's metric, by its column of tables.parquet."""
+        return self.numbers[column][index, METRICS.index(metric)]
 
     @cached_property
     def blocks(self) -> list[list[int]]:
-        """The students of each backbone: they compete. Trials of a search do not."""
+        """The cells that compete for the best value: the students of each backbone. Trials of a search do not compete."""
         found: dict[str, list[int]] = {}
-        for number, cell in enumerate(self.cells):
+        for index, cell in enumerate(self.cells):
             if cell.labels["method"] != TEACHER and not self.study.is_search:
-                found.setdefault(cell.labels["backbone"], []).append(number)
+                found.setdefault(cell.labels["backbone"], []).append(index)
         return list(found.values())
 
     @cached_property
     def best(self) -> dict[str, frozenset[int]]:
-        """By metric, the cells that are best in their block, where the seeds can tell."""
+        """The best cells of each block by metric; see `best_of`."""
         return {metric: frozenset(n for block in self.blocks for n in self.best_of(block, metric)) for metric in METRICS}
 
     def best_of(self, block: Sequence[int], metric: str) -> list[int]:
-        """Of the cells of a block, those that its seeds allow to set in bold; none where they cannot tell."""
+        """The cells of a block that are set in bold; see `best_rows`."""
         values = self.by_seed[list(block), METRICS.index(metric)]
-        return [number for number, bold in zip(block, best_rows(values, metric in HIGHER_IS_BETTER), strict=True) if bold]
+        return [index for index, bold in zip(block, best_rows(values, metric in HIGHER_IS_BETTER), strict=True) if bold]
 
     def _shared(self, cell: TableCell) -> dict:
-        """What the rows of a cell have in common; object columns keep None, numbers and text apart until all are known."""
+        """The columns that all rows of a cell share."""
         return {
             "table": self.study.name,
             **cell.labels,
@@ -175,9 +175,9 @@ def build_tables(collected: StoreFrames) -> list[Table]:
 def _determines(factor: str, path: str, groups: Collection[list[dict]]) -> bool:
     """Whether a factor determines a setting: in every group, cells with the same level agree on it."""
     by_level: dict[tuple, set[str]] = {}
-    for number, group in enumerate(groups):
+    for index, group in enumerate(groups):
         for cell in group:
-            by_level.setdefault((number, json.dumps(cell.get(factor))), set()).add(json.dumps(cell.get(path)))
+            by_level.setdefault((index, json.dumps(cell.get(factor))), set()).add(json.dumps(cell.get(path)))
     return all(len(values) == 1 for values in by_level.values())
 
 

@@ -1,4 +1,4 @@
-"""`tiekd report` from the store to the files, and its user's mistakes."""
+"""`tiekd report`: files, printed tables, and user errors."""
 
 import json
 from pathlib import Path
@@ -50,12 +50,12 @@ def out(app, made, tmp_path_factory):
     return out
 
 
-def test_everything_is_written_and_nothing_else(out):
+def test_exactly_the_expected_files_are_written(out):
     assert {path.name for path in out.iterdir()} == FILES
     assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".svg", ".csv"}
 
 
-def test_frames_read_back(out, collected):
+def test_parquet_files_can_be_read(out, collected):
     runs = pd.read_parquet(out / "runs.parquet")
     assert list(runs.columns) == list(collected.runs.columns)
     assert runs["seed"].tolist() == [0, 1] * 9
@@ -84,13 +84,13 @@ def test_the_same_store_gives_the_same_files(out, made, tmp_path):
 
 @pytest.fixture
 def small(store) -> RunStore:
-    """Two studies of one run each."""
+    """Two studies with one run each."""
     fill(store, [{"loss.name": "ssim"}], 1, {"name": "demo"})
     fill(store, [{"loss.name": "mse"}], 1, {"name": "other"})
     return store
 
 
-def test_figures_of_what_is_gone_are_deleted_and_files_of_others_kept(small, tmp_path):
+def test_stale_figures_are_deleted_and_other_files_kept(small, tmp_path):
     report(small.uri, tmp_path / "out")
     figures = tmp_path / "out" / "figures"
     whole = {path.name for path in figures.iterdir()}
@@ -101,7 +101,7 @@ def test_figures_of_what_is_gone_are_deleted_and_files_of_others_kept(small, tmp
     assert left == {name for name in whole if name.startswith("demo-")} | {"other-mine.png"}
 
 
-def test_published_alone_leaves_the_report(small, tmp_path):
+def test_published_alone_keeps_the_report(small, tmp_path):
     report(small.uri, tmp_path / "out", published=True)
     assert "Our Abs Rel" in (tmp_path / "out" / "published.md").read_text()
     before = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
@@ -118,7 +118,7 @@ def test_json_is_one_object(app, small, tmp_path):
     assert str(tmp_path / "out" / "tables.md") in content["files"]
 
 
-def test_a_long_table_is_printed_in_part(app, store, tmp_path):
+def test_a_long_table_is_printed_partially(app, store, tmp_path):
     fill(store, [{"loss.sigma": 0.01 * (n + 1)} for n in range(45)], 1, {"name": "long"}, {(n, 0): LOST for n in range(45)})
     result = runner.invoke(app, [store.uri, "--out", str(tmp_path / "out")], catch_exceptions=False)
     assert "... and 5 more rows: tables.md" in result.output
@@ -136,7 +136,7 @@ def test_published_needs_no_store(tmp_path):
     assert "| 0.1445  | 0.4810 |" in (tmp_path / "out" / "published.md").read_text()
 
 
-def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
+def test_a_store_with_only_a_running_run(store, tmp_path):
     write_run(
         store,
         build({"data": {"dataset": "synthetic-outdoor"}, "loss": {"name": "si", "target": "ground_truth"}}),
@@ -150,9 +150,9 @@ def test_a_store_of_one_run_that_is_under_way(store, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "STORE is needed"),
-        ({"study": "demo", "published": True}, "--study needs STORE"),
-        ({"viewer": "viewer", "published": True}, "--viewer needs STORE"),
+        ({}, "STORE is required"),
+        ({"study": "demo", "published": True}, "--study requires STORE"),
+        ({"viewer": "viewer", "published": True}, "--viewer requires STORE"),
         (
             {"store": "store", "viewer": "store"},
             "--viewer store: no viewer in this folder; create one with `tiekd view",

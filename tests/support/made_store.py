@@ -1,4 +1,4 @@
-"""A real store of 9 cells x 2 seeds with made numbers, one run each failed, diverged, constant and missing."""
+"""A store of 9 cells x 2 seeds with made-up metrics; one run each is failed, diverged, constant and missing."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ CELLS = [
     {"loss.name": "tie_kd", "loss.temperature": 2.0},
     {**GROUND_TRUTH, "student.name": "resnet18"},
 ]
-# (cell, seed) of the runs that do not end well
+# Runs without a result, by (cell, seed)
 LOST = {
     (1, 1): Status("failed", "RuntimeError: a | b & 100% of C_1"),
     (2, 0): Status("diverged", "loss is inf at step 7"),
@@ -40,7 +40,7 @@ MISSING = (8, 1)
 
 
 def metrics_of(cell: int, seed: int) -> dict[str, float]:
-    """Made numbers, distinct for each cell, seed and metric."""
+    """Made-up metrics, distinct for each cell, seed and metric."""
     return {name: 0.06 + 0.002 * cell + 0.0005 * seed**2 + 0.1 * position for position, name in enumerate(METRICS)}
 
 
@@ -65,7 +65,7 @@ def images_of(cell: int, seed: int) -> pd.DataFrame:
 
 
 def write_run(store: RunStore, config: RunConfig, status: Status, cell: int) -> str:
-    """One run's folder as training leaves it; a constant run has a summary with numbers, which no table may show."""
+    """Write a run's folder as training does; a constant run has a summary with metrics, which no table may show."""
     run_id = config.fingerprint()
     record = store.run(run_id)
     record.write_config(config)
@@ -83,7 +83,7 @@ def write_run(store: RunStore, config: RunConfig, status: Status, cell: int) -> 
 def fill(
     store: RunStore, cells: list[dict], seeds: int, study: dict, lost: dict | None = None, missing: tuple | None = None
 ) -> list[dict]:
-    """Write a study and its runs, `lost` and `missing` ones by (cell, seed); returns the study's cells."""
+    """Write a study and its runs, with `lost` and `missing` ones by (cell, seed); return the study's cells."""
     planned = []
     for number, changes in enumerate(cells):
         for seed in range(seeds):

@@ -1,4 +1,4 @@
-"""The store as data frames: every run in its place, no failure as a number, no broken file hiding the rest."""
+"""The store as data frames: all runs, no metrics of failed runs, unreadable files."""
 
 import math
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_runs_have_the_promised_columns_and_types(collected):
     assert len(collected.runs) == 18
 
 
-def test_every_state_is_there_and_only_done_runs_have_numbers(collected):
+def test_all_states_occur_and_only_finished_runs_have_metrics(collected):
     runs = collected.runs
     assert runs["state"].value_counts().to_dict() == {"done": 14, "failed": 1, "diverged": 1, "constant": 1, "missing": 1}
     numbers = runs[list(METRICS)].notna().all(axis=1)
@@ -59,7 +59,7 @@ def test_every_state_is_there_and_only_done_runs_have_numbers(collected):
     assert set(collected.groups["run_id"]) == set(runs.loc[numbers, "run_id"])
 
 
-def test_a_row_holds_its_runs_numbers(collected):
+def test_a_row_has_the_metrics_of_its_run(collected):
     row = collected.runs.iloc[7]  # cell 3, seed 1
     assert row[list(METRICS)].to_dict() == pytest.approx(metrics_of(3, 1))
     assert (row["seed"], row["n_images"], row["device_seconds"], row["loss.ssim_weight"]) == (1, 3, 60.0, 1.5)
@@ -67,7 +67,7 @@ def test_a_row_holds_its_runs_numbers(collected):
 
 @pytest.mark.parametrize("name", ["status.json", "summary.json", "provenance.json", "epochs.parquet", "images.parquet"])
 @pytest.mark.parametrize("content", [b"{ cut off", b"[1, 2]"])
-def test_a_broken_run_is_reported_and_hides_no_other(demo, name, content):
+def test_an_unreadable_run_is_failed_and_does_not_affect_others(demo, name, content):
     run_id = config_of(**CELLS[0], seed=0).fingerprint()
     demo.run(run_id).write_file(name, content)
     runs = collect(demo).runs.set_index("run_id")
@@ -77,7 +77,7 @@ def test_a_broken_run_is_reported_and_hides_no_other(demo, name, content):
     assert (runs["state"] == "done").sum() == 13
 
 
-def test_a_run_of_no_study_derives_all_from_its_config(store):
+def test_labels_of_a_run_without_a_study_come_from_its_config(store):
     run_id = write_run(store, config_of(), Status("done"), 0)
     store.run("broken").write_file("config.yaml", b"data: [")
     runs = collect(store).runs.set_index("run_id")
@@ -85,14 +85,14 @@ def test_a_run_of_no_study_derives_all_from_its_config(store):
     assert runs.loc["broken", "cause"].startswith("unreadable: ")
 
 
-def test_one_study_leaves_the_others_out(demo):
+def test_one_study_can_be_read_alone(demo):
     fill(demo, [{"loss.name": "mse"}, {"loss.name": "si"}], 1, {"name": "other"})
     assert set(collect(demo, "other").runs["study"]) == {"other"}
     assert len(collect(demo, "other").runs) == 2
     assert len(collect(demo).runs) == 20  # a run of two studies has a row in each
 
 
-def test_a_cell_without_its_inputs_has_no_run_yet(store):
+def test_a_cell_with_missing_inputs_is_missing(store):
     cell = {"run_id": None, "config": config_of().document(), "factors": {}, "missing": "data.root kitti: no such folder"}
     store.write_study("later", {"study": {"name": "later"}, "cells": [cell]})
     row = collect(store).runs.iloc[0]
@@ -100,14 +100,14 @@ def test_a_cell_without_its_inputs_has_no_run_yet(store):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"study": {}}', b'{"study": {}, "cells": [{}]}'])
-def test_an_unreadable_study_is_named(demo, content):
+def test_an_unreadable_study_is_an_error(demo, content):
     demo.write_bytes("studies/bad/study.json", content)
     with pytest.raises(UserError, match=r"studies/bad/study\.json is unreadable"):
         collect(demo)
     assert len(collect(demo, "demo").runs) == 18
 
 
-def test_images_are_summed_by_group_and_written_as_they_are(made, collected, tmp_path):
+def test_images_are_summed_by_group_and_copied_unchanged(made, collected, tmp_path):
     written = collect(made, images_to=tmp_path / "images.parquet")
     pd.testing.assert_frame_equal(written.groups, collected.groups)
     images = pd.read_parquet(tmp_path / "images.parquet")
@@ -122,8 +122,8 @@ def test_images_are_summed_by_group_and_written_as_they_are(made, collected, tmp
         assert groups["n"].to_dict() == sums[name]["count"].to_dict()
 
 
-def test_images_that_an_older_version_wrote_are_read_the_same(demo, tmp_path):
-    """With other types of text, and dictionaries."""
+def test_images_written_by_an_older_version_are_read(demo, tmp_path):
+    """Its texts have other types, and dictionaries."""
     collected = {}
     for name in ("now", "before"):
         found = collect(demo, images_to=tmp_path / f"{name}.parquet")
@@ -135,7 +135,7 @@ def test_images_that_an_older_version_wrote_are_read_the_same(demo, tmp_path):
         pd.testing.assert_frame_equal(now, before)
 
 
-def test_a_run_s_mean_over_its_groups_is_its_number(collected):
+def test_the_mean_over_groups_equals_the_metric_of_the_run(collected):
     runs = collected.runs.query("state == 'done'").set_index("run_id")
     sums = collected.groups.groupby("run_id")[["n", *METRICS]].sum()
     means = sums[list(METRICS)].div(sums["n"], axis=0)
@@ -144,7 +144,7 @@ def test_a_run_s_mean_over_its_groups_is_its_number(collected):
     )
 
 
-def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
+def test_images_of_one_run_are_in_one_row_group(tmp_path):
     rows = pa.Table.from_pandas(images_of(0, 0))
     with ImageAggregator(tmp_path / "images.parquet") as images:
         for number in range(RUNS_AT_ONCE + 3):
@@ -157,7 +157,7 @@ def test_a_reader_of_one_run_s_images_reads_its_row_group_alone(tmp_path):
     assert (first.min, first.max, last.min, last.max) == ("0000", "0063", "0064", "0066")
 
 
-def test_a_metric_that_is_missing_although_pixels_are_valid_is_no_zero():
+def test_a_metric_missing_for_valid_pixels_makes_the_sum_nan():
     rows = {"run_id": ["a"] * 3, "image": list("xyz"), "group": ["g", "g", "h"], "n_valid": [1, 2, 0]}
     rows |= {name: [0.5, None, None] for name in IMAGE_SCHEMA.names[4:]}
     groups = group_sums(pa.table(rows, IMAGE_SCHEMA)).to_pandas().set_index("group")
@@ -167,7 +167,7 @@ def test_a_metric_that_is_missing_although_pixels_are_valid_is_no_zero():
     assert groups.loc["h", "rmse"] == 0
 
 
-def test_a_store_without_images_has_the_columns_all_the_same(store, tmp_path):
+def test_a_store_without_images_has_all_columns(store, tmp_path):
     write_run(store, config_of(), Status("running"), 0)
     found = collect(store, images_to=tmp_path / "images.parquet")
     assert (list(found.groups.columns), len(found.groups)) == (list(GROUPS), 0)
@@ -176,7 +176,7 @@ def test_a_store_without_images_has_the_columns_all_the_same(store, tmp_path):
 
 
 @pytest.mark.parametrize("images", [images_of(0, 0).drop(columns="group"), images_of(0, 0).assign(group=["a", None, "b"])])
-def test_images_without_their_group_are_unreadable_and_not_written(demo, tmp_path, images):
+def test_images_without_a_group_are_unreadable_and_not_written(demo, tmp_path, images):
     run_id = config_of(**CELLS[0], seed=0).fingerprint()
     demo.run(run_id).write_table("images.parquet", images)
     runs = collect(demo, images_to=tmp_path / "images.parquet").runs.set_index("run_id")
@@ -184,13 +184,13 @@ def test_images_without_their_group_are_unreadable_and_not_written(demo, tmp_pat
     assert run_id not in set(pd.read_parquet(tmp_path / "images.parquet", columns=["run_id"])["run_id"])
 
 
-def test_images_of_no_rows_are_no_images(demo):
+def test_an_empty_images_file_does_not_fail_the_run(demo):
     run_id = config_of(**CELLS[0], seed=0).fingerprint()
     demo.run(run_id).write_table("images.parquet", images_of(0, 0)[:0])
     assert collect(demo).runs.set_index("run_id").loc[run_id, "state"] == "done"
 
 
-def test_losses_have_parts_of_their_own_in_the_epochs(store):
+def test_epochs_have_the_columns_of_every_loss(store):
     ids = [write_run(store, config_of(seed=seed), Status("done"), 0) for seed in range(2)]
     store.run(ids[1]).write_table("epochs.parquet", epochs_of(0, 1).rename(columns={"part_si": "part_mse"}))
     epochs = collect(store).epochs.set_index("run_id")
@@ -200,7 +200,7 @@ def test_losses_have_parts_of_their_own_in_the_epochs(store):
 
 
 @pytest.mark.parametrize("wrong", [-1, "first", None])
-def test_a_cell_whose_seed_is_wrong_hides_no_other(demo, wrong):
+def test_an_invalid_seed_does_not_affect_other_cells(demo, wrong):
     content = demo.read_study("demo")
     content["cells"][1]["config"]["seed"] = wrong
     demo.write_study("demo", content)
@@ -220,7 +220,7 @@ def test_an_object_store_gives_the_same_frames(made, collected, bucket, tmp_path
         pd.testing.assert_frame_equal(getattr(found, name), getattr(collected, name))
 
 
-def test_user_mistakes(demo, tmp_path: Path):
+def test_mistakes_are_user_errors(demo, tmp_path: Path):
     with pytest.raises(UserError, match="no such folder"):
         collect(RunStore(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()

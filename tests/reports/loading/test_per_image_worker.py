@@ -67,14 +67,14 @@ def test_an_error_of_the_worker_is_reported(demo, tmp_path, worker):
             images.result()
 
 
-def test_a_caller_that_fails_does_not_wait_for_run_ids_it_never_sends(demo, worker):
+def test_the_worker_ends_when_its_caller_fails(demo, worker):
     reader = open_image_reader(demo, worker, None)
     reader.__enter__().add("a")
     assert reader.__exit__(RuntimeError, RuntimeError("no more"), None) is False
     assert not multiprocessing.active_children()
 
 
-def test_a_script_without_a_main_guard_is_not_run_again_by_the_worker(demo, tmp_path):
+def test_the_worker_does_not_rerun_a_script_without_a_main_guard(demo, tmp_path):
     (tmp_path / "script.py").write_text(UNGUARDED)
     run_id = next(record.run_id for record in demo.runs() if record.status().state == "done")
     command = [sys.executable, str(tmp_path / "script.py"), demo.uri, run_id]
@@ -90,7 +90,7 @@ def test_a_killed_worker_is_reported(demo, worker):
             images.result()
 
 
-def test_the_worker_of_a_killed_caller_ends(demo, tmp_path):
+def test_the_worker_ends_when_its_caller_is_killed(demo, tmp_path):
     (tmp_path / "script.py").write_text(ENDLESS)
     caller = subprocess.Popen([sys.executable, str(tmp_path / "script.py"), demo.uri], stdout=subprocess.PIPE, text=True)
     assert caller.stdout

@@ -1,4 +1,4 @@
-"""Every number of every page leads to the runs that made it, and to no others."""
+"""Every number of every page links to the runs behind it."""
 
 import re
 
@@ -28,7 +28,7 @@ PAGES = ("report.md", "tables.md", "published.md")
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The pages on studies of every kind, without their figures, and the tables in them."""
+    """Pages about studies of every kind, without figures, and their tables."""
     folder = tmp_path_factory.mktemp("links")
     store = RunStore(folder / "store")
     fill(store, CELLS, 2, {"name": "demo"}, LOST, MISSING)
@@ -52,7 +52,7 @@ def report(tmp_path_factory):
 
 
 def listed(text: str) -> dict[str, set[str]]:
-    """The runs that a page lists beneath each anchor."""
+    """The runs that a page lists under each anchor."""
     parts = re.split(r'id="(cell-\d+)"', text)
     return {anchor: set(re.findall(r"runs/(\w+)", part)) for anchor, part in zip(parts[1::2], parts[2::2], strict=True)}
 
@@ -71,7 +71,7 @@ def test_each_anchor_lists_exactly_the_runs_of_its_cell(report):
 
 
 def rows_of(text: str) -> list[list[tuple[str, str]]]:
-    """(text, anchor) of the entries of a page's table rows, the titles left out."""
+    """(text, anchor) of the entries in the table rows of a page, without titles."""
     found = []
     for row in MarkdownIt("commonmark").enable("table").render(text).split("<tr>")[1:]:
         entries = re.findall(r"<td[^>]*>(.*?)</td>", row, flags=re.DOTALL)
@@ -81,7 +81,7 @@ def rows_of(text: str) -> list[list[tuple[str, str]]]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_mean_leads_to_an_anchor(report, page):
+def test_every_mean_links_to_an_anchor(report, page):
     out, tables = report
     entries = [entry for row in rows_of((out / page).read_text()) for entry in row]
     means = [(text, anchor) for text, anchor in entries if "±" in text or re.fullmatch(r"[+-]\d\.\d{4}|\d+/\d+", text)]
@@ -89,8 +89,8 @@ def test_every_mean_leads_to_an_anchor(report, page):
     assert {anchor for _, anchor in means} <= set(by_anchor(tables))
 
 
-def test_a_mean_is_that_of_the_runs_to_which_it_leads(report):
-    """Of every number with a spread in tables.md, against the runs in tables.parquet."""
+def test_a_mean_is_that_of_the_runs_it_links_to(report):
+    """Every number with a spread in tables.md, against the runs in tables.parquet."""
     out, tables = report
     means = {}
     for table in tables:
@@ -102,7 +102,7 @@ def test_a_mean_is_that_of_the_runs_to_which_it_leads(report):
     assert [text for text, anchor in entries if text.split()[0] not in means[anchor]] == []
 
 
-def test_links_of_the_html_page_meet_their_anchors(report):
+def test_links_of_the_html_page_have_anchors(report):
     out, tables = report
     page = Page((out / "report.html").read_text())
     targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
@@ -111,7 +111,7 @@ def test_links_of_the_html_page_meet_their_anchors(report):
     assert set(by_anchor(tables)) <= targets
 
 
-def test_html_and_markdown_say_the_same(report):
+def test_html_and_markdown_have_the_same_content(report):
     out, tables = report
     page = Page((out / "report.html").read_text())
     markdown = (out / "report.md").read_text()
@@ -120,14 +120,14 @@ def test_html_and_markdown_say_the_same(report):
     assert all(table_heading(table) in page.text for table in tables)
 
 
-def test_runs_that_did_not_end_well_are_listed_as_what_they_are(report):
+def test_failed_runs_are_listed_with_their_state(report):
     out, _ = report
     lines = (out / "runs.md").read_text()
     for state in ("failed: RuntimeError: a ", "diverged: loss is inf at step 7", "constant: every prediction", "missing"):
         assert f"| {state}" in lines
 
 
-def test_the_parquet_names_the_same_runs(report):
+def test_the_parquet_file_has_the_same_runs(report):
     _, tables = report
     frame = tables_frame(tables)
     assert {run_id for ids in frame["run_ids"] for run_id in ids} == set().union(*by_anchor(tables).values())

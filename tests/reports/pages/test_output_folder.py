@@ -1,4 +1,4 @@
-"""A report's folder holds the newest report whole, and what others put there."""
+"""A report's folder has all files of the newest report, and files that others put there."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def names_in(out: Path) -> set[str]:
     return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {MANIFEST}
 
 
-def test_files_of_the_report_before_go_and_those_of_others_stay(tmp_path):
+def test_stale_files_are_deleted_and_other_files_kept(tmp_path):
     out = tmp_path / "out"
     assert fill(out, "report", "a.md", "figures/old.png") == [out / "a.md", out / "figures" / "old.png"]
     fill(out, "published", "p.md")
@@ -31,7 +31,7 @@ def test_files_of_the_report_before_go_and_those_of_others_stay(tmp_path):
     assert names_in(out) == {"a.md", "figures/new.png", "figures/mine.png", "p.md"}
 
 
-def test_what_fails_leaves_the_folder_as_it_was(tmp_path):
+def test_a_failure_leaves_the_folder_unchanged(tmp_path):
     out = tmp_path / "out"
     fill(out, "report", "a.md")
     with pytest.raises(FileNotFoundError):
@@ -39,13 +39,13 @@ def test_what_fails_leaves_the_folder_as_it_was(tmp_path):
     assert {path.name for path in out.iterdir()} == {"a.md", MANIFEST}
 
 
-def test_what_fails_leaves_no_folder_that_was_not_there(tmp_path):
+def test_a_failure_leaves_no_new_folder(tmp_path):
     with pytest.raises(RuntimeError), staged_output(tmp_path / "new" / "out", "report", []):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_manifest_that_points_elsewhere_deletes_nothing_there(tmp_path):
+def test_a_manifest_with_outside_paths_deletes_nothing_outside(tmp_path):
     (tmp_path / "precious").write_text("kept")
     out = tmp_path / "out"
     fill(out, "report", "a.md")
@@ -56,7 +56,7 @@ def test_a_manifest_that_points_elsewhere_deletes_nothing_there(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[1", "[]", '{"report": 3}'])
-def test_a_manifest_that_cannot_be_read_deletes_nothing(tmp_path, content):
+def test_an_unreadable_manifest_deletes_nothing(tmp_path, content):
     out = tmp_path / "out"
     fill(out, "report", "a.md")
     (out / MANIFEST).write_text(content)
@@ -64,7 +64,7 @@ def test_a_manifest_that_cannot_be_read_deletes_nothing(tmp_path, content):
     assert names_in(out) == {"a.md", "b.md"}
 
 
-def test_a_place_that_cannot_be_a_folder_is_the_users_mistake(tmp_path):
+def test_an_unusable_folder_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(UserError, match="cannot be written"), staged_output(tmp_path / "file" / "below", "report", []):
         pass

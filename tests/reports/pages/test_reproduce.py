@@ -1,4 +1,4 @@
-"""A report ends with how to make it again."""
+"""A report ends with the commands that reproduce it."""
 
 import shlex
 
@@ -38,7 +38,7 @@ def facts(blocks) -> str:
     return "\n".join(item if isinstance(item, str) else f"{item[0]}: {'; '.join(item[1])}" for item in found)
 
 
-def test_the_commands_stand_in_the_order_in_which_they_are_needed(blocks, store):
+def test_commands_are_in_the_order_of_use(blocks, store):
     lines = commands(blocks)
     assert [shlex.split(line) for line in lines[6:8]] == LAUNCHES
     assert lines[5] == "# and 1 more runs without a study, each from its config.yaml"
@@ -46,7 +46,7 @@ def test_the_commands_stand_in_the_order_in_which_they_are_needed(blocks, store)
     assert lines[9:] == ["tiekd report s --out r"]
 
 
-def test_a_run_of_no_study_is_made_again_from_its_config_in_the_store(blocks, store):
+def test_a_run_without_a_study_is_reproduced_from_its_config(blocks, store):
     words = shlex.split(commands(blocks)[0])
     assert words[:2] == ["tiekd", "run"]
     assert words[3:] == ["--store", store.uri]
@@ -54,7 +54,7 @@ def test_a_run_of_no_study_is_made_again_from_its_config_in_the_store(blocks, st
     assert store.run(run_id).config().fingerprint() == run_id
 
 
-def test_the_facts_tell_what_the_runs_were_made_with_and_how_many(blocks):
+def test_facts_are_listed_with_their_number_of_runs(blocks):
     text = facts(blocks)
     assert "Commits of the runs: commit abc123 (9 runs); commit def456 + uncommitted changes 77 (1 run)" in text
     assert 'Versions: torch 2.9 (9 runs); ["odd"] (1 run)' in text
@@ -67,6 +67,6 @@ def test_the_facts_tell_what_the_runs_were_made_with_and_how_many(blocks):
     assert "This report: commit " in text or "This report: no git" in text
 
 
-def test_what_no_run_recorded_is_said(store):
+def test_missing_provenance_is_reported(store):
     store.write_study("later", {"study": {}, "cells": [{"run_id": None, "config": BASE, "factors": {}, "missing": "no maps"}]})
     assert "Commits of the runs: not recorded" in facts(reproduction_blocks(collect(store), store.uri, "tiekd report"))

@@ -1,4 +1,4 @@
-"""report.html holds what report.md says, needs nothing beside it, and runs nothing."""
+"""report.html is self-contained and runs no scripts."""
 
 import pytest
 from support.html_page import Page
@@ -19,7 +19,7 @@ def blocks(tmp_path):
     return [Heading(3, HOSTILE, "cell-1"), Paragraph(HOSTILE), *lists, Figure(figure, HOSTILE), text_table]
 
 
-def test_hostile_text_is_text_everywhere(blocks):
+def test_hostile_text_is_escaped_everywhere(blocks):
     page = Page(render_html(HOSTILE, blocks))
     assert not page.all("script")
     assert not page.all("b")
@@ -28,7 +28,7 @@ def test_hostile_text_is_text_everywhere(blocks):
     assert page.all("img")[0]["alt"] == HOSTILE
 
 
-def test_a_page_needs_nothing_beside_it(blocks):
+def test_a_page_is_self_contained(blocks):
     page = Page(render_html("Report", blocks))
     assert not page.all("link")
     assert not page.all("script")
@@ -38,7 +38,7 @@ def test_a_page_needs_nothing_beside_it(blocks):
     assert "url(" not in render_html("Report", [])
 
 
-def test_a_number_leads_to_its_runs_and_blocks_are_ruled(blocks):
+def test_numbers_link_to_runs_and_blocks_are_ruled(blocks):
     page = Page(render_html("Report", blocks))
     assert page.all("a")[-1]["href"] == "#cell-1"
     assert page.all("h3")[0]["id"] == "cell-1"

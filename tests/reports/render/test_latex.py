@@ -1,4 +1,4 @@
-"""LaTeX that compiles, fits the page, and says what the tables say."""
+"""LaTeX tables compile, fit the page, and have the texts of the tables."""
 
 import re
 import shutil
@@ -42,7 +42,7 @@ def test_blocks_are_ruled_and_the_best_is_bold():
     assert "x \\\\\n\\midrule\n\\textbf{0.1 $\\pm$ 0.2} \\\\" in text
 
 
-def test_long_tables_go_on_over_pages_with_the_notes_beneath_the_last():
+def test_long_tables_are_split_with_notes_under_the_last_part():
     rows = [[str(number)] for number in range(2 * ROWS_PER_PAGE + 1)]
     parts = latex_tables(TextTable(["n"], rows), "Long", "tab:long", ["note"])
     assert [f"Long ({i} of 3)" in part for i, part in enumerate(parts, 1)] == [True] * 3
@@ -51,7 +51,7 @@ def test_long_tables_go_on_over_pages_with_the_notes_beneath_the_last():
 
 
 def compiled(text: str, folder) -> tuple[str, str]:
-    """pdflatex's log, and the text of the PDF."""
+    """The log of pdflatex, and the text of the PDF."""
     for program in ("pdflatex", "pdftotext"):
         if shutil.which(program) is None:
             pytest.skip(f"needs {program}: Debian's texlive-latex-extra and poppler-utils bring it")
@@ -80,13 +80,13 @@ def test_the_published_tables_compile_and_fit_the_page(tmp_path):
     assert "0.1445" in text
 
 
-def test_text_that_looks_like_an_option_of_a_line_break_is_text(tmp_path):
+def test_text_that_looks_like_a_latex_option_is_text(tmp_path):
     rows = [["[5em]", "x"], ["*", "y"], [HOSTILE, "z"]]
     _, text = compiled(latex_document(latex_tables(TextTable(["[a]", "b"], rows), "c", "tab:c", [])), tmp_path)
     assert [line.split() for line in text.splitlines() if line.strip()][1:4] == [["[a]", "b"], ["[5em]", "x"], ["*", "y"]]
 
 
 def test_many_tables_compile(tmp_path):
-    """LaTeX holds no more than some fifty floats at a time."""
+    """LaTeX holds at most about fifty floats at a time."""
     tables = [part for n in range(60) for part in latex_tables(TextTable(["n"], [[str(n)]]), str(n), f"tab:{n}", [HOSTILE])]
     compiled(latex_document(tables), tmp_path)

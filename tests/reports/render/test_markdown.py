@@ -1,4 +1,4 @@
-"""Markdown that its readers take for what was meant, whatever the texts hold."""
+"""Markdown is rendered as intended, whatever characters the texts contain."""
 
 import html
 import re
@@ -20,12 +20,12 @@ def rendered(text: str) -> str:
 
 
 def cells_of(text: str) -> list[list[str]]:
-    """The texts of a rendered table's rows."""
+    """The texts in the rows of a rendered table."""
     rows = re.sub(r"</?(a|strong)\b[^>]*>", "", rendered(text)).split("<tr>")[1:]
     return [[html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL)] for row in rows]
 
 
-def test_a_table_reads_back_as_it_was(table):
+def test_a_rendered_table_has_the_same_texts(table):
     text_table = full_layout(table)
     assert cells_of(markdown_table(text_table, "runs.md")) == [text_table.columns, *text_table.to_frame().values.tolist()]
 
@@ -35,11 +35,11 @@ def test_hostile_text_stays_in_its_cell():
     assert cells_of(markdown_table(text_table)) == [["a", "b"], [HOSTILE, HOSTILE]]
 
 
-def test_text_of_many_lines_stands_on_one():
+def test_multiline_text_becomes_one_line():
     assert cells_of(markdown_table(TextTable(["abc"], [["x\ny\t\x1b[0mz"]]))) == [["abc"], ["x y [0mz"]]
 
 
-def test_a_number_leads_to_its_runs_and_the_best_is_bold():
+def test_numbers_link_to_runs_and_the_best_is_bold():
     text = rendered(
         markdown_table(TextTable(["abc"], [[Number("0.1", "cell-1")], [Number("0.2", "cell-2", best=True)]]), "runs.md")
     )
@@ -67,5 +67,5 @@ def test_a_number_leads_to_its_runs_and_the_best_is_bold():
         ),
     ],
 )
-def test_blocks_become_what_they_are(block, expected):
+def test_every_block_is_rendered(block, expected):
     assert rendered(render_markdown([block], "")) == expected

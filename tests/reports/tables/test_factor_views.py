@@ -1,4 +1,4 @@
-"""What a study varied is found from its cells: one factor at a time, grids, backbones and teachers."""
+"""The factors of a study: one at a time, grids, backbones and teachers."""
 
 import pytest
 from support.made_store import BASE, GROUND_TRUTH, fill
@@ -35,7 +35,7 @@ def test_each_factor_is_a_block_around_the_base(store):
     ]
 
 
-def test_a_grid_around_its_base_has_blocks_too(store):
+def test_a_grid_that_contains_the_base_has_blocks(store):
     fill(store, GRID, 1, {"name": "grid", "base": {**BASE, "bins": {"n_bins": 64}}})
     blocks = one_factor_blocks(table_of(store))
     assert [(block.factor, block.base, block.cells) for block in blocks] == [
@@ -45,12 +45,12 @@ def test_a_grid_around_its_base_has_blocks_too(store):
 
 
 @pytest.mark.parametrize("study", [{"base": BASE}, {"base": {"data": 3}}, {}])
-def test_a_grid_without_its_base_has_none(store, study):
+def test_a_grid_without_the_base_has_no_blocks(store, study):
     fill(store, [{"loss.temperature": t} for t in (0.1, 0.2)], 1, {"name": "grid", **study})
     assert one_factor_blocks(table_of(store)) == []
 
 
-def test_levels_are_compared_with_the_base_seed_by_seed(store):
+def test_levels_are_compared_with_the_base_paired_by_seed(store):
     lost = {(2, 0): Status("failed", "no memory")}
     fill(store, [{}, {"loss.sigma": 2.0}, {"loss.temperature": 2.0}], 2, ONE_AT_A_TIME, lost)
     view = titled(extra_views(table_of(store)), "One factor at a time")
@@ -65,10 +65,10 @@ def test_levels_are_compared_with_the_base_seed_by_seed(store):
     assert frame["p (Holm)"].tolist() == ["–", "1.000", "–", "1.000"]
     assert frame.iloc[3]["State"] == "1 of 2 seeds: 1 failed: no memory"
     assert view.content.rules == {2}
-    assert "Holm's correction over the 2 tests" in " ".join(view.notes)
+    assert "Holm's correction for the 2 tests" in " ".join(view.notes)
 
 
-def test_a_grid_of_two_numbers_says_what_became_of_each_place(store):
+def test_a_grid_of_two_numeric_factors_shows_the_state_of_each_cell(store):
     lost = {(1, 0): Status("failed", "x"), (2, 0): Status("diverged", "y"), (2, 1): Status("diverged", "y")}
     fill(store, GRID, 2, {"name": "grid"}, lost, missing=(5, 1))
     table = table_of(store)
@@ -82,18 +82,18 @@ def test_a_grid_of_two_numbers_says_what_became_of_each_place(store):
     assert places == ["cell-4", "cell-5", "cell-6", "cell-1", "cell-2", "cell-3"]
 
 
-def test_numbers_that_were_not_varied_together_make_no_grid(store):
+def test_factors_that_do_not_vary_together_make_no_grid(store):
     fill(store, [{}, {"loss.sigma": 2.0}, {"loss.temperature": 2.0}], 1, ONE_AT_A_TIME)
     assert numeric_grids(table_of(store)) == []
 
 
-def test_a_third_factor_makes_a_grid_for_each_of_its_values(store):
+def test_a_third_factor_makes_one_grid_per_value(store):
     fill(store, [{**cell, "loss.sigma": s} for cell in GRID for s in (0.5, 1.0)], 1, {"name": "grid"})
     grids = [grid for grid in numeric_grids(table_of(store)) if "loss.sigma" not in (grid.row_name, grid.column_name)]
     assert [grid.context for grid in grids] == ["sigma=0.5", "sigma=1"]
 
 
-def test_methods_stand_against_backbones(store):
+def test_methods_by_backbones(store):
     cells = [
         {**loss, "student.name": name} for name in ("resnet18", "resnet50") for loss in (GROUND_TRUTH, {"loss.name": "mse"})
     ]
@@ -104,7 +104,7 @@ def test_methods_stand_against_backbones(store):
     assert frame["ResNet50"].tolist() == ["0.0640 ± – (1)", "0.0660 ± – (1)"]
 
 
-def test_methods_stand_against_teachers_and_the_baseline_has_none(store):
+def test_methods_by_teachers_with_a_baseline_without_teacher(store):
     taught = [
         {"teacher.name": t, "teacher.maps": f"maps/{t}", "loss.name": n} for t in ("adabins", "bts") for n in ("si", "mse")
     ]
@@ -117,7 +117,7 @@ def test_methods_stand_against_teachers_and_the_baseline_has_none(store):
     assert frame.iloc[0].tolist()[1:] == ["0.0600 ± – (1)", "", ""]
 
 
-def test_the_best_is_bold_where_the_seeds_allow_it(store):
+def test_the_best_is_bold_with_enough_seeds(store):
     fill(store, [{"loss.name": name} for name in ("si", "mse")], 6, {"name": "six"})
     fill(store, [{"loss.name": name} for name in ("si", "mse")], 5, {"name": "five"})
     bold = {}
@@ -131,14 +131,14 @@ def test_the_best_is_bold_where_the_seeds_allow_it(store):
     assert "**Nothing is bold**: 5 seeds cannot show which of 2 rows is best; that needs 6 per row." in bold["five"][1]
 
 
-def test_a_search_has_its_trials_alone(store):
+def test_a_search_shows_only_its_trials(store):
     fill(store, GRID, 1, {"name": "hunt", "kind": "search"})
     table = table_of(store)
     assert extra_views(table) == []
     assert [view.title for view in compact_views(table)] == [""]
 
 
-def test_each_network_that_was_measured_is_a_row_and_its_costs_are_in_the_parquet(store):
+def test_costs_of_measured_networks_are_in_the_page_and_the_parquet_file(store):
     (cell, *_) = fill(store, [{"loss.name": "si"}, {"loss.name": "mse"}, {"student.name": "resnet18"}], 1, {"name": "costs"})
     network = network_id(build(cell["config"]))
     name = "MobileNetV2, regression"

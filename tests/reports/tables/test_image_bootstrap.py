@@ -1,4 +1,4 @@
-"""Intervals over test images against scipy, by hand, and on made images whose truth is known."""
+"""Intervals over test images against SciPy, hand-computed values and simulations."""
 
 import math
 
@@ -19,7 +19,7 @@ from reports.tables.image_bootstrap import (
 
 
 def made_groups(runs: dict[str, np.ndarray], counts: list[int]) -> pd.DataFrame:
-    """A row per run and group: `runs` hold each group's mean of every metric."""
+    """One row per run and group, from each run's mean of every metric in each group."""
     rows = [
         {"run_id": run_id, "group": f"drive_{number}", "n": n, "n_blank": 0} | dict.fromkeys(METRICS, mean * n)
         for run_id, means in runs.items()
@@ -37,7 +37,7 @@ def interval(means: np.ndarray, counts: list[int] = COUNTS) -> tuple[float, floa
     return float(low[0]), float(high[0])
 
 
-def test_the_interval_is_scipys_bootstrap_of_groups_at_wider_levels():
+def test_the_interval_equals_scipys_group_bootstrap_at_widened_levels():
     n = len(COUNTS)
     tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(0.025, n - 1))
     expected = stats.bootstrap(
@@ -63,7 +63,7 @@ def test_the_seeds_of_a_cell_are_averaged_before_images_are_drawn():
     assert np.isnan(found.baseline_low).all()
 
 
-def test_a_difference_draws_the_same_groups_for_both():
+def test_differences_use_the_same_resamples_for_both_cells():
     other = MEANS**2
     groups = made_groups({"cell": MEANS, "baseline": other, "level": MEANS + 0.5}, COUNTS)
     found = image_intervals(groups, [["cell"], ["level"]], [(["cell"], ["baseline"]), (["level"], ["cell"])])
@@ -81,7 +81,7 @@ def test_every_metric_has_its_own_interval():
     assert (found.low[0, 0], found.high[0, 0]) == pytest.approx(interval(MEANS))
 
 
-def test_runs_that_were_not_scored_on_the_same_images_have_no_interval():
+def test_runs_evaluated_on_different_images_have_no_interval():
     fewer = made_groups({"b": MEANS}, [*COUNTS[:5], 1])
     groups = pd.concat([made_groups({"a": MEANS}, COUNTS), fewer])
     found = image_intervals(groups, [["a", "b"], ["a"], ["b"]], [None, (["a"], ["b"]), None])
@@ -114,7 +114,7 @@ def test_cells_without_runs_or_image_rows_have_no_interval():
 
 
 @pytest.mark.parametrize("n_groups", sorted(COVERAGE))
-def test_drawing_groups_holds_the_truth_as_often_as_told_and_drawing_images_does_not(n_groups):
+def test_resampling_groups_has_the_stated_coverage_and_resampling_images_has_not(n_groups):
     rng, draws, n_images = np.random.default_rng(n_groups), 1000, 20
     of_group = np.repeat(rng.normal(size=(draws, n_groups)), n_images, axis=1)
     values = of_group + rng.normal(size=of_group.shape)  # images of a group correlate by a half
@@ -128,5 +128,5 @@ def test_drawing_groups_holds_the_truth_as_often_as_told_and_drawing_images_does
     assert held(*cluster_interval(values, np.ones(values.shape[1], dtype=int))) < 0.6 * draws
 
 
-def test_the_coverage_told_is_that_of_the_next_smaller_number_of_groups_simulated():
+def test_coverage_is_that_of_the_next_smaller_simulated_number_of_groups():
     assert [interval_coverage(n) for n in (FEWEST_GROUPS, 9, 10, 28, 215)] == [0.92, 0.92, 0.94, 0.94, 0.95]

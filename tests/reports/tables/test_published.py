@@ -1,4 +1,4 @@
-"""The published tables come back digit for digit."""
+"""The published tables are reproduced digit for digit."""
 
 import csv
 from collections import Counter
@@ -16,7 +16,7 @@ SOURCE = SHARED / "published" / "tie_kd_tables.csv"
 COLUMNS = ["dataset", "role", "teacher", "method", "loss", "backbone", "epochs", "abs_rel", "rmse"]
 
 
-def test_every_published_cell_is_there_with_its_digits():
+def test_every_published_value_keeps_its_digits():
     if not SOURCE.is_file():
         pytest.skip(f"{SOURCE.name} lies beside the repository, and not in it")
     with SOURCE.open(newline="") as file:
@@ -34,7 +34,7 @@ def test_rendered_rows_keep_digits_and_order(dataset, role):
     assert frame["RMSE"].tolist() == part["rmse"].tolist()
 
 
-def test_a_value_belongs_to_its_labels_and_protocol():
+def test_a_published_value_is_found_by_labels_and_protocol():
     labels = {"dataset": "nyu", "teacher": "", "method": "Baseline", "loss": "SI", "backbone": "ResNet50"}
     assert published_value(labels, "nyu-eigen", "rmse") == "0.4810"
     assert published_value(labels, "none", "rmse") is None
@@ -42,7 +42,7 @@ def test_a_value_belongs_to_its_labels_and_protocol():
     assert published_value({**labels, "dataset": "synthetic-indoor"}, "none", "rmse") is None
 
 
-def test_a_teacher_is_known_by_its_recipe():
+def test_a_published_teacher_is_found_by_its_recipe():
     labels = {"dataset": "kitti", "teacher": "adabins", "method": "Teacher", "loss": "SI, Chamfer"}
     labels["backbone"] = "EfficientNetB5-AP"
     assert published_value(labels, "adabins-kb-garg", "rmse") == "2.3309"
@@ -57,14 +57,14 @@ def test_every_published_row_has_its_own_labels():
 
 @pytest.fixture
 def tables(store):
-    """A teacher, a Baseline and a student, corrected and released, in another order and so with other numbers."""
+    """A teacher, a Baseline and a student, corrected and released; in another order, and therefore with other metrics."""
     cells = [{"student.name": "bts"}, GROUND_TRUTH, {"loss.name": "ssim"}]
     fill(store, cells, 2, {"name": "kitti"})
     fill(store, [{**cell, "fidelity": "released"} for cell in [*cells[1:], cells[0]]], 2, {"name": "kitti-released"})
     return build_tables(collect(store))
 
 
-def test_each_fidelity_stands_in_its_own_columns(tables):
+def test_each_fidelity_has_its_own_columns(tables):
     teachers = published_layout("teacher", "kitti", tables).to_frame().set_index("Model")
     assert teachers.loc["bts", ["Abs Rel", "Our Abs Rel", "Our Abs Rel, released"]].tolist() == [
         "0.0586",
@@ -84,7 +84,7 @@ def mean_text(cell):
     return f"{(first + second) / 2:.4f} ± {abs(first - second) / 2**0.5:.4f}"
 
 
-def test_ours_stands_beside_where_one_cell_answers(table):
+def test_our_value_is_shown_if_exactly_one_cell_matches(table):
     frame = published_layout("student", "kitti", [table]).to_frame().set_index(["Method", "Loss", "Backbone", "Teacher"])
     assert frame.loc[("Res-KD", "SSIM, SI", "MobileNetV2", "adabins"), "Our Abs Rel"] == "0.0663 ± 0.0004"
     assert frame.loc[("TIE-KD", "L_DPM, L_DEPTH", "MobileNetV2", "adabins"), "Our Abs Rel"] == "3 cells"

@@ -1,4 +1,4 @@
-"""Statistics over seeds against scipy, hand-computed values and simulation."""
+"""Statistics over seeds against SciPy, hand-computed values and simulations."""
 
 import math
 
@@ -19,7 +19,7 @@ from reports.tables.seed_statistics import (
 
 
 def binomial(draws: int, share: float) -> tuple[float, float]:
-    """Where all but one in a thousand of simulations lie."""
+    """The range that contains 99.9 % of simulations."""
     return stats.binom(draws, share).interval(0.999)
 
 
@@ -29,14 +29,14 @@ def test_spread_of_hand_computed_values():
     assert result.std == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
 
 
-def test_one_value_has_no_spread_and_none_has_no_mean():
+def test_one_seed_has_no_spread_and_no_seed_has_no_mean():
     assert math.isnan(summarize_seeds([0.1]).std)
     assert math.isnan(summarize_seeds([0.1]).ci_low)
     assert summarize_seeds([]).n == 0
     assert math.isnan(summarize_seeds([]).mean)
 
 
-def test_seeds_without_a_number_leave_the_others_as_they_are():
+def test_missing_seeds_do_not_affect_others():
     values = np.random.default_rng(1).normal(size=(4, 3, 5))
     values[1, 2, [0, 3]] = values[2, 0] = np.nan
     together = summarize_seeds(values)
@@ -50,14 +50,14 @@ def test_seeds_without_a_number_leave_the_others_as_they_are():
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])
-def test_the_t_interval_is_scipys(n):
+def test_the_t_interval_equals_scipys(n):
     values = np.random.default_rng(n).normal(size=n)
     expected = stats.ttest_1samp(values, 0).confidence_interval()
     result = summarize_seeds(values)
     assert (result.ci_low, result.ci_high) == pytest.approx(tuple(expected))
 
 
-def test_identical_values_have_intervals_of_no_width():
+def test_identical_values_have_intervals_of_width_zero():
     result = summarize_seeds([0.1, 0.1, 0.1])
     assert (result.ci_low, result.ci_high) == pytest.approx((0.1, 0.1))
 
@@ -82,7 +82,7 @@ def test_sign_flip_of_hand_enumerated_patterns():
 
 
 @pytest.mark.parametrize("n", [2, 5, 11])
-def test_sign_flip_is_scipys_permutation_test(n):
+def test_sign_flip_p_equals_scipys_permutation_test(n):
     differences = np.random.default_rng(n).normal(0.4, 1, size=(20, n))
     expected = stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", axis=-1, n_resamples=np.inf, vectorized=True
@@ -96,7 +96,7 @@ def test_sign_flip_without_and_with_one_pair_or_without_any_difference():
     assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
 
 
-def test_values_that_differ_by_rounding_only_are_ties():
+def test_sums_that_differ_only_by_rounding_are_ties():
     assert sign_flip_p([0.1 + 0.2, -0.3]) == 1.0
     assert sign_flip_p([0.1, 0.1, 0.1]) == smallest_p(3)
 
@@ -119,7 +119,7 @@ def test_sign_flip_keeps_its_false_positive_rate(n):
     assert low <= (p_values < ALPHA).sum() <= high
 
 
-def test_seeds_needed_is_where_p_below_alpha_becomes_possible():
+def test_seeds_needed_is_the_first_number_with_p_below_alpha():
     assert seeds_needed(0.05) == 6
     assert smallest_p(6) < 0.05 <= smallest_p(5)
     assert seeds_needed(smallest_p(EXACT_UP_TO)) is None
@@ -133,7 +133,7 @@ def test_holm_of_hand_computed_values():
     assert holm([0.01, 0.04], tests=6).tolist() == pytest.approx([0.06, 0.2])
 
 
-def test_holm_over_a_table_of_nine_rows_gives_one_false_alarm_in_twenty_tables_at_most():
+def test_holm_keeps_the_false_alarm_rate_of_a_table_below_five_percent():
     draws, rows = 1000, 9
     values = np.random.default_rng(2).normal(size=(draws, rows + 1, 10))
     p_values = sign_flip_p(values[:, 1:] - values[:, :1])
@@ -143,41 +143,41 @@ def test_holm_over_a_table_of_nine_rows_gives_one_false_alarm_in_twenty_tables_a
 
 
 def separate(gaps: list[float], seeds: int) -> np.ndarray:
-    """Rows whose means lie so far apart, in standard deviations of a seed."""
+    """Rows with `gaps` between their means, in standard deviations over seeds."""
     return np.random.default_rng(4).normal(size=(len(gaps), seeds)) + np.array(gaps)[:, None]
 
 
-def test_the_best_row_and_those_not_shown_to_be_worse_stand_out():
+def test_the_best_row_and_rows_not_significantly_worse_are_best():
     values = separate([0.0, 0.0, 9.0], seeds=9)
     assert best_rows(values, higher=False).tolist() == [True, True, False]
     assert best_rows(-values, higher=True).tolist() == [True, True, False]
     assert best_rows(values, higher=True).tolist() == [False, False, True]
 
 
-def test_nothing_stands_out_where_no_row_is_shown_to_be_worse():
+def test_no_row_is_best_if_none_is_significantly_worse():
     assert not best_rows(separate([0.0, 0.0, 0.0], seeds=9), higher=False).any()
     assert not best_rows(np.ones((3, 9)), higher=False).any()
 
 
-def test_nothing_stands_out_where_seeds_are_too_few_for_all_pairs_of_rows():
+def test_no_row_is_best_with_too_few_seeds_for_all_pairs():
     # five rows make ten pairs: 2 / 2^n < 0.05 / 10 takes 9 seeds; the four tests made alone would take 8
     gaps = [0.0, 9.0, 9.0, 9.0, 9.0]
     assert not best_rows(separate(gaps, seeds=8), higher=False).any()
     assert best_rows(separate(gaps, seeds=9), higher=False).tolist() == [True, False, False, False, False]
 
 
-def test_a_row_with_too_few_seeds_to_be_tested_keeps_all_plain():
+def test_no_row_is_best_if_one_has_too_few_seeds():
     values = separate([0.0, 9.0, 9.0], seeds=9)
     values[2, 4:] = np.nan
     assert not best_rows(values, higher=False).any()
 
 
-def test_a_row_that_is_better_at_the_seeds_that_both_have_is_not_shown_to_be_worse():
+def test_a_row_that_is_better_on_shared_seeds_is_not_worse():
     values = np.array([[1.0] * 8 + [-100.0], [0.0] * 8 + [math.nan]])  # one seed alone makes the first row's mean the best
     assert not best_rows(values, higher=False).any()
 
 
-def test_rows_without_a_number_take_no_part():
+def test_rows_without_values_are_ignored():
     values = separate([0.0, 0.0, 9.0], seeds=6)
     values[1] = np.nan
     assert best_rows(values, higher=False).tolist() == [True, False, False]
@@ -185,7 +185,7 @@ def test_rows_without_a_number_take_no_part():
     assert not best_rows(values[1:2], higher=False).any()
 
 
-def test_rows_of_equal_truth_stand_out_in_one_block_of_twenty_at_most():
+def test_equal_rows_are_best_in_at_most_five_percent_of_blocks():
     draws = 500
     blocks = np.random.default_rng(3).normal(size=(draws, 5, 9))
     assert 0 < sum(best_rows(block, higher=False).any() for block in blocks) <= binomial(draws, ALPHA)[1]

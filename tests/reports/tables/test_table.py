@@ -1,4 +1,4 @@
-"""Cells and their numbers against values computed by hand."""
+"""Cells and their statistics against hand-computed values."""
 
 import math
 
@@ -30,8 +30,8 @@ def test_one_row_per_cell_and_metric_with_the_promised_columns(table):
     assert columns.startswith("table,dataset,teacher,method,loss,backbone,")
     assert ",metric,mean,std,n_seeds,ci_low,ci_high,p_value,published,difference,protocol,state,run_ids," in columns
     assert set(frame.columns[6:9]) == {"loss.name", "student.name", "loss.temperature"}
-    told = {f"{of}{kind}_{end}" for of in ("", "baseline_") for kind in ("ci", "images_ci") for end in ("low", "high")}
-    assert told | {"n_groups", *COSTS} <= set(frame.columns)
+    intervals = {f"{of}{kind}_{end}" for of in ("", "baseline_") for kind in ("ci", "images_ci") for end in ("low", "high")}
+    assert intervals | {"n_groups", *COSTS} <= set(frame.columns)
     assert set(frame["protocol"]) == {"adabins-kb-garg"}
 
 
@@ -44,7 +44,7 @@ def test_mean_and_spread_of_both_seeds(table):
     assert row["difference"] == pytest.approx(row["mean"] - 2.5833)
 
 
-def test_a_lost_seed_counts_for_nothing_and_is_told(table):
+def test_a_failed_seed_is_left_out_and_reported(table):
     row = rows_of(tables_frame([table]), "MSE").iloc[0]
     assert row["mean"] == pytest.approx(metrics_of(2, 1)["abs_rel"])
     assert math.isnan(row["std"])
@@ -53,7 +53,7 @@ def test_a_lost_seed_counts_for_nothing_and_is_told(table):
     assert len(row["run_ids"]) == 2
 
 
-def test_pairs_with_the_baseline_of_the_same_backbone(table):
+def test_cells_are_compared_with_the_baseline_of_the_same_backbone(table):
     row = rows_of(tables_frame([table]), "SSIM, SI").iloc[0]
     assert row["baseline_difference"] == pytest.approx(0.006)
     assert row["p_value"] == 0.5
@@ -62,13 +62,13 @@ def test_pairs_with_the_baseline_of_the_same_backbone(table):
         assert (baseline is None) == (cell.labels["method"] == "Baseline" or cell.labels["backbone"] == "ResNet18")
 
 
-def test_a_baseline_of_other_settings_is_none(store):
+def test_a_baseline_with_other_settings_is_not_used(store):
     fill(store, [{**GROUND_TRUTH, "optim.lr": 0.01}, {"loss.name": "mse"}], 2, {"name": "lr"})
     (table,) = build_tables(collect(store))
     assert tables_frame([table])["p_value"].isna().all()
 
 
-def test_a_teacher_comes_first_with_its_published_value_and_is_no_student_to_be_tested(store):
+def test_a_teacher_comes_first_and_is_not_tested(store):
     fill(store, [*CELLS[:2], {"student.name": "adabins"}], 6, {"name": "teachers"})
     (table,) = build_tables(collect(store))
     assert [cell.labels["method"] for cell in table.cells] == ["Teacher", "Baseline", "Res-KD"]
@@ -78,11 +78,11 @@ def test_a_teacher_comes_first_with_its_published_value_and_is_no_student_to_be_
     assert (teacher["teacher"], teacher["published"]) == ("adabins", 0.0593)
     assert teacher["difference"] == pytest.approx(teacher["mean"] - 0.0593)
     assert math.isnan(teacher["p_value"])
-    assert "over the 1 tests of the table" in " ".join(table_notes(table))
+    assert "for the 1 test of the table" in " ".join(table_notes(table))
 
 
-def test_fidelities_of_one_study_are_cells_of_their_own(store):
-    """And a row is compared with the Baseline of its own fidelity."""
+def test_fidelities_of_one_study_are_separate_cells(store):
+    """A row is compared with the Baseline of the same fidelity."""
     cells = [{**cell, "fidelity": fidelity} for fidelity in ("corrected", "released") for cell in CELLS[:2]]
     fill(store, cells, 2, {"name": "both"})
     (table,) = build_tables(collect(store))
@@ -95,7 +95,7 @@ def test_fidelities_of_one_study_are_cells_of_their_own(store):
     assert "fidelity" not in table_heading(table)
 
 
-def test_fidelities_of_two_studies_are_told_in_the_heading_and_the_parquet(store):
+def test_headings_and_the_parquet_file_name_the_fidelity(store):
     fill(store, CELLS[:2], 1, {"name": "kitti", "title": "KITTI"})
     fill(store, [{**cell, "fidelity": "released"} for cell in CELLS[:2]], 1, {"name": "kitti-released", "title": "KITTI"})
     tables = build_tables(collect(store))
@@ -106,8 +106,8 @@ def test_fidelities_of_two_studies_are_told_in_the_heading_and_the_parquet(store
     ]
 
 
-def test_a_level_that_lists_quirks_tells_all_that_it_sets(store, tmp_path):
-    """fidelity.yaml: the level is one column; what it sets is in no other."""
+def test_settings_determined_by_a_named_level_are_not_columns(store, tmp_path):
+    """As in fidelity.yaml: the level is a column, and the settings that it changes are not."""
     levels = {
         "corrected": {},
         "sigma": {"fidelity": ["fixed_sigma"]},
@@ -137,7 +137,7 @@ def test_a_setting_that_varies_within_a_level_keeps_its_column(store):
     assert table.varying == ["level", "optim.lr"]
 
 
-def test_published_values_stand_on_their_own_rows_only(table):
+def test_published_values_are_only_in_matching_rows(table):
     frame = tables_frame([table])
     found = frame.dropna(subset="published").groupby("metric")["published"].agg(list)
     tie_kd = 3 * [0.0654]
@@ -152,7 +152,7 @@ def test_protocols_never_share_a_table(store):
     assert [table.results["published"].notna().any() for table in tables] == [True, False]
 
 
-def test_a_factor_that_a_loss_does_not_read_splits_nothing(store):
+def test_a_factor_that_a_loss_does_not_read_does_not_split_cells(store):
     cells = [{"loss.name": name, "loss.sigma": sigma} for name in ("mse", "l_dpm") for sigma in (0.5, 1.0)]
     fill(store, cells, 1, {"name": "sigma"})
     frame = rows_of(tables_frame(build_tables(collect(store))), "MSE")
@@ -161,14 +161,14 @@ def test_a_factor_that_a_loss_does_not_read_splits_nothing(store):
     assert len(frame["run_ids"].iloc[0]) == 1
 
 
-def test_one_at_a_time_shows_the_base_once_with_its_values(store):
+def test_one_at_a_time_shows_the_base_once(store):
     fill(store, [{}, {"loss.sigma": 0.5}, {"loss.sigma": 1.0}, {"loss.temperature": 2.0}], 1, {"name": "oat"})
     (table,) = build_tables(collect(store))
     assert table.varying == ["loss.sigma", "loss.temperature"]
     assert [[table.value(cell, path) for path in table.varying] for cell in table.cells] == [[0.5, 1.0], [1.0, 1.0], [0.5, 2.0]]
 
 
-def test_runs_of_no_study_are_told_apart_by_what_differs(store):
+def test_runs_without_a_study_are_distinguished_by_their_settings(store):
     for seed, lr in [(0, 0.01), (1, 0.01), (0, 0.02)]:
         write_run(store, build(with_values(BASE, {"seed": seed, "optim.lr": lr})), Status("done"), 0)
     (table,) = build_tables(collect(store))
@@ -176,7 +176,7 @@ def test_runs_of_no_study_are_told_apart_by_what_differs(store):
     assert sorted(len(cell.runs) for cell in table.cells) == [1, 2]
 
 
-def test_runs_that_differ_in_their_inputs_alone_are_never_averaged(store):
+def test_runs_that_differ_only_in_inputs_are_not_averaged(store):
     config = build(BASE)
     planned = [{"run_id": write_run(store, config, Status("done"), 0), "config": config.document(), "factors": {}}]
     store.run("other").write_json("status.json", {"state": "done"})
@@ -186,7 +186,7 @@ def test_runs_that_differ_in_their_inputs_alone_are_never_averaged(store):
     assert [len(cell.done) for cell in table.cells] == [1, 1]
 
 
-def test_a_factor_named_like_a_column_takes_another_name(store):
+def test_a_factor_named_like_a_column_is_renamed(store):
     (cell,) = fill(store, [{}], 1, {"name": "named"})
     store.write_study("named", {"study": {}, "cells": [cell | {"factors": {"method": "tie-kd", "optim.lr": 1e-3}}]})
     frame = tables_frame(build_tables(collect(store)))
@@ -194,7 +194,7 @@ def test_a_factor_named_like_a_column_takes_another_name(store):
     assert frame["method"].unique().tolist() == ["TIE-KD"]
 
 
-def test_full_table_reads_like_the_published_one(table):
+def test_the_full_layout_resembles_the_published_table(table):
     frame = full_layout(table).to_frame()
     assert list(frame.columns)[:6] == ["Teacher", "Method", "Loss", "Backbone", "loss.temperature", "Abs Rel"]
     assert list(frame["Method"])[:2] == ["Baseline", "Baseline"]
@@ -204,7 +204,7 @@ def test_full_table_reads_like_the_published_one(table):
     assert frame.iloc[2]["State"] == "1 of 2 seeds: 1 failed: RuntimeError: a | b & 100% of C_1"
 
 
-def test_a_cell_without_any_number_shows_none(store):
+def test_a_cell_without_results_has_no_values(store):
     lost = {(0, 0): Status("failed", "no memory"), (0, 1): Status("failed", "no memory")}
     fill(store, [{}], 2, {"name": "lost"}, lost)
     (table,) = build_tables(collect(store))
@@ -214,7 +214,7 @@ def test_a_cell_without_any_number_shows_none(store):
     assert "no run is done" in table_notes(table)[0]
 
 
-def test_compact_table_names_states_only_where_needed(store):
+def test_the_compact_layout_shows_states_only_if_needed(store):
     fill(store, CELLS[:2], 1, {"name": "whole"})
     (table,) = build_tables(collect(store))
     assert "State" not in compact_layout(table).columns
@@ -230,7 +230,7 @@ def test_notes_say_when_significance_is_out_of_reach(store):
     assert "mean over 2 test images; images without valid ground truth, which are left out: 1" in six
 
 
-def test_seeds_without_a_partner_do_not_count_towards_significance(store):
+def test_unpaired_seeds_do_not_count_towards_significance(store):
     lost = {(0, seed): Status("failed", "RuntimeError: lost") for seed in (3, 4, 5)}
     fill(store, CELLS[:2], 6, {"name": "six"}, lost)
     (table,) = build_tables(collect(store))
@@ -239,14 +239,14 @@ def test_seeds_without_a_partner_do_not_count_towards_significance(store):
     assert (row["n_seeds"], row["baseline_n_seeds"]) == (6, 3)
 
 
-def test_notes_count_the_tests_that_holm_corrects_for(table, store):
+def test_notes_state_the_number_of_tests(table, store):
     fill(store, CELLS[:3], 6, {"name": "two"})
     (two,) = build_tables(collect(store))
     assert "the first of 2 tests needs 7 seeds" in " ".join(table_notes(two))
     assert two.results["p_holm"].min() == pytest.approx(2 * 2 / 2**6)
 
 
-def test_trials_stand_by_objective_and_pruned_ones_last(store):
+def test_trials_are_sorted_by_objective_with_pruned_ones_last(store):
     lost = {(1, 0): Status("missing", "pruned by the scheduler after epoch 1 of 3")}
     search = {"name": "hunt", "kind": "search", "search": {"objectives": ["delta1"]}}
     fill(store, [{"loss.temperature": t} for t in (0.5, 1.5, 2.0)], 1, search, lost)
@@ -258,7 +258,7 @@ def test_trials_stand_by_objective_and_pruned_ones_last(store):
     assert frame.iloc[2]["State"].startswith("pruned")
 
 
-def test_a_trial_has_a_column_for_each_parameter_of_its_search_and_no_value_where_one_is_inactive(store):
+def test_inactive_parameters_of_a_trial_have_no_value(store):
     search = {"name": "hunt", "kind": "search", "search": {"objectives": ["abs_rel"]}}
     fill(store, [{"loss.name": "ssim"}, {"loss.name": "tie_kd", "loss.temperature": 0.5}], 1, search)
     (table,) = build_tables(collect(store))
@@ -266,5 +266,5 @@ def test_a_trial_has_a_column_for_each_parameter_of_its_search_and_no_value_wher
     assert dict(frame["loss.temperature"]) == {"ssim": "–", "tie_kd": "0.5"}
 
 
-def test_the_best_of_nine_metrics_is_all_there(table):
+def test_all_metrics_are_in_the_frame(table):
     assert set(tables_frame([table])["metric"]) == set(METRICS)
