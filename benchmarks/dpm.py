@@ -4,7 +4,7 @@
 
     plain     the published loss with whole maps over all bins, differentiated by PyTorch's autograd
     compiled  torch.compile of it (needs a C++ compiler)
-    ours      tiekd/models/fused.py
+    ours      tiekd/models/dpm_head.py
     floor     only the four matrix products and one softmax in each direction, in chunks
 
 All use 128 channels and return the gradients of features, weight and bias. They take turns in one process after a warm-up;
@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from tiekd.bins import DepthBins, DPMTarget
 from tiekd.config import Kernel
-from tiekd.models.fused import chunk_size, depth_and_divergence
+from tiekd.models.dpm_head import chunk_size, depth_and_divergence
 
 CHANNELS, SIGMA, EPSILON = 128, 0.5, 1e-7
 

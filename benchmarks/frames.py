@@ -115,10 +115,10 @@ def step_time(config: RunConfig, inputs: Inputs, folder: Path) -> tuple[Cost, Co
     network, loss = build_network(config), build_loss(config)
     optimizer, batch = build_optimizer(network, config.optim), next(iter(DataLoader(dataset, config.optim.batch_size)))
     apply_schedule(optimizer, 0, 10, config.optim)
-    train_step(network, loss, batch, optimizer, config, runtime)
+    train_step(network, loss, batch, optimizer, config.optim, runtime)
 
     def step() -> int:
-        train_step(network, loss, batch, optimizer, config, runtime)
+        train_step(network, loss, batch, optimizer, config.optim, runtime)
         return config.optim.batch_size
 
     return augment, cost(step)

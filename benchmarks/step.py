@@ -185,7 +185,7 @@ def our_step(variant: str, config: RunConfig, student: DepthStudent, batch: dict
     loss, optimizer = build_loss(config), build_optimizer(student, config.optim)
     for group in optimizer.param_groups:
         group["fused"] = variant != "without the fused optimizer"
-    return lambda: train_step(model, loss, batch, optimizer, config, runtime)["loss"]
+    return lambda: train_step(model, loss, batch, optimizer, config.optim, runtime)["loss"]
 
 
 # -- the measurement -----------------------------------------------------------------------------------------------------

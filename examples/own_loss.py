@@ -12,7 +12,7 @@ from tiekd.config.specs import LOSSES, LossSpec
 from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses.combine import AllSum, WeightedTerm, masked_mean
-from tiekd.models.student import Prediction
+from tiekd.models.prediction import Prediction
 from tiekd.store.run_store import RunStore
 
 

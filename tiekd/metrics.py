@@ -1,6 +1,6 @@
-"""Depth metrics of one image, and their mean over images.
+"""Depth metrics of one image, and their means over images.
 
-All are taken over an image's valid pixels, in float64; a data set's value is the mean over its images that have any.
+An image's metrics are over its valid pixels, in float64. A data set's metrics are means over its images with valid pixels.
 With e = ln pred - ln gt:
     abs_rel mean(|gt - pred| / gt)      sq_rel mean((gt - pred)^2 / gt)     rmse sqrt(mean((gt - pred)^2)), m
     rmse_log sqrt(mean(e^2))            log10 mean|log10 gt - log10 pred|   silog 100 sqrt(mean(e^2) - mean(e)^2)
@@ -10,6 +10,7 @@ With e = ln pred - ln gt:
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,10 +20,12 @@ AGREEMENT = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta
 AGREEMENT_METRICS = tuple(f"{name}_teacher" for name in AGREEMENT)
 
 
-def depth_metrics(depth_pred: Tensor, depth_gt: Tensor, valid_mask: Tensor) -> dict[str, float]:
-    """The metrics of one image; NaN for each when no pixel is valid.
+def depth_metrics(
+    depth_pred: Tensor | np.ndarray, depth_gt: Tensor | np.ndarray, valid_mask: Tensor | np.ndarray
+) -> dict[str, float]:
+    """Compute the metrics of one image; all NaN if no pixel is valid.
 
-    depth_pred, depth_gt m and positive where valid; valid_mask bool; all of one shape (tensors or arrays).
+    depth_pred, depth_gt m, positive where valid; valid_mask bool; all of one shape.
     """
     mask = torch.as_tensor(valid_mask, dtype=torch.bool)
     pred, gt = (torch.as_tensor(depth)[mask].double() for depth in (depth_pred, depth_gt))
@@ -45,13 +48,14 @@ def depth_metrics(depth_pred: Tensor, depth_gt: Tensor, valid_mask: Tensor) -> d
     return dict(zip(METRICS, values.tolist(), strict=True))
 
 
-def agreement_metrics(depth_pred: Tensor, depth_teacher: Tensor, first_row: int = 0) -> dict[str, float]:
-    """How near a prediction is to the teacher's map: seven of the metrics, the teacher in the place of ground truth.
+def agreement_metrics(
+    depth_pred: Tensor | np.ndarray, depth_teacher: Tensor | np.ndarray, first_row: int = 0
+) -> dict[str, float]:
+    """Compute seven metrics of a prediction against the teacher's map instead of ground truth.
 
-    depth_pred, depth_teacher [..., H, W] m (tensors or arrays). Every pixel from `first_row` down that has a teacher depth
-    takes part, so all of a dense map; neither the crop nor the depth range of ground truth applies. These are the `*_T` metrics
-    of the released code. That code takes a teacher map with a maximum above 10000 for raw 16-bit values, and makes metres of it
-    (/ 65535 * 80); here a map is metres, always.
+    depth_pred, depth_teacher [..., H, W] m. Every pixel from row `first_row` on with a teacher depth counts, whatever the crop
+    and the depth range of ground truth are. These are the `*_T` metrics of the released code, except that it interprets a
+    teacher map with a maximum above 10000 as raw 16-bit values (/ 65535 * 80), while maps here are always in m.
     """
     pred, teacher = (torch.as_tensor(depth)[..., first_row:, :] for depth in (depth_pred, depth_teacher))
     metrics = depth_metrics(pred, teacher, teacher > 0)
@@ -59,7 +63,7 @@ def agreement_metrics(depth_pred: Tensor, depth_teacher: Tensor, first_row: int 
 
 
 def mean_metrics(rows: Iterable[Mapping[str, float]], names: Sequence[str] = METRICS) -> dict[str, float]:
-    """The mean over images that have valid pixels ("n_valid" > 0); NaN for each metric when none has."""
+    """Mean over the images with valid pixels ("n_valid" > 0); all NaN if there are none."""
     measured = [row for row in rows if row["n_valid"]]
     if not measured:
         return dict.fromkeys(names, math.nan)

@@ -222,7 +222,7 @@ def test_the_card_of_weights_without_a_run_has_no_numbers(ran, tiekd, tmp_path):
     assert outcome.code == 0, outcome.err
     card = ModelCard.load(tmp_path / "model/README.md")
     assert card.data.eval_results is None
-    assert "These weights came without their run: no numbers." in card.text
+    assert "These weights were exported without their run, so there are no results." in card.text
 
 
 def test_an_onnx_file_knows_its_run_and_what_it_takes_is_told(tiekd, ran, in_folder):
@@ -239,7 +239,7 @@ def test_an_onnx_file_knows_its_run_and_what_it_takes_is_told(tiekd, ran, in_fol
     ("words", "complaint"),
     [
         (["--format", "onx", "--out", "m"], "--format: unknown 'onx'; did you mean onnx? valid: hub, onnx"),
-        (["--out", "model"], "--out model: needed the name of an .onnx file; a folder goes with --format hub"),
+        (["--out", "model"], "--out model: expected the name of an .onnx file; a folder needs --format hub"),
         (["--format", "hub", "--out", "."], "--out .: is not empty; needed a new folder"),
         (["--format", "hub", "--dpm", "--out", "m"], "--dpm: is only used with --format onnx; a model folder always gives"),
     ],

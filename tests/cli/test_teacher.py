@@ -295,7 +295,7 @@ IMPORT = "import DATA.yaml pred --out maps"
         ("export DATA.yaml --out file --weights w", "--out file: "),
         ("import DATA.yaml nowhere --out maps", "depth maps nowhere: no such folder"),
         (IMPORT, "depth maps pred: 1 of 3 frames have no map, first 2000_01_01/"),
-        ("import DATA.yaml pred --out pred", "--out pred: is a folder that is read; name another one"),
+        ("import DATA.yaml pred --out pred", "--out pred: is one of the input folders; choose another one"),
         ("import DATA.yaml pred --out file/maps", "file is a file; needed a folder"),
         (f"{IMPORT} --depth-scale -1", "--depth-scale: the value in a PNG at 1 m must be above 0, got -1.0"),
         ("import absent.yaml pred --out maps", "config absent.yaml: no such file"),

@@ -1,7 +1,7 @@
-"""A checkpoint of the released code as weights of ours.
+"""Convert a checkpoint of the released code to a weights file of this project.
 
-Which network it is, its keys tell; its head and bins, the shapes; its data set, the number of bins or the training's config
-beside the weights.
+The network is recognized by the keys of the state dict, head and bins by the shapes, and the data set by the number of bins or
+the training's config in the checkpoint.
 """
 
 import pickle
@@ -26,21 +26,21 @@ from tiekd.models.released_keys import ReleasedKeys
 from tiekd.store.files import check_output_folder, write_atomically
 
 CHECKPOINTS: dict[str, ReleasedCheckpoint] = {name: spec.released for name, spec in NETWORKS.items() if spec.released}
-BINS = "decode_head.conv_out.0.weight"  # [K, C, 1, 1], in every head but BTS'
-UNUSED_BINS = 256  # its default, left in heads that regress
+BINS = "decode_head.conv_out.0.weight"  # [K, C, 1, 1], in every head except BTS'
+UNUSED_BINS = 256  # the default, left in regression heads
 DPM_CLASS = "DenseDepthHead_DPM"
 RELEASED_DATASETS = {name: spec.defaults for name, spec in DATASETS.items() if spec.released_map_names}
 
-# mmcv notes the best score of a training as a number of NumPy's, whose module had another name before NumPy 2.
+# mmcv stores the best score of a training as a NumPy scalar, whose module had another name before NumPy 2.
 _SCALAR = np.float64().__reduce__()[0]
 NUMPY_SCALARS = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType]
 
 
 def convert_checkpoint(path: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the network of a released checkpoint to `out` as our safetensors; returns what it was, as plain values.
+    """Write the network of a released checkpoint to `out` as safetensors. Returns a summary as plain values.
 
-    Raises UserError, before anything is written, for a file that is no checkpoint or of no known network, for tensors that are
-    missing, unknown or of another shape, and where `overrides` lack a data set that the file does not tell.
+    overrides: settings of its config by dotted path. Raises UserError, before anything is written, for a file that is not a
+    checkpoint of a known network, for tensors that are missing, unknown or of another shape, and for an unknown data set.
     """
     source = f"checkpoint {path}"
     theirs, training = read_checkpoint(path)
@@ -50,8 +50,8 @@ def convert_checkpoint(path: Path, out: Path, overrides: Mapping[str, Any]) -> d
     document = recognize_network(theirs, training, source)
     if document["data"]["dataset"] is None and "data.dataset" not in overrides:
         raise UserError(
-            f"{source}: does not tell the data set of this {document['student']['name']}, whose max_depth scales its depth; "
-            f"needed --dataset, one of: {', '.join(RELEASED_DATASETS)}"
+            f"{source}: does not state the data set of this {document['student']['name']}, whose max_depth scales its depth; "
+            f"needs --dataset, one of: {', '.join(RELEASED_DATASETS)}"
         )
     config = build(with_values(document, overrides), source)
     if config.student.name not in CHECKPOINTS:
@@ -74,16 +74,16 @@ def convert_checkpoint(path: Path, out: Path, overrides: Mapping[str, Any]) -> d
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The state dict of a file of mmcv's or of a bare state dict, and the text of the training's config, "" without one.
+    """Read the state dict of a file, and the text of the training's config, "" if there is none.
 
-    The prefix that DataParallel puts before each key is taken off.
+    The file is mmcv's or a bare state dict. Removes DataParallel's prefix from the keys.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path}: no such file")
     content = _load(path)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"checkpoint {path}: holds no state dict; expected tensors by name, alone or as 'state_dict'")
+        raise UserError(f"checkpoint {path}: has no state dict; expected tensors by name, alone or as 'state_dict'")
     meta = content.get("meta")
     training = meta.get("config") if isinstance(meta, Mapping) else None
     tensors = {str(key).removeprefix("module."): value for key, value in state.items()}
@@ -93,26 +93,26 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str]:
 def _load(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other files' pickle protocols, ahead of the error
+            warnings.simplefilter("ignore")  # about pickle protocols, before the error
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of any kind: PyTorch takes a file of another format for a pickle and stumbles anywhere in it
+    except Exception as error:  # of any type: PyTorch tries to unpickle files of other formats
         foreign = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if foreign is None:
             raise UserError(f"checkpoint {path}: not a checkpoint that torch.save wrote ({type(error).__name__})") from None
         raise UserError(
-            f"checkpoint {path}: holds a pickled {foreign[1]}, which could run code and is not read; expected tensors and "
-            "plain values: save its state dict alone, where the file is trusted"
+            f"checkpoint {path}: has a pickled {foreign[1]}, which could run code and is not read; expected tensors and "
+            "plain values: if you trust the file, save only its state dict"
         ) from None
 
 
 def recognize_network(theirs: Mapping[str, Tensor], training: str, source: str) -> dict[str, Any]:
-    """The config document of the network whose state dict this is; its data.dataset is None where nothing tells it."""
+    """Recognize the network of a state dict. Returns a config document; its data.dataset is None if it is not known."""
     keys = theirs.keys()
     name = next((n for n, known in CHECKPOINTS.items() if keys >= set(known.has) and not keys & set(known.lacks)), None)
     if name is None:
         raise UserError(
-            f"{source}: of no known network ({len(theirs)} tensors, first {next(iter(theirs))}); "
-            f"known in the released code: {', '.join(CHECKPOINTS)}"
+            f"{source}: not a known network ({len(theirs)} tensors, first {next(iter(theirs))}); "
+            f"valid: checkpoints of the released code of {', '.join(CHECKPOINTS)}"
         )
     shape = theirs[BINS].shape if BINS in theirs else ()
     n_bins = shape[0] if shape else None
@@ -122,12 +122,12 @@ def recognize_network(theirs: Mapping[str, Tensor], training: str, source: str) 
     if name in STUDENTS:
         regresses = n_bins in (None, UNUSED_BINS) and DPM_CLASS not in training
         document["student"]["head"] = "regression" if regresses else "dpm"
-        document["loss"] = {"name": "si", "target": "ground_truth"}  # needs no teacher, whose maps are not in the file
+        document["loss"] = {"name": "si", "target": "ground_truth"}  # needs no teacher maps, which the file does not have
     return document
 
 
 def _dataset(n_bins: int | None, training: str) -> str | None:
-    """By the one max_depth that the training's config states, else by the published number of bins."""
+    """The data set of the only max_depth in the training's config, or else of the published number of bins."""
     depths = {float(depth) for depth in re.findall(r"\bmax_depth=(\d+\.?\d*)", training)}
     for name, defaults in RELEASED_DATASETS.items():
         if depths == {defaults["data"]["max_depth"]} or (not depths and n_bins == defaults["bins"]["n_bins"]):
@@ -138,10 +138,10 @@ def _dataset(n_bins: int | None, training: str) -> str | None:
 def rename_tensors(
     theirs: Mapping[str, Tensor], keys: ReleasedKeys, ours: Mapping[str, Tensor], source: str
 ) -> dict[str, Tensor]:
-    """Their tensors by our names, with the shapes of `ours`. Raises UserError that lists all that does not fit."""
+    """Rename released tensors to our keys and check their shapes. Raises UserError that lists all mismatches."""
     named = set(keys.names.values())
     pairs = [(key, name) for key, name in keys.names.items() if name in theirs]
-    faults = {
+    mismatches = {
         "missing": sorted(named - theirs.keys()),
         "unknown": sorted(theirs.keys() - named - keys.unused),
         "of another shape": [
@@ -150,7 +150,7 @@ def rename_tensors(
             if theirs[name].shape != ours[key].shape
         ],
     }
-    if any(faults.values()):
-        told = "; ".join(f"{fault} ({len(found)}): {', '.join(found)}" for fault, found in faults.items() if found)
-        raise UserError(f"{source}: {told}")
+    if any(mismatches.values()):
+        listed = "; ".join(f"{kind} ({len(keys)}): {', '.join(keys)}" for kind, keys in mismatches.items() if keys)
+        raise UserError(f"{source}: {listed}")
     return {key: keys.layouts[key](theirs[name]) if key in keys.layouts else theirs[name] for key, name in pairs}

@@ -1,4 +1,4 @@
-"""Maps of a teacher, made once: by a network, by any model that tells depth from an image, or from another program's maps."""
+"""Export the depth maps of a teacher: predicted by a network or another model, or imported from another program's maps."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -23,42 +23,43 @@ from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_store import RunStore
 
 MAP_LAYOUTS = ("tiekd", "released")
-Frames = dict[str, tuple[FrameSource, int]]  # by key; a frame of both splits is there once
+Frames = dict[str, tuple[FrameSource, int]]  # source and index by key; a frame of both splits occurs once
 DepthOf = Callable[[str, Frame], np.ndarray]  # a frame's key and the frame -> float32 [H, W] m
 
 
 class TeacherModel(Protocol):
-    """What tells depth from an image alone."""
+    """A model that predicts depth from an image."""
 
     @property
     def made_by(self) -> dict[str, Any]:
-        """What identifies it in the manifest of its maps."""
+        """Identifies the model in the manifest of its maps."""
         ...
 
     def depth(self, image: np.ndarray) -> np.ndarray:
-        """image uint8 [H, W, 3], RGB; returns float32 [H, W] m, finite."""
+        """image uint8 [H, W, 3] RGB. Returns float32 [H, W] m, finite."""
         ...
 
 
 class NetworkTeacher:
-    """A network trained or converted here; a `TeacherModel`."""
+    """A network of this project as a `TeacherModel`."""
 
     def __init__(self, weights: Path, flip_tta: bool, device: torch.device):
         network, self.config = load_network(weights)
         self.device, self._network = device, network.to(device).eval()
-        # Maps are made once, so in full precision, whatever the training had.
-        self._used = override(self.config, {"evaluation.flip_tta": flip_tta, "optim.precision": "fp32"})
+        # In full precision whatever the training used, since maps are made once.
+        self._settings = override(self.config, {"evaluation.flip_tta": flip_tta, "optim.precision": "fp32"})
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.made_by = {"config": self.config.document(), "weights": digest, "flip_tta": flip_tta}
 
     def depth(self, image: np.ndarray) -> np.ndarray:
+        """image uint8 [H, W, 3] RGB. Returns float32 [H, W] m."""
         batch = normalize_image(image).unsqueeze(0).to(self.device)
-        return predict(self._network, batch, self._used).depth[0, 0].cpu().numpy()
+        return predict(self._network, batch, self._settings).depth[0, 0].cpu().numpy()
 
 
 def trained_weights(config: RunConfig) -> Path:
-    """The weights of the config's run in its store."""
+    """Find the weights of the config's run in its store. Raises UserError if the run is not done."""
     store, run_id = RunStore(config.execution.store), run_id_of(config)
     if store.run(run_id).status().state != "done":
         raise UserError(
@@ -69,11 +70,11 @@ def trained_weights(config: RunConfig) -> Path:
 
 
 def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd") -> None:
-    """Raise a `UserError` where frames could not be read or maps could not be written, before a model is loaded."""
+    """Raise UserError if frames cannot be read or maps cannot be written, before a model is loaded."""
     if layout not in MAP_LAYOUTS:
         raise UserError(unknown("--layout", layout, MAP_LAYOUTS))
     if layout == "released":
-        released_map_names(config.data.dataset)
+        released_map_names(config.data.dataset)  # raises UserError if it has none
         if not name or Path(name).name != name:
             raise UserError(f"--name: becomes part of a folder's name in --layout released, got {name!r}")
     check_output_folder(out, "--out")
@@ -82,7 +83,7 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
 
 
 def export_maps(config: RunConfig, maker: TeacherModel, out: Path, name: str, layout: str = "tiekd") -> dict[str, Any]:
-    """Depth of every train and test frame as 16-bit maps of the frame's view; returns what was written where."""
+    """Predict every train and test frame, and write 16-bit maps of its view. Returns a summary."""
     train, test = _open_sources(config)
     torch.set_num_threads(config.execution.cpus_per_worker)
     frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
@@ -100,12 +101,12 @@ def export_maps(config: RunConfig, maker: TeacherModel, out: Path, name: str, la
 def import_maps(
     config: RunConfig, folders: list[Path], out: Path, name: str, depth_scale: float | None = None
 ) -> dict[str, Any]:
-    """The maps that another program made, as a teacher of ours: of every train frame and every test frame with ground truth.
+    """Import another program's maps of every train frame and of every test frame with ground truth. Returns a summary.
 
-    The released code has no maps of the other test frames, and nothing here reads them.
+    Maps of the other test frames are not needed, and the released code has none.
     """
     if out.resolve() in [folder.resolve() for folder in folders]:
-        raise UserError(f"--out {out}: is a folder that is read; name another one")
+        raise UserError(f"--out {out}: is one of the input folders; choose another one")
     train, test = _open_sources(config)
     frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.has_ground_truth, range(len(test))))
     maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)

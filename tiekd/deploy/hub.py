@@ -25,8 +25,9 @@ from tiekd.errors import UserError
 from tiekd.inference.inputs import InputImage
 from tiekd.inference.predict_images import ImagePrediction, predict_images
 from tiekd.models.checkpoint import load_network, pack_network
+from tiekd.models.dpm_head import DPMPrediction
+from tiekd.models.prediction import Prediction
 from tiekd.models.registry import build_network
-from tiekd.models.student import DPMPrediction, Prediction
 from tiekd.store.files import check_output_folder, is_nonempty_folder, write_atomically
 from tiekd.store.find_weights import HUB_WEIGHTS_FILE, find_weights
 

@@ -1,6 +1,6 @@
 """Metric depth models of the transformers library as teachers, by their name on the Hugging Face hub or as a folder.
 
-The library is optional (`pip install 'tiekd[hf]'`) and loads with a model.
+The library is optional (`pip install 'tiekd[hf]'`) and imported when a model is loaded.
 """
 
 import hashlib
@@ -13,41 +13,40 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from tiekd.errors import UserError
 from tiekd.models.encoder import HUB_TIMEOUT_S
 
 EXAMPLES = "depth-anything/Depth-Anything-V2-Metric-Outdoor-Large-hf, Intel/zoedepth-nyu-kitti, apple/DepthPro-hf"
-# Families that give metres by construction. Of all others the config has to say so, with Depth Anything's own setting, or else
-# whoever exports the maps.
-METRIC = ("depth_pro", "glpn", "tipsv2_dpt", "zoedepth")
+# Families whose output is in m by construction. For other models the config must say so with Depth Anything's setting, or else
+# the user.
+METRIC_FAMILIES = ("depth_pro", "glpn", "tipsv2_dpt", "zoedepth")
 
-SETTINGS, WEIGHTS = "*.json", "model*.safetensors"  # all that is read of a model, and all that is downloaded
+SETTINGS, WEIGHTS = "*.json", "model*.safetensors"  # the only files that are downloaded and read
 
 
 @dataclass(frozen=True)
 class HuggingFaceTeacher:
-    """A model with its own image processor: normalisation, size, padding, and the way back to the frame."""
+    """A `TeacherModel` with the model's own image processor: normalization, size, padding, and resizing to the frame."""
 
     model: nn.Module
     processor: Any
     max_depth: float  # m
     device: torch.device
-    made_by: dict[str, Any]  # what the depth depends on, for the manifest of its maps
+    made_by: dict[str, Any]  # identifies the model in the manifest of its maps
 
     @classmethod
     def load(cls, model: str, max_depth: float, device: torch.device, metric: bool = False) -> Self:
-        """The teacher of a folder or of a hub name, for data up to `max_depth` m.
+        """Load the model of a folder or hub name, for data up to `max_depth` m.
 
-        `metric`: it gives metres, though neither its config nor its family says so.
-        A model that is unknown, gives no metres or ends before `max_depth` is a `UserError`, raised before its weights are
-        downloaded.
+        metric: its output is in m, although neither its config nor its family says so. Raises UserError for an unknown model,
+        one of relative depth, and one with a smaller range, before its weights are downloaded.
         """
         version = _library_version()
         folder = _folder(model, [SETTINGS])
         config = _read_config(model, folder)
-        _refuse_unfit(model, config, max_depth, metric)
+        _check_usable(model, config, max_depth, metric)
         processor = _read_processor(model, folder)
         folder = _folder(model, [SETTINGS, WEIGHTS])
         network = _read_network(model, folder, config)
@@ -65,50 +64,50 @@ class HuggingFaceTeacher:
 
     @torch.inference_mode()
     def depth(self, image: np.ndarray) -> np.ndarray:
-        """Depth of a frame, float32 [H, W] m in 0 .. max_depth; image uint8 [H, W, 3] RGB."""
-        divisor = _pads_to(self.processor)
+        """image uint8 [H, W, 3] RGB. Returns float32 [H, W] m in 0 .. max_depth."""
+        divisor = _padding_multiple(self.processor)
         unpadded = {"do_pad": False} if divisor else {}
         inputs = self.processor(images=image, input_data_format="channels_last", return_tensors="pt", **unpadded)
         pixel_values = inputs["pixel_values"].to(self.device)
         outputs = _run_padded(self.model, pixel_values, divisor) if divisor else self.model(pixel_values=pixel_values)
-        # By position: the frame's size is called source_sizes by ZoeDepth's processor, target_sizes by the others.
+        # By position: ZoeDepth's processor names the argument source_sizes, the others target_sizes.
         depth = self.processor.post_process_depth_estimation(outputs, [image.shape[:2]])[0]["predicted_depth"]
         return depth.clamp(0, self.max_depth).cpu().numpy()
 
 
-def _pads_to(processor: Any) -> int | None:
-    """The multiple in px to which a processor of DPT's kind pads, or None.
+def _padding_multiple(processor: Any) -> int | None:
+    """The multiple in px to which a processor like DPT's pads, or None.
 
-    Its way back to the frame forgets this padding. ZoeDepth's, which has no multiple, takes its own off.
+    Such a processor does not remove the padding from the prediction. ZoeDepth's, which has no multiple, does.
     """
     return getattr(processor, "size_divisor", None) if getattr(processor, "do_pad", False) else None
 
 
 def _run_padded(model: nn.Module, pixel_values: Tensor, divisor: int) -> Any:
-    """The outputs on an image [1, 3, H, W] with zeros around it, up to multiples of `divisor` px; their depth is [1, H, W]."""
+    """Run a model on an image [1, 3, H, W], zero-padded to multiples of `divisor` px; crops predicted_depth to [1, H, W]."""
     height, width = pixel_values.shape[-2:]
     more_rows, more_columns = -height % divisor, -width % divisor
     top, left = more_rows // 2, more_columns // 2
-    padded = functional.pad(pixel_values, (left, more_columns - left, top, more_rows - top))
+    padded = F.pad(pixel_values, (left, more_columns - left, top, more_rows - top))
     outputs = model(pixel_values=padded)
-    depth = functional.interpolate(outputs.predicted_depth[:, None], padded.shape[-2:], mode="bilinear")[:, 0]
+    depth = F.interpolate(outputs.predicted_depth[:, None], padded.shape[-2:], mode="bilinear")[:, 0]
     outputs.predicted_depth = depth[:, top : top + height, left : left + width]
     return outputs
 
 
-# -- which models are teachers -------------------------------------------------------------------------------------------------
+# -- which models are usable -------------------------------------------------------------------------------------------------
 
 
-def _refuse_unfit(model: str, config: Any, max_depth: float, metric: bool) -> None:
+def _check_usable(model: str, config: Any, max_depth: float, metric: bool) -> None:
     from transformers import MODEL_FOR_DEPTH_ESTIMATION_MAPPING
 
     if type(config) not in MODEL_FOR_DEPTH_ESTIMATION_MAPPING:
         raise UserError(f"model {model}: {config.model_type} is no depth model of the transformers library; valid: {EXAMPLES}")
     stated = _is_metric(config)
     if stated is False or not (stated or metric):
-        unless = "" if stated is False else ", or --metric for one that was trained on metres"
+        alternative = "" if stated is False else ", or --metric for one that was trained on metres"
         raise UserError(
-            f"model {model}: {config.model_type} gives relative depth, a teacher's is in metres; valid: {EXAMPLES}{unless}"
+            f"model {model}: {config.model_type} gives relative depth, a teacher's is in metres; valid: {EXAMPLES}{alternative}"
         )
     largest = _largest_depth(config)
     if largest is not None and largest < max_depth:
@@ -119,17 +118,17 @@ def _refuse_unfit(model: str, config: Any, max_depth: float, metric: bool) -> No
 
 
 def _is_metric(config: Any) -> bool | None:
-    """Whether a model gives metres; None where neither its config nor its family tells."""
+    """Whether a model's output is in m; None if neither its config nor its family says."""
     stated = getattr(config, "depth_estimation_type", None)
     if stated is not None:
         return stated == "metric"
-    if config.model_type in METRIC:
-        return getattr(config, "use_fov_model", True)  # Depth Pro finds the scale through the field of view
+    if config.model_type in METRIC_FAMILIES:
+        return getattr(config, "use_fov_model", True)  # Depth Pro computes the scale from the field of view
     return None
 
 
 def _largest_depth(config: Any) -> float | None:
-    """The end of a model's range in m, of the widest head where there are several; None if its config names none."""
+    """The maximum of a model's range in m, over its heads; None if its config does not state it."""
     heads = getattr(config, "bin_configurations", None) or []
     return max((float(head["max_depth"]) for head in heads), default=getattr(config, "max_depth", None))
 
@@ -138,7 +137,7 @@ def _largest_depth(config: Any) -> float | None:
 
 
 def _library_version() -> str:
-    """The version of the transformers library, which must be there."""
+    """Version of the transformers library. Raises UserError if it is not installed."""
     try:
         import transformers
     except ImportError:
@@ -181,7 +180,7 @@ def _read_network(model: str, folder: Path, config: Any) -> nn.Module:
         )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model {model}: its network cannot be read: {_first_line(error)}") from None
-    # The library fills what it misses with random numbers, and only warns.
+    # The library initializes missing tensors randomly and only warns.
     missing = sorted(found["missing_keys"])
     if missing:
         raise UserError(f"model {model}: its weights lack {len(missing)} tensors, first {', '.join(missing[:3])}")
@@ -189,14 +188,14 @@ def _read_network(model: str, folder: Path, config: Any) -> nn.Module:
 
 
 def _folder(model: str, patterns: list[str]) -> Path:
-    """The folder of that name, or else the hub's snapshot, whose name is its revision; the cache's where the hub is silent."""
+    """The folder of that name, or the hub's snapshot (named after its revision), from the cache if the hub does not respond."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     if Path(model).is_dir():
         return Path(model)
     try:
-        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not _hub_answers(model)))
+        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not _hub_responds(model)))
     except HFValidationError:
         raise UserError(f"model {model}: no such folder, and no name of the Hugging Face hub; valid: {EXAMPLES}") from None
     except LocalEntryNotFoundError:
@@ -206,8 +205,8 @@ def _folder(model: str, patterns: list[str]) -> Path:
         ) from None
 
 
-def _hub_answers(model: str) -> bool:
-    """Whether the hub can be asked about a model; one that it does not give is a `UserError`."""
+def _hub_responds(model: str) -> bool:
+    """Whether the hub responds to a query about a model. Raises UserError if it does not have the model or restricts it."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
@@ -221,7 +220,7 @@ def _hub_answers(model: str) -> bool:
         raise UserError(
             f"model {model}: no such folder, and the Hugging Face hub knows no such model (a private one: `hf auth login`)"
         ) from None
-    except Exception:  # no network, in the words of whichever HTTP client this release of the hub's library uses
+    except Exception:  # no connection; its type depends on the HTTP client of this version of huggingface_hub
         return False
     return True
 

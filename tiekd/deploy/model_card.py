@@ -1,4 +1,4 @@
-"""The card of a model: what it is, how well it does, on what, and how to use it, from its run's own files."""
+"""The model card of a network: description, usage, results and limits, from the files of its run."""
 
 import statistics
 from typing import Any
@@ -18,18 +18,31 @@ _CITATION = """@article{tiekd2024,
 }"""
 
 
+_USAGE = """```python
+from tiekd.deploy.hub import DepthModel
+
+student = DepthModel.from_pretrained("THIS_MODEL")  # its name on the hub, or a folder
+depth = student.predict("photo.jpg").depth  # [H, W] m, for an image of any size
+```
+
+`student(batch)` takes RGB tensors [B, 3, H, W] in 0..1 and returns `depth` and `dpm_logits`. `tiekd predict FOLDER IMAGE...
+--out DIR` writes depth PNGs, color images and point clouds, `tiekd export FOLDER --out M.onnx` an ONNX file."""
+
+_NO_RESULTS = "These weights were exported without their run, so there are no results."
+
+
 def build_card(config: RunConfig, record: RunRecord | None) -> str:
-    """The card as Markdown with the hub's metadata ahead; without a run in a store it says that nothing was measured."""
+    """Write the card as Markdown with the hub's metadata. Without a run in a store, it has no results."""
     summary = record.read_json("summary.json") if record else None
-    told = labels(config)
-    title = " ".join(filter(None, (told["method"], told["backbone"], told["dataset"])))
+    names = labels(config)
+    title = " ".join(filter(None, (names["method"], names["backbone"], names["dataset"])))
     parts = [
         f"# {title}",
-        _what(config),
+        _description(config),
         "## Use",
-        _use(),
+        _USAGE,
         "## Evaluation",
-        _evaluation(config, record, summary) if record and summary else "These weights came without their run: no numbers.",
+        _evaluation(config, record, summary) if record and summary else _NO_RESULTS,
         "## Training",
         _training(config, record),
         "## Limits",
@@ -55,10 +68,10 @@ def _metadata(config: RunConfig, title: str, summary: dict[str, Any] | None) -> 
         )
         for metric in (METRICS if summary else ())
     ]
-    licence = config.data.spec.license.name
+    license_name = config.data.spec.license.name
     return ModelCardData(
-        license=licence,
-        **({"license_name": "see-the-card"} if licence == "other" else {}),
+        license=license_name,
+        **({"license_name": "see-the-card"} if license_name == "other" else {}),
         library_name="tiekd",
         pipeline_tag="depth-estimation",
         tags=["monocular-depth", "knowledge-distillation", config.data.dataset],
@@ -67,38 +80,25 @@ def _metadata(config: RunConfig, title: str, summary: dict[str, Any] | None) -> 
     )
 
 
-def _what(config: RunConfig) -> str:
-    data, told = config.data, labels(config)
-    kind = {
+def _description(config: RunConfig) -> str:
+    data = config.data
+    output = {
         "dpm": f"For each pixel a distribution over {config.bins.n_bins} depth bins ({config.bins.spacing} spacing); its "
         "expectation is the depth.",
         "regression": "One depth per pixel.",
         "adaptive_bins": f"Depth over {config.bins.n_bins} bins that the network chooses for each image.",
     }[config.student.head]
-    taught = f" distilled from the depth maps of the teacher `{told['teacher']}`" if config.loss.target == "teacher" else ""
+    trained = "trained"
+    if config.loss.target == "teacher":
+        trained = f"distilled from the depth maps of the teacher `{labels(config)['teacher']}`"
     return (
-        f"Metric depth from a single image: the encoder `{config.student.encoder}` with a decoder,{taught or ' trained'} on "
-        f"`{data.dataset}`. {kind} Depth lies between {data.min_depth:g} and {data.max_depth:g} m."
+        f"Metric depth from a single image: the encoder `{config.student.encoder}` with a decoder, {trained} on "
+        f"`{data.dataset}`. {output} Depth lies between {data.min_depth:g} and {data.max_depth:g} m."
     )
 
 
-def _use() -> str:
-    return """```python
-import numpy as np
-from PIL import Image
-from tiekd.deploy.hub import DepthModel
-
-student = DepthModel.from_pretrained("THIS_MODEL")  # its name on the hub, or a folder
-image = np.array(Image.open("photo.jpg").convert("RGB"))
-depth = student.predict(image).depth  # [H, W] m, for an image of any size
-```
-
-`student(batch)` takes RGB tensors [B, 3, H, W] of 0 to 1 and returns `depth` and `dpm_logits`. `tiekd predict FOLDER IMAGE...
---out DIR` writes depth PNGs, colours and point clouds, `tiekd export FOLDER --out M.onnx` an ONNX file."""
-
-
 def _evaluation(config: RunConfig, record: RunRecord, summary: dict[str, Any]) -> str:
-    """The run's own numbers, beside the spread of the runs that differ in the seed alone."""
+    """The run's own metrics, and mean and spread over the runs that differ only in the seed."""
     cell = {config.seed: summary["metrics"]} | _other_seeds(record)
     without = summary["n_images_without_ground_truth"]
     lines = [
@@ -114,7 +114,7 @@ def _evaluation(config: RunConfig, record: RunRecord, summary: dict[str, Any]) -
         spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         lines.append(f"| {metric} | {summary['metrics'][metric]:.4f} | {statistics.fmean(values):.4f}{spread} |")
     if len(cell) == 1:
-        lines += ["", "One seed tells nothing of the spread between trainings."]
+        lines += ["", "One seed does not show the spread between trainings."]
     return "\n".join(lines)
 
 
@@ -124,30 +124,30 @@ def _seeds(cell: dict[int, dict]) -> str:
 
 
 def _other_seeds(record: RunRecord) -> dict[int, dict[str, float]]:
-    """The metrics of the store's finished runs of the same config but for the seed."""
-    ours, store = _but_for_the_seed(record.document()), record.store
+    """The metrics of the store's finished runs whose config differs only in the seed."""
+    own, store = _without_seed(record.document() or {}), record.store
     same = [
         (document["seed"], other)
         for other, document in store.read_each(lambda run: (run, run.document()), store.runs())
-        if document and _but_for_the_seed(document) == ours
+        if document and _without_seed(document) == own
     ]
-    found = {seed: other.read_json("summary.json") for seed, other in same if other.status().state == "done"}
-    return {seed: summary["metrics"] for seed, summary in found.items() if summary}
+    summaries = {seed: other.read_json("summary.json") for seed, other in same if other.status().state == "done"}
+    return {seed: summary["metrics"] for seed, summary in summaries.items() if summary}
 
 
-def _but_for_the_seed(document: dict[str, Any]) -> dict[str, Any]:
+def _without_seed(document: dict[str, Any]) -> dict[str, Any]:
     return {section: value for section, value in document.items() if section not in ("seed", "execution")}
 
 
 def _training(config: RunConfig, record: RunRecord | None) -> str:
-    optim, told = config.optim, labels(config)
+    optim, names = config.optim, labels(config)
     facts = {
         "Run": f"`{record.run_id}`" if record else "unknown",
-        "Method": told["method"],
-        "Loss": f"{told['loss']}, against {'the teacher' if config.loss.target == 'teacher' else 'ground truth'}",
-        "Teacher": told["teacher"] or "none",
+        "Method": names["method"],
+        "Loss": f"{names['loss']}, against {'the teacher' if config.loss.target == 'teacher' else 'ground truth'}",
+        "Teacher": names["teacher"] or "none",
         "Recipe": f"{optim.epochs} epochs, batch {optim.batch_size}, peak learning rate {optim.lr:g}, {optim.precision}",
-        "Encoder's start": "ImageNet weights of timm" if config.student.pretrained else "random",
+        "Encoder": "initialized with timm's ImageNet weights" if config.student.pretrained else "initialized randomly",
         "Seed": str(config.seed),
     }
     origin = record.read_json("provenance.json") if record else None
@@ -163,10 +163,10 @@ def _training(config: RunConfig, record: RunRecord | None) -> str:
 
 
 def _limits(config: RunConfig) -> str:
-    rendered = " It was trained on rendered scenes and is no model of the world." if config.data.rendered else ""
+    rendered = " It was trained on rendered scenes and does not work on photographs." if config.data.rendered else ""
     height, width = config.data.evaluation_size
     return (
-        f"Metres hold for cameras like those of `{config.data.dataset}`: frames of {width} x {height} pixels and their focal "
-        f"length. Other cameras shift the scale. Nothing beyond {config.data.max_depth:g} m is predicted. Edges in depth are "
-        f"blurred. Not for use where an error can hurt anybody.{rendered}"
+        f"Depth is only metric for cameras like those of `{config.data.dataset}`: frames of {width} x {height} pixels with "
+        f"their focal length. Other cameras change the scale. No depth beyond {config.data.max_depth:g} m is predicted. "
+        f"Depth edges are blurred. Do not use it where an error can cause harm.{rendered}"
     )

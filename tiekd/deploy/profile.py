@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulate operations, milliseconds, memory (docs/efficiency.md: how)."""
+"""Measure the cost of a network: parameters, multiply-accumulates, milliseconds, memory (see docs/efficiency.md)."""
 
 import multiprocessing
 import platform
@@ -24,26 +24,26 @@ from tiekd.models.registry import build_network, count_parameters
 from tiekd.store.run_store import RunRecord
 
 EFFICIENCY_FILE = "efficiency.json"
-WARM_UP = 5  # images before the clock counts: caches fill, cuDNN chooses its kernels
+WARM_UP = 5  # images before timing starts: caches fill, cuDNN chooses its kernels
 TIMED_IMAGES = 30
-# A network of seconds per image is warm sooner, and its median needs fewer images.
+# A network that takes seconds per image needs fewer images: at least these, and as many as fit into these times.
 LEAST_WARM_UP, WARM_UP_S = 2, 5.0
 LEAST_IMAGES, IMAGES_S = 5, 60.0
 
 
 def run_efficiency(record: RunRecord, config: RunConfig) -> dict[str, Any]:
-    """Milliseconds and parameters of a run's student, for a search that has them as objectives; measured once and kept.
+    """Milliseconds and parameters of a run's student, for a search with these objectives; measured once and stored.
 
-    Measured where and while the search trains, with the run's own device and threads: other trials slow it. Numbers for a
-    paper are those of `measure_in_subprocess`.
+    Measured on the machine of the search, with the run's device and threads; concurrent trials slow it down. For publication,
+    use `measure_in_subprocess`.
     """
-    known = record.read_json(EFFICIENCY_FILE)
-    if known is None:
+    stored = record.read_json(EFFICIENCY_FILE)
+    if stored is None:
         execution = config.execution
         torch.set_num_threads(execution.cpus_per_worker)
-        with _ready(config, choose_device(execution.device)) as (network, image):
+        with _network_and_image(config, choose_device(execution.device)) as (network, image):
             seconds = _seconds_per_image(network, image)
-        known = {
+        stored = {
             "milliseconds": 1000 * statistics.median(seconds),
             "parameters": count_parameters(network),
             "size": list(image.shape[-2:]),
@@ -51,28 +51,27 @@ def run_efficiency(record: RunRecord, config: RunConfig) -> dict[str, Any]:
             "device": device_name(image.device, execution.cpus_per_worker),
             "precision": config.optim.precision,
         }
-        record.write_json(EFFICIENCY_FILE, known)
-    return known
+        record.write_json(EFFICIENCY_FILE, stored)
+    return stored
 
 
 def measure_in_subprocess(config: RunConfig, device: str, threads: int) -> Cost:
-    """`measure_network` in a process of its own, in which no other network has taken memory."""
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh) as process:
+    """`measure_network` in a fresh process, in which no other network has used memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(measure_network, config.document(), device, threads).result()
 
 
 def measure_network(document: dict[str, Any], device: str, threads: int) -> Cost:
-    """The cost of the network of a config's document, for one image of the evaluation size, without flip averaging.
+    """Measure the network of a config's document on one image of the evaluation size, without flip averaging.
 
-    The weights are fresh: what they are does not change the work. Of memory, nothing else may have been used in this process.
+    The weights are random, since they do not affect the cost. The process must not have used memory for other networks.
     """
-    # Triton's kernels are no operators of PyTorch, so their products could not be counted.
+    # PyTorch's counter does not see the operations of Triton kernels.
     config = override(build(document, source="measure"), {"execution.kernel": "torch"})
-    place = choose_device(device)
+    torch_device = choose_device(device)
     torch.set_num_threads(threads)
-    memory = PeakMemory(place)
-    with _ready(config, place) as (network, image):
+    memory = PeakMemory(torch_device)
+    with _network_and_image(config, torch_device) as (network, image):
         network(image)
         peak = memory.growth()
         macs = count_macs(network, image)
@@ -83,7 +82,7 @@ def measure_network(document: dict[str, Any], device: str, threads: int) -> Cost
         name=network_name(config),
         size=list(image.shape[-2:]),
         precision=config.optim.precision,
-        device=device_name(place, threads),
+        device=device_name(torch_device, threads),
         parameters=count_parameters(network),
         macs=macs,
         milliseconds=median,
@@ -96,17 +95,17 @@ def measure_network(document: dict[str, Any], device: str, threads: int) -> Cost
 
 
 @contextmanager
-def _ready(config: RunConfig, device: torch.device) -> Iterator[tuple[nn.Module, Tensor]]:
-    """The network of a config, ready to predict, and an image [1, 3, H, W] of the evaluation size, both on the device."""
-    network = _Depth(build_network(override(config, {"student.pretrained": False}))).to(device).eval()
+def _network_and_image(config: RunConfig, device: torch.device) -> Iterator[tuple[nn.Module, Tensor]]:
+    """The network of a config in evaluation mode, and an image [1, 3, H, W] of the evaluation size, on the device."""
+    network = _DepthOnly(build_network(override(config, {"student.pretrained": False}))).to(device).eval()
     network.requires_grad_(False)  # FlopCounterMode fails on a view of a trainable parameter in inference mode
     image = torch.zeros(1, 3, *config.data.evaluation_size, device=device)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
         yield network, image
 
 
-class _Depth(nn.Module):
-    """A network's depth [B, 1, H, W] m: some heads leave their work until it is asked for."""
+class _DepthOnly(nn.Module):
+    """A network's depth [B, 1, H, W] m, which a DPM head only computes when it is read."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -117,11 +116,11 @@ class _Depth(nn.Module):
 
 
 def count_macs(network: nn.Module, image: Tensor) -> int:
-    """Multiply-accumulate operations of one forward pass: those of convolutions, matrix products and attention.
+    """Count the multiply-accumulates of one forward pass, in convolutions, matrix products and attention.
 
-    Half the operations that PyTorch's own counter counts. Norms, activations, resizing and softmax are not counted.
-    Fused attention is taken apart for the pass: the counter adds zero for an operator that it has no formula for, and which
-    fused operators it knows depends on PyTorch's version (none on a CPU before 2.15, no transformer layer in any).
+    Half the operations that PyTorch's counter counts. Norms, activations, resizing and softmax are not counted. Fused attention
+    is disabled during the pass: the counter adds 0 for an operator without a formula, and which fused operators have one
+    depends on the version of PyTorch (none on a CPU before 2.15, no transformer layer in any).
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -134,7 +133,7 @@ def count_macs(network: nn.Module, image: Tensor) -> int:
 
 
 def _seconds_per_image(network: nn.Module, image: Tensor) -> list[float]:
-    """Of TIMED_IMAGES forward passes after WARM_UP ones; of fewer for a network that takes long. The device is waited for."""
+    """Time TIMED_IMAGES forward passes after WARM_UP passes, fewer for a slow network, with the device synchronized."""
     _repeat(network, image, WARM_UP, LEAST_WARM_UP, WARM_UP_S)
     return _repeat(network, image, TIMED_IMAGES, LEAST_IMAGES, IMAGES_S)
 
@@ -142,30 +141,31 @@ def _seconds_per_image(network: nn.Module, image: Tensor) -> list[float]:
 def _repeat(network: nn.Module, image: Tensor, most: int, least: int, within: float) -> list[float]:
     seconds: list[float] = []
     while len(seconds) < least or (len(seconds) < most and sum(seconds) < within):
-        _wait_for(image.device)
+        _synchronize(image.device)
         started = time.perf_counter()
         network(image)
-        _wait_for(image.device)
+        _synchronize(image.device)
         seconds.append(time.perf_counter() - started)
     return seconds
 
 
-def _wait_for(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class PeakMemory:
-    """How far this process's memory has grown at its peak since now, in bytes.
+    """Peak growth of this process's memory since this object was created, in bytes.
 
-    On a GPU what PyTorch has allocated there; on a CPU the resident set, as Linux tells it.
+    On a GPU, the memory that PyTorch has allocated; on a CPU, the resident set, which only Linux reports.
     """
 
     def __init__(self, device: torch.device):
         self._device = device
-        first = nn.Conv2d(3, 8, 3).to(device)  # loads libraries, which are no cost of the network's
+        self._before: int | None
+        convolution = nn.Conv2d(3, 8, 3).to(device)  # loads libraries, which are not part of the network's cost
         with torch.inference_mode():
-            first(torch.zeros(1, 3, 64, 64, device=device))
+            convolution(torch.zeros(1, 3, 64, 64, device=device))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             self._before = torch.cuda.memory_allocated(device)
@@ -173,25 +173,28 @@ class PeakMemory:
             self._before = _resident("VmRSS")
 
     def growth(self) -> int | None:
-        """None where the system does not tell."""
+        """None if the system does not report it."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) - self._before
-        return None if self._before is None else _resident("VmHWM") - self._before
+        peak = _resident("VmHWM")
+        return None if self._before is None or peak is None else peak - self._before
 
 
 def _resident(field: str) -> int | None:
+    """A field of this process's status in bytes: VmRSS is the resident set, VmHWM its peak. None without Linux."""
     status = Path("/proc/self/status")
-    return int(re.search(rf"{field}:\s+(\d+) kB", status.read_text())[1]) * 1024 if status.is_file() else None
+    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    return int(found[1]) * 1024 if found else None
 
 
 def device_name(device: torch.device, threads: int) -> str:
-    """The GPU's name, or the processor's with the number of threads."""
+    """The GPU's name, or the processor's name and the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def _processor() -> str:
-    about = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", about.read_text(), re.MULTILINE) if about.is_file() else None
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else None
     return " ".join(found[1].split()) if found else platform.processor() or platform.machine()

@@ -1,6 +1,6 @@
-"""What the networks of a store cost, as it was measured: STORE/efficiency/<device>/<network>.json.
+"""The measured costs of a store's networks: STORE/efficiency/<device>/<network>.json.
 
-Without PyTorch. efficiency.py measures; docs/efficiency.md says how.
+Does not import PyTorch. tiekd/deploy/profile.py measures them; see docs/efficiency.md.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ FOLDER = "efficiency"
 
 @dataclass(frozen=True)
 class Cost:
-    """One network, measured on one device with one image of the evaluation size."""
+    """The cost of one network on one device, for one image of the evaluation size."""
 
     network: str  # its id
     name: str
-    size: list[int]  # height, width in pixels
+    size: list[int]  # height, width in px
     precision: str
     device: str  # the processor's name and threads, or the GPU's name
     parameters: int
@@ -35,17 +35,17 @@ class Cost:
     milliseconds: float  # per image, median
     milliseconds_low: float  # lower quartile
     milliseconds_high: float
-    images: int  # that were timed
-    peak_bytes: int | None  # weights and one forward pass; None where the system does not tell
+    images: int  # number of timed images
+    peak_bytes: int | None  # of weights and one forward pass; None if the system does not report it
     versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Network:
-    """A network that runs of a store train, or that made a teacher's maps; `roles` says which, `config` is of one such run."""
+    """A network that runs of a store train, or that made a teacher's maps. `config` is that of one such run."""
 
     config: RunConfig
-    roles: list[str] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)  # student, or teacher NAME
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class Network:
 
 
 def network_id(config: RunConfig) -> str:
-    """12 hex digits: equal for runs whose networks do the same work for an image of the evaluation size."""
+    """12 hex digits, equal for runs whose networks do the same computation on an image of the evaluation size."""
     return _id(config.student, config.bins, config.data.evaluation_size, config.optim.precision)
 
 
@@ -65,7 +65,7 @@ def _id(student: StudentConfig, bins: BinsConfig, size: Size, precision: str) ->
 
 
 def network_name(config: RunConfig) -> str:
-    """What a table calls a run's network."""
+    """The name of a run's network in tables."""
     student = config.student
     if student.is_teacher:
         return student.name
@@ -77,30 +77,30 @@ def network_name(config: RunConfig) -> str:
 
 
 def store_networks(store: RunStore, study: str | None = None) -> tuple[dict[str, Network], list[str]]:
-    """The distinct networks by id, and the teachers of which the store knows nothing but the maps.
+    """Return the distinct networks by id, and the names of teachers of which only the maps are known.
 
-    Those of all runs and of all cells of the studies, done or not; or of one study's cells. Raises UserError for a study that
-    is not there. A config that cannot be read has no network.
+    These are the networks of all runs and all cells of the studies, done or not; or of one study's cells. Configs that cannot
+    be read are skipped. Raises UserError for an unknown study.
     """
     names = store.studies()
     if study is not None and study not in names:
         raise UserError(unknown("--study", study, names))
     networks: dict[str, Network] = {}
-    taught_by: dict[str, RunConfig] = {}
-    for config in _configs(store, names if study is None else [study], alone=study is None):
+    students: dict[str, RunConfig] = {}  # one by the name of its teacher
+    for config in _configs(store, names if study is None else [study], other_runs=study is None):
         role = f"teacher {config.student.name}" if config.method == TEACHER else "student"
         _add(networks, config, role)
-        if config.reads_teacher:
-            taught_by.setdefault(config.teacher.name, config)
+        if config.teacher and config.reads_teacher:
+            students.setdefault(config.teacher.name, config)
     maps_only = []
-    for name, config in taught_by.items():
+    for name, config in students.items():
         if any(f"teacher {name}" in network.roles for network in networks.values()):
             continue
-        maker = _maker(config)
-        if maker is None:
+        teacher = _teacher_config(config)
+        if teacher is None:
             maps_only.append(name)
         else:
-            _add(networks, maker, f"teacher {name}")
+            _add(networks, teacher, f"teacher {name}")
     return networks, maps_only
 
 
@@ -110,9 +110,10 @@ def _add(networks: dict[str, Network], config: RunConfig, role: str) -> None:
         network.roles.append(role)
 
 
-def _configs(store: RunStore, studies: list[str], alone: bool) -> Iterator[RunConfig]:
-    """Configs of the studies' cells, those alike in network and teacher once, and of the runs that no study holds."""
-    seen, planned = set(), set()
+def _configs(store: RunStore, studies: list[str], other_runs: bool) -> Iterator[RunConfig]:
+    """Configs of the studies' cells, one per network and teacher, and with `other_runs` those of all other runs."""
+    seen: set[str] = set()
+    planned: set[str] = set()
     for name in studies:
         for cell in (store.read_study(name) or {"cells": []})["cells"]:
             planned.add(cell["run_id"])
@@ -121,15 +122,15 @@ def _configs(store: RunStore, studies: list[str], alone: bool) -> Iterator[RunCo
             key = json.dumps([*parts, document["loss"]["target"], document["optim"]["precision"]], sort_keys=True)
             if key not in seen:
                 seen.add(key)
-                if (config := _built(document)) is not None:
+                if (config := _build_or_none(document)) is not None:
                     yield config
-    if alone:
+    if other_runs:
         others = [record for record in store.runs() if record.run_id not in planned]
         yield from (config for config in store.read_each(_config_of, others) if config is not None)
 
 
-def _built(document: dict) -> RunConfig | None:
-    """None for a document that is no config, such as one of another version."""
+def _build_or_none(document: dict) -> RunConfig | None:
+    """None for an invalid document, such as one of another version."""
     try:
         return build(document)
     except UserError:
@@ -137,52 +138,54 @@ def _built(document: dict) -> RunConfig | None:
 
 
 def _config_of(record: RunRecord) -> RunConfig | None:
-    """None where a run's config cannot be read."""
+    """None if a run's config cannot be read."""
     try:
         return record.config()
     except (StoreError, UserError, yaml.YAMLError):
         return None
 
 
-def _maker(config: RunConfig) -> RunConfig | None:
-    """The config of the network that made a run's teacher maps, where their manifest is in reach and tells it."""
+def _teacher_config(config: RunConfig) -> RunConfig | None:
+    """The config of the network that made a run's teacher maps; None if their manifest is not found or does not state it."""
     from tiekd.data.teacher_maps import open_maps
 
+    assert config.teacher is not None
     try:
         made_by = open_maps(config.teacher.maps).manifest.made_by
     except UserError:
         return None
-    return _built(made_by["config"]) if made_by.get("config") else None
+    return _build_or_none(made_by["config"]) if made_by.get("config") else None
 
 
-# -- what was measured --------------------------------------------------------------------------------------------------------
+# -- measured costs ----------------------------------------------------------------------------------------------------------
 
 
 def cost_path(device: str, network: str) -> str:
-    """The file of a network's cost on a device, in a store."""
+    """The path, in a store, of a network's cost on a device."""
     return f"{FOLDER}/{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}/{network}.json"
 
 
 def read_cost(store: RunStore, device: str, network: str) -> Cost | None:
-    """What was measured on a device; None where it was not."""
-    return _cost(store, cost_path(device, network))
+    """Read the cost of a network on a device; None if it was not measured."""
+    return _read(store, cost_path(device, network))
 
 
 def read_costs(store: RunStore, networks: Iterable[str]) -> list[Cost]:
-    """What was measured of these networks, device by device."""
+    """Read the measured costs of networks, grouped by device."""
     devices, networks = store.list_folders(FOLDER), list(dict.fromkeys(networks))
-    places = [f"{FOLDER}/{device}/{network}.json" for device in devices for network in networks]
-    return [cost for place in places if (cost := _cost(store, place)) is not None]
+    paths = [f"{FOLDER}/{device}/{network}.json" for device in devices for network in networks]
+    return [cost for path in paths if (cost := _read(store, path)) is not None]
 
 
 def write_cost(store: RunStore, cost: Cost) -> None:
+    """Write the cost of a network to a store."""
     store.write_json(cost_path(cost.device, cost.network), asdict(cost))
 
 
-def _cost(store: RunStore, place: str) -> Cost | None:
-    """Raises StoreError for a file that is no cost."""
-    content = store.read_json(place)
+def _read(store: RunStore, path: str) -> Cost | None:
+    """Raises StoreError for an invalid file."""
+    content = store.read_json(path)
     try:
         return None if content is None else Cost(**content)
     except TypeError as error:
-        raise StoreError(f"{place} in store {store.uri} is damaged: {error}") from None
+        raise StoreError(f"{path} in store {store.uri} is damaged: {error}") from None

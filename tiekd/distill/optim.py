@@ -9,7 +9,7 @@ from tiekd.config import OptimConfig
 
 
 def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the trained parameters, in groups by learning rate and weight decay; each knows its `lr_factor`."""
+    """AdamW over the trainable parameters, grouped by learning rate and weight decay. A group has its `lr_factor`."""
     undecayed = set() if config.decay_norms else _norms_and_position_biases(network)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
@@ -20,18 +20,19 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Adam
         [{"params": members, "lr_factor": factor, "weight_decay": decay} for (factor, decay), members in groups.items()],
         lr=config.lr,
         betas=config.betas,
-        fused=True,  # needs a parameter, its gradient and its moments in one memory layout: weights stay contiguous
+        fused=True,  # needs parameter, gradient and moments in one memory layout, so the weights stay contiguous
     )
 
 
 def _norms_and_position_biases(network: nn.Module) -> set[str]:
+    """The names of layer norms' parameters and of relative position biases."""
     norms = [name for name, module in network.named_modules() if isinstance(module, nn.LayerNorm)]
     biases = {name for name, _ in network.named_parameters() if "relative_position_bias" in name}
     return biases | {f"{name}.{parameter}" for name in norms for parameter in ("weight", "bias")}
 
 
 def apply_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, config: OptimConfig) -> float:
-    """Give every group the learning rate and momentum of a step in 0 .. steps - 1. Returns the encoder's learning rate."""
+    """Set the learning rate and momentum of a step in 0 .. steps - 1. Returns the encoder's learning rate."""
     lr, beta = learning_rate(step, steps, config), momentum(step, steps, config)
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
@@ -40,23 +41,24 @@ def apply_schedule(optimizer: torch.optim.Optimizer, step: int, steps: int, conf
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """Learning rate of a step in 0 .. steps - 1, from lr / div_factor to that / final_div_factor.
+    """Learning rate of a step in 0 .. steps - 1; the first is lr / div_factor, the last that / final_div_factor.
 
-    `one_cycle` (Smith & Topin 2018): along a cosine up to `lr` over the warm-up, then down along another; its phases are those
-    of PyTorch's OneCycleLR. `cosine`: one cosine from `lr` down over all steps (Loshchilov & Hutter 2017), times a factor that
-    rises linearly to 1 over the warm-up, as mmcv has it; so its peak lies below `lr`.
+    `one_cycle` (Smith & Topin 2018, https://arxiv.org/abs/1708.07120): up to `lr` along a cosine during the warm-up, then down
+    along another, with the phases of PyTorch's OneCycleLR. `cosine` (Loshchilov & Hutter 2017,
+    https://arxiv.org/abs/1608.03983): down from `lr` over all steps, times a factor that rises linearly to 1 during the warm-up
+    as in mmcv, so that the peak is below `lr`.
     """
     first = config.lr / config.div_factor
     last = first / config.final_div_factor
     if config.schedule == "cosine":
-        risen = min(step / (config.warmup * steps), 1) if config.warmup else 1
-        return _cosine(config.lr, last, step / steps) * (risen + (1 - risen) / config.div_factor)
+        warmed_up = min(step / (config.warmup * steps), 1) if config.warmup else 1
+        return _cosine(config.lr, last, step / steps) * (warmed_up + (1 - warmed_up) / config.div_factor)
     rising, progress = _phase(step, steps, config.warmup)
     return _cosine(first, config.lr, progress) if rising else _cosine(config.lr, last, progress)
 
 
 def momentum(step: int, steps: int, config: OptimConfig) -> float:
-    """AdamW's first beta at a step: constant, or from `momentum_cycle`'s first value to its second at the peak, and back."""
+    """AdamW's first beta at a step: constant, or with `momentum_cycle` from its first value to its second and back."""
     if config.momentum_cycle is None:
         return config.betas[0]
     rising, progress = _phase(step, steps, config.warmup)
@@ -65,7 +67,7 @@ def momentum(step: int, steps: int, config: OptimConfig) -> float:
 
 
 def _phase(step: int, steps: int, warmup: float) -> tuple[bool, float]:
-    """Whether a step lies before the peak of the cycle, and how far, 0 .. 1, its phase has come."""
+    """Whether a step is before the peak of the cycle, and its progress, 0 .. 1, in that phase."""
     peak = max(warmup * steps - 1, 0)
     if step < peak:
         return True, step / peak

@@ -1,4 +1,4 @@
-"""One run from its config to its place in the store, whatever happens on the way."""
+"""Execute one run: compute it and record its outcome in the run store."""
 
 import time
 import traceback
@@ -21,25 +21,25 @@ from tiekd.store.run_store import RunRecord, RunStore
 
 
 def execute(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:
-    """Compute a run in this process unless the store already holds it; go on from its checkpoint when there is one.
+    """Compute a run in this process unless the store already holds its result; resume from its checkpoint if there is one.
 
-    Mistakes that show before the work begins raise UserError and write nothing. A failure of the work itself is recorded with
+    Raises UserError for mistakes found before the work begins, and then writes nothing. A failure of the work is recorded with
     its cause and returned, not raised.
     """
     check_ready(config)
     record = store.run(run_id_of(config))
-    known = record.status()
-    if known.state in FINISHED:
-        return known
+    status = record.status()
+    if status.state in FINISHED:
+        return status
     runtime = make_runtime(record)
     start_run(config, record)
     return compute_run(config, record, runtime)
 
 
 def start_run(config: RunConfig, record: RunRecord) -> None:
-    """Record a run as running, for the processes that will `compute_run` on it.
+    """Record a run as running, for the processes that will compute it.
 
-    Who works on it from an earlier beginning, in a launch that was thought dead or beside this one, stops at its epoch's end.
+    Processes of an earlier attempt (a launch that was thought to be dead, or a concurrent one) stop at the end of their epoch.
     """
     now = time.time()
     record.attempt = Attempt.current()
@@ -51,29 +51,29 @@ def start_run(config: RunConfig, record: RunRecord) -> None:
 
 
 def compute_run(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:
-    """Compute a run that has begun, as one of the processes that do. Returns its end as this process sees it.
+    """Compute a started run as one of its processes. Returns the run's final status as this process sees it.
 
-    The first rank records the outcome; a failure is recorded by whichever rank meets one first. An error that tells of a lost
-    process is raised and the run left as running: it goes on from its checkpoint once its processes are started again. So is
-    SupersededError: the run goes on in another process; and StoreError: that the store fails is no failure of the run.
+    The first rank records the outcome; a failure is recorded by the first rank that meets one. Three kinds of errors are raised
+    and leave the run as running, because it is resumed elsewhere or later: the loss of another process, SupersededError
+    (another attempt has started), and StoreError (a failure of the store is not a failure of the run).
     """
     record.attempt = record.attempt or record.last_attempt()
     try:
         state, cause = _compute(config, record, runtime)
-    except DivergedError as error:  # on every rank, for the losses are of all ranks
+    except DivergedError as error:  # raised on every rank, since the loss is that of all ranks
         state, cause = "diverged", str(error)
     except Exception as error:
         if isinstance(error, SupersededError | StoreError) or runtime.is_worker_loss(error):
             raise
-        return _fail(record, error)
-    ended = replace(record.own_status(), state=state, cause=cause, updated=time.time())
+        return _record_failure(record, error)
+    status = replace(record.own_status(), state=state, cause=cause, updated=time.time())
     if runtime.rank == 0:
-        record.write_status(ended)
-    return ended
+        record.write_status(status)
+    return status
 
 
-def _fail(record: RunRecord, error: Exception) -> Status:
-    """Record a failure, unless another rank did so before: that one's is the cause."""
+def _record_failure(record: RunRecord, error: Exception) -> Status:
+    """Record a failure, unless another rank has recorded one, which is then the cause."""
     status = record.own_status()
     if status.state == "running":
         record.write_file("error.txt", "".join(traceback.format_exception(error)).encode())
@@ -83,12 +83,12 @@ def _fail(record: RunRecord, error: Exception) -> Status:
 
 
 def _compute(config: RunConfig, record: RunRecord, runtime: Runtime) -> tuple[State, str]:
-    """Train and evaluate; the first rank stores the outcome. Returns the run's state and its cause."""
-    result = _compute_and_keep(config, record, runtime) if runtime.rank == 0 else distill(config, runtime)
+    """Train and evaluate; the first rank stores the results. Returns the run's state and its cause."""
+    result = _compute_and_store(config, record, runtime) if runtime.rank == 0 else distill(config, runtime)
     return ("constant", "every prediction is one depth all over") if result.constant else ("done", "")
 
 
-def _compute_and_keep(config: RunConfig, record: RunRecord, runtime: Runtime) -> DistillResult:
+def _compute_and_store(config: RunConfig, record: RunRecord, runtime: Runtime) -> DistillResult:
     device = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else "cpu"
     origin = provenance(device) | {"inputs": input_digests(config)}
     record.write_json("provenance.json", origin)
@@ -96,6 +96,7 @@ def _compute_and_keep(config: RunConfig, record: RunRecord, runtime: Runtime) ->
     record.write_table("images.parquet", pd.DataFrame(result.images))
     record.write_file("student.safetensors", pack_network(result.student, config))
     record.write_json("summary.json", {"run_id": record.run_id, **summarize(config, result)})
-    spent = record.status().device_seconds
-    record.write_json("provenance.json", origin | {"device_seconds": spent, "wall_seconds": spent / runtime.world_size})
+    device_seconds = record.status().device_seconds
+    seconds = {"device_seconds": device_seconds, "wall_seconds": device_seconds / runtime.world_size}
+    record.write_json("provenance.json", origin | seconds)
     return result

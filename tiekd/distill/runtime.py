@@ -1,4 +1,4 @@
-"""Where a run runs: all that the loop asks of its surroundings."""
+"""What the training loop needs from its environment, and the runtime of a single process."""
 
 import time
 from collections.abc import Callable
@@ -27,36 +27,36 @@ class Runtime(Protocol):
     world_size: int
 
     def wrap(self, student: nn.Module) -> nn.Module:
-        """The student as it is trained: the same module, or its distributed wrapper."""
+        """Return the module to train: the student or its distributed wrapper."""
         ...
 
     def all_sum(self, tensor: Tensor) -> Tensor:
-        """The sum over ranks, differentiable."""
+        """Sum over ranks, differentiably."""
         ...
 
     def gather(self, rows: list[MetricRow]) -> list[MetricRow]:
-        """The rows of all ranks, on every rank."""
+        """Return the rows of all ranks, on every rank."""
         ...
 
     def resume(self) -> dict[str, Any] | None:
-        """The state that `report` was last given, or None at a run's beginning."""
+        """Return the last state passed to `report`, or None for a new run."""
         ...
 
     def report_step(self, step: int, steps: int) -> None:
-        """A step is over; for progress displays, called without waiting for the device."""
+        """Called after each step, for progress displays; does not wait for the device."""
         ...
 
     def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
-        """An epoch is over: keep the rows of all epochs so far and the state to go on from."""
+        """Store the rows of all epochs so far, and the state to resume from. Called after each epoch."""
         ...
 
     def is_worker_loss(self, error: Exception) -> bool:
-        """Whether an error tells that another process went away, so that the work may go on once there is a new one."""
+        """Whether an error means that another process has died, so that the run can be resumed once it is replaced."""
         ...
 
 
 class LocalRuntime:
-    """This process alone. With a record, checkpoints are kept in the run store; without one, nothing is stored."""
+    """This process only. With a record, its checkpoint is in the run store; without one, nothing is stored."""
 
     rank = 0
     world_size = 1
@@ -94,27 +94,27 @@ class LocalRuntime:
 
 
 def load_state(record: RunRecord) -> dict[str, Any] | None:
-    """The state that the run store holds of a run; None at its beginning."""
+    """Load the checkpoint of a run from the run store; None for a new run."""
     content = record.read_file(CHECKPOINT)
     return None if content is None else unpack_state(content)
 
 
 def save_epoch(record: RunRecord, epochs: list[MetricRow], state: dict[str, Any], workers: int) -> None:
-    """Write an epoch's end to the run store: the rows of all epochs, the state, and how far the run is.
+    """Write the rows of all epochs, the checkpoint and the run's progress to the run store.
 
-    Raises SupersededError, and writes nothing, when another process has begun the run since.
+    Raises SupersededError and writes nothing if another process has started the run since.
     """
     record.own_status()
     record.write_table("epochs.parquet", pd.DataFrame(epochs))
     record.write_file(CHECKPOINT, pack_state(state))
     status = record.own_status()
     # Earlier epochs may have had another number of workers.
-    spent = status.device_seconds + sum(row["seconds"] for row in epochs[status.epoch :]) * workers
-    record.write_status(replace(status, epoch=len(epochs), device_seconds=spent, updated=time.time()))
+    device_seconds = status.device_seconds + sum(row["seconds"] for row in epochs[status.epoch :]) * workers
+    record.write_status(replace(status, epoch=len(epochs), device_seconds=device_seconds, updated=time.time()))
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' is CUDA where there is one."""
+    """Choose the device of a setting: auto means CUDA if it is available. Raises UserError if cuda is not."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("execution.device: 'cuda' was asked for, but PyTorch sees no GPU here; valid: auto, cpu")
     if name == "auto":
@@ -123,7 +123,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_execution(execution: ExecutionConfig, device: torch.device) -> None:
-    """Raise UserError unless a device can do what is asked of it."""
+    """Raise UserError if the device or this machine does not support the settings."""
     if execution.kernel == "triton" and not (device.type == "cuda" and find_spec("triton")):
         raise UserError(
             f"execution.kernel: 'triton' needs a CUDA GPU and the package triton, got the device {device}; valid here: torch"
@@ -133,10 +133,10 @@ def check_execution(execution: ExecutionConfig, device: torch.device) -> None:
 
 
 def _check_compiler(device: torch.device) -> None:
-    """Compile a sum: what is missing for it (a C++ compiler, Python's headers, Triton) is missing for a student."""
+    """Compile an addition, which fails without a C++ compiler, Python's headers or Triton, as a student would."""
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
-    except Exception as error:  # of any kind: compilers have their own
+    except Exception as error:  # compilers raise errors of their own types
         raise UserError(
             f"execution.compile: torch.compile does not work on this machine ({str(error).strip().splitlines()[0]}); "
             "valid here: false, or install a C++ compiler and Python's headers (Debian: g++, python3-dev)"

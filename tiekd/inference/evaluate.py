@@ -1,4 +1,4 @@
-"""One pass over a validation set."""
+"""Evaluate a network, or depth maps of any program, on the frames of a data set."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,10 +20,12 @@ from tiekd.inference.predict import predict
 from tiekd.inference.protocols import valid_mask
 from tiekd.metrics import agreement_metrics, depth_metrics
 
+CONSTANT_RTOL = 1e-5  # a dead network varies by float32 rounding, a barely trained one by a thousandth
+
 
 def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol: str) -> dict[str, Any]:
-    """One row of images.parquet: valid pixels, metrics, and the range of the prediction. depth_pred [H, W] m."""
-    valid = valid_mask(PROTOCOLS[protocol], frame, data)
+    """Score one image: number of valid pixels, metrics, and the range of the prediction. depth_pred [H, W] m."""
+    valid = valid_mask(PROTOCOLS[protocol], frame, (data.min_depth, data.max_depth))
     return {
         "n_valid": int(valid.sum()),
         **depth_metrics(torch.from_numpy(depth_pred), torch.from_numpy(frame.depth_gt), torch.from_numpy(valid)),
@@ -33,60 +35,65 @@ def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol
 
 
 def evaluate(
-    student: nn.Module,
+    network: nn.Module,
     config: RunConfig,
     source: FrameSource,
     device: torch.device,
     indices: Sequence[int],
     teacher: TeacherMaps | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of images.parquet for the frames at `indices`, each scored once by the config's protocol."""
-    return _score(_predicted(student, config, source, device, indices), config, source, teacher)
+    """Evaluate a network on the frames at `indices` with the config's protocol. Returns rows of images.parquet.
+
+    With a teacher's maps, the rows also hold the agreement with them.
+    """
+    return _score(_predict_frames(network, config, source, device, indices), config, source, teacher)
 
 
 def evaluate_maps(
     maps: ExternalMaps, config: RunConfig, source: FrameSource, indices: Sequence[int], teacher: TeacherMaps | None = None
 ) -> list[dict[str, Any]]:
-    """The same rows for depth maps that another program made, clamped to the data's range as a student's depth is."""
+    """`evaluate` for depth maps of another program, which are clamped to the depth range of the data like a network's."""
+    low, high = config.data.min_depth, config.data.max_depth
     frames = ((index, source.load(index)) for index in indices)
-    clamped = (
-        (index, frame, maps.load(source.keys[index], frame).clip(config.data.min_depth, config.data.max_depth))
-        for index, frame in frames
-    )
+    clamped = ((index, frame, maps.load(source.keys[index], frame).clip(low, high)) for index, frame in frames)
     return _score(clamped, config, source, teacher)
 
 
+def is_constant(rows: list[dict[str, Any]]) -> bool:
+    """Whether every prediction is the same depth everywhere, which means that the training failed."""
+    return all(math.isclose(row["depth_min"], row["depth_max"], rel_tol=CONSTANT_RTOL) for row in rows)
+
+
 def _score(
-    predicted: Iterable[tuple[int, Frame, np.ndarray]], config: RunConfig, source: FrameSource, teacher: TeacherMaps | None
+    predictions: Iterable[tuple[int, Frame, np.ndarray]], config: RunConfig, source: FrameSource, teacher: TeacherMaps | None
 ) -> list[dict[str, Any]]:
-    """Rows of images.parquet for frames and their predicted depths [H, W] m; with a teacher's maps the agreement, too."""
+    """Rows of images.parquet for frames by index and their predicted depth [H, W] m."""
     rows = []
-    for index, frame, depth in predicted:
+    for index, frame, depth in predictions:
         key = source.keys[index]
         row: dict[str, Any] = {"image": key, "group": source.group(index)}
         row |= score_image(depth, frame, config.data, config.evaluation.protocol)
         if teacher is not None:
-            depth_teacher = torch.from_numpy(teacher.load(key, frame.size))
-            row |= agreement_metrics(torch.from_numpy(depth), depth_teacher, config.data.spec.agreement_first_row)
+            row |= agreement_metrics(depth, teacher.load(key, frame.size), config.data.spec.agreement_first_row)
         rows.append(row)
     return rows
 
 
-def _predicted(
-    student: nn.Module, config: RunConfig, source: FrameSource, device: torch.device, indices: Sequence[int]
+def _predict_frames(
+    network: nn.Module, config: RunConfig, source: FrameSource, device: torch.device, indices: Sequence[int]
 ) -> Iterator[tuple[int, Frame, np.ndarray]]:
-    """The frames at `indices` with the student's depth of each, [H, W] m."""
-    student.eval()
+    """The frames at `indices` with the network's depth of each, [H, W] m."""
+    network.eval()
     for batch in _batches(source, indices, config):
         images = torch.stack([normalize_image(frame.image) for _, frame in batch]).to(device)
-        depths = predict(student, images, config).depth
+        depths = predict(network, images, config).depth
         for (index, frame), depth in zip(batch, depths[:, 0].cpu().numpy(), strict=True):
             yield index, frame, depth
 
 
 def _batches(source: FrameSource, indices: Sequence[int], config: RunConfig) -> Iterator[list[tuple[int, Frame]]]:
-    """Frames in order, together as long as they are of one size."""
-    frames = DataLoader(_Indexed(source), None, sampler=indices, num_workers=config.execution.data_workers)
+    """Frames in order; consecutive frames of one size share a batch."""
+    frames = DataLoader(_IndexedFrames(source), None, sampler=indices, num_workers=config.execution.data_workers)
     batch: list[tuple[int, Frame]] = []
     for index, frame in frames:
         if batch and (len(batch) == config.optim.batch_size or frame.image.shape != batch[0][1].image.shape):
@@ -98,16 +105,8 @@ def _batches(source: FrameSource, indices: Sequence[int], config: RunConfig) -> 
 
 
 @dataclass(frozen=True)
-class _Indexed(Dataset):
+class _IndexedFrames(Dataset):
     source: FrameSource
 
     def __getitem__(self, index: int) -> tuple[int, Frame]:
         return index, self.source.load(index)
-
-
-SAME_DEPTH = 1e-5  # relative; a dead network varies by float32's rounding, a barely trained one by a thousandth
-
-
-def is_constant(rows: list[dict[str, Any]]) -> bool:
-    """Whether every prediction is one depth all over: a training that failed silently."""
-    return all(math.isclose(row["depth_min"], row["depth_max"], rel_tol=SAME_DEPTH) for row in rows)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tiekd.config import RunConfig
-from tiekd.models.student import DPMPrediction, Prediction
+from tiekd.models.dpm_head import DPMPrediction
+from tiekd.models.prediction import Prediction
 
 ENTROPY_ROWS = 16  # px; rows whose distributions are in memory at a time
 

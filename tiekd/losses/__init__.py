@@ -1,7 +1,7 @@
-"""Losses: named, weighted terms, composed from a run's config and its quirks (tiekd/config/quirks.py).
+"""Losses: named, weighted terms, built from a run's config and its quirks (tiekd/config/quirks.py).
 
-The terms themselves know no config. To add a loss: a module here with a function that builds its terms from a config, and an
-entry in tiekd/config/specs/losses.py.
+The terms do not know the config. To add a loss: a module here with a function that builds its terms from a config, and an entry
+in tiekd/config/specs/losses.py.
 """
 
 from pkgutil import resolve_name
@@ -23,22 +23,28 @@ from tiekd.losses.released import (
     uniform_outside_dpm,
 )
 
-_WHOLE_DPM_QUIRKS = {"kl_epsilon", "rows_from_110", "uniform_outside"}  # quirks whose arithmetic needs the whole DPM
+_DENSE_DPM_QUIRKS = {"kl_epsilon", "rows_from_110", "uniform_outside"}  # need the DPM as a map over all bins
+
+
+def build_loss(config: RunConfig) -> DistillLoss:
+    """Build the loss of a run."""
+    terms = resolve_name(config.loss.spec.build)(config)
+    return DistillLoss(terms, config.data.min_depth, config.data.max_depth, masked="unmasked" not in config.quirks)
 
 
 def si(config: RunConfig) -> dict[str, WeightedTerm]:
-    """The scale-invariant loss."""
+    """Scale-invariant log error."""
     weight = 1.0 if "ignored_weights" in config.quirks else config.loss.si_weight
     return {"si": WeightedTerm(weight, SITerm(config.loss.si_mean_weight))}
 
 
 def si_chamfer(config: RunConfig) -> dict[str, WeightedTerm]:
-    """The scale-invariant loss and the chamfer distance of AdaBins' bins."""
+    """Scale-invariant log error, and the chamfer distance of AdaBins' bins."""
     return si(config) | {"chamfer": WeightedTerm(config.loss.chamfer_weight, ChamferTerm())}
 
 
 def mse(config: RunConfig) -> dict[str, WeightedTerm]:
-    """The mean squared error."""
+    """Mean squared error."""
     return {"mse": WeightedTerm(1.0 if "ignored_weights" in config.quirks else config.loss.mse_weight, MSETerm())}
 
 
@@ -48,12 +54,12 @@ def ssim(config: RunConfig) -> dict[str, WeightedTerm]:
 
 
 def ssim_si(config: RunConfig) -> dict[str, WeightedTerm]:
-    """1 - SSIM and the scale-invariant loss."""
+    """1 - SSIM, and scale-invariant log error."""
     return ssim(config) | si(config)
 
 
 def ssim_mse(config: RunConfig) -> dict[str, WeightedTerm]:
-    """1 - SSIM and the mean squared error."""
+    """1 - SSIM, and mean squared error."""
     return ssim(config) | mse(config)
 
 
@@ -76,36 +82,31 @@ def tie_kd(config: RunConfig) -> dict[str, WeightedTerm]:
     }
 
 
-def _ssim_term(config: RunConfig) -> LossTerm:
-    """1 - SSIM under the quirks of a run."""
-    quirks = config.quirks
-    build = PaddedSSIMTerm if "ssim_padded" in quirks else SSIMTerm
-    data_range = 1.0 if "ssim_unit_range" in quirks else config.loss.ssim_range or config.data.max_depth
-    term = build(data_range, absolute="ssim_absolute" in quirks)
-    return SSIMFromRow110(term) if "rows_from_110" in quirks else term
+def dpm_sigma(config: RunConfig) -> float:
+    """Spread of the teacher's density in m, under the quirks of a run."""
+    return RELEASED_SIGMA if "fixed_sigma" in config.quirks else config.loss.sigma
+
+
+def dpm_target(config: RunConfig) -> TargetDPM:
+    """The teacher's DPM as L_DPM computes it under the quirks of a run, whether or not its loss has that term."""
+    bins = DepthBins.from_config(config.data, config.bins)
+    sigma, temperature = dpm_sigma(config), config.loss.temperature
+    compute = uniform_outside_dpm if "uniform_outside" in config.quirks else target_dpm
+    return lambda depth_teacher: compute(depth_teacher, bins, sigma, temperature)
 
 
 def _dpm_term(config: RunConfig) -> LossTerm:
     """L_DPM under the quirks of a run."""
-    if not config.quirks & _WHOLE_DPM_QUIRKS:
+    if not config.quirks & _DENSE_DPM_QUIRKS:
         return DPMTerm(DepthBins.from_config(config.data, config.bins), dpm_sigma(config), config.loss.temperature)
     term = DenseDPMTerm(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
     return DPMFromRow110(term) if "rows_from_110" in config.quirks else term
 
 
-def dpm_sigma(config: RunConfig) -> float:
-    """The spread of the teacher's density, m, under the quirks of a run."""
-    return RELEASED_SIGMA if "fixed_sigma" in config.quirks else config.loss.sigma
-
-
-def dpm_target(config: RunConfig) -> TargetDPM:
-    """The teacher's DPM as L_DPM sees it under the quirks of a run, whether or not its loss has that term."""
-    bins, sigma, temperature = DepthBins.from_config(config.data, config.bins), dpm_sigma(config), config.loss.temperature
-    compute = uniform_outside_dpm if "uniform_outside" in config.quirks else target_dpm
-    return lambda depth_teacher: compute(depth_teacher, bins, sigma, temperature)
-
-
-def build_loss(config: RunConfig) -> DistillLoss:
-    """The loss of a run."""
-    terms = resolve_name(config.loss.spec.build)(config)
-    return DistillLoss(terms, config.data.min_depth, config.data.max_depth, masked="unmasked" not in config.quirks)
+def _ssim_term(config: RunConfig) -> LossTerm:
+    """1 - SSIM under the quirks of a run."""
+    quirks = config.quirks
+    data_range = 1.0 if "ssim_unit_range" in quirks else config.loss.ssim_range or config.data.max_depth
+    build = PaddedSSIMTerm if "ssim_padded" in quirks else SSIMTerm
+    term = build(data_range, absolute="ssim_absolute" in quirks)
+    return SSIMFromRow110(term) if "rows_from_110" in quirks else term

@@ -1,17 +1,18 @@
-"""Terms between two depth maps: scale-invariant, squared error, structural similarity."""
+"""Terms between two depth maps: scale-invariant log error, squared error, structural similarity."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tiekd.losses.combine import AllSum, masked_mean
-from tiekd.models.student import Prediction
+from tiekd.models.prediction import Prediction
 
-LOG_EPS = 1e-3  # m; keeps the logarithm of a vanishing prediction finite
+LOG_EPS = 1e-3  # m; keeps the logarithm of a prediction near 0 finite
+WINDOW = 11  # px
 
 
 class SITerm:
-    """Scale-invariant log error (Eigen et al. 2014, in the form of BTS and AdaBins).
+    """Scale-invariant log error (Eigen et al. 2014, https://arxiv.org/abs/1406.2283, in the form of BTS and AdaBins).
 
     sqrt(var(g) + mean_weight * mean(g)^2) with g = log(pred + eps) - log(target + eps) and the unbiased variance. A target of 0
     has no logarithm and is never valid.
@@ -27,7 +28,7 @@ class SITerm:
         count = all_sum(valid.sum().to(error.dtype))
         squares = all_sum(((error - mean) ** 2).masked_fill(~valid, 0).sum())
         variance = squares / (count - 1).clamp_min(1)
-        # The root's slope is infinite at 0, where a perfect prediction should simply rest.
+        # The slope of the root is infinite at 0, but a perfect prediction should get no gradient.
         return (variance + self.mean_weight * mean**2).clamp_min(1e-12).sqrt() * (count > 0)
 
 
@@ -39,9 +40,9 @@ class MSETerm:
 
 
 class SSIMTerm:
-    """1 - SSIM (Wang et al. 2004) with an 11 x 11 Gaussian window of sigma 1.5.
+    """1 - SSIM (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861), Gaussian window of 11 x 11 px and sigma 1.5 px.
 
-    Only windows that lie wholly inside the image and on valid pixels count. `data_range` is the dynamic range of depth in m.
+    A window counts if it lies inside the image and all its pixels are valid. `data_range` is the dynamic range of depth in m.
     """
 
     def __init__(self, data_range: float, absolute: bool = False):
@@ -49,20 +50,17 @@ class SSIMTerm:
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
         similarity = ssim_map(prediction.depth, target, self.data_range, self.absolute)
-        whole = F.max_pool2d((~valid).to(target.dtype), WINDOW, stride=1) == 0
-        return masked_mean(1 - similarity, whole, all_sum)
-
-
-WINDOW = 11
+        valid_window = F.max_pool2d((~valid).to(target.dtype), WINDOW, stride=1) == 0
+        return masked_mean(1 - similarity, valid_window, all_sum)
 
 
 def ssim_map(a: Tensor, b: Tensor, data_range: float, absolute: bool = False) -> Tensor:
-    """Structural similarity of each whole window: [B, 1, H, W] m twice to [B, 1, H - 10, W - 10], at most 1.
+    """Structural similarity of each window inside the image: [B, 1, H, W] m twice to [B, 1, H - 10, W - 10], at most 1.
 
-    With `absolute`, the moments are taken by their size: windows that vary against each other count as similar.
+    With `absolute`, variances and covariance are replaced by their absolute values: anticorrelated windows count as similar.
     """
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    # Second moments are taken about a common offset: metres squared would cancel badly in float32.
+    # Second moments about a common offset: the squares of depths would cancel badly in float32.
     offset = b.detach().mean()
     x, y = a - offset, b - offset
     moments = _blur(torch.cat([x, y, x * x, y * y, x * y], dim=1))
@@ -77,7 +75,7 @@ def ssim_map(a: Tensor, b: Tensor, data_range: float, absolute: bool = False) ->
 
 
 def _blur(maps: Tensor) -> Tensor:
-    """Gaussian window over each channel, separably, without padding."""
+    """Convolve each channel with the Gaussian window, separably, without padding."""
     steps = torch.arange(WINDOW, dtype=maps.dtype, device=maps.device) - WINDOW // 2
     window = torch.exp(-(steps**2) / (2 * 1.5**2))
     window = (window / window.sum()).expand(maps.shape[1], 1, 1, WINDOW)

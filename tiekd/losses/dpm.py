@@ -1,16 +1,16 @@
-"""The divergence of the student's DPM from the teacher's."""
+"""L_DPM, the divergence of the student's DPM from the teacher's."""
 
 from torch import Tensor
 
 from tiekd.bins import DepthBins
 from tiekd.losses.combine import AllSum, masked_mean
-from tiekd.models.student import Prediction
+from tiekd.models.prediction import Prediction
 
 
 class DPMTerm:
-    """L_DPM (TIE-KD): mean over pixels of KL(q || p), q the teacher's DPM, p the student's.
+    """Mean over pixels of KL(q || p), q the teacher's DPM, p the student's (TIE-KD, https://arxiv.org/abs/2402.14340).
 
-    sigma in m and temperature are those of `tiekd.bins.target_dpm`.
+    sigma (m) and temperature are those of `tiekd.bins.target_dpm`.
     """
 
     def __init__(self, bins: DepthBins, sigma: float, temperature: float):

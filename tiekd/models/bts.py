@@ -1,8 +1,8 @@
-"""BTS: a decoder that is guided by local planes (Lee et al. 2019, "From Big to Small", arXiv:1907.10326).
+"""BTS: a decoder with local planar guidance (Lee et al. 2019, "From Big to Small", https://arxiv.org/abs/1907.10326).
 
-On its way from 1/32 of the image's height and width to all of them the decoder stops at 1/8, 1/4 and 1/2, and says on which
-plane each cell of 8x8, 4x4 and 2x2 pixels lies. A plane gives every pixel of its cell a depth, so each stop is a guess at the
-image's full size; the last layers weigh the three against a fourth, made pixel by pixel.
+At 1/8, 1/4 and 1/2 of the image's size the decoder predicts a plane for each cell of 8x8, 4x4 and 2x2 pixels. A plane gives
+every pixel of its cell a depth, so each of these levels yields a depth map at the image's size; the last layers combine the
+three with a fourth map, which is predicted pixel by pixel.
 
 As in the released configs, depth is not scaled by the camera's focal length.
 """
@@ -17,16 +17,16 @@ from torch.nn import functional as F
 from tiekd.config import RunConfig
 from tiekd.errors import UserError
 from tiekd.models.encoder import build_encoder
+from tiekd.models.prediction import Prediction
 from tiekd.models.released_keys import ReleasedKeys
-from tiekd.models.student import Prediction
 
 STRIDES = [2, 4, 8, 16, 32]
 DILATIONS = (3, 6, 12, 18, 24)
-NARROWEST = 8  # channels; from there on straight to the plane
+NARROWEST = 8  # channels; the last width before the output
 
 
 def _conv(channels_in: int, channels_out: int, size: int = 3) -> nn.Sequential:
-    """A convolution with ELU, without bias."""
+    """Convolution without bias, and ELU."""
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, size, padding=size // 2, bias=False), nn.ELU())
 
 
@@ -34,14 +34,15 @@ def _norm(channels: int, eps: float = 1.1e-5) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=eps, momentum=0.01)
 
 
-def _doubled(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Twice the height and width."""
+def _upsample(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Double height and width, then convolve."""
     return nn.Sequential(nn.Upsample(scale_factor=2), _conv(channels_in, channels_out))
 
 
-def _narrowed(channels_in: int, first: int, channels_out: int) -> nn.Sequential:
-    """1x1 convolutions of widths first, first / 2, first / 4 .. NARROWEST, and a last one without activation."""
-    layers, below = [], channels_in
+def _narrow(channels_in: int, first: int, channels_out: int) -> nn.Sequential:
+    """1x1 convolutions of widths first, first / 2, first / 4 .. NARROWEST, and an output layer without activation."""
+    layers: list[nn.Module] = []
+    below = channels_in
     while first >= NARROWEST:
         layers.append(_conv(below, first, 1))
         below, first = first, first // 2
@@ -49,20 +50,20 @@ def _narrowed(channels_in: int, first: int, channels_out: int) -> nn.Sequential:
 
 
 class LocalPlanarGuidance(nn.Module):
-    """A plane for each cell of cell x cell pixels, and where the rays through its pixels meet it.
+    """Predict a plane for each cell of cell x cell pixels, and intersect it with the rays through the pixels.
 
-    A plane has a distance d, here a fraction of max_depth, and a unit normal n, given by its tilt theta in 0 .. pi / 3 and its
-    azimuth phi in 0 .. 2 pi. The pixel at (u, v), counted in cells from the middle of its own, lies at
+    A plane has a distance d, as a fraction of max_depth, and a unit normal n, given by its tilt theta in 0 .. pi / 3 and its
+    azimuth phi in 0 .. 2 pi. The pixel at (u, v), in units of cells from the center of its cell, has
 
         depth = d / (n1 u + n2 v + n3)    where n = (sin theta cos phi, sin theta sin phi, cos theta).
 
-    This has no bound: in the corners of 8x8 pixels, |u| = |v| = 7/16, the divisor reaches zero at a tilt of 58 degrees.
+    This is unbounded: in the corners of 8x8 pixels, |u| = |v| = 7/16, the divisor reaches zero at a tilt of 58 degrees.
     """
 
     def __init__(self, channels: int, first: int, cell: int):
         super().__init__()
         self.cell = cell
-        self.plane = _narrowed(channels, first, 3)
+        self.plane = _narrow(channels, first, 3)
 
     def forward(self, features: Tensor) -> Tensor:
         """features [B, C, h, w] -> depth [B, 1, h * cell, w * cell] as a fraction of max_depth, float32."""
@@ -73,15 +74,16 @@ class LocalPlanarGuidance(nn.Module):
         return F.pixel_shuffle(distance / divisor, self.cell)
 
     def _pixels(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Row and column of a cell's pixels from its middle, in cells: [cell^2, 1, 1] each."""
+        """Rows and columns of a cell's pixels from its center, in units of cells: [cell^2, 1, 1] each."""
         steps = (torch.arange(self.cell, device=device) - (self.cell - 1) / 2) / self.cell
         return steps.repeat_interleave(self.cell)[:, None, None], steps.repeat(self.cell)[:, None, None]
 
 
 class DenseASPP(nn.Module):
-    """Atrous convolutions of growing dilation, each on all that the ones before it saw and found (Yang et al. 2018).
+    """Atrous convolutions of increasing dilation with dense connections (DenseASPP, Yang et al. 2018).
 
-    channels: of the features; channels_joined: of what they were made from, which all but the first convolution see, too.
+    channels: width of the features; channels_joined: width of the features' own input, which all but the first convolution also
+    read.
     """
 
     def __init__(self, channels: int, channels_joined: int, width: int):
@@ -89,31 +91,31 @@ class DenseASPP(nn.Module):
         inputs = [channels, *(channels_joined + n * width for n in range(1, len(DILATIONS)))]
         self.branches = nn.ModuleList(
             nn.Sequential(
-                _norm(seen) if n else nn.Identity(),  # the features of the first come normalised
+                _norm(width_in) if n else nn.Identity(),  # the input of the first is normalized
                 nn.ReLU(),
-                nn.Conv2d(seen, 2 * width, 1, bias=False),
+                nn.Conv2d(width_in, 2 * width, 1, bias=False),
                 _norm(2 * width, eps=1e-5),
                 nn.ReLU(),
                 nn.Conv2d(2 * width, width, 3, padding=dilation, dilation=dilation, bias=False),
             )
-            for n, (seen, dilation) in enumerate(zip(inputs, DILATIONS, strict=True))
+            for n, (width_in, dilation) in enumerate(zip(inputs, DILATIONS, strict=True))
         )
         self.merge = _conv(channels + len(DILATIONS) * width, width)
 
     def forward(self, features: Tensor, joined: Tensor) -> Tensor:
         """[B, channels, h, w] and [B, channels_joined, h, w] -> [B, width, h, w]."""
         first, *others = self.branches
-        found = [first(features)]
+        outputs = [first(features)]
         for branch in others:
-            found.append(branch(torch.cat([joined, *found], dim=1)))
-        return self.merge(torch.cat([features, *found], dim=1))
+            outputs.append(branch(torch.cat([joined, *outputs], dim=1)))
+        return self.merge(torch.cat([features, *outputs], dim=1))
 
 
 class BTSDecoder(nn.Module):
-    """Features of STRIDES to depth. Layers are called after the stride of what they give out.
+    """Features of STRIDES to depth. Layers are named after the stride of their output.
 
-    channels_in: the encoder's widths, finest first; widths: the decoder's at 1/16, 1/8, 1/4, 1/2 and 1. The ASPP, at 1/8,
-    already narrows to that of 1/4.
+    channels_in: the encoder's widths, finest first; widths: the decoder's at strides 16, 8, 4, 2 and 1. The output of the ASPP,
+    at stride 8, already has the width of stride 4.
     """
 
     def __init__(self, channels_in: list[int], widths: tuple[int, ...], max_depth: float):
@@ -122,24 +124,24 @@ class BTSDecoder(nn.Module):
         c2, c4, c8, c16, c32 = channels_in
         w16, w8, w4, w2, w1 = widths
 
-        self.up16, self.norm16 = _doubled(c32, w16), _norm(w16)
+        self.up16, self.norm16 = _upsample(c32, w16), _norm(w16)
         self.merge16 = _conv(w16 + c16, w16)
 
-        self.up8, self.norm8 = _doubled(w16, w8), _norm(w8)
+        self.up8, self.norm8 = _upsample(w16, w8), _norm(w8)
         self.merge8 = nn.Sequential(_conv(w8 + c8, w8), _norm(w8))
         self.aspp = DenseASPP(w8, w8 + c8, w4)
         self.guide8 = LocalPlanarGuidance(w4, w4, cell=8)
 
-        self.up4, self.norm4 = _doubled(w4, w4), _norm(w4)
+        self.up4, self.norm4 = _upsample(w4, w4), _norm(w4)
         self.merge4 = _conv(w4 + c4 + 1, w4)
         self.guide4 = LocalPlanarGuidance(w4, w4 // 2, cell=4)
 
-        self.up2, self.norm2 = _doubled(w4, w2), _norm(w2)
+        self.up2, self.norm2 = _upsample(w4, w2), _norm(w2)
         self.merge2 = _conv(w2 + c2 + 1, w2)
         self.guide2 = LocalPlanarGuidance(w2, w2 // 2, cell=2)
 
-        self.up1 = _doubled(w2, w1)
-        self.direct = _narrowed(w1, w1 // 2, 1)
+        self.up1 = _upsample(w2, w1)
+        self.direct = _narrow(w1, w1 // 2, 1)
         self.merge1 = _conv(w1 + 4, w1)
         self.depth = nn.Conv2d(w1, 1, 3, padding=1)
 
@@ -175,14 +177,14 @@ class BTS(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
     def forward(self, image: Tensor) -> Prediction:
-        """image [B, 3, H, W], normalised, of any size: its last rows and columns are repeated up to a multiple of 32."""
+        """image [B, 3, H, W], normalized, of any size; padded to a multiple of 32 by repeating the last row and column."""
         height, width = image.shape[-2:]
         whole = F.pad(image, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]), mode="replicate")
         return Prediction(self.decoder(self.encoder(whole))[..., :height, :width])
 
 
 def build_bts(config: RunConfig) -> BTS:
-    """BTS on the encoder that the config names. Raises UserError unless its levels have STRIDES."""
+    """Build BTS. Raises UserError unless the encoder's levels have STRIDES."""
     encoder = build_encoder(config.student)
     strides = encoder.feature_info.reduction()
     if strides != STRIDES:
@@ -193,7 +195,7 @@ def build_bts(config: RunConfig) -> BTS:
 
 # -- the released checkpoint ---------------------------------------------------------------------------------------------------
 
-# Our module: theirs, below `decoder` and `decode_head`. The planes' and the branches' layers follow from these.
+# Released modules by ours, below `decoder` and `decode_head`, except for planes and branches.
 _RELEASED = {
     **{f"up{stride}.1.0": f"upconv{n}.conv" for stride, n in ((16, 5), (8, 4), (4, 3), (2, 2), (1, 1))},
     **{f"norm{stride}": f"bn{n}" for stride, n in ((16, 5), (8, 4), (4, 3), (2, 2))},
@@ -207,7 +209,7 @@ _BRANCH = {"0": "first_bn", "2": "aconv_sequence.1", "3": "aconv_sequence.2", "5
 
 
 def bts_released_keys(network: BTS) -> ReleasedKeys:
-    """Of a ResNet, whose layers timm and the released code call alike. The released model uses all that it carries."""
+    """The released keys with a ResNet, whose layers have the same names in timm. All of them are used."""
     modules = {f"decoder.{ours}": f"decode_head.{theirs}" for ours, theirs in _released_modules(network.decoder)}
     names = {}
     for key in network.state_dict():
@@ -217,19 +219,19 @@ def bts_released_keys(network: BTS) -> ReleasedKeys:
 
 
 def _released_modules(decoder: BTSDecoder) -> Iterator[tuple[str, str]]:
-    """Our module and theirs."""
+    """Our modules and theirs."""
     yield from _RELEASED.items()
     for n, dilation in enumerate(DILATIONS):
         for ours, theirs in _BRANCH.items():
             yield f"aspp.branches.{n}.{ours}", f"daspp_{dilation}.atrous_conv.{theirs}"
     for cell in (8, 4, 2):
         plane = getattr(decoder, f"guide{cell}").plane
-        yield from _released_narrowing(f"guide{cell}.plane", plane, f"reduc{cell}x{cell}.reduc", "plane_params")
-    yield from _released_narrowing("direct", decoder.direct, "reduc1x1.reduc", "final.0")
+        yield from _released_narrow_layers(f"guide{cell}.plane", plane, f"reduc{cell}x{cell}.reduc", "plane_params")
+    yield from _released_narrow_layers("direct", decoder.direct, "reduc1x1.reduc", "final.0")
 
 
-def _released_narrowing(ours: str, layers: nn.Sequential, theirs: str, last: str) -> Iterator[tuple[str, str]]:
-    """They name a layer after its widths, and the last one after what it gives."""
+def _released_narrow_layers(ours: str, layers: nn.Sequential, theirs: str, last: str) -> Iterator[tuple[str, str]]:
+    """The released code names a layer after its widths, and the last one after its output."""
     for n, (conv, _) in enumerate(layers[:-1]):
         yield f"{ours}.{n}.0", f"{theirs}.inter_{conv.in_channels}_{conv.out_channels}.0"
     yield f"{ours}.{len(layers) - 1}", f"{theirs}.{last}"

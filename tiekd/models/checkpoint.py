@@ -1,6 +1,7 @@
-"""What is kept of a training: the state to go on from, and the weights to use.
+"""Serialize the state of a training, to resume from, and a network's weights, to use.
 
-Neither is a pickle: states are read with `torch.load(weights_only=True)`, weights are safetensors with their settings inside.
+Neither is a pickle: states are read with `torch.load(weights_only=True)`, weights are safetensors with the run's config in the
+header.
 """
 
 import io
@@ -20,24 +21,25 @@ from tiekd.store.find_weights import check_weights_file
 
 
 def pack_state(state: dict[str, Any]) -> bytes:
-    """Tensors, numbers and strings, nested in dicts and lists, as bytes."""
+    """Serialize tensors, numbers and strings, nested in dicts and lists."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
 def unpack_state(content: bytes) -> dict[str, Any]:
+    """Inverse of `pack_state`, on the CPU."""
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def pack_network(student: nn.Module, config: RunConfig) -> bytes:
-    """Weights with the run's config in the header, so that the file alone suffices."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+def pack_network(network: nn.Module, config: RunConfig) -> bytes:
+    """Serialize weights with the run's config in the header, so that the file is self-contained."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     return save(tensors, metadata={"format": "pt", "tiekd": json.dumps(config.document())})
 
 
 def load_network(path: str | Path) -> tuple[nn.Module, RunConfig]:
-    """A student and the config it was trained with, from its safetensors file."""
+    """Load a network and its run's config from a safetensors file of this project. Raises UserError if it is not one."""
     path = Path(path)
     check_weights_file(path)
     try:
@@ -49,6 +51,6 @@ def load_network(path: str | Path) -> tuple[nn.Module, RunConfig]:
     if "tiekd" not in metadata:
         raise UserError(f"weights {path}: has no tiekd header; expected a student.safetensors of a run")
     config = build(json.loads(metadata["tiekd"]), source=str(path))
-    student = build_network(override(config, {"student.pretrained": False}))
-    student.load_state_dict(tensors)
-    return student, config
+    network = build_network(override(config, {"student.pretrained": False}))
+    network.load_state_dict(tensors)
+    return network, config

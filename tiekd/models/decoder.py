@@ -1,7 +1,7 @@
-"""The decoder of the published students, after DenseDepth (Alhashim & Wonka 2018).
+"""The decoder of the published students, after DenseDepth (Alhashim & Wonka 2018, https://arxiv.org/abs/1812.11941).
 
-Most of a training's memory is here. Of what gradients need, a level keeps the outputs of its convolutions; what was resized and
-joined is made again on the way back, which costs little.
+Most of a training's memory is used here. For its gradients a level keeps the outputs of its convolutions, and computes the
+resized and concatenated input again in the backward pass, which costs little.
 """
 
 from typing import Any
@@ -15,18 +15,24 @@ from torch.utils.checkpoint import checkpoint
 
 
 class DoubleConv(nn.Sequential):
-    """Two 3x3 convolutions, each with its activation; `normed`: with batch norm in the place of the bias."""
+    """Two 3x3 convolutions with activation; with `normed`, a batch norm replaces their bias."""
 
-    def __init__(self, channels_in: int, channels_out: int, activation: type[nn.Module] = nn.ReLU, normed: bool = False):
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        activation: type[nn.ReLU] | type[nn.LeakyReLU] = nn.ReLU,
+        normed: bool = False,
+    ):
         layers: list[nn.Module] = []
-        for below in (channels_in, channels_out):
+        for channels in (channels_in, channels_out):
             norm = [nn.BatchNorm2d(channels_out)] if normed else []
-            layers += [nn.Conv2d(below, channels_out, 3, padding=1, bias=not normed), *norm, activation(inplace=True)]
+            layers += [nn.Conv2d(channels, channels_out, 3, padding=1, bias=not normed), *norm, activation(inplace=True)]
         super().__init__(*layers)
 
     def forward(self, x: Tensor, size: torch.Size | tuple[int, int], *skip: Tensor) -> Tensor:
-        """x [B, C, h, w], resized and joined with skips [B, C_i, *size]. Returns [B, channels_out, *size]."""
-        # The convolution runs once: on the way back PyTorch stops as soon as its input is there again.
+        """Resize x [B, C, h, w] to `size`, concatenate skips [B, C_i, *size], convolve: [B, channels_out, *size]."""
+        # The convolution runs once: in the backward pass, PyTorch stops the recomputation at the convolution's input.
         x = checkpoint(self._first, x, size, *skip, use_reentrant=False, preserve_rng_state=False)
         for layer in list(self)[1:]:
             x = layer(x)
@@ -38,10 +44,10 @@ class DoubleConv(nn.Sequential):
 
 
 class LastReLU(nn.Module):
-    """ReLU in place of the decoder's output. For its gradient it keeps a byte per value.
+    """In-place ReLU for the decoder's output, which keeps one byte per value for its gradient.
 
-    Within the decoder `nn.ReLU` does better: it keeps its output, which the next convolution keeps anyway. This output only the
-    head keeps, and frees it before it is this layer's turn.
+    Inside the decoder `nn.ReLU` is better: it keeps its output, which the next convolution keeps anyway. This output is only
+    kept by the head, which frees it before the gradient arrives here.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,14 +64,14 @@ class _LastReLU(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
-        (off,) = ctx.saved_tensors
-        return torch.where(off, 0, slope)
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (negative,) = ctx.saved_tensors
+        return torch.where(negative, 0, grad)
 
 
 def resize(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Bilinear, corners aligned as in the published decoder; the same tensor when the size already fits."""
-    # An exported graph serves all sizes, so that the example's size decides nothing.
+    """Resize bilinearly with aligned corners, as in the published decoder; returns `maps` if the size is the same."""
+    # An exported graph is for all sizes, so it must not depend on the size of the example.
     if not torch.compiler.is_exporting() and maps.shape[-2:] == tuple(size):
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
@@ -74,7 +80,8 @@ def resize(maps: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 class DenseDepthDecoder(nn.Module):
     """Features of several strides to one map at the input's size.
 
-    channels_in: the encoder's widths, finest first; reductions: their strides; widths: the decoder's, deepest first.
+    channels_in: widths of the features, finest first; reductions: their strides; widths: of the decoder's levels, deepest
+    first.
     """
 
     def __init__(
@@ -82,7 +89,7 @@ class DenseDepthDecoder(nn.Module):
         channels_in: list[int],
         reductions: list[int],
         widths: tuple[int, ...],
-        activation: type[nn.Module] = nn.ReLU,
+        activation: type[nn.ReLU] | type[nn.LeakyReLU] = nn.ReLU,
         normed: bool = False,
     ):
         super().__init__()
@@ -99,8 +106,8 @@ class DenseDepthDecoder(nn.Module):
             blocks[-1][-1] = LastReLU()
         self.channels_out = widths[-1]
 
-    def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """features: [B, C_i, H_i, W_i], finest first. Returns [B, channels_out, *size]."""
+    def forward(self, features: list[Tensor], size: torch.Size | tuple[int, int]) -> Tensor:
+        """features [B, C_i, H_i, W_i], finest first. Returns [B, channels_out, *size]."""
         *skips, deepest = features
         x = self.bottleneck(deepest)
         for merge, skip in zip(self.merges, reversed(skips), strict=True):

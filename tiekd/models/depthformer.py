@@ -1,6 +1,6 @@
-"""DepthFormer (Li et al. 2022, arXiv:2203.14211): a Swin transformer and a convolutional stem, joined by HAHI.
+"""DepthFormer (Li et al. 2022, https://arxiv.org/abs/2203.14211): a Swin transformer and a convolutional stem, joined by HAHI.
 
-The stem is a ResNet's first layer. Depth is predicted at half the image's size by a DenseDepth-style decoder.
+The stem is the first layer of a ResNet. A DenseDepth-style decoder predicts depth at half the image's size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ from tiekd.errors import UserError
 from tiekd.models.decoder import DenseDepthDecoder, resize
 from tiekd.models.encoder import create_encoder
 from tiekd.models.hahi import HAHI
+from tiekd.models.prediction import Prediction
 from tiekd.models.released_keys import ReleasedKeys
-from tiekd.models.student import Prediction
 
 STEM = 64  # channels
 _LEVELS = (0, 1, 2, 3)
@@ -28,7 +28,7 @@ DROP_PATH = 0.3  # of the deepest block
 
 
 class SwinEncoder(nn.Module):
-    """A stem at stride 2, and a Swin transformer's stages at strides 4, 8, 16, 32, each with a norm of its own."""
+    """A stem at stride 2, and a Swin transformer's stages at strides 4, 8, 16, 32, each followed by a layer norm."""
 
     def __init__(self, swin: SwinTransformer):
         super().__init__()
@@ -53,10 +53,10 @@ class SwinEncoder(nn.Module):
 
 
 def run_block(block: SwinTransformerBlock, x: Tensor) -> Tensor:
-    """A block of timm's on x [B, H, W, C], padded to whole windows before they are shifted.
+    """Run one of timm's blocks on x [B, H, W, C], padded to whole windows before the shift.
 
-    So does Swin's code for dense prediction. timm shifts first and pads what it has shifted, which lets opposite borders of the
-    map attend to each other.
+    Swin's code for dense prediction does the same. timm pads after the shift, so that opposite borders of the map attend to
+    each other.
     """
     _, height, width, _ = x.shape
     rows, columns = (-n % window for n, window in zip((height, width), block.window_size, strict=True))
@@ -66,19 +66,19 @@ def run_block(block: SwinTransformerBlock, x: Tensor) -> Tensor:
 
 
 class DepthFormer(nn.Module):
-    """Encoder, HAHI, decoder, and a convolution to depth."""
+    """Encoder, HAHI, decoder, and a convolution that outputs depth."""
 
     def __init__(self, encoder: SwinEncoder, widths: Sequence[int], depth_range: tuple[float, float], embedding: int = 512):
         super().__init__()
         self.min_depth, self.max_depth = depth_range
         self.encoder = encoder
         self.neck = HAHI(encoder.channels, embedding)
-        strides = [1, 2, 4, 8, 16]  # over the finest feature, whose size the decoder's map has
+        strides = [1, 2, 4, 8, 16]  # relative to the finest feature, at whose size the decoder outputs
         self.decoder = DenseDepthDecoder(encoder.channels, strides, tuple(widths), activation=nn.LeakyReLU)
         self.depth = nn.Conv2d(self.decoder.channels_out, 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Prediction:
-        """image [B, 3, H, W], normalised, of any size. At evaluation depth does not exceed max_depth."""
+        """image [B, 3, H, W], normalized, of any size. In evaluation mode, depth is clamped to max_depth."""
         features = self.neck(self.encoder(image))
         maps = self.decoder(features, features[0].shape[-2:])
         depth = torch.relu(self.depth(maps).float()) + self.min_depth
@@ -88,7 +88,7 @@ class DepthFormer(nn.Module):
 
 
 def build_depthformer(config: RunConfig) -> DepthFormer:
-    """DepthFormer with the config's Swin transformer, any of timm's first version."""
+    """Build DepthFormer with the config's Swin transformer (version 1). Raises UserError for other encoders and levels."""
     encoder = SwinEncoder(_swin(config.student))
     return DepthFormer(encoder, config.student.decoder_channels, (config.data.min_depth, config.data.max_depth))
 
@@ -107,14 +107,14 @@ def _swin(config: StudentConfig) -> SwinTransformer:
         num_classes=0,
         drop_path_rate=DROP_PATH,
         strict_img_size=False,
-        always_partition=True,  # whole windows also where the map is smaller
+        always_partition=True,  # whole windows even if the map is smaller than one
         embed_layer=partial(PatchEmbed, dynamic_img_pad=True),
     )
 
 
 # -- the released checkpoint ---------------------------------------------------------------------------------------------------
 
-# Our module: theirs, in a block of Swin, an attention of HAHI, ConvNormReLU and DoubleConv.
+# Released modules by ours, in a block of Swin, an attention of HAHI, ConvNormReLU and DoubleConv.
 _BLOCK = {
     "norm1": "norm1",
     "attn": "attn.w_msa",
@@ -130,7 +130,7 @@ _DOUBLE_CONV = {"0": "convA.conv", "2": "convB.conv"}
 
 
 def depthformer_released_keys(network: DepthFormer) -> ReleasedKeys:
-    """The released model carries a classifier of bins that it never uses; the windows' indices are made anew."""
+    """The released keys. Unused are a classifier of bins, and the windows' indices, which are computed."""
     modules = dict(_released_modules(network))
     names = {}
     for key in network.state_dict():
@@ -138,44 +138,44 @@ def depthformer_released_keys(network: DepthFormer) -> ReleasedKeys:
         names[key] = f"{modules[module]}.{tensor}"
     classifier = {f"decode_head.conv_out.0.{tensor}" for tensor in ("weight", "bias")}
     indices = {f"{theirs}.relative_position_index" for theirs in modules.values() if theirs.endswith(".attn.w_msa")}
-    layouts = {key: _place_first for key in names if ".downsample." in key}
+    layouts = {key: _reorder_patches for key in names if ".downsample." in key}
     layouts["neck.fusions.0.0.weight"] = partial(torch.roll, shifts=STEM, dims=1)  # theirs has the stem's channels last
     return ReleasedKeys(names, frozenset(classifier | indices), layouts)
 
 
-def _place_first(tensor: Tensor) -> Tensor:
-    """Merged patches along the last axis: from their order (channel, row, column) to timm's (column, row, channel)."""
+def _reorder_patches(tensor: Tensor) -> Tensor:
+    """Reorder merged patches along the last axis from (channel, row, column) to timm's (column, row, channel)."""
     return tensor.unflatten(-1, (-1, 2, 2)).transpose(-3, -1).flatten(-3)
 
 
 def _released_modules(network: DepthFormer) -> Iterator[tuple[str, str]]:
-    """Our module that holds tensors, and theirs."""
+    """Our modules with tensors, and theirs."""
     yield "encoder.stem.0", "backbone.conv1"
     yield "encoder.stem.1", "backbone.bn1"
     yield "encoder.patch_embed.proj", "backbone.patch_embed.projection"
     yield "encoder.patch_embed.norm", "backbone.patch_embed.norm"
     for i, stage in enumerate(network.encoder.stages):
         for j in range(len(stage.blocks)):
-            yield from _within(f"encoder.stages.{i}.blocks.{j}", f"backbone.stages.{i}.blocks.{j}", _BLOCK)
+            yield from _submodules(f"encoder.stages.{i}.blocks.{j}", f"backbone.stages.{i}.blocks.{j}", _BLOCK)
         if i:  # timm merges patches before a stage, they do after it
             merging = {part: part for part in ("norm", "reduction")}
-            yield from _within(f"encoder.stages.{i}.downsample", f"backbone.stages.{i - 1}.downsample", merging)
+            yield from _submodules(f"encoder.stages.{i}.downsample", f"backbone.stages.{i - 1}.downsample", merging)
         yield f"encoder.norms.{i}", f"backbone.norm{i}"
     for i in range(len(network.encoder.channels)):
         branch, index = ("trans", i - 1) if i else ("conv", 0)
-        yield from _within(f"neck.laterals.{i}", f"neck.lateral_convs.{i}", _CONV_NORM)
-        yield from _within(f"neck.projections.{i}", f"neck.{branch}_proj.{index}", _CONV_NORM)
-        yield from _within(f"neck.fusions.{i}", f"neck.{branch}_fusion.{index}", _CONV_NORM)
-    yield from _within("neck.self_attention", "neck.self_attn", _ATTENTION)
-    yield from _within("neck.cross_attention", "neck.multi_att", _ATTENTION)
+        yield from _submodules(f"neck.laterals.{i}", f"neck.lateral_convs.{i}", _CONV_NORM)
+        yield from _submodules(f"neck.projections.{i}", f"neck.{branch}_proj.{index}", _CONV_NORM)
+        yield from _submodules(f"neck.fusions.{i}", f"neck.{branch}_fusion.{index}", _CONV_NORM)
+    yield from _submodules("neck.self_attention", "neck.self_attn", _ATTENTION)
+    yield from _submodules("neck.cross_attention", "neck.multi_att", _ATTENTION)
     yield "neck.reference", "neck.reference_points"
     yield "neck", "neck"
     yield "decoder.bottleneck", "decode_head.conv_list.0.conv"
     for i in range(len(network.decoder.merges)):
-        yield from _within(f"decoder.merges.{i}", f"decode_head.conv_list.{i + 1}", _DOUBLE_CONV)
+        yield from _submodules(f"decoder.merges.{i}", f"decode_head.conv_list.{i + 1}", _DOUBLE_CONV)
     yield "depth", "decode_head.conv_depth"
 
 
-def _within(ours: str, theirs: str, parts: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _submodules(ours: str, theirs: str, parts: dict[str, str]) -> Iterator[tuple[str, str]]:
     for part, released in parts.items():
         yield f"{ours}.{part}", f"{theirs}.{released}"

@@ -1,4 +1,4 @@
-"""Encoders: any timm model that gives features at several strides."""
+"""Encoders: any timm model that returns features at several strides."""
 
 import difflib
 from typing import Any
@@ -10,7 +10,52 @@ from torch import nn
 from tiekd.config import StudentConfig
 from tiekd.errors import UserError
 
-HUB_TIMEOUT_S = 10.0  # s until a silent hub counts as out of reach
+HUB_TIMEOUT_S = 10.0
+
+
+def build_encoder(config: StudentConfig) -> nn.Module:
+    """Build a timm `features_only` model whose levels are `config.levels`, finest first.
+
+    Raises UserError for an unknown name, unsupported levels, or weights that cannot be fetched.
+    """
+    return create_encoder(config, features_only=True, out_indices=config.levels)
+
+
+def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
+    """Build the timm model of a config with further options. Raises UserError like `build_encoder`."""
+    _check_name(config)
+    name = config.encoder
+    if config.output_stride != 32:
+        options["output_stride"] = config.output_stride
+    try:
+        encoder = timm.create_model(name, pretrained=config.pretrained, **options)
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError, OSError) as error:
+        if config.pretrained and _is_connection_error(error):
+            raise _weights_unreachable(name, error) from None
+        raise UserError(
+            f"student.encoder {name!r} does not work with levels {list(config.levels)} and output_stride "
+            f"{config.output_stride}: {type(error).__name__}: {' '.join(str(error).split()) or 'refused by timm'}"
+        ) from None
+    if name.startswith("mobilenetv2"):
+        _dilate_as_released(encoder)
+    return encoder
+
+
+def check_pretrained_weights(config: StudentConfig) -> None:
+    """Raise UserError unless pretrained weights are in the Hugging Face cache or the hub responds. Downloads nothing."""
+    _check_name(config)
+    source = timm.get_pretrained_cfg(config.encoder)
+    if source is None or not source.has_weights:
+        raise UserError(f"student.pretrained: timm has no weights for {config.encoder}; set student.pretrained=false")
+    if source.hf_hub_id is None:
+        return  # at another URL, which is not checked
+    name, _, revision = source.hf_hub_id.partition("@")
+    files = [source.hf_hub_filename] if source.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    if not any(isinstance(try_to_load_from_cache(name, file, revision=revision or None), str) for file in files):
+        try:
+            HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
+        except Exception as error:  # its type depends on the HTTP client of this version of huggingface_hub
+            raise _weights_unreachable(config.encoder, error) from None
 
 
 def _check_name(config: StudentConfig) -> None:
@@ -21,72 +66,27 @@ def _check_name(config: StudentConfig) -> None:
         raise UserError(f"student.encoder: unknown {config.encoder!r}; {hint}valid: the {len(models)} of timm.list_models()")
 
 
-def build_encoder(config: StudentConfig) -> nn.Module:
-    """A timm `features_only` model whose levels are `config.levels`, finest first.
-
-    Raises UserError for a name timm does not know, levels it does not have, or weights that cannot be fetched.
-    """
-    return create_encoder(config, features_only=True, out_indices=config.levels)
-
-
-def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
-    """The timm model of the config's name, stride and weights, with further options. Raises UserError like `build_encoder`."""
-    _check_name(config)
-    name = config.encoder
-    if config.output_stride != 32:
-        options["output_stride"] = config.output_stride
-    try:
-        encoder = timm.create_model(name, pretrained=config.pretrained, **options)
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError, OSError) as error:
-        if config.pretrained and _offline(error):
-            raise _out_of_reach(name, error) from None
-        raise UserError(
-            f"student.encoder {name!r} does not work with levels {list(config.levels)} and output_stride "
-            f"{config.output_stride}: {type(error).__name__}: {' '.join(str(error).split()) or 'refused by timm'}"
-        ) from None
-    if name.startswith("mobilenetv2"):
-        _dilate_as_published(encoder)
-    return encoder
-
-
-def check_pretrained_weights(config: StudentConfig) -> None:
-    """Raise UserError unless pretrained weights lie in the Hugging Face cache, or the hub answers; fetches nothing."""
-    _check_name(config)
-    source = timm.get_pretrained_cfg(config.encoder)
-    if source is None or not source.has_weights:
-        raise UserError(f"student.pretrained: timm has no weights for {config.encoder}; set student.pretrained=false")
-    if source.hf_hub_id is None:
-        return  # some address of the maker's
-    name, _, revision = source.hf_hub_id.partition("@")
-    files = [source.hf_hub_filename] if source.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-    if not any(isinstance(try_to_load_from_cache(name, file, revision=revision or None), str) for file in files):
-        try:
-            HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
-        except Exception as error:  # in the words of whichever HTTP client this release of the hub's library uses
-            raise _out_of_reach(config.encoder, error) from None
-
-
-def _out_of_reach(encoder: str, error: Exception) -> UserError:
+def _weights_unreachable(encoder: str, error: Exception) -> UserError:
     return UserError(
         f"student.pretrained: the weights of {encoder} could not be fetched ({type(error).__name__}); "
         "connect to the network, fill the Hugging Face cache, or set student.pretrained=false"
     )
 
 
-def _dilate_as_published(encoder: nn.Module) -> None:
-    """Dilate the first block of a MobileNetV2's stage and no other, as mmseg does; timm dilates the others.
-
-    In place; nothing changes where no stage is dilated.
-    """
-    for stage in encoder.blocks:
-        dilation = stage[-1].conv_dw.dilation
-        for position, block in enumerate(stage):
-            # The padding that keeps the size under a 3x3 kernel is its dilation.
-            block.conv_dw.dilation = block.conv_dw.padding = (1, 1) if position else dilation
-
-
-def _offline(error: BaseException) -> bool:
+def _is_connection_error(error: BaseException) -> bool:
     names = {type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None}
     return bool(names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "URLError"}) or isinstance(
         error, OSError
     )
+
+
+def _dilate_as_released(encoder: nn.Module) -> None:
+    """Dilate only the first block of a MobileNetV2's stage, as mmseg does; timm dilates the other blocks.
+
+    In place; a stage without dilation is unchanged.
+    """
+    for stage in encoder.blocks:
+        dilation = stage[-1].conv_dw.dilation
+        for position, block in enumerate(stage):
+            # With a 3x3 kernel, a padding equal to the dilation keeps the size.
+            block.conv_dw.dilation = block.conv_dw.padding = (1, 1) if position else dilation

@@ -1,4 +1,7 @@
-"""Hierarchical aggregation and heterogeneous interaction (HAHI), the neck of DepthFormer (Li et al. 2022, arXiv:2203.14211)."""
+"""Hierarchical aggregation and heterogeneous interaction (HAHI), the neck of DepthFormer (Li et al.
+
+2022, https://arxiv.org/abs/2203.14211).
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +16,9 @@ Size = tuple[int, int]
 
 
 class DeformableAttention(nn.Module):
-    """Multi-scale deformable attention with its residual (Zhu et al. 2021, arXiv:2010.04159), in plain PyTorch.
+    """Multi-scale deformable attention with its residual (Zhu et al. 2021, https://arxiv.org/abs/2010.04159).
 
-    Each query looks at a few points of every level, at offsets from its reference point that it chooses itself.
+    Each query samples a few points of every level, at predicted offsets from its reference point.
     """
 
     def __init__(self, width: int, levels: int, heads: int = 8, points: int = 8):
@@ -26,10 +29,10 @@ class DeformableAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(0.1)
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
-        """At first all points weigh the same, and each head looks into its own direction: point k lies k + 1 pixels away."""
+    def _initialize(self) -> None:
+        """Equal weights for all points; each head has a direction, in which its point k is k + 1 pixels away."""
         heads, levels, points = self.shape
         for linear in (self.offsets, self.weights):
             nn.init.zeros_(linear.weight)
@@ -45,9 +48,9 @@ class DeformableAttention(nn.Module):
             self.offsets.bias.copy_(offsets.expand(heads, levels, points, 2).flatten())
 
     def forward(self, tokens: Tensor, encoding: Tensor, reference: Tensor, memory: Tensor, sizes: Sequence[Size]) -> Tensor:
-        """tokens [B, Q, C] and their encoding [Q, C] make the queries; reference [Q, 2]: their (x, y) in 0 .. 1.
+        """tokens [B, Q, C] plus encoding [Q, C] are the queries; reference [Q, 2] is their (x, y) in 0 .. 1.
 
-        memory [B, N, C] holds the levels of `sizes`, one after the other, row by row. Returns [B, Q, C].
+        memory [B, N, C] holds the levels of `sizes`, concatenated, row by row. Returns [B, Q, C].
         """
         heads, levels, points = self.shape
         queries = tokens + encoding
@@ -55,7 +58,7 @@ class DeformableAttention(nn.Module):
         weights = self.weights(queries).unflatten(-1, (heads, levels * points)).softmax(dim=-1)
         weights = weights.unflatten(-1, (levels, points))
         values = self.value(memory).split([height * width for height, width in sizes], dim=1)
-        # While training, samples are drawn again in the backward pass: kept, they would take 5 GB per crop of 352x704.
+        # In training, the backward pass samples again: stored samples would take 5 GB per crop of 352x704.
         sample = partial(checkpoint, _sample, use_reentrant=False, preserve_rng_state=False) if self.training else _sample
         attended = sum(
             sample(value, size, reference, offsets[..., level, :, :], weights[..., level, :])
@@ -65,23 +68,23 @@ class DeformableAttention(nn.Module):
 
 
 def _sample(value: Tensor, size: Size, reference: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    """The weighted sum of the points in one level.
+    """Weighted sum of the sampled points of one level.
 
-    value [B, N, C] of `size`; reference [Q, 2]; offsets [B, Q, heads, points, 2] in its pixels; weights [B, Q, heads, points].
-    Returns [B, Q, C].
+    value [B, N, C] of `size`; reference [Q, 2]; offsets [B, Q, heads, points, 2] in pixels of the level; weights [B, Q, heads,
+    points]. Returns [B, Q, C].
     """
     batch, queries, heads, _ = weights.shape
     height, width = size
     maps = value.transpose(1, 2).reshape(batch * heads, -1, height, width)
-    places = reference[:, None, None] + offsets / torch.tensor([width, height], device=offsets.device)
-    grid = (2 * places - 1).transpose(1, 2).flatten(0, 1)
+    locations = reference[:, None, None] + offsets / torch.tensor([width, height], device=offsets.device)
+    grid = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
     sampled = F.grid_sample(maps, grid, align_corners=False)  # [B * heads, C / heads, Q, points]; 0 outside
     total = (sampled * weights.transpose(1, 2).reshape(batch * heads, 1, queries, -1)).sum(dim=-1)
     return total.view(batch, -1, queries).transpose(1, 2)
 
 
 def sine_encoding(size: Size, channels: int, device: torch.device) -> Tensor:
-    """Sines and cosines of the row, then of the column, both counted from 1 as in DETR, not normalised: [H * W, channels]."""
+    """Sines and cosines of row and column, counted from 1 as in DETR, without normalization: [H * W, channels]."""
     half = channels // 2
     periods = 10000 ** (torch.arange(0, half, 2, device=device) / half)
     rows, columns = (torch.arange(1, n + 1, device=device)[:, None] / periods for n in size)
@@ -91,13 +94,13 @@ def sine_encoding(size: Size, channels: int, device: torch.device) -> Tensor:
 
 
 def pixel_centers(size: Size, device: torch.device) -> Tensor:
-    """(x, y) of each pixel as shares of the map's width and height: [H * W, 2]."""
+    """(x, y) of each pixel as fractions of the map's width and height: [H * W, 2]."""
     y, x = ((torch.arange(n, device=device) + 0.5) / n for n in size)
     return torch.cartesian_prod(y, x).flip(-1)
 
 
 class ConvNormReLU(nn.Sequential):
-    """A convolution that keeps the size, batch norm, ReLU."""
+    """A size-preserving convolution, batch norm, ReLU."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int):
         convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
@@ -106,9 +109,9 @@ class ConvNormReLU(nn.Sequential):
 
 
 class HAHI(nn.Module):
-    """Lets the transformer's levels attend to each other, then the convolutional feature attend to them.
+    """Self-attention among the transformer's levels, then cross-attention from the convolutional feature to them.
 
-    channels: widths of the features, the convolutional one first; embedding: width in which they attend.
+    channels: widths of the features, the convolutional one first; embedding: width of the attention.
     """
 
     def __init__(self, channels: Sequence[int], embedding: int = 512):
@@ -131,23 +134,23 @@ class HAHI(nn.Module):
         local, *levels = (
             project(lateral).flatten(2).transpose(1, 2) for project, lateral in zip(self.projections, laterals, strict=True)
         )
-        tokens = self._attend_to_each_other(torch.cat(levels, dim=1), sizes[1:])
-        local = self._attend_to_levels(local, sizes[0], tokens, sizes[1:])
+        tokens = self._self_attend(torch.cat(levels, dim=1), sizes[1:])
+        local = self._cross_attend(local, sizes[0], tokens, sizes[1:])
         attended = [local, *tokens.split([height * width for height, width in sizes[1:]], dim=1)]
         maps = [part.transpose(1, 2).unflatten(-1, size) for part, size in zip(attended, sizes, strict=True)]
         return [fuse(torch.cat(pair, dim=1)) for fuse, *pair in zip(self.fusions, laterals, maps, strict=True)]
 
-    def _attend_to_each_other(self, tokens: Tensor, sizes: Sequence[Size]) -> Tensor:
-        """tokens [B, N, C] of all levels, each of which looks around its own place."""
+    def _self_attend(self, tokens: Tensor, sizes: Sequence[Size]) -> Tensor:
+        """tokens [B, N, C] of all levels; each samples around its own position."""
         _, _, channels = tokens.shape
         encodings = [sine_encoding(size, channels, tokens.device) for size in sizes]
         encoding = torch.cat([e + embed for e, embed in zip(encodings, self.level_embed, strict=True)])
         centers = torch.cat([pixel_centers(size, tokens.device) for size in sizes])
         return self.self_attention(tokens, encoding, centers, tokens, sizes)
 
-    def _attend_to_levels(self, local: Tensor, size: Size, tokens: Tensor, sizes: Sequence[Size]) -> Tensor:
-        """local [B, H * W, C], each of which looks at the levels around a place learnt from its position."""
+    def _cross_attend(self, local: Tensor, size: Size, tokens: Tensor, sizes: Sequence[Size]) -> Tensor:
+        """local [B, H * W, C]; each samples the levels around a point that is learned from its position."""
         encoding = sine_encoding(size, local.shape[-1], local.device)
-        with torch.autocast(local.device.type, enabled=False):  # bfloat16 would round places to whole pixels
+        with torch.autocast(local.device.type, enabled=False):  # bfloat16 would round positions to whole pixels
             reference = self.reference(encoding).sigmoid()
         return self.cross_attention(local, encoding, reference, tokens, sizes)

@@ -1,36 +1,37 @@
-"""The network that a run trains: a student, or a teacher's architecture."""
+"""Build the network of a run: a student, or a teacher's architecture."""
 
 from pkgutil import resolve_name
 
 import torch
 from torch import nn
 
-from tiekd.config import RunConfig, override
+from tiekd.config import BinsConfig, DataConfig, RunConfig, StudentConfig, override
 from tiekd.config.specs import NETWORKS
 from tiekd.models.encoder import check_pretrained_weights
 
-_buildable: set[tuple] = set()  # the settings of networks that this process has built before
+_checked: set[tuple[StudentConfig, BinsConfig, DataConfig]] = set()  # networks that this process has built
 
 
 def build_network(config: RunConfig) -> nn.Module:
-    """The network of a run, on the CPU, initialised from PyTorch's global generator.
+    """Build the network of a run on the CPU, initialized from PyTorch's global generator.
 
-    It maps normalised images [B, 3, H, W] to a `tiekd.models.Prediction` whose depth has the images' size, and keeps what was
-    pretrained under `encoder`.
+    It maps normalized images [B, 3, H, W] to a `tiekd.models.prediction.Prediction` with depth of the same size. Pretrained
+    layers are in its submodule `encoder`.
     """
     return resolve_name(NETWORKS[config.student.name].build)(config)
 
 
 def check_network(config: RunConfig) -> None:
-    """Raise UserError unless the run's network can be built, and its weights be had; takes no memory and fetches nothing."""
-    reads = (config.student, config.bins, config.data)
-    if reads not in _buildable:
+    """Raise UserError unless the run's network can be built and its weights are available. Needs no memory, fetches nothing."""
+    settings = (config.student, config.bins, config.data)
+    if settings not in _checked:
         with torch.device("meta"):
             build_network(override(config, {"student.pretrained": False}))
         if config.student.pretrained:
             check_pretrained_weights(config.student)
-        _buildable.add(reads)
+        _checked.add(settings)
 
 
-def count_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+def count_parameters(network: nn.Module) -> int:
+    """Number of parameters, trainable or not."""
+    return sum(parameter.numel() for parameter in network.parameters())

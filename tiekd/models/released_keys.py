@@ -1,7 +1,7 @@
-"""How the released students' checkpoints name what our students hold.
+"""The names of tensors in the released students' checkpoints.
 
-Their backbones are mmseg's, and their heads hold the decoder. Each head carries both kinds of output and two upsamplings,
-whichever of them it uses.
+Their backbones are mmseg's, and the decoder is part of their heads. Every head has the layers of both kinds of output and two
+upsamplings, whether it uses them or not.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,29 +15,26 @@ from tiekd.models.student import DepthStudent
 
 @dataclass(frozen=True)
 class ReleasedKeys:
-    """The way from a released state dict to ours. A key of theirs that is neither named nor unused is unknown.
+    """How a released state dict maps to ours. A released key that is neither in `names` nor `unused` is unknown."""
 
-    A layout puts the entries of one of their tensors into our order; the shape stays.
-    """
-
-    names: Mapping[str, str]  # our key: theirs
-    unused: frozenset[str] = frozenset()  # theirs that the released model carries but never uses, or computes anew
-    layouts: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)  # by our key
+    names: Mapping[str, str]  # released key by our key
+    unused: frozenset[str] = frozenset()  # released keys that the released model never uses or computes itself
+    layouts: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)  # permutation of entries, by our key
 
 
-# Modules of a MobileNetV2's blocks: timm's name, mmseg's name.
+# Modules of a MobileNetV2's blocks: mmseg's name by timm's.
 FIRST_BLOCK = {"conv_dw": "0.conv", "bn1": "0.bn", "conv_pw": "1.conv", "bn2": "1.bn"}
 LATER_BLOCKS = {"conv_pw": "0.conv", "bn1": "0.bn", "conv_dw": "1.conv", "bn2": "1.bn", "conv_pwl": "2.conv", "bn3": "2.bn"}
 
 OUTPUTS = {"logits": "conv_out.0", "depth": "conv_depth"}
-CARRIED = {*OUTPUTS.values(), "upsample_custom2.convA.conv", "upsample_custom2.convB.conv"}
+ALWAYS_PRESENT = {*OUTPUTS.values(), "upsample_custom2.convA.conv", "upsample_custom2.convB.conv"}
 
 
 def student_released_keys(network: DepthStudent) -> ReleasedKeys:
-    """The keys of a student whose encoder is a MobileNetV2 or a ResNet."""
+    """The released keys of a student whose encoder is a MobileNetV2 or a ResNet."""
     parts = {
-        "encoder": ("backbone", _encoder(network.encoder)),
-        "decoder": ("decode_head", _decoder(network.decoder)),
+        "encoder": ("backbone", _encoder_modules(network.encoder)),
+        "decoder": ("decode_head", _decoder_modules(network.decoder)),
         "head": ("decode_head", OUTPUTS),
     }
     names = {}
@@ -46,12 +43,12 @@ def student_released_keys(network: DepthStudent) -> ReleasedKeys:
         module, _, tensor = rest.rpartition(".")
         prefix, modules = parts[part]
         names[key] = f"{prefix}.{modules[module]}.{tensor}"
-    carried = {f"decode_head.{module}.{tensor}" for module in CARRIED for tensor in ("weight", "bias")}
-    return ReleasedKeys(names, frozenset(carried - set(names.values())))
+    present = {f"decode_head.{module}.{tensor}" for module in ALWAYS_PRESENT for tensor in ("weight", "bias")}
+    return ReleasedKeys(names, frozenset(present - set(names.values())))
 
 
-def _encoder(encoder: nn.Module) -> dict[str, str]:
-    """Our modules and theirs. A ResNet's have the same names in timm and in mmseg."""
+def _encoder_modules(encoder: nn.Module) -> dict[str, str]:
+    """mmseg's modules by timm's. Those of a ResNet have the same names."""
     modules = {name: name for name, _ in encoder.named_modules()}
     if hasattr(encoder, "conv_stem"):
         modules |= {"conv_stem": "conv1.conv", "bn1": "conv1.bn"}
@@ -64,8 +61,8 @@ def _encoder(encoder: nn.Module) -> dict[str, str]:
     return modules
 
 
-def _decoder(decoder: DenseDepthDecoder) -> dict[str, str]:
-    """Our modules and theirs."""
+def _decoder_modules(decoder: DenseDepthDecoder) -> dict[str, str]:
+    """Released modules by ours."""
     pairs = {f"merges.{i}": f"conv_list.{i + 1}" for i in range(len(decoder.merges))}
     pairs |= {f"upsamples.{i}": f"upsample_custom{i + 1 if i else ''}" for i in range(len(decoder.upsamples))}
     modules = {"bottleneck": "conv_list.0.conv"}

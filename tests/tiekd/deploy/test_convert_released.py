@@ -165,7 +165,7 @@ def test_numbers_of_an_earlier_numpy_are_read(mistake, regressing):
     torch.save(content, buffer, _use_new_zipfile_serialization=False)
     earlier = buffer.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
     assert earlier != buffer.getvalue()
-    assert "does not tell the data set" in mistake(earlier)
+    assert "does not state the data set" in mistake(earlier)
 
 
 def test_text_names_what_the_network_does_not_use(tiekd, in_folder, with_dpm):
@@ -210,10 +210,10 @@ class Foreign:
         (b"\x89PNG\r\n\x1a\n" + bytes(64), r"not a checkpoint that torch.save wrote"),
         (b"PK\x03\x04" + bytes(64), r"not a checkpoint that torch.save wrote"),
         ({"state_dict": {"w": torch.zeros(1)}, "meta": Foreign()}, r"a pickled \S*Foreign, .*; expected tensors"),
-        ([torch.zeros(1)], r"holds no state dict; expected tensors by name"),
-        ({"epoch": 24, "lr": 0.1}, r"holds no state dict; expected tensors by name"),
-        ({"state_dict": {}}, r"holds no state dict; expected tensors by name"),
-        ({"fc.weight": torch.zeros(1)}, r"of no known network \(1 tensors, first fc.weight\); known .*: adabins, bts, "),
+        ([torch.zeros(1)], r"has no state dict; expected tensors by name"),
+        ({"epoch": 24, "lr": 0.1}, r"has no state dict; expected tensors by name"),
+        ({"state_dict": {}}, r"has no state dict; expected tensors by name"),
+        ({"fc.weight": torch.zeros(1)}, r"not a known network \(1 tensors, first fc.weight\); valid: .* of adabins, bts, "),
     ],
     ids=["absent", "empty", "text", "image", "broken", "pickle", "list", "no tensors", "nothing", "another network"],
 )
@@ -228,7 +228,7 @@ def test_a_file_that_torch_save_did_not_finish(mistake, regressing):
 
 
 def test_a_data_set_that_nothing_tells_is_needed(mistake, regressing, with_dpm):
-    told = r"does not tell the data set of this resnet18, .*; needed --dataset, one of: kitti, nyu"
+    told = r"does not state the data set of this resnet18, .*; needs --dataset, one of: kitti, nyu"
     assert re.search(told, mistake(regressing.state))
     assert re.search(told, mistake(with_dpm(100)))
     assert re.search(r"data.dataset: unknown 'kiti'; did you mean kitti", mistake(regressing.state, "--dataset", "kiti"))

@@ -120,5 +120,5 @@ def test_distributions_of_a_head_without_are_refused(tmp_path):
 
 
 def test_a_name_without_the_suffix_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"needed the name of an \.onnx file; a folder goes with --format hub"):
+    with pytest.raises(UserError, match=r"expected the name of an \.onnx file; a folder needs --format hub"):
         check_onnx(tmp_path / "model")

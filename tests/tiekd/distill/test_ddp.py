@@ -15,10 +15,12 @@ from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import LOSSES
 from tiekd.data import open_frames
-from tiekd.distill.ddp import DDPRuntime, SyncedBatchNorm, sync_batch_norms
+from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.distill.ddp import DDPRuntime
 from tiekd.distill.loop import train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer
 from tiekd.distill.runtime import LocalRuntime
+from tiekd.distill.sync_batch_norm import SyncedBatchNorm, sync_batch_norms
 from tiekd.losses import build_loss
 from tiekd.metrics import METRICS
 from tiekd.models.registry import build_network
@@ -45,12 +47,12 @@ def first_step(config: RunConfig, runtime) -> dict:
     model = runtime.wrap(student)
     assert list(student.state_dict()) == names
     model.train()
-    loader = train_loader(config, runtime)
+    loader = train_loader(cached_inputs(config), config, runtime)
     optimizer = build_optimizer(student, config.optim)
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # the gradient is looked at, and the student measured as it is
     batch = {name: tensor.double() for name, tensor in next(iter(loader)).items()}
-    values = train_step(model, build_loss(config), batch, optimizer, config, runtime)
+    values = train_step(model, build_loss(config), batch, optimizer, config.optim, runtime)
     return {
         "values": {name: value.item() for name, value in values.items()},
         "gradients": [p.grad.clone() for p in student.parameters()],

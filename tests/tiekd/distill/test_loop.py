@@ -9,7 +9,8 @@ import torch
 import tiekd
 from tiekd.config import RunConfig
 from tiekd.data import open_frames
-from tiekd.distill.loop import CHECK_EVERY, StepLog, train_epoch, train_loader, train_step, validate
+from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.distill.loop import CHECK_EVERY, StepLog, evaluate_loss, train_epoch, train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer, learning_rate
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime
 from tiekd.errors import DivergedError
@@ -106,10 +107,10 @@ def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, e
     record, _ = execute_run(config)
     torch.manual_seed(config.seed)
     student = build_network(config).train()
-    loader = train_loader(config, LocalRuntime(config.execution, record))
+    loader = train_loader(cached_inputs(config), config, LocalRuntime(config.execution, record))
     loader.batch_sampler.set_epoch(1)
     (batch,) = loader
-    values = build_loss(config)(student(batch["image"]), batch[target])
+    values = evaluate_loss(build_loss(config), student(batch["image"]), batch[target])
     row = rows(record).iloc[0]
     for name, value in values.items():
         column = name if name == "loss" else f"part_{name}"
@@ -119,8 +120,8 @@ def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, e
 def test_a_step_clips_the_gradient_and_tells_its_norm(tiny, execute_run):
     config = tiny({"optim.clip_grad_norm": 1e-3})
     runtime = LocalRuntime(config.execution, RunStore(config.execution.store).run("none"))
-    student, batch = build_network(config), next(iter(train_loader(config, runtime)))
-    values = train_step(student, build_loss(config), batch, build_optimizer(student, config.optim), config, runtime)
+    student, batch = build_network(config), next(iter(train_loader(cached_inputs(config), config, runtime)))
+    values = train_step(student, build_loss(config), batch, build_optimizer(student, config.optim), config.optim, runtime)
     norm = torch.cat([p.grad.flatten() for p in student.parameters()]).norm()
     assert values["gradient"] > 1e-3
     assert norm == pytest.approx(1e-3, rel=1e-3)
@@ -185,8 +186,8 @@ def test_what_layers_draw_depends_on_the_epoch_and_not_on_what_was_drawn_before(
     def loss(drawn_before: int) -> float:
         torch.manual_seed(drawn_before)
         optimizer = build_optimizer(model, config.optim)
-        loader = train_loader(config, runtime)
-        return train_epoch(1, model, build_loss(config), loader, optimizer, config, runtime)["loss"]
+        loader = train_loader(cached_inputs(config), config, runtime)
+        return train_epoch(1, model, build_loss(config), loader, optimizer, config.optim, runtime)["loss"]
 
     assert loss(drawn_before=1) == pytest.approx(loss(drawn_before=2), rel=1e-6)
 
@@ -194,7 +195,9 @@ def test_what_layers_draw_depends_on_the_epoch_and_not_on_what_was_drawn_before(
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loading_leaves_the_generator_of_the_students_layers_alone(tiny, workers):
     config = tiny({"execution.data_workers": workers})
-    loader = train_loader(config, LocalRuntime(config.execution, RunStore(config.execution.store).run("none")))
+    loader = train_loader(
+        cached_inputs(config), config, LocalRuntime(config.execution, RunStore(config.execution.store).run("none"))
+    )
     before = torch.get_rng_state()
     assert sum(1 for _ in loader) == STEPS
     assert torch.equal(torch.get_rng_state(), before)

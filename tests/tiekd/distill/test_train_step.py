@@ -15,8 +15,8 @@ from tiekd.distill.loop import train_step
 from tiekd.distill.optim import apply_schedule, build_optimizer
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses import build_loss
+from tiekd.models.prediction import Prediction
 from tiekd.models.registry import build_network
-from tiekd.models.student import Prediction
 from tiekd.store.run_store import RunStore
 
 SIZE = (48, 64)
@@ -73,7 +73,7 @@ def curve(config: RunConfig, runtime: LocalRuntime, dtype: torch.dtype, plain: b
     model, loss, losses = PlainModel(student) if plain else student, build_loss(config), []
     for step, batch in enumerate(batches(STEPS, dtype)):
         apply_schedule(optimizer, step, STEPS, config.optim)
-        losses.append(train_step(model, loss, batch, optimizer, config, runtime)["loss"].item())
+        losses.append(train_step(model, loss, batch, optimizer, config.optim, runtime)["loss"].item())
     return losses
 
 
@@ -119,9 +119,9 @@ def test_no_step_waits_for_the_device(runtime, loss):
     network = Given() if loss == "si_chamfer" else build_network(config)
     optimizer, value = build_optimizer(network, config.optim), build_loss(config)
     first, second = batches(2)
-    train_step(network, value, first, optimizer, config, runtime)  # makes what all later steps share
+    train_step(network, value, first, optimizer, config.optim, runtime)  # makes what all later steps share
     with NeverWaiting():
-        train_step(network, value, second, optimizer, config, runtime)
+        train_step(network, value, second, optimizer, config.optim, runtime)
 
 
 @pytest.mark.parametrize("look", [Tensor.item, bool, lambda t: t[t > 0], lambda t: t.nonzero()])
@@ -167,9 +167,9 @@ class Ledger(TorchDispatchMode):
 def spent_in_second_step(config: RunConfig, runtime: LocalRuntime) -> Ledger:
     student, loss = build_network(config).train(), build_loss(config)
     optimizer, (first, second) = build_optimizer(student, config.optim), batches(2)
-    train_step(student, loss, first, optimizer, config, runtime)
+    train_step(student, loss, first, optimizer, config.optim, runtime)
     with Ledger() as spent:
-        train_step(student, loss, second, optimizer, config, runtime)
+        train_step(student, loss, second, optimizer, config.optim, runtime)
     return spent
 
 
@@ -197,5 +197,5 @@ def test_the_last_gradients_are_gone_when_a_step_begins(runtime):
     optimizer, seen = build_optimizer(student, config.optim), []
     student.register_forward_pre_hook(lambda *_: seen.append([p.grad is None for p in student.parameters()]))
     for batch in batches(2):
-        train_step(student, loss, batch, optimizer, config, runtime)
+        train_step(student, loss, batch, optimizer, config.optim, runtime)
     assert [all(gone) for gone in seen] == [True, True]

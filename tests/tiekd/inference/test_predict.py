@@ -13,8 +13,8 @@ from tiekd.errors import UserError
 from tiekd.inference.inputs import InputImage
 from tiekd.inference.predict import predict
 from tiekd.inference.predict_images import fit_size, predict_images
+from tiekd.models.prediction import Prediction
 from tiekd.models.registry import build_network
-from tiekd.models.student import Prediction
 
 CPU = torch.device("cpu")
 GROUND_TRUTH = {"name": "si", "target": "ground_truth"}
@@ -185,4 +185,4 @@ def test_what_adabins_cannot_see_is_told_and_left_out():
     found = of_photos(network, ADABINS, random_image(200, 200), random_image(128, 192), failed=lines.append)
     assert [each.image.name for each in found] == ["photo1"]
     assert len(lines) == 1
-    assert lines[0].startswith("photo0: adabins sees an image of 157x157 as 4 x 4 patches of 32 x 32 pixels; valid: 17 ")
+    assert lines[0].startswith("photo0: adabins divides an image of 157x157 into 4 x 4 patches of 32 x 32 px; valid: 17 ")

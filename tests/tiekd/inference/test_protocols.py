@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
 
-from tiekd.config import DataConfig
 from tiekd.config.specs import PROTOCOLS
 from tiekd.errors import UserError
 from tiekd.inference.protocols import check_protocol, eigen_nyu_crop, garg_crop, valid_mask
 
-KITTI = DataConfig(dataset="kitti", max_depth=80.0)
-NYU = DataConfig(dataset="nyu", max_depth=10.0)
+KITTI, NYU = (1e-3, 80.0), (1e-3, 10.0)  # m
 
 
 def test_the_crops_are_the_published_ones():
@@ -16,13 +14,13 @@ def test_the_crops_are_the_published_ones():
 
 
 @pytest.mark.parametrize(
-    ("protocol", "data", "size", "name"),
+    ("protocol", "depth_range", "size", "name"),
     [("adabins-kb-garg", KITTI, (352, 1216), "garg"), ("nyu-eigen", NYU, (480, 640), "eigen_nyu")],
 )
-def test_the_masks_are_the_released_ones(oracle, frame_of, protocol, data, size, name):
+def test_the_masks_are_the_released_ones(oracle, frame_of, protocol, depth_range, size, name):
     label = f"{name}_{size[0]}x{size[1]}"
     box = oracle("metrics")["masks"][label]
-    mask = valid_mask(PROTOCOLS[protocol], frame_of(np.ones(size)), data)
+    mask = valid_mask(PROTOCOLS[protocol], frame_of(np.ones(size)), depth_range)
     assert mask.sum() == box["n"]
     assert mask[slice(*box["rows"]), slice(*box["cols"])].all()
 
@@ -48,18 +46,18 @@ def test_bts_garg_clips_what_the_view_does_not_show(frame_of):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "data", "size", "cap"),
+    ("protocol", "depth_range", "size", "cap"),
     [
         ("adabins-kb-garg", KITTI, (352, 1216), 80.0),
         ("bts-garg", KITTI, (352, 1216), 80.0),
         ("nyu-eigen", NYU, (480, 640), 10.0),
         ("none", NYU, (480, 640), 10.0),
-        ("none", NYU.model_copy(update={"max_depth": 7.0}), (480, 640), 7.0),
+        ("none", (1e-3, 7.0), (480, 640), 7.0),
     ],
 )
-def test_ground_truth_counts_strictly_between_the_caps(frame_of, protocol, data, size, cap):
+def test_ground_truth_counts_strictly_between_the_caps(frame_of, protocol, depth_range, size, cap):
     def counts(depth: float) -> bool:
-        return valid_mask(PROTOCOLS[protocol], frame_of(np.full(size, depth)), data).any()
+        return valid_mask(PROTOCOLS[protocol], frame_of(np.full(size, depth)), depth_range).any()
 
     single = np.float32
     assert counts(np.nextafter(single(1e-3), single(1)))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tiekd.config import RunConfig, build
-from tiekd.models.student import Prediction
+from tiekd.models.prediction import Prediction
 
 N_BINS = 16
 MAX_DEPTH = 10.0

@@ -3,7 +3,7 @@ import torch
 
 from tiekd.losses.chamfer import ChamferTerm, chamfer_distance
 from tiekd.losses.combine import single_process_sum
-from tiekd.models.student import Prediction
+from tiekd.models.prediction import Prediction
 
 
 def every_pair(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from support.losses import total_loss
 
 from tiekd.bins import DepthBins, target_dpm
 from tiekd.config import LossConfig, override
 from tiekd.config.specs import LOSSES
+from tiekd.distill.loop import evaluate_loss
 from tiekd.losses import build_loss
-from tiekd.models.student import Prediction
+from tiekd.models.prediction import Prediction
 
 WEIGHTS = {  # of the published losses
     "si": {"si": 1.0},
@@ -70,7 +72,7 @@ def gradients(loss: torch.Tensor, prediction: Prediction) -> list[torch.Tensor]:
 
 @every_loss
 def test_a_loss_is_a_positive_finite_scalar(config, prediction, target, name):
-    loss = build_loss(config(name))(prediction, target)["loss"]
+    loss = total_loss(config(name), prediction, target)
     assert loss.shape == ()
     assert loss.isfinite()
     assert loss > 0
@@ -78,12 +80,12 @@ def test_a_loss_is_a_positive_finite_scalar(config, prediction, target, name):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_a_corrected_run_has_the_numbers_it_always_had(config, prediction, target, name):
-    assert build_loss(config(name))(prediction, target)["loss"].item() == pytest.approx(VALUES[name], rel=1e-12)
+    assert total_loss(config(name), prediction, target).item() == pytest.approx(VALUES[name], rel=1e-12)
 
 
 @every_loss
 def test_terms_are_named_and_their_weighted_sum_is_the_loss(config, prediction, target, name):
-    values = build_loss(config(name))(prediction, target)
+    values = evaluate_loss(build_loss(config(name)), prediction, target)
     weights = {term: weighted.weight for term, weighted in build_loss(config(name)).terms.items()}
     assert weights == pytest.approx(WEIGHTS.get(name, weights))
     assert values.keys() == weights.keys() | {"loss"}
@@ -93,7 +95,7 @@ def test_terms_are_named_and_their_weighted_sum_is_the_loss(config, prediction, 
 
 @every_loss
 def test_a_perfect_prediction_costs_nothing(config, target, name):
-    loss = build_loss(config(name))(perfect(config(name), target), target)["loss"]
+    loss = total_loss(config(name), perfect(config(name), target), target)
     weighted = build_loss(config(name)).terms.get("si")
     assert loss.item() == pytest.approx(0, abs=SI_FLOOR * (weighted.weight if weighted else 1))
 
@@ -101,21 +103,20 @@ def test_a_perfect_prediction_costs_nothing(config, target, name):
 @every_loss
 def test_a_perfect_prediction_does_not_move(config, target, name):
     prediction = perfect(config(name), target)
-    for gradient in gradients(build_loss(config(name))(prediction, target)["loss"], prediction):
+    for gradient in gradients(total_loss(config(name), prediction, target), prediction):
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
 
 
 @every_loss
 def test_a_step_down_the_gradient_lowers_the_loss(config, prediction, target, name):
-    loss = build_loss(config(name))
-    before = loss(prediction, target)["loss"]
+    before = total_loss(config(name), prediction, target)
     moved = [p - 0.1 * gradient for p, gradient in zip(prediction, gradients(before, prediction), strict=True)]
-    assert loss(Prediction(*moved), target)["loss"] < before
+    assert total_loss(config(name), Prediction(*moved), target) < before
 
 
 @every_loss
 def test_the_gradient_reaches_what_the_loss_is_about(config, prediction, target, name):
-    depth, logits, centers = gradients(build_loss(config(name))(prediction, target)["loss"], prediction)
+    depth, logits, centers = gradients(total_loss(config(name), prediction, target), prediction)
     assert (depth != 0).any() == (name != "l_dpm")
     assert (logits != 0).any() == _trains(name, "dpm")
     assert (centers != 0).any() == _trains(name, "adaptive_bins")
@@ -124,7 +125,7 @@ def test_the_gradient_reaches_what_the_loss_is_about(config, prediction, target,
 @every_loss
 def test_no_gradient_reaches_the_teacher(config, prediction, target, name):
     teacher = target.clone().requires_grad_()
-    build_loss(config(name))(prediction, teacher)["loss"].backward()
+    total_loss(config(name), prediction, teacher).backward()
     assert teacher.grad is None
 
 
@@ -133,11 +134,10 @@ def test_no_gradient_reaches_the_teacher(config, prediction, target, name):
 def test_an_invalid_pixel_changes_neither_value_nor_gradient(config, prediction, target, name, invalid):
     where = torch.zeros_like(target, dtype=torch.bool)
     where[0, 0, 2, 3] = where[1, 0, 15:, 20:] = True
-    loss = build_loss(config(name))
-    plain = loss(prediction, target.masked_fill(where, 0.0))["loss"]
+    plain = total_loss(config(name), prediction, target.masked_fill(where, 0.0))
     depth, logits, centers = prediction
     other = Prediction(depth.masked_fill(where, 7.0), logits.masked_fill(where, 3.0), centers)
-    changed = loss(other, target.masked_fill(where, invalid))["loss"]
+    changed = total_loss(config(name), other, target.masked_fill(where, invalid))
     torch.testing.assert_close(changed, plain, rtol=1e-10, atol=0)
     for before, after in zip(gradients(plain, prediction), gradients(changed, prediction), strict=True):
         torch.testing.assert_close(after, before, rtol=1e-8, atol=1e-12)
@@ -147,15 +147,14 @@ def test_an_invalid_pixel_changes_neither_value_nor_gradient(config, prediction,
 
 @every_loss
 def test_the_largest_depth_is_valid_and_the_smallest_is_not(config, prediction, target, name):
-    loss = build_loss(config(name))
-    only = {depth: loss(prediction, torch.full_like(target, depth))["loss"].item() for depth in (10.0, 1e-3)}
+    only = {depth: total_loss(config(name), prediction, torch.full_like(target, depth)).item() for depth in (10.0, 1e-3)}
     assert only[10.0] > 0.01
     assert only[1e-3] == 0
 
 
 @every_loss
 def test_a_batch_without_a_valid_pixel_costs_and_moves_nothing(config, prediction, target, name):
-    loss = build_loss(config(name))(prediction, torch.zeros_like(target))["loss"]
+    loss = total_loss(config(name), prediction, torch.zeros_like(target))
     assert loss.item() == 0
     assert not any(gradient.any() for gradient in gradients(loss, prediction))
 
@@ -165,14 +164,13 @@ def test_a_batch_without_a_valid_pixel_costs_and_moves_nothing(config, predictio
 def test_a_loss_depends_on_exactly_the_settings_that_it_declares_to_read(config, prediction, target, name, setting):
     default = config(name)
     changed = override(default, {f"loss.{setting}": CHANGED[setting]})
-    differs = build_loss(default)(prediction, target)["loss"] != build_loss(changed)(prediction, target)["loss"]
+    differs = total_loss(default, prediction, target) != total_loss(changed, prediction, target)
     assert differs == (setting in LOSSES[name].reads)
 
 
 @every_loss
 def test_float32_agrees_with_float64(config, prediction, target, name):
-    loss = build_loss(config(name))
     single = Prediction(*(p.float() for p in prediction))
-    exact, rough = loss(prediction, target)["loss"], loss(single, target.float())["loss"]
+    exact, rough = (total_loss(config(name), *inputs) for inputs in ((prediction, target), (single, target.float())))
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough.double(), exact, rtol=1e-4, atol=0)  # SSIM is a difference of near-equal moments

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from tiekd.losses.combine import single_process_sum
 from tiekd.losses.depth import LOG_EPS, MSETerm, SITerm, SSIMTerm, ssim_map
-from tiekd.models.student import Prediction
+from tiekd.models.prediction import Prediction
 
 
 def value(part, pred: torch.Tensor, target: torch.Tensor, valid=None) -> torch.Tensor:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from tiekd.bins import DepthBins, target_dpm
 from tiekd.losses.combine import single_process_sum
 from tiekd.losses.dpm import DPMTerm
-from tiekd.models.student import Prediction
+from tiekd.models.prediction import Prediction
 
 BINS = DepthBins(16, 1e-3, 10.0)
 

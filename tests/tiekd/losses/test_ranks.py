@@ -13,9 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from tiekd.bins import DepthBins
 from tiekd.config import RunConfig
 from tiekd.config.specs import LOSSES
+from tiekd.distill.loop import evaluate_loss
 from tiekd.losses import build_loss
 from tiekd.losses.combine import single_process_sum
-from tiekd.models.student import DPMHead, Prediction, RegressionHead
+from tiekd.models.dpm_head import DPMHead
+from tiekd.models.prediction import Prediction
+from tiekd.models.student import RegressionHead
 
 BINS = DepthBins(16, 1e-3, 10.0)
 RUNS = [*product(LOSSES, ["corrected", "released"])]
@@ -54,7 +57,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def step(model: nn.Module, config: RunConfig, images: list[int], all_sum) -> tuple[dict[str, float], list[torch.Tensor]]:
     """The losses of some images, and the gradient of the model's parameters."""
     features, depth = batch()
-    values = build_loss(config)(model(features[images]), depth[images], all_sum)
+    values = evaluate_loss(build_loss(config), model(features[images]), depth[images], all_sum)
     values["loss"].backward()
     return {name: value.item() for name, value in values.items()}, [p.grad.clone() for p in model.parameters()]
 

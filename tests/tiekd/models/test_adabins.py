@@ -199,12 +199,12 @@ def test_images_of_too_many_or_too_few_patches_are_refused(size, patches):
 @pytest.mark.parametrize("sizes", [{"train_crop": [64, 96]}, {"frame_size": [768, 1024]}], ids=str)
 def test_sizes_are_refused_before_anything_is_trained(sizes):
     data = {"dataset": "synthetic-indoor", "frame_size": SIZE, "train_crop": SIZE, **sizes}
-    with pytest.raises(UserError, match="adabins sees an image of "):
+    with pytest.raises(UserError, match="adabins divides an image of "):
         build_network(config_of(data=data))
 
 
 def test_an_image_of_another_size_is_refused_when_it_comes():
-    with pytest.raises(UserError, match="adabins sees an image of 64x96 as 2 x 3 patches"):
+    with pytest.raises(UserError, match="adabins divides an image of 64x96 into 2 x 3 patches"):
         build_network(config_of())(image((64, 96)))
 
 

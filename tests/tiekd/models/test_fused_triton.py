@@ -12,7 +12,7 @@ import torch
 from support.fused_reference import KITTI, error, leaves, plain, teacher_of, with_gradients
 from support.paths import ROOT
 
-from tiekd.models.fused import depth_and_divergence
+from tiekd.models.dpm_head import depth_and_divergence
 
 triton = pytest.importorskip("triton", reason="Triton comes with PyTorch for CUDA, on Linux")
 

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 from support.fused_reference import CHANNELS, KITTI, error, leaves, plain, teacher_of, with_gradients
+from support.losses import total_loss
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -12,10 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tiekd.bins import DepthBins, DPMTarget
 from tiekd.config import RunConfig, build
-from tiekd.losses import build_loss
 from tiekd.models import fused
-from tiekd.models.fused import depth_and_divergence, depth_of_features
-from tiekd.models.student import DPMHead
+from tiekd.models.dpm_head import DPMHead, depth_and_divergence, depth_of_features
 
 SPACINGS = ["uniform", "log", "inverse"]
 NYU = DepthBins(257, 1e-3, 10.0)
@@ -69,7 +68,7 @@ def test_a_loss_and_its_gradient_are_those_of_the_plain_formulas(chunks_of_7, lo
     student, features = DPMHead(CHANNELS, bins).double(), torch.randn(2, CHANNELS, 12, 13, dtype=torch.float64)
     found = []
     for prediction in (student(features), student(features).materialize()):
-        value = build_loss(config_of(loss, bins.n_bins))(prediction, target)["loss"]
+        value = total_loss(config_of(loss, bins.n_bins), prediction, target)
         found.append([value.detach(), *torch.autograd.grad(value, list(student.parameters()))])
     for fast, slow in zip(*found, strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
@@ -153,7 +152,7 @@ def test_a_step_makes_its_logits_once_each_way_and_never_all(monkeypatch, layout
             with torch.inference_mode():
                 assert student(features).depth.shape == target.shape
         else:
-            build_loss(config_of(loss, bins.n_bins))(student(features), target)["loss"].backward()
+            total_loss(config_of(loss, bins.n_bins), student(features), target).backward()
     assert counter.get_flop_counts()["Global"][torch.ops.aten.mm] == products * 2 * pixels * channels * bins.n_bins
     assert written.largest <= features.numel()
     assert written.total < passes * pixels * bins.n_bins

@@ -1,0 +1,12 @@
+"""The value of a run's loss."""
+
+from torch import Tensor
+
+from tiekd.config import RunConfig
+from tiekd.distill.loop import evaluate_loss
+from tiekd.losses import build_loss
+
+
+def total_loss(config: RunConfig, prediction, target: Tensor) -> Tensor:
+    """The weighted sum of the terms of a config's loss; target [B, 1, H, W] m."""
+    return evaluate_loss(build_loss(config), prediction, target)["loss"]
