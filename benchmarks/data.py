@@ -35,7 +35,7 @@ from torch import Tensor
 
 from tiekd.config import AugmentConfig, RunConfig, build, override
 from tiekd.data import Inputs, open_inputs
-from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.data.cache.in_memory import cache_inputs
 from tiekd.data.cache.pack_writer import write_packs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.image_io import read_rgb, read_uint16
@@ -72,8 +72,8 @@ def make_data(root: Path | None, n_frames: int, folder: Path) -> RunConfig:
 
 def read_by_us(config: RunConfig, arrangement: str, folder: Path) -> Inputs:
     if arrangement == "packed":
-        return cached_inputs(override(config, {"execution.packed": str(folder / "packed")}))
-    return cached_inputs(override(config, {"execution.cache_gb": 0 if arrangement == "from files" else 100}))
+        return open_inputs(override(config, {"execution.packed": str(folder / "packed")}))
+    return cache_inputs(open_inputs(config), 0 if arrangement == "from files" else 100)
 
 
 # -- the pipelines ---------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def pillow(inputs: Inputs, augment: AugmentConfig) -> Callable[[int, int], Item]
 
 
 def ours(inputs: Inputs, augment: AugmentConfig) -> Callable[[int, int], Item]:
-    dataset = DepthDataset(inputs.train, inputs.maps, augment, CROP)
+    dataset = DepthDataset(inputs.train, inputs.maps, TrainTransform(augment, CROP))
     return lambda round_, index: dataset[round_, index]
 
 
@@ -244,7 +244,7 @@ def check_equal(files: Inputs, packed: Inputs) -> None:
         a, b = ours(files, augment)(0, 1), ours(packed, augment)(0, 1)
         assert all(torch.equal(a[name], b[name]) for name in a)
     still = AugmentConfig(rotate_p=0, flip_p=0, colour_p=0)
-    dataset, params = DepthDataset(files.train, files.maps, still, VIEW), AugmentParams(0.0, False, 0, 0, None)
+    dataset, params = DepthDataset(files.train, files.maps, TrainTransform(still, VIEW)), AugmentParams(0.0, False, 0, 0, None)
     whole, read = dataset[0, 1], read_with_pillow(files.train, files.maps, 1, params)
     for name, part in read.items():
         torch.testing.assert_close(whole[name][..., : CROP[1]], part, rtol=1e-6, atol=1e-6)

@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader
 import ablations  # noqa: F401 - sets Ray's environment before Ray is imported
 from tiekd.config import RunConfig, build, override
 from tiekd.data import Inputs, open_frames, open_inputs
-from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.data.cache.in_memory import cache_inputs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.teacher_maps import MapWriter
+from tiekd.data.transforms import TrainTransform
 from tiekd.distill.loop import train_step
 from tiekd.distill.optim import apply_schedule, build_optimizer
 from tiekd.distill.runtime import LocalRuntime
@@ -109,7 +110,7 @@ def from_object_store(inputs: Inputs, size: tuple[int, int]) -> tuple[Cost, Cost
 def step_time(config: RunConfig, inputs: Inputs, folder: Path) -> tuple[Cost, Cost]:
     """Measure augmentation, and a training step at the config's batch size."""
     runtime = LocalRuntime(config.execution, RunStore(folder / "store").run("none"))
-    dataset = DepthDataset(inputs.train, inputs.maps, config.augment, config.data.train_crop, config.seed)
+    dataset = DepthDataset(inputs.train, inputs.maps, TrainTransform(config.augment, config.data.train_crop), config.seed)
     count = min(8, len(inputs.train))
     augment = cost(lambda: sum(bool(dataset[1, index]) for index in range(count)))
     network, loss = build_network(config), build_loss(config)
@@ -126,10 +127,10 @@ def step_time(config: RunConfig, inputs: Inputs, folder: Path) -> tuple[Cost, Co
 
 def epochs_with_loaders(config: RunConfig, n_frames: int, kept: bool) -> list[float]:
     """Measure epochs over all but one frame in s: three of a first run, two of a second, with two loader processes each."""
-    inputs = cached_inputs(override(config, {"execution.cache_gb": 100 if kept else 0, "data.train_frames": n_frames - 1}))
+    inputs = cache_inputs(open_inputs(override(config, {"data.train_frames": n_frames - 1})), 100 if kept else 0)
     seconds = []
     for run in range(2):
-        dataset = DepthDataset(inputs.train, inputs.maps, config.augment, config.data.train_crop, run)
+        dataset = DepthDataset(inputs.train, inputs.maps, TrainTransform(config.augment, config.data.train_crop), run)
         loader = DataLoader(dataset, 4, num_workers=2, persistent_workers=True)
         for _ in range(3 - run):
             started = time.perf_counter()
@@ -140,7 +141,7 @@ def epochs_with_loaders(config: RunConfig, n_frames: int, kept: bool) -> list[fl
 
 
 def report(name: str, config: RunConfig, folder: Path, on_disk: bool) -> None:
-    plain, kept = open_inputs(config), cached_inputs(override(config, {"execution.cache_gb": 100}))
+    plain, kept = open_inputs(config), cache_inputs(open_inputs(config), 100)
     size = plain.train.size(0)
     rows = {}
     if on_disk:

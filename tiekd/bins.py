@@ -7,12 +7,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-
-from tiekd.config import BinsConfig, DataConfig
 
 DENSITY_FLOOR = 1e-16  # 1/m; bins of lower density are not part of the softmax
 LOG2_ZERO = -1e4  # stands for log2(0): finite, so that 0 times it is 0
@@ -26,11 +24,6 @@ class DepthBins:
     min_depth: float
     max_depth: float
     spacing: Literal["uniform", "log", "inverse"] = "uniform"
-
-    @classmethod
-    def from_config(cls, data: DataConfig, bins: BinsConfig) -> Self:
-        """The bins of a run, over the depth range of its data."""
-        return cls(bins.n_bins, data.min_depth, data.max_depth, bins.spacing)
 
     def __post_init__(self) -> None:
         if self.n_bins < 2:

@@ -86,7 +86,10 @@ def write_teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps, advance:
 
 def write_target(site: Site, dataset: ShownDataset, name: str, run: ShownRun, advance: Advance) -> None:
     """Write the target distributions of a run, computed from its teacher maps, under the name `target_id`."""
-    target, bins = dpm_target(run.config), DepthBins.from_config(run.config.data, run.config.bins)
+    target, bins = (
+        dpm_target(run.config),
+        DepthBins(run.config.bins.n_bins, *run.config.data.depth_range, run.config.bins.spacing),
+    )
     assert run.maps is not None
     missing = site.missing(dataset.id, name, dataset.indices, DPM_SUFFIX)
     for index in _pending(dataset.indices, missing, advance):

@@ -96,7 +96,7 @@ def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str,
         **_encode_metrics(rows),
     }
     if run.has_dpm:
-        bins = DepthBins.from_config(config.data, config.bins)
+        bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
         student["dpm"] = {
             "edges": [round(edge, 6) for edge in bins.edges.tolist()],
             "error": dpm_error(bins.centers.numpy()),

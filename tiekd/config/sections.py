@@ -65,6 +65,11 @@ class DataConfig(Section):
     train_crop: Size = Field((352, 704), description="size of a random training crop, px")
 
     @property
+    def depth_range(self) -> tuple[float, float]:
+        """Minimum and maximum depth, m."""
+        return self.min_depth, self.max_depth
+
+    @property
     def evaluation_size(self) -> Size:
         """Size of an evaluated frame, px: KITTI's kb-crop, NYU's whole frame."""
         size = self.spec.evaluation_size or self.frame_size

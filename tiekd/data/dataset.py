@@ -4,16 +4,15 @@ The random numbers for a frame depend on (seed, epoch, index) only, and not on t
 interruptions of the training.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from tiekd.config import AugmentConfig
 from tiekd.data.frame_source import Frame, FrameSource, check_train_crop
-from tiekd.data.image_io import Size, StoredDepth
+from tiekd.data.image_io import StoredDepth
 from tiekd.data.teacher_maps import MapSource
 from tiekd.data.transforms import TrainTransform, normalize_image
 
@@ -21,7 +20,7 @@ EpochIndex = tuple[int, int]  # epoch, index of a frame
 
 
 class DepthDataset(Dataset):
-    """The frames of a source, with the teacher's maps if given; augmented if `augment` is given.
+    """The frames of a source, with the teacher's maps if given; augmented if a transform is given.
 
     An item is addressed by (epoch, index), as `EpochSampler` yields it, so that persistent loader processes know the epoch. A
     plain index means epoch 0.
@@ -31,15 +30,10 @@ class DepthDataset(Dataset):
         self,
         source: FrameSource,
         maps: MapSource | None = None,
-        augment: AugmentConfig | None = None,
-        train_crop: Size | None = None,
+        transform: TrainTransform | None = None,
         seed: int = 0,
-        quirks: Collection[str] = (),
     ):
-        if (augment is None) != (train_crop is None):
-            raise ValueError("augment and train_crop are given together (training) or not at all (evaluation)")
-        self.source, self.maps, self.seed = source, maps, seed
-        self._transform = TrainTransform(augment, train_crop, quirks) if augment and train_crop else None
+        self.source, self.maps, self.transform, self.seed = source, maps, transform, seed
 
     def __len__(self) -> int:
         return len(self.source)
@@ -51,10 +45,10 @@ class DepthDataset(Dataset):
         depths = {"depth_gt": frame.depth}
         if self.maps is not None:
             depths["depth_teacher"] = self.maps.load_stored(self.source.keys[index], frame.size)
-        if self._transform is None:
+        if self.transform is None:
             image, tensors = normalize_image(frame.image), {name: _tensor(depth) for name, depth in depths.items()}
         else:
-            image, tensors = self._augment(self._transform, frame, depths, (epoch, index))
+            image, tensors = self._augment(self.transform, frame, depths, (epoch, index))
         return {"image": image, **tensors, "index": torch.tensor(index)}
 
     def _augment(

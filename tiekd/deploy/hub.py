@@ -68,12 +68,16 @@ class DepthModel(
         """image [B, 3, H, W], RGB in 0..1. Returns depth in m, clamped to the depth range of the data."""
         mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
         prediction = self.network((image * 255 - mean) / std)
-        return prediction.clamp_depth(self.config.data.min_depth, self.config.data.max_depth)
+        return prediction.clamp_depth(*self.config.data.depth_range)
 
     @property
     def bins(self) -> DepthBins | None:
         """The depth bins of the predicted distributions; None if the head has none."""
-        return DepthBins.from_config(self.config.data, self.config.bins) if self.config.student.head == "dpm" else None
+        return (
+            DepthBins(self.config.bins.n_bins, *self.config.data.depth_range, self.config.bins.spacing)
+            if self.config.student.head == "dpm"
+            else None
+        )
 
     def predict(self, image: np.ndarray | str | Path) -> ImagePrediction:
         """Predict one image of any size, as `tiekd predict` does. image: uint8 [H, W, 3] RGB, or an image file.

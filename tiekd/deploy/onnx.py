@@ -156,7 +156,7 @@ def _add_metadata(onnx_model: Any, model: DepthModel, run_id: str) -> None:
         "licence": config.data.spec.license.text,
         "input": f"image [batch, 3, {height}, {width}], RGB, 0 to 1; normalised inside",
         "output": f"depth [batch, 1, {height}, {width}], metres along the optical axis; one pass, without flip averaging",
-        "depth_range": [config.data.min_depth, config.data.max_depth],
+        "depth_range": list(config.data.depth_range),
         "scale": 1.0,
         "frame_size": list(config.data.evaluation_size),
         "bin_edges": model.bins.edges.tolist() if model.bins else [],

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tiekd.config import OptimConfig, RunConfig
-from tiekd.data import FrameSource, Inputs
-from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.data import FrameSource, Inputs, open_inputs
+from tiekd.data.cache.in_memory import cache_inputs
 from tiekd.data.dataset import DepthDataset, EpochSampler, derive_seed, shard
+from tiekd.data.transforms import TrainTransform
 from tiekd.distill.optim import apply_schedule, build_optimizer
 from tiekd.distill.runtime import LocalRuntime, MetricRow, Runtime
 from tiekd.errors import DivergedError
@@ -44,7 +45,7 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
     """
     runtime = runtime or LocalRuntime(config.execution)
     torch.manual_seed(config.seed)
-    inputs = cached_inputs(config)
+    inputs = cache_inputs(open_inputs(config), config.execution.cache_gb)
     loader = train_loader(inputs, config, runtime)
     loss = build_loss(config)
     student = build_network(config).to(runtime.device)
@@ -75,7 +76,8 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
 
 def train_loader(inputs: Inputs, config: RunConfig, runtime: Runtime) -> DataLoader:
     """Load this rank's share of each global batch. The random augmentation depends on seed, epoch and frame only."""
-    dataset = DepthDataset(inputs.train, inputs.maps, config.augment, config.data.train_crop, config.seed, config.quirks)
+    transform = TrainTransform(config.augment, config.data.train_crop, config.quirks)
+    dataset = DepthDataset(inputs.train, inputs.maps, transform, config.seed)
     sampler = EpochSampler(len(dataset), config.optim.batch_size, config.seed, runtime.rank, runtime.world_size)
     workers = config.execution.data_workers
     return DataLoader(

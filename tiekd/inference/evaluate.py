@@ -25,7 +25,7 @@ CONSTANT_RTOL = 1e-5  # a dead network varies by float32 rounding, a barely trai
 
 def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol: str) -> dict[str, Any]:
     """Score one image: number of valid pixels, metrics, and the range of the prediction. depth_pred [H, W] m."""
-    valid = valid_mask(PROTOCOLS[protocol], frame, (data.min_depth, data.max_depth))
+    valid = valid_mask(PROTOCOLS[protocol], frame, data.depth_range)
     return {
         "n_valid": int(valid.sum()),
         **depth_metrics(torch.from_numpy(depth_pred), torch.from_numpy(frame.depth_gt), torch.from_numpy(valid)),
@@ -53,9 +53,8 @@ def evaluate_maps(
     maps: ExternalMaps, config: RunConfig, source: FrameSource, indices: Sequence[int], teacher: TeacherMaps | None = None
 ) -> list[dict[str, Any]]:
     """`evaluate` for depth maps of another program, which are clamped to the depth range of the data like a network's."""
-    low, high = config.data.min_depth, config.data.max_depth
     frames = ((index, source.load(index)) for index in indices)
-    clamped = ((index, frame, maps.load(source.keys[index], frame).clip(low, high)) for index, frame in frames)
+    clamped = ((index, frame, maps.load(source.keys[index], frame).clip(*config.data.depth_range)) for index, frame in frames)
     return _score(clamped, config, source, teacher)
 
 

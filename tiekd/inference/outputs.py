@@ -46,7 +46,7 @@ class PredictionReport:
         data = self.config.data
         return {
             "depth_scale": depth_scale(data),
-            "depth_range": [data.min_depth, data.max_depth],
+            "depth_range": list(data.depth_range),
             "flip_tta": self.config.evaluation.flip_tta,
             "images": self.images,
             "failed": self.failed,
@@ -121,7 +121,7 @@ def _encode_outputs(
     if options.camera:
         files[".ply"] = encode_ply(depth, prediction.image.pixels, Intrinsics.from_numbers(options.camera, depth))
     if options.pixels:
-        bins, row["pixels"] = DepthBins.from_config(config.data, config.bins), []
+        bins, row["pixels"] = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing), []
         for x, y in options.pixels:
             dpm = prediction.distribution(x, y)
             files[f"_pixel_{x}_{y}.csv"] = _encode_distribution(dpm, bins)

@@ -76,7 +76,7 @@ def predict(network: nn.Module, images: Tensor, config: RunConfig) -> BatchPredi
     batch = torch.cat([images, images.flip(-1)]) if flip_tta else images
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
         output = network(batch)
-    depth = output.depth.clamp(config.data.min_depth, config.data.max_depth)
+    depth = output.depth.clamp(*config.data.depth_range)
     if flip_tta:
         original, mirrored = depth.chunk(2)
         depth = (original + mirrored.flip(-1)) / 2

@@ -29,7 +29,7 @@ _DENSE_DPM_QUIRKS = {"kl_epsilon", "rows_from_110", "uniform_outside"}  # need t
 def build_loss(config: RunConfig) -> DistillLoss:
     """Build the loss of a run."""
     terms = resolve_name(config.loss.spec.build)(config)
-    return DistillLoss(terms, config.data.min_depth, config.data.max_depth, masked="unmasked" not in config.quirks)
+    return DistillLoss(terms, *config.data.depth_range, masked="unmasked" not in config.quirks)
 
 
 def si(config: RunConfig) -> dict[str, WeightedTerm]:
@@ -89,7 +89,7 @@ def dpm_sigma(config: RunConfig) -> float:
 
 def dpm_target(config: RunConfig) -> TargetDPM:
     """The teacher's DPM as L_DPM computes it under the quirks of a run, whether or not its loss has that term."""
-    bins = DepthBins.from_config(config.data, config.bins)
+    bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
     sigma, temperature = dpm_sigma(config), config.loss.temperature
     compute = uniform_outside_dpm if "uniform_outside" in config.quirks else target_dpm
     return lambda depth_teacher: compute(depth_teacher, bins, sigma, temperature)
@@ -98,7 +98,11 @@ def dpm_target(config: RunConfig) -> TargetDPM:
 def _dpm_term(config: RunConfig) -> LossTerm:
     """L_DPM under the quirks of a run."""
     if not config.quirks & _DENSE_DPM_QUIRKS:
-        return DPMTerm(DepthBins.from_config(config.data, config.bins), dpm_sigma(config), config.loss.temperature)
+        return DPMTerm(
+            DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing),
+            dpm_sigma(config),
+            config.loss.temperature,
+        )
     term = DenseDPMTerm(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
     return DPMFromRow110(term) if "rows_from_110" in config.quirks else term
 

@@ -40,7 +40,7 @@ def build_adabins(config: RunConfig) -> "AdaBins":
     channels = [*(level["num_chs"] for level in encoder.feature_info[:-1]), encoder.num_features]
     # The decoder's output has the size of the finest level. The paper's own code has LeakyReLU, the released code ReLU.
     decoder = DenseDepthDecoder(channels, [1, 2, 4, 8, 16], student.decoder_channels, normed=True)
-    return AdaBins(encoder, decoder, AdaptiveBinsHead(width, config.bins.n_bins, data.min_depth, data.max_depth))
+    return AdaBins(encoder, decoder, AdaptiveBinsHead(width, config.bins.n_bins, *data.depth_range))
 
 
 def check_size(size: Size, width: int) -> None:

@@ -90,7 +90,7 @@ class DepthFormer(nn.Module):
 def build_depthformer(config: RunConfig) -> DepthFormer:
     """Build DepthFormer with the config's Swin transformer (version 1). Raises UserError for other encoders and levels."""
     encoder = SwinEncoder(_swin(config.student))
-    return DepthFormer(encoder, config.student.decoder_channels, (config.data.min_depth, config.data.max_depth))
+    return DepthFormer(encoder, config.student.decoder_channels, config.data.depth_range)
 
 
 def _swin(config: StudentConfig) -> SwinTransformer:

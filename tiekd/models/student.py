@@ -44,6 +44,6 @@ def build_depth_student(config: RunConfig) -> DepthStudent:
     encoder = build_encoder(student)
     decoder = DenseDepthDecoder(encoder.feature_info.channels(), encoder.feature_info.reduction(), student.decoder_channels)
     if student.head == "dpm":
-        bins = DepthBins.from_config(config.data, config.bins)
+        bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
         return DepthStudent(encoder, decoder, DPMHead(decoder.channels_out, bins, config.execution.kernel))
     return DepthStudent(encoder, decoder, RegressionHead(decoder.channels_out, config.data.max_depth))

@@ -38,7 +38,7 @@ def expected(viewed):
     maps = open_maps(config.teacher.maps)
     depth = torch.from_numpy(maps.load(source.keys[0], frame.size))
     depths[f"teacher-{maps.digest()[:12]}"], depths["truth"] = depth.numpy(), frame.depth_gt
-    bins = DepthBins.from_config(config.data, config.bins)
+    bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
     return {"depth": depths, "bins": bins, "student": predicted.dpm, "target": dpm_target(config)(depth[None, None])}
 
 

@@ -11,7 +11,7 @@ from tiekd.data.dataset import DepthDataset, EpochSampler, shard
 from tiekd.data.frame_source import Box, Frame
 from tiekd.data.image_io import StoredDepth
 from tiekd.data.teacher_maps import MapWriter, TeacherMaps
-from tiekd.data.transforms import normalize_image
+from tiekd.data.transforms import TrainTransform, normalize_image
 from tiekd.errors import UserError
 
 SIZE = (32, 48)
@@ -45,7 +45,8 @@ def maps(tmp_path) -> TeacherMaps:
 
 
 def training(seed: int = 0, maps: TeacherMaps | None = None, source: MadeFrames | None = None) -> DepthDataset:
-    return DepthDataset(source or MadeFrames(), maps, AugmentConfig(rotate_degrees=10.0), (16, 24), seed)
+    transform = TrainTransform(AugmentConfig(rotate_degrees=10.0), (16, 24))
+    return DepthDataset(source or MadeFrames(), maps, transform, seed)
 
 
 def same(a: dict, b: dict) -> bool:
@@ -116,7 +117,7 @@ def test_the_border_is_removed_for_training_only():
     border = Box(8, 10, 16, 24)
     source = MadeFrames(train_region=border)
     still = AugmentConfig(rotate_p=0, flip_p=0, colour_p=0)
-    item = DepthDataset(source, None, still, (16, 24))[(0, 2)]
+    item = DepthDataset(source, None, TrainTransform(still, (16, 24)))[(0, 2)]
     assert torch.equal(item["depth_gt"][0], torch.tensor(border.crop(source.load(2).depth_gt)))
     assert torch.equal(item["image"], normalize_image(border.crop(source.load(2).image)))
     assert DepthDataset(source)[2]["image"].shape == (3, *SIZE)
@@ -126,12 +127,7 @@ def test_a_crop_that_does_not_fit_is_refused():
     with pytest.raises(
         UserError, match=r"data.train_crop 64x24 exceeds the part of frame scene/0000 that training uses: 32x48 px"
     ):
-        DepthDataset(MadeFrames(), None, AugmentConfig(), (64, 24))[0]
-
-
-def test_augmentation_requires_a_crop():
-    with pytest.raises(ValueError, match=r"given together"):
-        DepthDataset(MadeFrames(), None, AugmentConfig())
+        DepthDataset(MadeFrames(), None, TrainTransform(AugmentConfig(), (64, 24)))[0]
 
 
 def indices(sampler: EpochSampler) -> list[list[int]]:

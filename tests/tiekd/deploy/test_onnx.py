@@ -58,7 +58,9 @@ def test_a_file_serves_any_batch_and_size(dpm_student, exported, batch, size):
     depth, dpm = onnxruntime.InferenceSession(exported.path).run(["depth", "dpm"], {"image": image.numpy()})
     assert (depth.shape, dpm.shape) == ((batch, 1, *size), (batch, 16, *size))
     np.testing.assert_allclose(depth, ours.depth, rtol=1e-4)
-    centers = DepthBins.from_config(dpm_student.config.data, dpm_student.config.bins).centers.numpy()
+    centers = DepthBins(
+        dpm_student.config.bins.n_bins, *dpm_student.config.data.depth_range, dpm_student.config.bins.spacing
+    ).centers.numpy()
     np.testing.assert_allclose(np.einsum("bkhw,k->bhw", dpm, centers), depth[:, 0], rtol=1e-4)
 
 

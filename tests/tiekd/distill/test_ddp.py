@@ -14,8 +14,7 @@ from torch import nn
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import LOSSES
-from tiekd.data import open_frames
-from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.data import open_frames, open_inputs
 from tiekd.distill.ddp import DDPRuntime
 from tiekd.distill.loop import train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer
@@ -47,7 +46,7 @@ def first_step(config: RunConfig, runtime) -> dict:
     model = runtime.wrap(student)
     assert list(student.state_dict()) == names
     model.train()
-    loader = train_loader(cached_inputs(config), config, runtime)
+    loader = train_loader(open_inputs(config), config, runtime)
     optimizer = build_optimizer(student, config.optim)
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # the gradient is looked at, and the student measured as it is

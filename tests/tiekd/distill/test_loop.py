@@ -8,8 +8,7 @@ import torch
 
 import tiekd
 from tiekd.config import RunConfig
-from tiekd.data import open_frames
-from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.data import open_frames, open_inputs
 from tiekd.distill.loop import CHECK_EVERY, StepLog, evaluate_loss, train_epoch, train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer, learning_rate
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime
@@ -107,7 +106,7 @@ def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, e
     record, _ = execute_run(config)
     torch.manual_seed(config.seed)
     student = build_network(config).train()
-    loader = train_loader(cached_inputs(config), config, LocalRuntime(config.execution, record))
+    loader = train_loader(open_inputs(config), config, LocalRuntime(config.execution, record))
     loader.batch_sampler.set_epoch(1)
     (batch,) = loader
     values = evaluate_loss(build_loss(config), student(batch["image"]), batch[target])
@@ -120,7 +119,7 @@ def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, e
 def test_a_step_clips_the_gradient_and_tells_its_norm(tiny, execute_run):
     config = tiny({"optim.clip_grad_norm": 1e-3})
     runtime = LocalRuntime(config.execution, RunStore(config.execution.store).run("none"))
-    student, batch = build_network(config), next(iter(train_loader(cached_inputs(config), config, runtime)))
+    student, batch = build_network(config), next(iter(train_loader(open_inputs(config), config, runtime)))
     values = train_step(student, build_loss(config), batch, build_optimizer(student, config.optim), config.optim, runtime)
     norm = torch.cat([p.grad.flatten() for p in student.parameters()]).norm()
     assert values["gradient"] > 1e-3
@@ -186,7 +185,7 @@ def test_what_layers_draw_depends_on_the_epoch_and_not_on_what_was_drawn_before(
     def loss(drawn_before: int) -> float:
         torch.manual_seed(drawn_before)
         optimizer = build_optimizer(model, config.optim)
-        loader = train_loader(cached_inputs(config), config, runtime)
+        loader = train_loader(open_inputs(config), config, runtime)
         return train_epoch(1, model, build_loss(config), loader, optimizer, config.optim, runtime)["loss"]
 
     assert loss(drawn_before=1) == pytest.approx(loss(drawn_before=2), rel=1e-6)
@@ -196,7 +195,7 @@ def test_what_layers_draw_depends_on_the_epoch_and_not_on_what_was_drawn_before(
 def test_loading_leaves_the_generator_of_the_students_layers_alone(tiny, workers):
     config = tiny({"execution.data_workers": workers})
     loader = train_loader(
-        cached_inputs(config), config, LocalRuntime(config.execution, RunStore(config.execution.store).run("none"))
+        open_inputs(config), config, LocalRuntime(config.execution, RunStore(config.execution.store).run("none"))
     )
     before = torch.get_rng_state()
     assert sum(1 for _ in loader) == STEPS

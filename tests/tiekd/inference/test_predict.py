@@ -79,7 +79,9 @@ def test_the_expectation_of_the_distributions_is_the_depth(flip_tta):
     found = predict(random_network(config), torch.rand(2, 3, 64, 96), config)
     assert found.dpm.shape == (2, 16, 64, 96)
     torch.testing.assert_close(found.dpm.sum(dim=1), torch.ones(2, 64, 96))
-    expected = torch.einsum("bkhw,k->bhw", found.dpm, DepthBins.from_config(config.data, config.bins).centers)
+    expected = torch.einsum(
+        "bkhw,k->bhw", found.dpm, DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing).centers
+    )
     torch.testing.assert_close(expected, found.depth[:, 0])
 
 
@@ -156,7 +158,7 @@ def test_batches_hold_images_of_one_size_and_change_nothing():
 def test_the_distribution_at_a_pixel_has_the_depth_there_as_its_expectation(size):
     config = CONFIG
     (found,) = of_photos(random_network(config), config, random_image(*size))
-    centers = DepthBins.from_config(config.data, config.bins).centers.numpy()
+    centers = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing).centers.numpy()
     for pixel in [(0, 0), (size[1] - 1, size[0] - 1), (7, 13)]:
         distribution = found.distribution(*pixel)
         assert distribution.sum() == pytest.approx(1, abs=1e-5)

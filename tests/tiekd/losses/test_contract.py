@@ -52,7 +52,12 @@ every_loss = pytest.mark.parametrize("name", LOSSES)
 
 def perfect(config, target) -> Prediction:
     logits = (
-        target_dpm(target, DepthBins.from_config(config.data, config.bins), config.loss.sigma, config.loss.temperature)
+        target_dpm(
+            target,
+            DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing),
+            config.loss.sigma,
+            config.loss.temperature,
+        )
         .clamp_min(1e-300)
         .log()
     )

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from tiekd.config import RunConfig
-from tiekd.data import Inputs, open_inputs
+from tiekd.data import Inputs
+from tiekd.data.cache.pack_reader import PackedFrames
 from tiekd.data.frame_source import Frame, FrameSource, WrappedFrames
 from tiekd.data.image_io import Size, StoredDepth
 from tiekd.data.teacher_maps import MapSource, TeacherMaps
@@ -20,14 +20,13 @@ from tiekd.data.teacher_maps import MapSource, TeacherMaps
 GB = 10**9
 
 
-def cached_inputs(config: RunConfig) -> Inputs:
-    """Open the inputs of a run with a cache, if all of them fit into `execution.cache_gb`; without one otherwise.
+def cache_inputs(inputs: Inputs, limit_gb: float) -> Inputs:
+    """Cache the inputs of a run if all of them fit into `limit_gb`; otherwise return them unchanged.
 
     A file is decoded once, and again when it has changed. Packed data need no cache, since they are mapped into memory.
     """
-    inputs = open_inputs(config)
     train, test, maps = inputs
-    if config.execution.packed:
+    if isinstance(train, PackedFrames):
         return inputs
     assert maps is None or isinstance(maps, TeacherMaps)
     wanted: dict[Hashable, tuple[int, np.dtype]] = {
@@ -35,7 +34,7 @@ def cached_inputs(config: RunConfig) -> Inputs:
     }
     if maps:
         wanted[maps, train] = len(train), map_dtype(_view_size(train))
-    arrays = POOL.allocate(wanted, config.execution.cache_gb * GB)
+    arrays = POOL.allocate(wanted, limit_gb * GB)
     if not arrays:
         return inputs
     cached_maps = CachedMaps(maps, train, arrays[maps, train]) if maps else None

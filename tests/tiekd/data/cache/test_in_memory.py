@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tiekd.config import build
-from tiekd.data import open_frames, open_inputs
-from tiekd.data.cache.in_memory import GB, CachedFrames, CachedMaps, CachePool, cached_inputs, frame_dtype, map_dtype
+from tiekd.config import RunConfig, build
+from tiekd.data import Inputs, open_frames, open_inputs
+from tiekd.data.cache.in_memory import GB, CachedFrames, CachedMaps, CachePool, cache_inputs, frame_dtype, map_dtype
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.frame_source import Frame
 from tiekd.data.image_io import StoredDepth
@@ -18,6 +18,11 @@ from tiekd.errors import UserError
 
 VIEW = (352, 1216)
 PAIR = np.dtype([("signature", np.int64), ("depth", np.float32, 2)])
+
+
+def cached_inputs(config: RunConfig) -> Inputs:
+    """The inputs of a run as its training reads them."""
+    return cache_inputs(open_inputs(config), config.execution.cache_gb)
 
 
 @pytest.fixture

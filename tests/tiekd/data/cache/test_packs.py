@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader
 
 from tiekd.config import build, override
 from tiekd.data import check_inputs, input_digests, open_frames, open_inputs
-from tiekd.data.cache.in_memory import cached_inputs
+from tiekd.data.cache.in_memory import cache_inputs
 from tiekd.data.cache.pack_format import Pack
 from tiekd.data.cache.pack_reader import pack_name
 from tiekd.data.cache.pack_writer import verify_packs, write_packs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.teacher_maps import MapWriter
+from tiekd.data.transforms import TrainTransform
 from tiekd.errors import UserError
 
 VIEW = (352, 1216)
@@ -67,7 +68,7 @@ def packed(config, tmp_path):
 def batches(config):
     """A training epoch and the evaluated frames, as bytes."""
     train, test, maps = open_inputs(config)
-    training = DepthDataset(train, maps, config.augment, config.data.train_crop, seed=4)
+    training = DepthDataset(train, maps, TrainTransform(config.augment, config.data.train_crop), seed=4)
     items = [training[2, index] for index in range(len(train))] + [DepthDataset(test)[0]]
     return [{name: value.numpy().tobytes() for name, value in item.items()} for item in items]
 
@@ -94,7 +95,7 @@ def test_a_pack_has_the_bytes_and_digests_of_its_files(config, packed):
 
 
 def test_a_pack_is_read_without_copies(packed):
-    train, _, maps = cached_inputs(packed)
+    train, _, maps = cache_inputs(open_inputs(packed), packed.execution.cache_gb)
     arrays = [train.load(1).image, train.load(1).depth.values, maps.load_stored(train.keys[1], VIEW).values]
     assert train is open_inputs(packed).train
     assert all(not array.flags.owndata and not array.flags.writeable for array in arrays)
@@ -111,7 +112,7 @@ def test_a_pack_works_without_the_packed_files(packed, config):
 
 def test_loader_processes_read_the_pack(packed):
     train, _, maps = open_inputs(packed)
-    dataset = DepthDataset(train, maps, packed.augment, packed.data.train_crop)
+    dataset = DepthDataset(train, maps, TrainTransform(packed.augment, packed.data.train_crop))
     loaded = list(DataLoader(dataset, batch_size=None, num_workers=2))
     assert all(torch.equal(a["image"], dataset[i]["image"]) for i, a in enumerate(loaded))
     again, _, again_maps = (pickle.loads(pickle.dumps(part)) for part in open_inputs(packed))
