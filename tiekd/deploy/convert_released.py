@@ -7,10 +7,10 @@ the training's config in the checkpoint.
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,8 +32,14 @@ DPM_CLASS = "DenseDepthHead_DPM"
 RELEASED_DATASETS = {name: spec.defaults for name, spec in DATASETS.items() if spec.released_map_names}
 
 # mmcv stores the best score of a training as a NumPy scalar, whose module had another name before NumPy 2.
-_SCALAR = np.float64().__reduce__()[0]
-NUMPY_SCALARS = [_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float32DType, np.dtypes.Float64DType]
+_SCALAR = cast(Callable[..., Any], np.float64().__reduce__()[0])
+NUMPY_SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float32DType,
+    np.dtypes.Float64DType,
+]
 
 
 def convert_checkpoint(path: Path, out: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,25 +58,27 @@ def build_card(config: RunConfig, record: RunRecord | None) -> str:
 
 
 def _metadata(config: RunConfig, title: str, summary: dict[str, Any] | None) -> ModelCardData:
-    results = [
-        EvalResult(
-            task_type="depth-estimation",
-            dataset_type=config.data.dataset,
-            dataset_name=f"{config.data.dataset}, protocol {summary['protocol']}",
-            metric_type=metric,
-            metric_value=summary["metrics"][metric],
-        )
-        for metric in (METRICS if summary else ())
-    ]
-    license_name = config.data.spec.license.name
+    optional: dict[str, Any] = {}
+    if config.data.spec.license.name == "other":
+        optional["license_name"] = "see-the-card"
+    if summary:
+        optional["eval_results"] = [
+            EvalResult(
+                task_type="depth-estimation",
+                dataset_type=config.data.dataset,
+                dataset_name=f"{config.data.dataset}, protocol {summary['protocol']}",
+                metric_type=metric,
+                metric_value=summary["metrics"][metric],
+            )
+            for metric in METRICS
+        ]
     return ModelCardData(
-        license=license_name,
-        **({"license_name": "see-the-card"} if license_name == "other" else {}),
+        license=config.data.spec.license.name,
         library_name="tiekd",
         pipeline_tag="depth-estimation",
         tags=["monocular-depth", "knowledge-distillation", config.data.dataset],
         model_name=title,
-        **({"eval_results": results} if results else {}),
+        **optional,
     )
 
 

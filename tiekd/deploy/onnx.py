@@ -128,8 +128,9 @@ def _trace(graph: _Graph, size: Size) -> "torch.onnx.ONNXProgram":
     except torch.onnx.OnnxExporterError as error:
         name = graph.model.config.student.encoder
         raise ExportError(f"{name}: PyTorch cannot write this network as ONNX: {str(error).strip().splitlines()[0]}") from error
+    assert program is not None
     for output in program.model.graph.outputs:  # for networks that pad, the exporter writes long expressions
-        output.shape = onnx_ir.Shape([axes.get(axis, length) for axis, length in enumerate(output.shape)])
+        output.shape = onnx_ir.Shape([axes.get(axis, length) for axis, length in enumerate(output.shape or ())])
     return program
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
         epochs = state["epochs"]
     model = runtime.wrap(student)
     if config.execution.compile:  # around the distributed wrapper, which PyTorch supports; `student` stays uncompiled
-        model = torch.compile(model)
+        model = cast(nn.Module, torch.compile(model))
 
     images: list[MetricRow] = []
     for epoch in range(len(epochs) + 1, config.optim.epochs + 1):

@@ -103,19 +103,19 @@ class AdaBins(nn.Module):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The encoder's levels, finest first; the last is replaced by the convolution that follows it."""
-        deepest, levels = self.encoder.forward_intermediates(image, indices=_LEVELS[:-1])
+        deepest, levels = self.encoder.forward_intermediates(image, indices=list(_LEVELS[:-1]))
         return [*levels, deepest]
 
     def forward(self, image: Tensor) -> Prediction:
         """image [B, 3, H, W], normalized. Raises UserError for an unsupported size."""
-        size = image.shape[-2:]
-        check_size(size, self.decoder.channels_out)
+        height, width = image.shape[-2:]
+        check_size((height, width), self.decoder.channels_out)
         features = self.features(image)
         prediction = self.head(self.decoder(features, features[0].shape[-2:]))
         depth = prediction.depth
         if not self.training:  # only rounding exceeds the range; in training, a clamp would remove the gradient there
             depth = depth.clamp(self.head.min_depth, self.head.max_depth)
-        return prediction._replace(depth=resize(depth, size))
+        return prediction._replace(depth=resize(depth, (height, width)))
 
 
 _VIT = "decode_head.adaptive_bins_layer."

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from tiekd.config import RunConfig
 from tiekd.errors import UserError
-from tiekd.models.encoder import build_encoder
+from tiekd.models.encoder import build_encoder, feature_info
 from tiekd.models.prediction import Prediction
 from tiekd.models.released_keys import ReleasedKeys
 
@@ -186,10 +186,11 @@ class BTS(nn.Module):
 def build_bts(config: RunConfig) -> BTS:
     """Build BTS. Raises UserError unless the encoder's levels have STRIDES."""
     encoder = build_encoder(config.student)
-    strides = encoder.feature_info.reduction()
+    levels = feature_info(encoder)
+    strides = levels.reduction()
     if strides != STRIDES:
         raise UserError(f"student.encoder {config.student.encoder!r}: bts needs levels of strides {STRIDES}, got {strides}")
-    decoder = BTSDecoder(encoder.feature_info.channels(), config.student.decoder_channels, config.data.max_depth)
+    decoder = BTSDecoder(levels.channels(), config.student.decoder_channels, config.data.max_depth)
     return BTS(encoder, decoder)
 
 
@@ -232,6 +233,8 @@ def _released_modules(decoder: BTSDecoder) -> Iterator[tuple[str, str]]:
 
 def _released_narrow_layers(ours: str, layers: nn.Sequential, theirs: str, last: str) -> Iterator[tuple[str, str]]:
     """The released code names a layer after its widths, and the last one after its output."""
-    for n, (conv, _) in enumerate(layers[:-1]):
+    for n, layer in enumerate(list(layers)[:-1]):
+        conv = layer.get_submodule("0")
+        assert isinstance(conv, nn.Conv2d)
         yield f"{ours}.{n}.0", f"{theirs}.inter_{conv.in_channels}_{conv.out_channels}.0"
     yield f"{ours}.{len(layers) - 1}", f"{theirs}.{last}"

@@ -30,7 +30,9 @@ class DoubleConv(nn.Sequential):
             layers += [nn.Conv2d(channels, channels_out, 3, padding=1, bias=not normed), *norm, activation(inplace=True)]
         super().__init__(*layers)
 
-    def forward(self, x: Tensor, size: torch.Size | tuple[int, int], *skip: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]  # a Sequential has one input
+        self, x: Tensor, size: torch.Size | tuple[int, int], *skip: Tensor
+    ) -> Tensor:
         """Resize x [B, C, h, w] to `size`, concatenate skips [B, C_i, *size], convolve: [B, channels_out, *size]."""
         # The convolution runs once: in the backward pass, PyTorch stops the recomputation at the convolution's input.
         x = checkpoint(self._first, x, size, *skip, use_reentrant=False, preserve_rng_state=False)

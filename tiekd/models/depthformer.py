@@ -10,7 +10,7 @@ import timm
 import torch
 from timm.layers import PatchEmbed
 from timm.models import is_model_in_modules
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, SwinTransformerStage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,6 +45,7 @@ class SwinEncoder(nn.Module):
         features = [self.stem(image)]
         x = self.patch_embed(image)
         for stage, norm in zip(self.stages, self.norms, strict=True):
+            assert isinstance(stage, SwinTransformerStage)
             x = stage.downsample(x)
             for block in stage.blocks:
                 x = run_block(block, x)
@@ -94,7 +95,8 @@ def build_depthformer(config: RunConfig) -> DepthFormer:
 
 
 def _swin(config: StudentConfig) -> SwinTransformer:
-    if timm.is_model(config.encoder) and not is_model_in_modules(config.encoder, {"swin_transformer"}):
+    name = config.encoder
+    if name and timm.is_model(name) and not is_model_in_modules(name, {"swin_transformer"}):
         valid = ", ".join(timm.list_models(module="swin_transformer"))
         raise UserError(f"student.encoder: depthformer needs a Swin transformer, got {config.encoder!r}; valid: {valid}")
     if config.levels != _LEVELS or config.output_stride != 32:
@@ -102,7 +104,7 @@ def _swin(config: StudentConfig) -> SwinTransformer:
             f"student.levels, student.output_stride: depthformer has the levels {list(_LEVELS)} and stride 32, "
             f"got {list(config.levels)} and {config.output_stride}"
         )
-    return create_encoder(
+    network = create_encoder(
         config,
         num_classes=0,
         drop_path_rate=DROP_PATH,
@@ -110,6 +112,8 @@ def _swin(config: StudentConfig) -> SwinTransformer:
         always_partition=True,  # whole windows even if the map is smaller than one
         embed_layer=partial(PatchEmbed, dynamic_img_pad=True),
     )
+    assert isinstance(network, SwinTransformer)
+    return network
 
 
 # -- the released checkpoint ---------------------------------------------------------------------------------------------------
@@ -155,7 +159,7 @@ def _released_modules(network: DepthFormer) -> Iterator[tuple[str, str]]:
     yield "encoder.patch_embed.proj", "backbone.patch_embed.projection"
     yield "encoder.patch_embed.norm", "backbone.patch_embed.norm"
     for i, stage in enumerate(network.encoder.stages):
-        for j in range(len(stage.blocks)):
+        for j in range(len(list(stage.get_submodule("blocks").children()))):
             yield from _submodules(f"encoder.stages.{i}.blocks.{j}", f"backbone.stages.{i}.blocks.{j}", _BLOCK)
         if i:  # timm merges patches before a stage, they do after it
             merging = {part: part for part in ("norm", "reduction")}

@@ -173,7 +173,8 @@ class _DepthAndDivergence(Function):
                 torch.sum(torch.exp2(log_p, out=p), dim=0, out=sum_p)
                 torch.mv(p.t(), centers, out=d)
                 if target is not None:
-                    log_q = target.scores(*target_chunk, centers, out=p)
+                    depth_teacher, nearest = target_chunk
+                    log_q = target.scores(depth_teacher, nearest, centers, out=p)
                     torch.sum(torch.exp2(log_q, out=q), dim=0, out=sum_q)
                     torch.sum(log_q.sub_(log_p).mul_(q), dim=0, out=kl)
             depth.div_(p_sum)
@@ -203,8 +204,8 @@ class _DepthAndDivergence(Function):
                 offset = torch.sub(centers.unsqueeze(1), d, out=buffer)
                 d_logits.mul_(torch.addcmul(g_kl, offset, g_depth, out=offset))
                 if q_chunk:
-                    scale, *target_chunk = q_chunk
-                    q = ctx.target.scores(*target_chunk, centers, out=buffer).exp2_()
+                    scale, depth_teacher, nearest = q_chunk
+                    q = ctx.target.scores(depth_teacher, nearest, centers, out=buffer).exp2_()
                     d_logits.addcmul_(q, scale, value=-1)
                 d_bias += d_logits.sum(dim=1)
                 d_product = d_logits.to(x.dtype)

@@ -5,6 +5,7 @@ from typing import Any
 
 import timm
 from huggingface_hub import HfApi, try_to_load_from_cache
+from timm.models import FeatureInfo
 from torch import nn
 
 from tiekd.config import StudentConfig
@@ -21,10 +22,16 @@ def build_encoder(config: StudentConfig) -> nn.Module:
     return create_encoder(config, features_only=True, out_indices=config.levels)
 
 
+def feature_info(encoder: nn.Module) -> FeatureInfo:
+    """Channels and strides of the levels of an encoder of `build_encoder`."""
+    info = encoder.feature_info
+    assert isinstance(info, FeatureInfo)
+    return info
+
+
 def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
     """Build the timm model of a config with further options. Raises UserError like `build_encoder`."""
-    _check_name(config)
-    name = config.encoder
+    name = _known_name(config)
     if config.output_stride != 32:
         options["output_stride"] = config.output_stride
     try:
@@ -43,10 +50,10 @@ def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
 
 def check_pretrained_weights(config: StudentConfig) -> None:
     """Raise UserError unless pretrained weights are in the Hugging Face cache or the hub responds. Downloads nothing."""
-    _check_name(config)
-    source = timm.get_pretrained_cfg(config.encoder)
+    encoder = _known_name(config)
+    source = timm.get_pretrained_cfg(encoder)
     if source is None or not source.has_weights:
-        raise UserError(f"student.pretrained: timm has no weights for {config.encoder}; set student.pretrained=false")
+        raise UserError(f"student.pretrained: timm has no weights for {encoder}; set student.pretrained=false")
     if source.hf_hub_id is None:
         return  # at another URL, which is not checked
     name, _, revision = source.hf_hub_id.partition("@")
@@ -55,15 +62,19 @@ def check_pretrained_weights(config: StudentConfig) -> None:
         try:
             HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
         except Exception as error:  # its type depends on the HTTP client of this version of huggingface_hub
-            raise _weights_unreachable(config.encoder, error) from None
+            raise _weights_unreachable(encoder, error) from None
 
 
-def _check_name(config: StudentConfig) -> None:
-    if not timm.is_model(config.encoder):
+def _known_name(config: StudentConfig) -> str:
+    """The name of a config's timm model. Raises UserError if timm does not have it."""
+    name = config.encoder
+    assert name is not None  # as the config checks
+    if not timm.is_model(name):
         models = timm.list_models()
-        near = difflib.get_close_matches(config.encoder, models, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, models, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"student.encoder: unknown {config.encoder!r}; {hint}valid: the {len(models)} of timm.list_models()")
+        raise UserError(f"student.encoder: unknown {name!r}; {hint}valid: the {len(models)} of timm.list_models()")
+    return name
 
 
 def _weights_unreachable(encoder: str, error: Exception) -> UserError:
@@ -85,8 +96,10 @@ def _dilate_as_released(encoder: nn.Module) -> None:
 
     In place; a stage without dilation is unchanged.
     """
-    for stage in encoder.blocks:
-        dilation = stage[-1].conv_dw.dilation
-        for position, block in enumerate(stage):
+    for stage in encoder.get_submodule("blocks").children():
+        layers = [block.get_submodule("conv_dw") for block in stage.children()]
+        convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        dilation = convolutions[-1].dilation
+        for position, convolution in enumerate(convolutions):
             # With a 3x3 kernel, a padding equal to the dilation keeps the size.
-            block.conv_dw.dilation = block.conv_dw.padding = (1, 1) if position else dilation
+            convolution.dilation = convolution.padding = (1, 1) if position else dilation

@@ -54,8 +54,8 @@ def _encoder_modules(encoder: nn.Module) -> dict[str, str]:
         modules |= {"conv_stem": "conv1.conv", "bn1": "conv1.bn"}
         modules |= {
             f"blocks.{s}.{b}.{ours}": f"layer{s + 1}.{b}.conv.{theirs}"
-            for s, stage in enumerate(encoder.blocks)
-            for b in range(len(stage))
+            for s, stage in enumerate(encoder.get_submodule("blocks").children())
+            for b in range(len(list(stage.children())))
             for ours, theirs in (LATER_BLOCKS if s else FIRST_BLOCK).items()
         }
     return modules

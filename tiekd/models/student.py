@@ -7,7 +7,7 @@ from tiekd.bins import DepthBins
 from tiekd.config import RunConfig
 from tiekd.models.decoder import DenseDepthDecoder
 from tiekd.models.dpm_head import DPMHead, DPMPrediction
-from tiekd.models.encoder import build_encoder
+from tiekd.models.encoder import build_encoder, feature_info
 from tiekd.models.prediction import Prediction
 
 
@@ -42,7 +42,8 @@ def build_depth_student(config: RunConfig) -> DepthStudent:
     """Build the student of a run from its encoder, decoder widths and head."""
     student = config.student
     encoder = build_encoder(student)
-    decoder = DenseDepthDecoder(encoder.feature_info.channels(), encoder.feature_info.reduction(), student.decoder_channels)
+    levels = feature_info(encoder)
+    decoder = DenseDepthDecoder(levels.channels(), levels.reduction(), student.decoder_channels)
     if student.head == "dpm":
         bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
         return DepthStudent(encoder, decoder, DPMHead(decoder.channels_out, bins, config.execution.kernel))

@@ -7,7 +7,9 @@ import pytest
 import torch
 from support.losses import total_loss
 
+from tiekd.bins import DepthBins
 from tiekd.config import RunConfig, build
+from tiekd.models.dpm_head import DPMHead
 from tiekd.models.prediction import Prediction
 
 SINGLE, DOUBLE = 1e-5, 1e-6  # relative; the float64 run kept some constants in float32
@@ -207,3 +209,16 @@ def test_crops_704_wide_and_not_above_110_high_cost_and_move_nothing():
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert not depth.grad.any()
     assert not logits.grad.any()
+
+
+def test_the_released_loss_of_a_704_px_crop_trains_a_dpm_student():
+    """SSIM and L_DPM from row 110 on, on a prediction that is evaluated from features."""
+    config, bins = released(9, 80.0, name="tie_kd"), DepthBins(9, 1e-3, 80.0)
+    head = DPMHead(2, bins)
+    features = torch.randn(1, 2, 130, 704, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    target = 5 + 60 * torch.linspace(0, 1, 130).view(1, 1, 130, 1).expand(1, 1, 130, 704)
+    loss, expected = (total_loss(config, prediction, target) for prediction in (head(features), head(features).materialize()))
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+    (gradient,) = torch.autograd.grad(loss, features)
+    assert not gradient[:, :, :110].any()
+    assert gradient[:, :, 110:].any()
