@@ -13,9 +13,6 @@ from PIL import Image
 import tiekd
 from tiekd.config.specs import DATASETS, DatasetSpec, License
 from tiekd.data.split_list import Layout
-from tiekd.distill.run import execute
-from tiekd.distill.runtime import LocalRuntime
-from tiekd.store.run_store import RunStore
 
 ROOT = Path("demo/examples/walls")
 WALLS = Layout(
@@ -60,12 +57,10 @@ def main() -> None:
             "student": {"name": "tiny"},
             "loss": {"name": "si", "target": "ground_truth"},
             "optim": {"epochs": 4, "batch_size": 4, "lr": 3e-3},
-            "execution": {"store": "demo/examples/store"},
         }
     )
-    store = RunStore(config.execution.store)
-    status = execute(config, store, lambda record: LocalRuntime(config.execution, record))
-    print(f"{DATASETS['walls'].label}: {status.state}")
+    result = tiekd.distill(config)
+    print(f"abs_rel {result.metrics['abs_rel']:.3f} on {len(result.images)} test images")
 
 
 if __name__ == "__main__":

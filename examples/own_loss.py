@@ -9,11 +9,8 @@ from torch import Tensor
 
 import tiekd
 from tiekd.config.specs import LOSSES, LossSpec
-from tiekd.distill.run import execute
-from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses.combine import AllSum, WeightedTerm, masked_mean
 from tiekd.models.prediction import Prediction
-from tiekd.store.run_store import RunStore
 
 
 class L1Term:
@@ -44,12 +41,10 @@ def main() -> None:
             "student": {"name": "tiny"},
             "loss": {"name": "l1", "target": "ground_truth"},
             "optim": {"epochs": 2, "batch_size": 4, "lr": 3e-3},
-            "execution": {"store": "demo/examples/store"},
         }
     )
-    store = RunStore(config.execution.store)
-    status = execute(config, store, lambda record: LocalRuntime(config.execution, record))
-    print(f"{config.method} with {LOSSES[config.loss.name].label}: {status.state}")
+    result = tiekd.distill(config)
+    print(f"abs_rel {result.metrics['abs_rel']:.3f} on {len(result.images)} test images")
 
 
 if __name__ == "__main__":
