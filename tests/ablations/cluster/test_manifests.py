@@ -1,4 +1,4 @@
-"""The files of ablations/cluster and the commands of docs/cluster.md, as far as they can be checked without their clusters."""
+"""The files of ablations/cluster and the commands of docs/cluster.md, checked without their clusters."""
 
 import copy
 import os
@@ -20,17 +20,13 @@ from support.paths import ROOT
 
 import ablations
 from ablations.cli import ablate, search, status
-from ablations.execution.node_checks import Expected, differences
-from tiekd.config import build
-from tiekd.distill.preflight import METHOD_VERSION, run_id_of
-from tiekd.store.run_store import RunStore
 
 CLUSTER = Path(ablations.__file__).parent / "cluster"
 PAGE = ROOT / "docs" / "cluster.md"
 MARK = "nothing to edit below"
 TO_EDIT = re.compile(r"EDIT|/shared/|^#SBATCH --(job-name|nodes|cpus|gpus|time|output)", re.MULTILINE)
 
-# The fields of KubeRay's API ray.io/v1 (ray-operator/apis/ray/v1, and `authOptions` of 1.5.1) and the types of their values.
+# Fields of KubeRay's API ray.io/v1 (ray-operator/apis/ray/v1; `authOptions` since 1.5.1) and the types of their values.
 RAY_JOB = {
     "activeDeadlineSeconds": int,
     "authOptions": dict,
@@ -90,7 +86,7 @@ AUTOSCALER = {
     "version": str,
     "volumeMounts": list,
 }
-# Those of the fields of Kubernetes' own API that the manifest uses; a slip of the pen is among no others.
+# Fields of Kubernetes' own API that the manifest uses; a misspelled one is not among them.
 POD = {"containers": list, "terminationGracePeriodSeconds": int, "volumes": list}
 CONTAINER = {"envFrom": list, "image": str, "name": str, "resources": dict, "volumeMounts": list}
 
@@ -107,7 +103,7 @@ def check_fields(found: dict[str, Any], fields: dict[str, type], needed: set[str
 # -- the files --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_cluster_yaml_is_what_ray_s_launcher_takes():
+def test_cluster_yaml_is_valid_for_rays_launcher():
     config = prepare_config(copy.deepcopy(read("ray-cluster.yaml")))
     validate_config(config)
     assert config["head_node_type"] in config["available_node_types"]
@@ -115,7 +111,7 @@ def test_the_cluster_yaml_is_what_ray_s_launcher_takes():
         assert any("RAY_AUTH_MODE=token ray start" in line for line in config[command])
 
 
-def test_the_ray_job_has_the_fields_of_kuberay_s_api():
+def test_ray_job_has_the_fields_of_kuberays_api():
     manifest = read("rayjob.yaml")
     assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
     assert all(isinstance(value, str) for value in manifest["metadata"]["annotations"].values())
@@ -130,7 +126,7 @@ def test_the_ray_job_has_the_fields_of_kuberay_s_api():
     assert cluster["authOptions"] == {"mode": "token"}
 
 
-def test_the_pods_of_the_ray_job_mount_what_they_name():
+def test_pods_of_the_ray_job_mount_their_volumes():
     cluster = read("rayjob.yaml")["spec"]["rayClusterSpec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
@@ -142,7 +138,7 @@ def test_the_pods_of_the_ray_job_mount_what_they_name():
         assert container["resources"]["limits"] == container["resources"]["requests"]
 
 
-def test_the_slurm_script_passes_shellcheck():
+def test_slurm_script_passes_shellcheck():
     done = subprocess.run(
         [Path(sys.executable).parent / "shellcheck", "--severity=warning", CLUSTER / "slurm.sh"],
         capture_output=True,
@@ -152,7 +148,7 @@ def test_the_slurm_script_passes_shellcheck():
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_slurm_reads_its_options_before_the_first_command():
+def test_slurm_options_come_before_the_first_command():
     lines = (CLUSTER / "slurm.sh").read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
     assert [line for line in lines[first:] if line.startswith("#SBATCH")] == []
@@ -160,15 +156,15 @@ def test_slurm_reads_its_options_before_the_first_command():
 
 
 @pytest.mark.parametrize("name", ["ray-cluster.yaml", "rayjob.yaml", "slurm.sh"])
-def test_what_is_to_be_edited_stands_above_the_mark(name):
+def test_settings_to_edit_are_above_the_mark(name):
     above, mark, below = (CLUSTER / name).read_text().partition(MARK)
     assert mark
     assert TO_EDIT.search(above)
     assert not TO_EDIT.search(below)
 
 
-def test_a_job_whose_time_is_nearly_up_is_queued_again(tmp_path):
-    """The script itself, on an `srun` that would never end and an `scontrol` that ends the job as Slurm's does."""
+def test_job_is_requeued_before_its_time_limit(tmp_path):
+    """The script itself, with an `srun` that does not end and an `scontrol` that ends the job, as Slurm's does."""
     files = {
         "srun": 'echo $$ >"$HERE/started"; exec sleep 600',
         "scontrol": 'echo "$@" >"$HERE/asked"; kill "$(<"$HERE/started")"',
@@ -190,62 +186,20 @@ def test_a_job_whose_time_is_nearly_up_is_queued_again(tmp_path):
         out, _ = job.communicate(timeout=240)
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     assert "the job is requeued and will resume from the store" in out
-    assert job.returncode != 0  # the study has not ended
-
-
-# -- nodes that differ ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def expected(tiny, tmp_path) -> dict[str, Any]:
-    """What the launching process sees, of a run whose teacher's maps lie in a folder."""
-    store = RunStore(tmp_path / "store")
-    store.write_bytes("probe", b"")
-    config = build(tiny)
-    here = next(differences(Expected("", store.uri, "probe", {}))).split(" ")[1]
-    version = f"{here} (method {METHOD_VERSION})"
-    return {"tiekd": version, "store": store.uri, "probe": "probe", "runs": {run_id_of(config): config.document()}}
-
-
-def complaints(expected: dict[str, Any], **changes: Any) -> list[str]:
-    return list(differences(Expected(**expected | changes)))
-
-
-def test_a_node_like_this_one_has_no_complaint(expected):
-    assert complaints(expected) == []
-
-
-def test_another_tiekd_is_named(expected):
-    (line,) = complaints(expected, tiekd="0.0.1 (method 1)")
-    assert line == f"tiekd {expected['tiekd']}, expected 0.0.1 (method 1)"
-
-
-def test_a_store_without_the_probe_is_another_store(expected, tmp_path):
-    (line,) = complaints(expected, store=str(tmp_path / "elsewhere"))
-    assert line.startswith(f"{tmp_path}/elsewhere is another store there")
-    assert not (tmp_path / "elsewhere").exists()
-
-
-def test_data_with_other_digests_or_none_is_named(expected, tiny, tmp_path):
-    ((run_id, document),) = expected["runs"].items()
-    (line,) = complaints(expected, runs={"0123": document})
-    assert line.startswith("data at ")
-    moved = document | {"teacher": document["teacher"] | {"maps": str(tmp_path / "nowhere")}}
-    (line,) = complaints(expected, runs={run_id: moved})
-    assert f"teacher maps {tmp_path}/nowhere: no such folder" in line
+    assert job.returncode != 0  # the study is not complete
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------------
 
 
 def commands(text: str) -> list[list[str]]:
-    """The commands of a text, as words."""
+    """Return the commands of a text, as words."""
     blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def test_every_tiekd_command_of_the_page_takes_the_options_that_it_gives():
+def test_commands_of_the_page_use_existing_options():
     app = typer.Typer()
     for verb in (ablate, search, status):
         app.command()(verb)
@@ -259,8 +213,8 @@ def test_every_tiekd_command_of_the_page_takes_the_options_that_it_gives():
     assert min(used[verb] for verb in options) >= 1
 
 
-def test_the_page_s_commands_for_any_machine_run_as_written(tiekd, in_folder):
-    """Those of the section "Before the first launch"."""
+def test_commands_before_the_first_launch_work(tiekd, in_folder):
+    """The section of docs/cluster.md that needs no cluster."""
     section = re.search(r"## Before the first launch\n(.*?)\n## ", PAGE.read_text(), flags=re.DOTALL).group(1)
     shutil.copytree(CLUSTER.parent, in_folder / "ablations")
     for command, *words in (found := commands(section)):
@@ -270,7 +224,7 @@ def test_the_page_s_commands_for_any_machine_run_as_written(tiekd, in_folder):
     assert len(found) == 2
 
 
-def test_files_that_the_page_names_exist():
+def test_links_of_the_page_lead_to_files():
     links = re.findall(r"\]\(([^)#:]+)\)", PAGE.read_text())
     assert {Path(link).name for link in links} >= {"ray-cluster.yaml", "rayjob.yaml", "slurm.sh"}
     assert [link for link in links if not (PAGE.parent / link).exists()] == []

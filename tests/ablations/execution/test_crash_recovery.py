@@ -1,4 +1,7 @@
-"""What is lost when processes end, alone or together, once or again and again: nothing but time."""
+"""Interrupted studies, searches and runs: rerunning the command completes them, and no finished epoch is computed again.
+
+Processes are ended alone or together, by Ctrl-C, SIGTERM or SIGKILL.
+"""
 
 import contextlib
 import os
@@ -8,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from support.driver import Driver, wait_until
 
 from tiekd.config.documents import with_values
 from tiekd.store.run_store import RunRecord, RunStore
@@ -16,13 +20,15 @@ RESUME = "rerun the same command to resume from the last checkpoint"
 
 
 @pytest.fixture
-def command(tiny, as_yaml, undisturbed, tmp_path) -> tuple:
-    document = {"name": "demo", "base": tiny, "factors": {"length": undisturbed.levels}}
-    return "ablate", as_yaml(tmp_path / "study.yaml", document), "--store", tmp_path / "store"
+def command(tiny, as_yaml, undisturbed, tmp_path):
+    """The command that computes a study of runs of several lengths."""
 
+    def make(*lengths: str) -> tuple:
+        factors = {"length": {length: undisturbed.settings(length) for length in lengths}}
+        return "ablate", as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": tiny, "factors": factors}), *at_store
 
-def metrics_in(store: RunStore) -> dict[str, dict]:
-    return {record.run_id: record.read_json("summary.json")["metrics"] for record in store.runs()}
+    at_store = "--store", tmp_path / "store"
+    return make
 
 
 @pytest.fixture
@@ -30,14 +36,18 @@ def store(tmp_path) -> RunStore:
     return RunStore(tmp_path / "store")
 
 
+def metrics_in(store: RunStore) -> dict[str, dict]:
+    return {record.run_id: record.read_json("summary.json")["metrics"] for record in store.runs()}
+
+
 def seconds_of(record: RunRecord) -> list[float]:
-    """What each epoch took: another number once it is computed again."""
+    """Return the duration of each epoch, which differs if the epoch is computed again."""
     table = record.read_table("epochs.parquet")
     return [] if table is None else list(table["seconds"])
 
 
-def kept_epochs(record: RunRecord) -> list[float]:
-    """What those epochs took that a checkpoint holds: an end may have come between the table and the checkpoint."""
+def checkpointed_seconds(record: RunRecord) -> list[float]:
+    """Return the durations of epochs that are in the checkpoint: the process may have died between table and checkpoint."""
     return seconds_of(record)[: record.status().epoch]
 
 
@@ -45,37 +55,41 @@ def last_line(out: str) -> str:
     return out.splitlines()[-1]
 
 
-def test_whatever_ends_a_study_the_same_command_goes_on(driver, command, store, undisturbed, until, files, tmp_path, tiekd):
-    """Ctrl-C; the driver alone killed; all of its processes; its raylet alone: one after the other, on one study."""
-    record, reached = store.run(undisturbed.run_ids["long"]), [0]
+def test_study_resumes_after_ctrl_c_and_after_the_loss_of_driver_raylet_or_all_processes(
+    driver, command, store, undisturbed, files, tmp_path, tiekd, shared_cluster
+):
+    """One after the other, on one study."""
+    words = command("short", "middle", "longest")
+    record, finished = store.run(undisturbed.run_id("longest")), store.run(undisturbed.run_id("short"))
+    reached = [0]
 
-    def launch():
-        study = stack.enter_context(driver(*command))
+    def launch() -> Driver:
+        study = stack.enter_context(driver(*words))
         study.until(lambda: record.status().epoch >= reached[-1] + 2)
         return study
 
     def ended() -> list[float]:
         assert record.status().state == "running"
         reached.append(record.status().epoch)
-        return kept_epochs(record)
+        return checkpointed_seconds(record)
 
     with contextlib.ExitStack() as stack:
         study = launch()
-        study.until(lambda: store.run(undisturbed.run_ids["short"]).status().state == "done")
-        finished = files(tmp_path / "store/runs" / undisturbed.run_ids["short"])
+        study.until(lambda: finished.status().state == "done")
+        files_of_finished = files(tmp_path / "store/runs" / finished.run_id)
         study.signal(signal.SIGINT)
         code, out = study.wait(timeout=240)
         assert (code, last_line(out)) == (130, f"tiekd: interrupted; {RESUME}")
         assert "Traceback" not in out
-        until(lambda: not study.processes())
+        wait_until(lambda: not study.processes())
         kept = [ended()]
 
         study = launch()
         os.kill(study.pid, signal.SIGKILL)
-        again = launch()  # at once: trials of the killed driver may still be ending
+        again = launch()  # immediately: trials of the killed driver may not have ended yet
         again.kill()
         kept.append(ended())
-        until(lambda: not study.processes("ray::ImplicitFunc"))  # Ray's agents stay for a minute
+        wait_until(lambda: not study.processes("ray::ImplicitFunc"))  # Ray's agents take a minute longer
 
         study = launch()
         os.kill(study.processes(raylet(study))[0], signal.SIGKILL)
@@ -85,43 +99,44 @@ def test_whatever_ends_a_study_the_same_command_goes_on(driver, command, store, 
         assert last_line(out).endswith(f"; {RESUME}")
         kept.append(ended())
 
-    outcome = tiekd(*command)
+    outcome = tiekd(*words, "--address", shared_cluster)
     assert outcome.code == 0, outcome.err
     assert "3 cells: 3 done" in last_line(outcome.out)
-    assert metrics_in(store) == undisturbed.metrics
+    assert metrics_in(store) == undisturbed.metrics("short", "middle", "longest")
     assert [seconds_of(record)[: len(part)] for part in kept] == kept
-    assert len(seconds_of(record)) == undisturbed.levels["long"]["optim.epochs"]
-    assert files(tmp_path / "store/runs" / undisturbed.run_ids["short"]) == finished
+    assert len(seconds_of(record)) == undisturbed.config("longest").optim.epochs
+    assert files(tmp_path / "store/runs" / finished.run_id) == files_of_finished
 
 
-def raylet(study) -> str:
-    """How the command line of its raylet begins."""
+def raylet(study: Driver) -> str:
+    """Return the start of the raylet's command line."""
     commands = (Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0] for pid in study.processes())
     return next(command for command in commands if command.endswith("/raylet"))
 
 
-def test_a_trial_goes_on_when_its_process_dies_and_fails_when_it_always_does(
-    driver, command, store, undisturbed, until, files, tmp_path, tiekd
+def test_trial_resumes_when_its_process_dies_and_fails_after_three_deaths_in_an_epoch(
+    driver, command, store, undisturbed, files, tmp_path, tiekd, shared_cluster
 ):
-    once, always = store.run(undisturbed.run_ids["middle"]), store.run(undisturbed.run_ids["long"])
+    words = *command("short", "middle", "long"), "--address", shared_cluster
+    once, always = store.run(undisturbed.run_id("middle")), store.run(undisturbed.run_id("long"))
     killed = set()
 
-    def kill_at_work(record: RunRecord) -> bool:
-        """Kill the process that works on a run; whether it is another than before."""
+    def kill_process_of(record: RunRecord) -> bool:
+        """Kill the process that works on a run, unless it is one that was killed before. Returns whether it was."""
         if record.status().state != "running" or (attempt := record.last_attempt()) in killed:
             return False
         os.kill(attempt.pid, signal.SIGKILL)
         killed.add(attempt)
         return True
 
-    def killed_to_the_end() -> bool:
-        kill_at_work(always)
+    def killed_until_the_end() -> bool:
+        kill_process_of(always)
         return not study.running
 
-    with driver(*command) as study:
+    with driver(*words) as study:
         study.until(lambda: once.status().epoch >= 3)
-        assert kill_at_work(once)
-        until(killed_to_the_end, timeout=240)
+        assert kill_process_of(once)
+        wait_until(killed_until_the_end, timeout=240)
         code, out = study.wait(timeout=10)
     assert code == 1
     assert "raylet" not in out
@@ -130,59 +145,59 @@ def test_a_trial_goes_on_when_its_process_dies_and_fails_when_it_always_does(
     why = "killed by SIGKILL (out of memory, or killed manually)"
     assert (status.state, status.cause) == ("failed", f"its process died 3 times in epoch {status.epoch + 1}: {why}")
     assert b"The actor died unexpectedly" in always.read_file("error.txt")
-    assert list(once.read_table("epochs.parquet")["epoch"]) == list(range(1, undisturbed.levels["middle"]["optim.epochs"] + 1))
+    assert list(once.read_table("epochs.parquet")["epoch"]) == list(range(1, undisturbed.config("middle").optim.epochs + 1))
 
     finished = files(tmp_path / "store/runs" / once.run_id)
-    outcome = tiekd(*command, "--retry-failed")
+    outcome = tiekd(*words, "--retry-failed")
     assert outcome.code == 0, outcome.err
-    assert metrics_in(store) == undisturbed.metrics
+    assert metrics_in(store) == undisturbed.metrics("short", "middle", "long")
     assert files(tmp_path / "store/runs" / once.run_id) == finished
 
 
-def test_a_search_goes_on_after_sigterm_and_after_kill(driver, tiny, as_yaml, store, undisturbed, until, tmp_path, tiekd):
+def test_search_resumes_after_sigterm_and_after_sigkill(
+    driver, tiny, as_yaml, store, undisturbed, tmp_path, tiekd, shared_cluster
+):
     as_yaml(tmp_path / "losses.yaml", {"parameters": {"loss.name": {"type": "categorical", "choices": ["si", "mse"]}}})
     search = {"space": "losses.yaml", "sampler": "grid", "scheduler": "none", "trials": 2}
-    document = {"name": "demo", "base": with_values(tiny, undisturbed.levels["long"]), "search": search}
+    document = {"name": "demo", "base": with_values(tiny, undisturbed.settings("long")), "search": search}
     command = "search", as_yaml(tmp_path / "study.yaml", document), "--store", tmp_path / "store"
-    record = store.run(undisturbed.run_ids["long"])
+    record = store.run(undisturbed.run_id("long"))
 
     with driver(*command) as first:
         first.until(lambda: record.status().epoch >= 2)
         first.signal(signal.SIGTERM)
         code, out = first.wait(timeout=240)
         assert (code, last_line(out)) == (143, f"tiekd: terminated; {RESUME}")
-        until(lambda: not first.processes())
+        wait_until(lambda: not first.processes())
     reached = record.status().epoch
     with driver(*command) as second:
         second.until(lambda: record.status().epoch >= reached + 2)
         second.kill()
-    kept = kept_epochs(record)
+    kept = checkpointed_seconds(record)
 
-    outcome = tiekd(*command)
+    outcome = tiekd(*command, "--address", shared_cluster)
     assert outcome.code == 0, outcome.err
     study = optuna.load_study(study_name="demo-search", storage=f"sqlite:///{tmp_path}/store/studies/demo-search/optuna.db")
-    ended = [trial.params["loss.name"] for trial in study.trials if trial.state == TrialState.COMPLETE]
-    assert sorted(ended) == ["mse", "si"]
+    completed = [trial.params["loss.name"] for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert sorted(completed) == ["mse", "si"]
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.FAIL}
     assert seconds_of(record)[: len(kept)] == kept
-    assert metrics_in(store)[record.run_id] == undisturbed.metrics[record.run_id]
+    assert metrics_in(store).items() >= undisturbed.metrics("long").items()
 
 
-def test_ctrl_c_while_ray_starts_leaves_nothing(driver, command, store, until):
-    with driver(*command) as study:
+def test_ctrl_c_while_ray_starts_leaves_no_process_and_no_run(driver, command, store):
+    with driver(*command("short")) as study:
         study.until(lambda: len(study.processes()) > 1)
         study.signal(signal.SIGINT)
         code, out = study.wait(timeout=240)
         assert (code, last_line(out)) == (130, f"tiekd: interrupted; {RESUME}")
         assert "Traceback" not in out
-        until(lambda: not study.processes(), timeout=30)  # what Ctrl-C missed would stay for a minute
+        wait_until(lambda: not study.processes(), timeout=30)  # those that Ctrl-C did not end would stay for a minute
     assert list(store.runs()) == []
 
 
-def test_sigterm_ends_a_run_without_ray_and_the_same_command_goes_on(
-    driver, tiny, as_yaml, store, undisturbed, tmp_path, tiekd
-):
-    config = as_yaml(tmp_path / "run.yaml", with_values(tiny, undisturbed.levels["middle"]))
+def test_run_without_ray_resumes_after_sigterm(driver, tiny, as_yaml, store, undisturbed, tmp_path, tiekd):
+    config = as_yaml(tmp_path / "run.yaml", with_values(tiny, undisturbed.settings("middle")))
     command = "run", config, "--store", tmp_path / "store"
     with driver(*command) as run:
         run.until(lambda: any(record.status().epoch >= 2 for record in store.runs()))
@@ -190,7 +205,7 @@ def test_sigterm_ends_a_run_without_ray_and_the_same_command_goes_on(
         code, out = run.wait(timeout=240)
     assert (code, last_line(out)) == (143, f"tiekd: terminated; {RESUME}")
     (record,) = store.runs()
-    kept = kept_epochs(record)
+    kept = checkpointed_seconds(record)
     assert tiekd(*command).code == 0
     assert seconds_of(record)[: len(kept)] == kept
-    assert metrics_in(store).items() <= undisturbed.metrics.items()
+    assert metrics_in(store) == undisturbed.metrics("middle")

@@ -1,196 +1,49 @@
-"""A cluster of several nodes: its room, trials of two workers that lie on two of them, and trials whose node is lost."""
+"""Comparison of a node with the launching one: version, store and data; no Ray is started."""
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
-import optuna
 import pytest
-from optuna.trial import TrialState
-from ray.cluster_utils import Cluster
 
-from ablations.execution.cluster import ray_cluster as joined
-from ablations.execution.resources import check_capacity, trial_slots
-from tiekd.config import ExecutionConfig, build
-from tiekd.config.documents import with_values
-from tiekd.distill.preflight import run_id_of
-from tiekd.errors import UserError
-from tiekd.store.run_store import RunRecord, RunStore
-
-EPOCHS = 16
-RATES = [1e-2, 1e-5, 1e-6]  # from good to bad, so that ASHA stops the later ones
+from ablations.execution.node_checks import Expected, differences
+from tiekd.config import build
+from tiekd.distill.preflight import METHOD_VERSION, run_id_of
+from tiekd.store.run_store import RunStore
 
 
-class Nodes:
-    """The head, where drivers are, and two nodes that compute, with a CPU each."""
-
-    def __init__(self) -> None:
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        self.address = self._cluster.address
-        for _ in range(2):
-            self.add()
-
-    def add(self) -> None:
-        self._cluster.add_node(num_cpus=1)
-
-    def lose(self, pid: int) -> None:
-        """End the node that a process runs on, without grace."""
-        self._cluster.remove_node(self._by_raylet()[parent_of(pid)], allow_graceful=False)
-
-    def computing(self) -> list[int]:
-        """The raylets of nodes on which workers of Ray Train run, one for each worker."""
-        pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*") if called(folder, "ray::RayTrainWorker"))
-        return [parent for pid in pids if (parent := parent_of(pid)) in self._by_raylet()]
-
-    def shutdown(self) -> None:
-        self._cluster.shutdown()
-
-    def _by_raylet(self) -> dict[int, object]:
-        return {node.all_processes["raylet"][0].process.pid: node for node in self._cluster.worker_nodes}
+@pytest.fixture
+def expected(tiny, tmp_path) -> dict[str, Any]:
+    """What the launching process sees: version, store, and a run with teacher maps."""
+    store = RunStore(tmp_path / "store")
+    store.write_bytes("probe", b"")
+    config = build(tiny)
+    here = next(differences(Expected("", store.uri, "probe", {}))).split(" ")[1]
+    version = f"{here} (method {METHOD_VERSION})"
+    return {"tiekd": version, "store": store.uri, "probe": "probe", "runs": {run_id_of(config): config.document()}}
 
 
-def parent_of(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:  # it has ended meanwhile
-        return 0
+def found(expected: dict[str, Any], **changes: Any) -> list[str]:
+    return list(differences(Expected(**expected | changes)))
 
 
-def called(process: Path, name: str) -> bool:
-    try:
-        return (process / "cmdline").read_text().startswith(name)
-    except OSError:
-        return False
+def test_equal_node_has_no_difference(expected):
+    assert found(expected) == []
 
 
-@pytest.fixture(scope="module")
-def nodes(driver, ray_folder) -> Iterator[Nodes]:
-    """Where there is a /proc to find processes in, as `driver` asks."""
-    nodes = Nodes()
-    yield nodes
-    nodes.shutdown()
+def test_other_version_is_reported(expected):
+    (line,) = found(expected, tiekd="0.0.1 (method 1)")
+    assert line == f"tiekd {expected['tiekd']}, expected 0.0.1 (method 1)"
 
 
-# -- its room ----------------------------------------------------------------------------------------------------------------
+def test_store_without_the_probe_file_is_another_store(expected, tmp_path):
+    (line,) = found(expected, store=str(tmp_path / "elsewhere"))
+    assert line.startswith(f"{tmp_path}/elsewhere is another store there")
+    assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_cluster_has_room_for_a_trial_or_says_what_it_lacks(nodes):
-    fits = ExecutionConfig(workers=2)
-    with joined(nodes.address, fits):
-        assert trial_slots(fits) == 1
-        with pytest.raises(
-            UserError, match=r"execution.workers: a trial needs 3 workers of 1 CPUs, the cluster has capacity for 2$"
-        ):
-            check_capacity(fits.model_copy(update={"workers": 3}))
-        with pytest.raises(UserError, match=r"execution.cpus_per_worker: a trial needs 2 CPUs, the largest node .* has 1$"):
-            check_capacity(fits.model_copy(update={"cpus_per_worker": 2}))
-        with pytest.raises(UserError, match=r"execution.gpus_per_worker: a trial needs 512 GPUs"):
-            check_capacity(fits.model_copy(update={"gpus_per_worker": 512.0}))
-
-
-def test_a_dry_run_joins_the_cluster_and_computes_nothing(nodes, study_file, tiekd, tmp_path):
-    command = "ablate", study_file(seeds=[0, 1, 2]), "--store", tmp_path / "store", "--dry-run", "--address", nodes.address
-    told = tiekd(*command, "--json")
-    assert told.code == 0, told.err
-    plan = json.loads(told.out)
-    assert ([c["state"] for c in plan["cells"]], len(plan["to_compute"])) == (["missing"] * 3, 3)
-    assert plan["estimate"]["slots"] == 2
-    refused = tiekd(*command, "--set", "execution.cpus_per_worker=2")
-    assert (refused.code, refused.out) == (2, "")
-    assert refused.err.endswith("a trial needs 2 CPUs, the largest node of the cluster has 1\n")
-    assert not (tmp_path / "store").exists()
-
-
-# -- a node is lost ----------------------------------------------------------------------------------------------------------
-
-
-def kept_epochs(record: RunRecord) -> list[float]:
-    """What those epochs took that a checkpoint holds: another number once they are computed again."""
-    return list(record.read_table("epochs.parquet")["seconds"])[: record.status().epoch]
-
-
-def test_a_trial_of_a_lost_node_goes_on_at_another(nodes, driver, tiny, as_yaml, undisturbed, tmp_path):
-    document = {"name": "demo", "base": tiny, "factors": {"length": undisturbed.levels}}
-    study = as_yaml(tmp_path / "study.yaml", document)
-    record = RunStore(tmp_path / "store").run(undisturbed.run_ids["long"])
-    with driver("ablate", study, "--store", tmp_path / "store", "--address", nodes.address) as command:
-        command.until(lambda: record.status().epoch >= 2)
-        lost = record.last_attempt()
-        nodes.lose(lost.pid)
-        kept = kept_epochs(record)
-        code, out = command.wait(timeout=240)
-    nodes.add()
-    assert code == 0, out
-    assert "3 cells: 3 done" in out.splitlines()[-1]
-    (told,) = [line for line in out.splitlines() if line.startswith("waiting ")]
-    assert told.startswith("waiting   length=long, seed=0  its node was lost: ")
-    assert told.endswith("; resumes from its last epoch")
-    assert record.last_attempt().pid != lost.pid
-    assert kept_epochs(record)[: len(kept)] == kept
-    runs = RunStore(tmp_path / "store").runs()
-    assert {run.run_id: run.read_json("summary.json")["metrics"] for run in runs} == undisturbed.metrics
-
-
-# -- two workers on two nodes ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def base(tiny) -> dict:
-    """A run of two workers for which no node alone has room."""
-    execution = {"execution.workers": 2, "execution.cpus_per_worker": 1, "execution.device": "cpu"}
-    return with_values(tiny, {"optim.epochs": EPOCHS, "optim.lr": RATES[0], **execution})
-
-
-@pytest.fixture(scope="module")
-def searched(nodes, base, tiekd, as_yaml, tmp_path_factory) -> SimpleNamespace:
-    """A search whose points are the learning rates."""
-    folder = tmp_path_factory.mktemp("search")
-    space = {"optim.lr": {"type": "categorical", "choices": RATES}}
-    as_yaml(folder / "rates.yaml", {"parameters": space})
-    search = {"space": "rates.yaml", "sampler": "grid", "scheduler": "asha", "grace_epochs": 1, "reduction_factor": 2}
-    study = as_yaml(folder / "study.yaml", {"name": "demo", "base": base, "search": search})
-    ended = tiekd("search", study, "--store", folder / "store", "--address", nodes.address)
-    name = "demo-search"
-    trials = optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/store/studies/{name}/optuna.db").trials
-    return SimpleNamespace(store=RunStore(folder / "store"), trials=trials, code=ended.code, told=ended.out + ended.err)
-
-
-def test_pruned_trials_of_two_workers_are_pruned_in_optuna_and_leave_the_nodes_to_the_next(searched):
-    assert searched.code == 0, searched.told
-    best, *others = searched.trials
-    assert (best.params["optim.lr"], best.state) == (RATES[0], TrialState.COMPLETE)
-    assert [trial.state for trial in others] == [TrialState.PRUNED] * 2
-    for trial in others:
-        status = searched.store.run(trial.user_attrs["run_id"]).status()
-        assert status.state == "missing"
-        assert trial.user_attrs["epoch"] <= status.epoch < EPOCHS  # the workers go on until the scheduler's word reaches them
-        assert status.cause == f"pruned by the scheduler after epoch {status.epoch} of {EPOCHS}"
-
-
-def test_a_trial_on_two_nodes_waits_for_the_one_that_is_lost_and_ends_as_if_none_were(
-    nodes, searched, base, driver, as_yaml, tmp_path
-):
-    study = as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": base})
-    record = RunStore(tmp_path / "store").run(run_id_of(build(base)))
-    with driver("ablate", study, "--store", tmp_path / "store", "--address", nodes.address) as command:
-        command.until(lambda: record.status().epoch >= 3)
-        assert len(set(nodes.computing())) == 2
-        epoch = record.status().epoch
-        nodes.lose(record.last_attempt().pid)  # with the trial's own process and one of its workers
-        command.until(lambda: "waiting for nodes" in command.out)
-        kept = kept_epochs(record)
-        nodes.add()
-        code, out = command.wait(timeout=240)
-    assert code == 0, out
-    waiting, missing, back = [line for line in out.splitlines() if line.startswith(("waiting ", "the cluster has capacity"))]
-    assert waiting.startswith("waiting   seed=0  its node was lost: ")
-    assert missing == (
-        "waiting for nodes (execution.workers: a trial needs 2 workers of 1 CPUs, the cluster has capacity for 1); "
-        "runs resume from their last epoch when a node joins"
-    )
-    assert back == "the cluster has capacity for a trial again"
-    assert len(kept) >= epoch
-    assert kept_epochs(record)[: len(kept)] == kept
-    undisturbed = searched.store.run(record.run_id).read_json("summary.json")["metrics"]
-    assert record.read_json("summary.json")["metrics"] == undisturbed
+def test_other_or_missing_data_is_reported(expected, tiny, tmp_path):
+    ((run_id, document),) = expected["runs"].items()
+    (line,) = found(expected, runs={"0123": document})
+    assert line.startswith("data at ")
+    moved = document | {"teacher": document["teacher"] | {"maps": str(tmp_path / "nowhere")}}
+    (line,) = found(expected, runs={run_id: moved})
+    assert f"teacher maps {tmp_path}/nowhere: no such folder" in line

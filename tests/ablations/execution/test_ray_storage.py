@@ -1,4 +1,4 @@
-"""Studies whose store is a bucket, a disk that fills up, or a folder that disappears."""
+"""Studies whose store is a bucket, on a disk that fills up, or in a folder that disappears."""
 
 import contextlib
 import json
@@ -23,14 +23,14 @@ from tiekd.errors import StoreError
 from tiekd.store import object_store
 from tiekd.store.run_store import RunStore
 
-EPOCHS = 20  # the first run is to last until the last has begun
+EPOCHS = 20  # enough for both runs to be in progress at the same time
 LOSSES = ["si", "mse"]
 DISK_BYTES = 32 * 2**20
 
 
 @pytest.fixture(scope="module")
 def base(tiny):
-    """A run of some seconds."""
+    """A run of a few seconds."""
     return with_values(tiny, {"optim.epochs": EPOCHS, "evaluation.every": EPOCHS})
 
 
@@ -53,8 +53,8 @@ def study_file(base, as_yaml, tmp_path) -> Path:
     return as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": base, "factors": {"loss.name": LOSSES}})
 
 
-def under_way(store: RunStore) -> bool:
-    """Whether every run is beyond its first epochs."""
+def in_progress(store: RunStore) -> bool:
+    """Whether every run has finished two epochs."""
     statuses = [record.status() for record in store.runs()]
     return len(statuses) == len(LOSSES) and all(status.epoch >= 2 for status in statuses)
 
@@ -64,19 +64,19 @@ def under_way(store: RunStore) -> bool:
 
 @pytest.fixture
 def killed(driver, study_file, bucket, gate, monkeypatch) -> RunStore:
-    """A bucket whose launch was killed, Ray and all, in the middle of a checkpoint's upload."""
+    """A store in a bucket. Its launch was killed, with Ray, during the upload of a checkpoint."""
     store = RunStore(f"s3://{bucket}/some/prefix")
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", gate.url)
         with driver("ablate", study_file, "--store", store.uri) as study:
-            study.until(lambda: under_way(store))
+            study.until(lambda: in_progress(store))
             gate.cut_off(f"{CHECKPOINT} HTTP".encode())
             study.until(gate.caught.is_set)
             study.kill()
     return store
 
 
-def test_a_study_killed_in_an_upload_goes_on_in_its_bucket(killed, study_file, expected, tiekd, s3, bucket, tmp_path):
+def test_study_killed_during_an_upload_resumes_in_its_bucket(killed, study_file, expected, tiekd, s3, bucket, tmp_path):
     assert {record.status().state for record in killed.runs()} == {"running"}
     kept = {record.run_id: unpack_state(record.read_file(CHECKPOINT))["epochs"] for record in killed.runs()}
     assert all(2 <= len(epochs) < EPOCHS for epochs in kept.values())
@@ -88,17 +88,17 @@ def test_a_study_killed_in_an_upload_goes_on_in_its_bucket(killed, study_file, e
     for record in killed.runs():
         seconds = list(record.read_table("epochs.parquet")["seconds"])
         before = [epoch["seconds"] for epoch in kept[record.run_id]]
-        assert seconds[: len(before)] == before  # these were not computed again
+        assert seconds[: len(before)] == before  # not computed again
     ray = [key for key in s3.objects(bucket) if "/studies/demo/ray/experiment_state" in key]
-    assert len(ray) == 1  # an earlier launch's is gone
+    assert len(ray) == 1  # the earlier launch's is deleted
     everything = b"".join(s3.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in s3.objects(bucket))
     assert s3.environment()["AWS_SECRET_ACCESS_KEY"].encode() not in everything
 
-    check_verbs(tiekd, study_file, killed, tmp_path)
+    check_commands(tiekd, study_file, killed, tmp_path)
 
 
-def check_verbs(tiekd, study_file: Path, store: RunStore, folder: Path) -> None:
-    """Every verb that reads a store finds it in a bucket."""
+def check_commands(tiekd, study_file: Path, store: RunStore, folder: Path) -> None:
+    """Every command that reads a store works with a bucket."""
     run_ids = [record.run_id for record in store.runs()]
     outcome = tiekd("ablate", study_file, "--store", store.uri)
     assert (outcome.code, "2 cells: 2 done; nothing to compute" in outcome.out) == (0, True)
@@ -114,11 +114,9 @@ def check_verbs(tiekd, study_file: Path, store: RunStore, folder: Path) -> None:
         assert found == pytest.approx(measured)
 
 
-def test_a_server_that_stops_ends_a_run_that_goes_on_when_it_is_back(
-    base, as_yaml, bucket, s3, gate, tiekd, monkeypatch, tmp_path
-):
+def test_run_ends_when_the_server_fails_and_resumes_afterwards(base, as_yaml, bucket, s3, gate, tiekd, monkeypatch, tmp_path):
     store = RunStore(f"s3://{bucket}")
-    config = as_yaml(tmp_path / "run.yaml", base)
+    config = as_yaml(tmp_path / "run.yaml", with_values(base, {"optim.epochs": 2}))
     monkeypatch.setattr(object_store, "MAX_ATTEMPTS", 1)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", gate.url)
@@ -135,7 +133,7 @@ def test_a_server_that_stops_ends_a_run_that_goes_on_when_it_is_back(
 
 
 @pytest.mark.parametrize("verb", ["ablate", "status", "report"])
-def test_a_bucket_that_is_not_there_is_refused_in_one_line(verb, study_file, bucket, s3, tiekd):
+def test_missing_bucket_is_refused_in_one_line(verb, study_file, bucket, s3, tiekd):
     words = {"ablate": (study_file, "--store", "s3://no-bucket/p"), "status": ("s3://no-bucket/p",)}
     outcome = tiekd(verb, *words.get(verb, words["status"]))
     assert (outcome.code, outcome.out) == (2, "")
@@ -147,7 +145,7 @@ def test_a_bucket_that_is_not_there_is_refused_in_one_line(verb, study_file, buc
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator["SmallDisk"]:
-    """A disk of its own that no other process sees."""
+    """A small disk in a mount namespace of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
     flags = ["-m"] if os.geteuid() == 0 else ["-U", "-r", "-m"]
@@ -156,7 +154,7 @@ def disk(tmp_path) -> Iterator["SmallDisk"]:
         ["unshare", *flags, "sh", "-c", mount], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as at:
         if at.stdout.readline() != "mounted\n":
-            pytest.skip(f"no disk of its own can be mounted here: {at.stderr.read().strip()}")
+            pytest.skip(f"cannot mount a disk here: {at.stderr.read().strip()}")
         yield SmallDisk(folder, at.pid)
         at.kill()
 
@@ -166,12 +164,12 @@ class SmallDisk:
 
     def __init__(self, folder: Path, pid: int):
         self.folder = folder
-        self.seen = Path(f"/proc/{pid}/root{folder}")  # from here
+        self.seen = Path(f"/proc/{pid}/root{folder}")  # as this process sees it
         user = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
         self.inside = ["nsenter", "-t", str(pid), *user, "-m", "--"]
 
     def fill(self) -> None:
-        """Leave no byte."""
+        """Write until no byte is free."""
         with (self.seen / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(2**16))
@@ -180,12 +178,12 @@ class SmallDisk:
         return [str(path.relative_to(self.seen)) for path in self.seen.rglob("*") if path.is_file()]
 
 
-def test_a_full_disk_and_one_that_disappears_end_a_study_that_goes_on_afterwards(driver, disk, study_file, expected, tmp_path):
+def test_study_resumes_after_a_full_disk_and_a_vanished_store(driver, disk, study_file, expected, tmp_path):
     store = RunStore(disk.seen / "store")
     command = ("ablate", study_file, "--store", disk.folder / "store")
 
     with driver(*command, inside=disk.inside) as study:
-        study.until(lambda: under_way(store))
+        study.until(lambda: in_progress(store))
         disk.fill()
         code, out = study.wait(timeout=240)
     where = rf"tiekd: cannot write runs/\S+ in store {re.escape(str(disk.folder))}/store: No space left on device"
@@ -217,7 +215,7 @@ def test_a_full_disk_and_one_that_disappears_end_a_study_that_goes_on_afterwards
         assert seconds[: len(before)] == before
 
 
-def test_a_search_whose_database_disappears_says_so_in_one_line(tmp_path):
+def test_search_whose_database_vanishes_ends_in_one_line(tmp_path):
     folder = tmp_path / "studies"
     folder.mkdir()
 

@@ -1,4 +1,4 @@
-"""Trials of two workers on a real Ray that they fill: what they compute, and what they lose when their processes are killed."""
+"""Trials with two workers that use all CPUs of a local Ray: their results, failures, and recovery from killed processes."""
 
 import json
 import os
@@ -27,19 +27,19 @@ from tiekd.store.run_store import RunRecord, RunStore
 
 EPOCHS = 24
 WORKERS = 2
-THREADS = max((os.cpu_count() or WORKERS) // WORKERS, 1)  # of each worker: together they fill the machine
+THREADS = max((os.cpu_count() or WORKERS) // WORKERS, 1)  # per worker; together they use all CPUs
 
 
 @pytest.fixture(scope="module")
 def base(tiny) -> dict:
-    """A run of some seconds on two workers."""
+    """A run of a few seconds on two workers."""
     execution = {"execution.workers": WORKERS, "execution.cpus_per_worker": THREADS, "execution.device": "cpu"}
     return with_values(tiny, {"optim.epochs": EPOCHS, "evaluation.every": EPOCHS, **execution})
 
 
 @pytest.fixture(scope="module")
 def broken_maps(maps, base, tmp_path_factory) -> SimpleNamespace:
-    """A folder of maps of which one is damaged, and that one's key: the frame that the second rank reads first."""
+    """A folder of maps with a damaged one, and its key: that of the frame that the second rank reads first."""
     folder = tmp_path_factory.mktemp("broken") / "maps"
     shutil.copytree(maps, folder)
     keys = open_frames(build(base).data, "train").keys
@@ -47,7 +47,7 @@ def broken_maps(maps, base, tmp_path_factory) -> SimpleNamespace:
     sampler.set_epoch(1)
     key = keys[next(iter(sampler))[0][1]]
     file = folder / f"{key}.png"
-    file.write_bytes(file.read_bytes()[:-100])  # its head is whole, as far as one looks before the work
+    file.write_bytes(file.read_bytes()[:-100])  # the header, which is all that is checked before the run, is intact
     return SimpleNamespace(folder=folder, key=key)
 
 
@@ -55,7 +55,7 @@ def broken_maps(maps, base, tmp_path_factory) -> SimpleNamespace:
 
 
 def compute_as_rank(rank: int, folder: str, config: RunConfig) -> None:
-    """One of two processes without Ray."""
+    """Body of one of two processes, without Ray."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS)
     record = RunStore(f"{folder}/store").run(run_id_of(config))
     if rank == 0:
@@ -66,24 +66,24 @@ def compute_as_rank(rank: int, folder: str, config: RunConfig) -> None:
 
 
 def metrics_in(folder: Path) -> dict[str, dict]:
-    """Metrics of the runs that are done, by run id."""
+    """Return metrics of finished runs, by run id."""
     summaries = {record.run_id: record.read_json("summary.json") for record in RunStore(folder).runs()}
     return {run_id: summary["metrics"] for run_id, summary in summaries.items() if summary}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(base, tmp_path_factory) -> dict[str, dict]:
-    """Metrics of the run on two processes that nothing disturbed, by run id."""
+    """Metrics of the uninterrupted run on two processes, by run id."""
     folder = tmp_path_factory.mktemp("undisturbed")
     mp.spawn(compute_as_rank, (str(folder), build(base)), nprocs=WORKERS)
     return metrics_in(folder / "store")
 
 
-def test_one_worker_ends_where_two_do(base, undisturbed, tmp_path):
+def test_one_worker_gives_the_result_of_two(base, undisturbed, tmp_path):
     config = build(with_values(base, {"execution.workers": 1}))
     execute(config, RunStore(tmp_path), lambda record: LocalRuntime(config.execution, record))
     ((run_id, alone),) = metrics_in(tmp_path).items()
-    # The gradients agree to 1e-5; 48 steps of AdamW, which divides by their size, spread their rounding.
+    # The gradients agree to 1e-5; 48 steps of AdamW, which divides by their magnitude, amplify the rounding.
     assert undisturbed[run_id] == pytest.approx(alone, rel=1e-2)
 
 
@@ -92,7 +92,7 @@ def test_one_worker_ends_where_two_do(base, undisturbed, tmp_path):
 
 @pytest.fixture(scope="module")
 def command(base, broken_maps, as_yaml, tmp_path_factory) -> tuple:
-    """A study of three cells: the second has a damaged map, and what the store cannot write is of the third."""
+    """A study of three cells: whole, one with a damaged map, and one whose files cannot be written."""
     folder = tmp_path_factory.mktemp("study")
     maps = {
         "whole": {"teacher.name": "perfect"},
@@ -100,7 +100,9 @@ def command(base, broken_maps, as_yaml, tmp_path_factory) -> tuple:
         "unwritten": {"teacher.name": "unwritten"},
     }
     unwritten = run_id_of(build(with_values(base, maps["unwritten"])))
-    (folder / "store" / "runs" / unwritten / "provenance.json").mkdir(parents=True)  # the first that a worker writes
+    (folder / "store" / "runs" / unwritten / "provenance.json").mkdir(
+        parents=True
+    )  # a folder in place of the first file that a worker writes
     study = as_yaml(folder / "study.yaml", {"name": "demo", "base": base, "factors": {"maps": maps}})
     return "ablate", study, "--store", folder / "store"
 
@@ -111,7 +113,7 @@ def of_cell(command: tuple, base: dict, **changes: str) -> RunRecord:
 
 @pytest.fixture(scope="module")
 def superseded(driver, command, base) -> SimpleNamespace:
-    """The first launch: this process begins its first run anew, as another launch would, and leaves it there."""
+    """The first launch. This process takes over the first run, as another launch would, and does not continue it."""
     record, config = of_cell(command, base), build(base)
     broken, unwritten = (of_cell(command, base, **{"teacher.name": name}) for name in ("broken", "unwritten"))
 
@@ -126,11 +128,11 @@ def superseded(driver, command, base) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def killed(superseded, driver, command) -> SimpleNamespace:
-    """The second launch, of the first cell alone, robbed of a worker and of the Train controller."""
+    """The second launch, of the first cell only, in which a worker and then the Train controller are killed."""
     record, first = superseded.record, superseded.record.status()
 
     def further(epochs: int) -> None:
-        """Wait until the run has come so many epochs further, in processes that have begun since."""
+        """Wait until new processes have finished this many more epochs of the run."""
         attempt, epoch = record.last_attempt(), record.status().epoch
         study.until(lambda: record.status().epoch >= epoch + epochs and record.last_attempt() != attempt)
 
@@ -144,19 +146,19 @@ def killed(superseded, driver, command) -> SimpleNamespace:
 
 
 def events_of(events: list[dict], cell: str) -> list[str]:
-    """Its events but for epochs, in order."""
+    """Return the cell's events in order, without epochs."""
     return [e["event"] for e in events if e.get("cell", "").startswith(f"maps={cell}") and e["event"] != "epoch"]
 
 
-def test_workers_whose_run_is_begun_elsewhere_leave_it_alone(superseded):
-    """As it stood when the first launch had ended; its other cells were computed meanwhile."""
+def test_workers_leave_a_run_that_was_taken_over(superseded):
+    """The other cells were computed meanwhile."""
     assert events_of(superseded.events, "whole") == ["started", "finished"]
     (end,) = [e for e in superseded.events if e["event"] == "finished"]
     assert end["state"] == "running"
     assert end["cause"].startswith(f"run {superseded.record.run_id}: taken over by process {os.getpid()} on ")
 
 
-def test_a_failure_of_one_worker_is_the_runs_with_its_cause_and_is_not_tried_again(superseded, broken_maps):
+def test_failure_of_one_worker_fails_the_run_without_a_retry(superseded, broken_maps):
     status = superseded.broken.status()
     assert (status.state, status.epoch) == ("failed", 0)
     assert f"{broken_maps.key}.png" in status.cause
@@ -166,7 +168,7 @@ def test_a_failure_of_one_worker_is_the_runs_with_its_cause_and_is_not_tried_aga
     assert events_of(superseded.events, "broken") == ["started", "failed"]
 
 
-def test_a_worker_that_cannot_write_to_the_store_ends_the_launch_in_one_line(superseded):
+def test_worker_that_cannot_write_to_the_store_ends_the_launch_in_one_line(superseded):
     assert superseded.code == 1
     assert superseded.last.startswith(f"tiekd: cannot write runs/{superseded.unwritten.run_id}/provenance.json in store ")
     assert superseded.unwritten.status().state == "running"
@@ -175,7 +177,7 @@ def test_a_worker_that_cannot_write_to_the_store_ends_the_launch_in_one_line(sup
     assert superseded.events[-1]["event"] != "summary"
 
 
-def test_a_run_goes_on_whatever_process_dies_and_ends_as_if_none_had(killed, undisturbed):
+def test_run_resumes_after_the_death_of_a_worker_or_the_controller(killed, undisturbed):
     assert killed.first.state == "running"
     assert (killed.code, killed.record.status().state) == (0, "done"), killed.out
     assert killed.record.read_json("summary.json")["metrics"] == undisturbed[killed.record.run_id]
@@ -187,7 +189,7 @@ def test_a_run_goes_on_whatever_process_dies_and_ends_as_if_none_had(killed, und
     assert [line.endswith("; resumes from its last epoch") for line in told] == [True, True]
 
 
-def test_where_a_run_was_computed_is_no_part_of_it(killed, command, tiekd):
+def test_number_of_workers_is_not_part_of_a_runs_identity(killed, command, tiekd):
     before = {record.run_id for record in killed.record.store.runs()}
     outcome = tiekd(*command, "--set", "execution.workers=1", "--only", "maps=whole")
     assert outcome.code == 0, outcome.err
@@ -195,10 +197,10 @@ def test_where_a_run_was_computed_is_no_part_of_it(killed, command, tiekd):
     assert {record.run_id for record in killed.record.store.runs()} == before
 
 
-# -- room ------------------------------------------------------------------------------------------------------------------
+# -- resources --------------------------------------------------------------------------------------------------------------
 
 
-def test_workers_reserve_a_bundle_each_and_their_trial_nothing():
+def test_each_worker_reserves_a_bundle_and_the_waiting_trial_none():
     several = trial_resources(ExecutionConfig(workers=3, cpus_per_worker=2, gpus_per_worker=0.5))
     assert (several.head_cpus, several.bundles) == (0, [{"CPU": 2, "GPU": 0.5}] * 3)
     alone = trial_resources(ExecutionConfig(cpus_per_worker=2))
@@ -206,7 +208,7 @@ def test_workers_reserve_a_bundle_each_and_their_trial_nothing():
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cuda", 0.0), ("cpu", 1.0)])
-def test_workers_compute_on_what_they_reserve(device, gpus):
+def test_workers_must_reserve_their_device(device, gpus):
     execution = ExecutionConfig(workers=2, device=device, gpus_per_worker=gpus)
     with pytest.raises(
         UserError, match=f"execution.device '{device}' with execution.gpus_per_worker {gpus:g}: 2 workers compute"
@@ -216,7 +218,7 @@ def test_workers_compute_on_what_they_reserve(device, gpus):
     check_devices(execution.model_copy(update={"device": "auto"}))
 
 
-def test_a_gpu_kernel_needs_a_reserved_gpu():
+def test_triton_kernel_needs_a_reserved_gpu():
     execution = ExecutionConfig(kernel="triton")
     with pytest.raises(UserError, match=r"execution.kernel 'triton' with execution.gpus_per_worker 0: .* valid: torch"):
         check_devices(execution)

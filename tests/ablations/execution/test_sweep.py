@@ -1,4 +1,4 @@
-"""What a launch records of runs that did not end by themselves, and the clusters it refuses; starts none."""
+"""Outcomes recorded for runs whose process died or that a scheduler stopped; no Ray is started."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ SWEEP = Sweep(
     stopper=FailureLimit(0),
     run_id=lambda params: params["point"],
 )
-# As Ray says it.
+# Messages of Ray.
 KILLED = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
 \tpid: 4711
@@ -45,7 +45,7 @@ SOCKET = (
 GLOO = """RuntimeError: the workers ended without an outcome: [/__w/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] \
 Connection closed by peer [192.0.2.3]:16537. This is typically caused by a remote worker crashing."""
 EXIT = "The actor is dead. Worker exit detail: Worker exits with an exit code 3. The worker may have"
-WORDS = {
+CAUSES = {
     "killed by SIGKILL (out of memory, or killed manually)": KILLED,
     "killed by Ray's memory monitor: 3.37GB of 23.54GB in use on 192.0.2.2": MEMORY,
     "its node was lost: health check failed due to missing too many heartbeats": NODE,
@@ -57,14 +57,14 @@ WORDS = {
 
 @pytest.fixture
 def record(tmp_path):
-    """A run that is under way."""
+    """A run in progress."""
     record = RunStore(tmp_path).run("0123")
     record.write_status(Status("running", epoch=2, epochs=9, device_seconds=5.0))
     return record
 
 
 def end(record, status=Trial.TERMINATED, **result):
-    """Settle a trial of the run that ended with this result."""
+    """Settle a trial of the run that ended with this result. Returns the run's status."""
     trial = Trial("compute", config={"point": "0123"}, stub=True)
     trial.run_metadata.last_result = result
     trial.status = status
@@ -72,21 +72,21 @@ def end(record, status=Trial.TERMINATED, **result):
     return record.status()
 
 
-@pytest.mark.parametrize(("cause", "words"), WORDS.items(), ids=["killed", "memory", "node", "socket", "gloo", "exit"])
-def test_a_run_whose_process_died_too_often_is_failed(record, cause, words):
-    record_death(record, words)
+@pytest.mark.parametrize(("cause", "message"), CAUSES.items(), ids=["killed", "memory", "node", "socket", "gloo", "exit"])
+def test_run_whose_process_died_too_often_is_failed(record, cause, message):
+    record_death(record, message)
     status = record.status()
     assert (status.state, status.epoch, status.device_seconds) == ("failed", 2, 5.0)
     assert status.cause == f"its process died 3 times in epoch 3: {cause}"
-    assert record.read_file("error.txt").decode() == words
+    assert record.read_file("error.txt").decode() == message
 
 
-def test_a_run_that_a_scheduler_stopped_is_missing(record):
+def test_run_stopped_by_a_scheduler_is_missing(record):
     status = end(record, epoch=2, done=True)
     assert (status.state, status.cause) == ("missing", "pruned by the scheduler after epoch 2 of 9")
 
 
-def test_a_worker_that_has_not_heard_of_the_end_writes_nothing_more(record):
+def test_worker_of_a_settled_run_cannot_write(record):
     worker = record.store.run(record.run_id)
     worker.attempt = Attempt.current()
     worker.write_attempt(worker.attempt)
@@ -96,7 +96,7 @@ def test_a_worker_that_has_not_heard_of_the_end_writes_nothing_more(record):
     assert (record.status(), record.read_table("epochs.parquet")) == (ended, None)
 
 
-def test_a_run_that_was_never_begun_is_not_begun_by_its_end(record):
+def test_settling_does_not_create_a_run_that_never_started(record):
     unknown = record.store.run("4567")
     trial = Trial("compute", config={"point": "4567"}, stub=True)
     settle_run(trial, SWEEP, record.store)
@@ -104,28 +104,28 @@ def test_a_run_that_was_never_begun_is_not_begun_by_its_end(record):
     assert [run.run_id for run in record.store.runs()] == ["0123"]
 
 
-def test_a_run_that_was_stopped_with_its_launch_is_missing(record):
+def test_run_stopped_with_its_launch_is_missing(record):
     status = end(record, epoch=2, done=False)
     assert (status.state, status.cause) == ("missing", "stopped with its launch after epoch 2 of 9")
 
 
-def test_a_run_that_ended_by_itself_keeps_its_state(record):
+def test_run_that_recorded_its_outcome_keeps_it(record):
     for state in ("done", "failed", "diverged"):
         record.write_status(Status(state))
         assert end(record, state=state).state == state
 
 
-def test_a_run_that_was_done_before_its_process_died_stays_done(record):
+def test_run_that_was_done_before_its_process_died_stays_done(record):
     record.write_status(Status("done"))
     assert end(record, Trial.ERROR).state == "done"
 
 
-def test_workers_that_would_find_no_gpu_are_refused():
+def test_launch_refuses_workers_without_their_gpu():
     with pytest.raises(UserError, match="2 workers compute on"), ray_cluster(None, ExecutionConfig(workers=2, device="cuda")):
         pass
 
 
-def test_a_launch_puts_nothing_into_rays_object_store():
-    """A driver that holds an object there does not outlive its raylet, and SIGTERM to a whole job ends both."""
+def test_no_module_puts_objects_into_rays_object_store():
+    """Ray kills a driver that holds an object when the raylet ends, and SIGTERM to a whole job ends both."""
     for file in Path(ablations.__file__).parent.rglob("*.py"):
         assert not re.search(r"\bray\.put\(|\bwith_parameters\(", file.read_text()), file.name

@@ -1,4 +1,4 @@
-"""What follows a launch, and when it stops one: trials of a real, local Ray that only report."""
+"""Progress of a launch and when it stops: unit tests, and trials on a real Ray that only report."""
 
 import io
 import os
@@ -23,7 +23,7 @@ from tiekd.store.run_store import RunStore
 FAILED = CellProgress("loss=mse, seed=0", "c1", "failed", cause="OSError: disk 1 is full")
 
 
-def test_what_follows_a_launch_can_be_pickled(tmp_path):
+def test_callback_and_stopper_can_be_pickled(tmp_path):
     progress = StudyProgress("demo", [FAILED])
     screen = LiveReporter(progress, Console(file=io.StringIO(), force_terminal=True))
     limit = FailureLimit(1)
@@ -36,7 +36,7 @@ def test_what_follows_a_launch_can_be_pickled(tmp_path):
     screen.close()
 
 
-def test_a_limit_is_reached_by_failures_of_one_cause():
+def test_failure_limit_counts_failures_with_the_same_cause():
     limit = FailureLimit(2)
     for cause in ("OSError: disk 1 is full", "KeyError: x"):
         limit.count(CellProgress(cause=cause, state="failed"))
@@ -46,12 +46,12 @@ def test_a_limit_is_reached_by_failures_of_one_cause():
     assert (limit.reached.cause, len(limit.reached.runs)) == ("OSError: disk 1 is full", 2)
 
 
-def test_a_limit_below_0_is_refused():
+def test_negative_failure_limit_is_refused():
     with pytest.raises(UserError, match="--max-failures: must be at least 0, got -1; 0 is no limit"):
         LaunchOptions(as_json=False, max_failures=-1)
 
 
-def test_a_limit_of_0_is_none():
+def test_failure_limit_of_0_is_no_limit():
     limit = FailureLimit(0)
     for _ in range(50):
         limit.count(FAILED)
@@ -59,11 +59,11 @@ def test_a_limit_of_0_is_none():
 
 
 @pytest.mark.skipif(os.cpu_count() < 2, reason="two trials must run at once, and this machine has one CPU")
-def test_at_the_limit_what_runs_is_stopped_and_what_waits_is_not_begun(tmp_path, ray_folder, capsys):
+def test_failure_limit_stops_running_trials_and_starts_no_more(tmp_path, shared_cluster, capsys):
     reached = tmp_path / "reached"
 
     def report(params: dict) -> None:
-        """The endless one runs while the others fail, and waits until it is stopped."""
+        """Report epochs without end, or fail once that trial has reported."""
         if params["run_id"] == "endless":
             for epoch in range(1, 10**6):
                 tune.report({"run_id": "endless", "epoch": epoch})
@@ -82,7 +82,7 @@ def test_at_the_limit_what_runs_is_stopped_and_what_waits_is_not_begun(tmp_path,
     progress, launch_options = StudyProgress("demo", list(cells.values())), LaunchOptions(as_json=False, max_failures=2)
     execution = ExecutionConfig(cpus_per_worker=max(os.cpu_count() // 2, 1))  # two trials at a time
     with (
-        ray_cluster(None, execution),
+        ray_cluster(shared_cluster, execution),
         track_progress(progress, lambda params: cells[params["run_id"]], store, launch_options, execution) as (callback, limit),
     ):
         sweep = Sweep("demo", report, execution, callback, limit, lambda params: params["run_id"], names)

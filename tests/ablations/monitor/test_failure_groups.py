@@ -28,25 +28,25 @@ APART = [
 
 
 @pytest.mark.parametrize(("a", "b"), SAME)
-def test_what_differs_between_cells_tells_no_causes_apart(a, b):
+def test_pattern_ignores_names_ids_and_numbers(a, b):
     assert cause_pattern(a) == cause_pattern(b)
 
 
 @pytest.mark.parametrize(("a", "b"), APART)
-def test_what_the_cause_is_tells_them_apart(a, b):
+def test_pattern_keeps_signals_exit_codes_and_words(a, b):
     assert cause_pattern(a) != cause_pattern(b)
 
 
-def test_of_a_remote_stack_the_error_behind_it_is_told():
+def test_short_cause_drops_rays_call_stack():
     assert short_cause(TASK) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
     assert short_cause("ray::f() ended") == "ray::f() ended"
 
 
-def test_advice_is_cut_off():
+def test_short_cause_drops_rays_advice():
     assert short_cause(DEATH) == "Worker exit type: SYSTEM_ERROR Worker exit detail: End of file."
 
 
-def test_groups_are_told_by_their_first_member_the_largest_first():
+def test_groups_show_their_first_run_and_are_sorted_by_size():
     failures = [
         ("a", "failed", "KeyError: x", "/store/runs/a/error.txt"),
         ("b", "failed", "OSError: disk 1 is full", "/store/runs/b/error.txt"),

@@ -1,4 +1,4 @@
-"""Real runs, told epoch by epoch to real TensorBoard files and a real MLflow database, with launches that break off between."""
+"""A real run logged to TensorBoard files and an MLflow database, by launches that are interrupted and resumed."""
 
 import io
 import struct
@@ -50,7 +50,7 @@ def console():
 
 @pytest.fixture
 def launch(record, cell, store, console):
-    """Tell a sink of the epochs from `first` to `last` as a launch would; the run's last one is told with its end."""
+    """Log epochs `first` to `last` as a launch does; the run's last epoch comes with its end."""
 
     def tell(sink, first: int, last: int) -> None:
         logger = RunLogger(sink, store, console)
@@ -68,19 +68,19 @@ def launch(record, cell, store, console):
 
 
 def tensorboard(study: str, store: RunStore) -> TensorBoard:
-    """Of a study that has been launched."""
+    """Return the sink of a study that has been launched."""
     store.write_study(study, {})
     return TensorBoard(study, store)
 
 
 def expected(record) -> dict[tuple[str, int], float]:
-    """Every number of every epoch, by name and epoch."""
+    """Return every number of every epoch, by name and epoch."""
     rows = record.read_table("epochs.parquet").drop(columns="step").to_dict("records")
     return {(n, row["epoch"]): v for row in rows for n, v in row.items() if n != "epoch" and v == v}
 
 
 def scalars_in(folder: Path) -> list[tuple[str, int, float]]:
-    """All scalars of a folder's event files: records of a length, its checksum, the event, its checksum."""
+    """Read all scalars of a folder's event files: records of length, checksum, event, checksum."""
     found = []
     for path in folder.rglob("events*"):
         content, place = path.read_bytes(), 0
@@ -99,7 +99,7 @@ def plain(tag: str) -> str:
 @pytest.mark.parametrize(
     "launches", [[(1, EPOCHS)], [(1, 2), (3, EPOCHS)], [(1, 2), (2, EPOCHS)], [(1, 1), (4, EPOCHS)], [(EPOCHS, EPOCHS)]]
 )
-def test_tensorboard_has_each_epoch_once_however_often_a_run_broke_off(launches, launch, store, record, request):
+def test_tensorboard_has_each_epoch_once_after_interruptions(launches, launch, store, record, request):
     study = request.node.name.partition("[")[2].rstrip("]")
     for first, last in launches:
         launch(tensorboard(study, store), first, last)
@@ -111,7 +111,7 @@ def test_tensorboard_has_each_epoch_once_however_often_a_run_broke_off(launches,
     assert {tag for tag, _, _ in found} >= {"training/loss", "training/lr", "training/part_si", "evaluation/abs_rel"}
 
 
-def test_tensorboard_has_what_was_told_when_a_launch_is_interrupted(launch, store):
+def test_tensorboard_has_the_epochs_of_an_interrupted_launch(launch, store):
     launch(tensorboard("interrupted", store), 1, 2)
     found = scalars_in(Path(store.uri) / "studies" / "interrupted")
     assert {step for _, step, _ in found} == {1, 2}
@@ -138,14 +138,14 @@ def test_mlflow_has_one_run_per_cell_with_its_config_and_each_epoch_once(launch,
     assert {(name, step): value for name, step, value in points} == pytest.approx(expected(record))
 
 
-def test_an_mlflow_that_is_not_there_is_the_users_mistake(monkeypatch):
+def test_unreachable_mlflow_is_a_users_mistake(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://host")
     with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=nowhere://host: cannot connect to MLflow") as caught:
         MLflow("demo")
     assert "\n" not in str(caught.value)
 
 
-def test_a_log_that_cannot_be_written_is_told_once_and_ends_nothing(launch, store, console):
+def test_failing_log_prints_one_line_and_does_not_end_the_study(launch, store, console):
     place = Path(store.uri) / "studies" / "blocked"
     place.mkdir(parents=True)
     (place / "tensorboard").write_text("a file where the folder should be")

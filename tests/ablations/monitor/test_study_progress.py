@@ -6,7 +6,7 @@ NOW = 1_000_000.0
 
 
 def running(name, epoch, epochs, seconds, last_update=NOW, **more):
-    """A cell whose epochs took `seconds` each."""
+    """A running cell whose epochs took `seconds` each."""
     return CellProgress(
         name, name, state="running", epoch=epoch, epochs=epochs, device_seconds=epoch * seconds, last_update=last_update, **more
     )
@@ -25,7 +25,7 @@ def test_cells_are_counted_by_state():
     assert progress.counts == {"done": 2, "running": 1, "waiting": 1, "failed": 1}
 
 
-def test_epochs_that_nobody_will_compute_are_not_to_do():
+def test_epochs_of_ended_cells_are_not_counted_as_left():
     ended = (
         CellProgress(state="pruned", epoch=2, epochs=9),
         CellProgress(state="failed", epoch=1, epochs=9),
@@ -48,21 +48,21 @@ def test_epochs_that_nobody_will_compute_are_not_to_do():
         ([done("a", 5.0)], 2, 0.0),
     ],
 )
-def test_the_time_left_is_that_of_the_slots(cells, slots, seconds):
+def test_eta_fills_the_slots(cells, slots, seconds):
     assert StudyProgress("demo", cells, slots=slots).eta_seconds(NOW) == pytest.approx(seconds)
 
 
-def test_the_time_left_counts_down_within_an_epoch_and_waits_for_one_that_is_late():
+def test_eta_counts_down_within_an_epoch_and_stops_when_it_is_overdue():
     progress = StudyProgress("demo", [running("a", 2, 10, 3.0, last_update=NOW)], slots=1)
     assert [progress.eta_seconds(NOW + passed) for passed in (0, 1, 3, 60)] == pytest.approx([24, 23, 21, 21])
 
 
-def test_no_time_is_told_before_an_epoch_or_while_nothing_runs():
+def test_eta_is_unknown_before_an_epoch_and_while_nothing_runs():
     assert StudyProgress("demo", [running("a", 0, 9, 0.0)]).eta_seconds(NOW) is None
     assert StudyProgress("demo", [done("a", 5.0), waiting(4)]).eta_seconds(NOW) is None
 
 
-def test_the_best_is_of_finished_cells_and_deltas_are_better_when_larger():
+def test_best_cell_is_finished_and_deltas_are_maximized():
     cells = [done("a", abs_rel=0.2, delta1=0.8), done("b", abs_rel=0.1, delta1=0.7), done("c")]
     cells.append(running("d", 1, 2, 1.0, metrics={"abs_rel": 0.01, "delta1": 1.0}))
     assert StudyProgress("demo", cells, "abs_rel").best.name == "b"
@@ -70,27 +70,27 @@ def test_the_best_is_of_finished_cells_and_deltas_are_better_when_larger():
     assert StudyProgress("demo", cells[2:], "abs_rel").best is None
 
 
-def test_device_hours_are_of_all_cells():
+def test_device_hours_include_all_cells():
     assert StudyProgress("demo", [done("a", 450.0), running("b", 2, 4, 900.0)]).device_hours == 1.0
 
 
 @pytest.mark.parametrize(
-    ("epoch_seconds", "silence", "alive", "told"),
+    ("epoch_seconds", "silence", "alive", "stale"),
     [
         (1.0, STALE_S - 1, None, False),
         (1.0, STALE_S + 1, None, True),
-        (600.0, STALE_S + 1, None, False),  # within its first epochs' time
+        (600.0, STALE_S + 1, None, False),  # within three of its epochs
         (600.0, 1801.0, None, True),
-        (600.0, 1801.0, True, True),  # there, but it does not get on
+        (600.0, 1801.0, True, True),  # its process exists but makes no progress
         (600.0, 0.0, False, True),
     ],
 )
-def test_a_cell_is_silent_by_the_measure_of_its_own_epochs(epoch_seconds, silence, alive, told):
+def test_cell_is_stale_by_the_measure_of_its_own_epochs(epoch_seconds, silence, alive, stale):
     cell = running("a", 3, 9, epoch_seconds, last_update=NOW - silence, alive=alive)
-    assert (cell in StudyProgress("demo", [cell, done("b", 1.0)]).stale(NOW)) == told
+    assert (cell in StudyProgress("demo", [cell, done("b", 1.0)]).stale(NOW)) == stale
 
 
-def test_a_search_names_its_cells_as_they_begin():
+def test_search_names_its_cells_as_they_start():
     progress = StudyProgress("demo", [CellProgress(epochs=3)])
     first, second = progress.start_cell("sigma=1", {"loss.sigma": 1}, 3), progress.start_cell("sigma=2", {"loss.sigma": 2}, 3)
     assert [c.name for c in progress.cells] == ["sigma=1", "sigma=2"]

@@ -1,4 +1,4 @@
-"""What a board looks like: on terminals of several widths, as lines, as JSON lines."""
+"""Progress on terminals of several sizes, as lines, and as JSON lines."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def drawn(progress, width, height=24, now=NOW):
     return console.file.getvalue().rstrip("\n")
 
 
-def test_a_wide_terminal_shows_counts_best_bar_and_running_cells(progress):
+def test_wide_terminal_shows_counts_best_bar_and_running_cells(progress):
     head, bar, cell = drawn(progress, 120).splitlines()
     assert head.rstrip() == "demo  4 cells  1 done  1 running  1 waiting  1 failed  best abs_rel 0.2500: loss=si, seed=0"
     assert bar.startswith("━━━")
@@ -55,23 +55,23 @@ def test_no_line_is_wider_than_the_terminal(progress, width):
     progress.cells[1].name = "a name that is longer than any of these terminals " * 5
     lines = drawn(progress, width).splitlines()
     assert max(map(len, lines)) <= width
-    assert "4/9" in lines[-1]  # what is cut off is the name
+    assert "4/9" in lines[-1]  # the name is cut off
 
 
-def test_a_low_terminal_shows_some_of_the_running_cells(progress):
+def test_low_terminal_shows_some_running_cells(progress):
     progress.cells += [CellProgress(f"cell {i}", state="running", epochs=9, last_update=NOW) for i in range(20)]
     lines = drawn(progress, 100, height=12).splitlines()
     assert lines[-1] == "  and 17 more"
     assert len(lines) == 2 + 4 + 1
 
 
-def test_nodes_are_told_where_there_are_several(progress):
+def test_hosts_are_shown_if_there_are_several(progress):
     assert "on n1" not in drawn(progress, 100)
     progress.cells[3] = CellProgress("loss=mse, seed=1", state="running", epochs=9, last_update=NOW, host="n2")
     assert ["on n1" in drawn(progress, 100), "on n2" in drawn(progress, 100)] == [True, True]
 
 
-def test_a_cell_that_may_be_dead_is_told(progress):
+def test_stale_cells_are_marked(progress):
     assert "last update" not in drawn(progress, 100, now=NOW + 30)
     assert drawn(progress, 100, now=NOW + 90).splitlines()[-1].endswith("last update 0:01:30 ago")
     assert drawn(progress, 100, now=NOW + 900).splitlines()[-1].endswith("last update 0:15:00 ago  no heartbeat")
@@ -80,13 +80,13 @@ def test_a_cell_that_may_be_dead_is_told(progress):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(None, "unknown"), (0.4, "0:00:00"), (3723.0, "1:02:03"), (360000.0, "100:00:00")]
+    ("seconds", "text"), [(None, "unknown"), (0.4, "0:00:00"), (3723.0, "1:02:03"), (360000.0, "100:00:00")]
 )
-def test_durations_are_hours_minutes_seconds(seconds, told):
-    assert duration(seconds) == told
+def test_durations_are_hours_minutes_seconds(seconds, text):
+    assert duration(seconds) == text
 
 
-def test_without_a_terminal_a_line_is_written_for_what_ended_and_another_when_nothing_did(progress):
+def test_line_reporter_prints_ended_cells_and_a_summary_after_silence(progress):
     console, clock = Console(file=io.StringIO(), width=200), [NOW]
     lines = LineReporter(progress, console, lambda: clock[0])
     lines.report("started", progress.cells[1], {})
@@ -114,7 +114,7 @@ def test_events_are_json_lines(progress, capsys):
     lines.message("waiting for nodes")
     epoch, failed, note = map(json.loads, capsys.readouterr().out.splitlines())
     assert (epoch["event"], epoch["run_id"], epoch["cell"], epoch["state"]) == ("epoch", "b1", "loss=si, seed=1", "running")
-    assert (epoch["epoch"], epoch["epochs"], epoch["metrics"]) == (4, 9, {"abs_rel": 0.3})  # NaN is no JSON
+    assert (epoch["epoch"], epoch["epochs"], epoch["metrics"]) == (4, 9, {"abs_rel": 0.3})  # NaN is not valid JSON
     assert (epoch["done"], epoch["total"]) == (1, 4)
     assert epoch["device_hours"] == pytest.approx(130 / 3600)
     assert failed["cause"] == "OSError: [/disk] is full"
@@ -123,7 +123,7 @@ def test_events_are_json_lines(progress, capsys):
     assert (note["event"], note["words"]) == ("note", "waiting for nodes")
 
 
-def test_a_live_display_leaves_the_lines_and_the_cursor(progress):
+def test_live_display_restores_the_cursor_and_keeps_the_lines(progress):
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     screen = LiveReporter(progress, console)
     screen.report("epoch", progress.cells[1], {})
@@ -137,7 +137,7 @@ def test_a_live_display_leaves_the_lines_and_the_cursor(progress):
     assert written.count("waiting for nodes [2]\n") == 1
 
 
-def test_a_narrow_terminal_breaks_the_counts_between_them(progress):
+def test_narrow_terminal_breaks_lines_between_counts(progress):
     lines = drawn(progress, 32).splitlines()
     assert [line.rstrip() for line in lines[:3]] == [
         "demo  4 cells  1 done  1 running",

@@ -1,0 +1,196 @@
+"""A cluster of several nodes: its capacity, trials with two workers on two nodes, and trials whose node is lost."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ablations.execution.cluster import ray_cluster
+from ablations.execution.resources import check_capacity, trial_slots
+from tiekd.config import ExecutionConfig, build
+from tiekd.config.documents import with_values
+from tiekd.distill.preflight import run_id_of
+from tiekd.errors import UserError
+from tiekd.store.run_store import RunRecord, RunStore
+
+EPOCHS = 16
+RATES = [1e-2, 1e-5, 1e-6]  # from good to bad, so that ASHA stops the later ones
+
+
+class Nodes:
+    """The head, where drivers run, and two nodes with one CPU each, where trials run."""
+
+    def __init__(self, lean_node: dict):
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(initialize_head=True, head_node_args=lean_node | {"num_cpus": 0})
+        self.address = self._cluster.address
+        for _ in range(2):
+            self.add()
+
+    def add(self) -> None:
+        self._cluster.add_node(num_cpus=1)
+
+    def lose(self, pid: int) -> None:
+        """Kill the node that a process runs on."""
+        self._cluster.remove_node(self._by_raylet()[parent_of(pid)], allow_graceful=False)
+
+    def raylets_of_workers(self) -> list[int]:
+        """Return the raylet's pid of each Ray Train worker."""
+        pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*") if is_called(folder, "ray::RayTrainWorker"))
+        return [parent for pid in pids if (parent := parent_of(pid)) in self._by_raylet()]
+
+    def shutdown(self) -> None:
+        self._cluster.shutdown()
+
+    def _by_raylet(self) -> dict[int, object]:
+        return {node.all_processes["raylet"][0].process.pid: node for node in self._cluster.worker_nodes}
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended meanwhile
+        return 0
+
+
+def is_called(process: Path, name: str) -> bool:
+    try:
+        return (process / "cmdline").read_text().startswith(name)
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def nodes(driver, ray_folder, lean_node) -> Iterator[Nodes]:
+    """Depends on `driver`, which skips if there is no /proc to find processes in."""
+    nodes = Nodes(lean_node)
+    yield nodes
+    nodes.shutdown()
+
+
+# -- capacity ----------------------------------------------------------------------------------------------------------------
+
+
+def test_cluster_has_capacity_for_a_trial_or_the_message_says_what_it_lacks(nodes):
+    fits = ExecutionConfig(workers=2)
+    with ray_cluster(nodes.address, fits):
+        assert trial_slots(fits) == 1
+        with pytest.raises(
+            UserError, match=r"execution.workers: a trial needs 3 workers of 1 CPUs, the cluster has capacity for 2$"
+        ):
+            check_capacity(fits.model_copy(update={"workers": 3}))
+        with pytest.raises(UserError, match=r"execution.cpus_per_worker: a trial needs 2 CPUs, the largest node .* has 1$"):
+            check_capacity(fits.model_copy(update={"cpus_per_worker": 2}))
+        with pytest.raises(UserError, match=r"execution.gpus_per_worker: a trial needs 512 GPUs"):
+            check_capacity(fits.model_copy(update={"gpus_per_worker": 512.0}))
+
+
+def test_dry_run_connects_to_the_cluster_and_computes_nothing(nodes, study_file, tiekd, tmp_path):
+    command = "ablate", study_file(seeds=[0, 1, 2]), "--store", tmp_path / "store", "--dry-run", "--address", nodes.address
+    outcome = tiekd(*command, "--json")
+    assert outcome.code == 0, outcome.err
+    plan = json.loads(outcome.out)
+    assert ([c["state"] for c in plan["cells"]], len(plan["to_compute"])) == (["missing"] * 3, 3)
+    assert plan["estimate"]["slots"] == 2
+    refused = tiekd(*command, "--set", "execution.cpus_per_worker=2")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.endswith("a trial needs 2 CPUs, the largest node of the cluster has 1\n")
+    assert not (tmp_path / "store").exists()
+
+
+# -- a node is lost ----------------------------------------------------------------------------------------------------------
+
+
+def checkpointed_seconds(record: RunRecord) -> list[float]:
+    """Return the durations of epochs that are in the checkpoint, which differ if an epoch is computed again."""
+    return list(record.read_table("epochs.parquet")["seconds"])[: record.status().epoch]
+
+
+def test_trial_of_a_lost_node_resumes_on_another(nodes, driver, tiny, as_yaml, undisturbed, tmp_path):
+    lengths = "short", "long"
+    factors = {"length": {length: undisturbed.settings(length) for length in lengths}}
+    study = as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": tiny, "factors": factors})
+    record = RunStore(tmp_path / "store").run(undisturbed.run_id("long"))
+    with driver("ablate", study, "--store", tmp_path / "store", "--address", nodes.address) as command:
+        command.until(lambda: record.status().epoch >= 2)
+        lost = record.last_attempt()
+        nodes.lose(lost.pid)
+        kept = checkpointed_seconds(record)
+        code, out = command.wait(timeout=240)
+    nodes.add()
+    assert code == 0, out
+    assert "2 cells: 2 done" in out.splitlines()[-1]
+    (line,) = [line for line in out.splitlines() if line.startswith("waiting ")]
+    assert line.startswith("waiting   length=long, seed=0  its node was lost: ")
+    assert line.endswith("; resumes from its last epoch")
+    assert record.last_attempt().pid != lost.pid
+    assert checkpointed_seconds(record)[: len(kept)] == kept
+    runs = RunStore(tmp_path / "store").runs()
+    assert {run.run_id: run.read_json("summary.json")["metrics"] for run in runs} == undisturbed.metrics(*lengths)
+
+
+# -- two workers on two nodes ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base(tiny) -> dict:
+    """A run with two workers for which no single node has capacity."""
+    execution = {"execution.workers": 2, "execution.cpus_per_worker": 1, "execution.device": "cpu"}
+    return with_values(tiny, {"optim.epochs": EPOCHS, "optim.lr": RATES[0], **execution})
+
+
+@pytest.fixture(scope="module")
+def searched(nodes, base, tiekd, as_yaml, tmp_path_factory) -> SimpleNamespace:
+    """A search whose points are the learning rates."""
+    folder = tmp_path_factory.mktemp("search")
+    space = {"optim.lr": {"type": "categorical", "choices": RATES}}
+    as_yaml(folder / "rates.yaml", {"parameters": space})
+    search = {"space": "rates.yaml", "sampler": "grid", "scheduler": "asha", "grace_epochs": 1, "reduction_factor": 2}
+    study = as_yaml(folder / "study.yaml", {"name": "demo", "base": base, "search": search})
+    outcome = tiekd("search", study, "--store", folder / "store", "--address", nodes.address)
+    name = "demo-search"
+    trials = optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/store/studies/{name}/optuna.db").trials
+    return SimpleNamespace(store=RunStore(folder / "store"), trials=trials, outcome=outcome)
+
+
+def test_pruned_trials_with_two_workers_are_pruned_in_optuna_and_release_the_nodes(searched):
+    assert searched.outcome.code == 0, searched.outcome
+    best, *others = searched.trials
+    assert (best.params["optim.lr"], best.state) == (RATES[0], TrialState.COMPLETE)
+    assert [trial.state for trial in others] == [TrialState.PRUNED] * 2
+    for trial in others:
+        status = searched.store.run(trial.user_attrs["run_id"]).status()
+        assert status.state == "missing"
+        assert trial.user_attrs["epoch"] <= status.epoch < EPOCHS  # workers continue until the scheduler's decision arrives
+        assert status.cause == f"pruned by the scheduler after epoch {status.epoch} of {EPOCHS}"
+
+
+def test_trial_on_two_nodes_waits_for_a_lost_one_and_ends_as_if_uninterrupted(nodes, searched, base, driver, as_yaml, tmp_path):
+    study = as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": base})
+    record = RunStore(tmp_path / "store").run(run_id_of(build(base)))
+    with driver("ablate", study, "--store", tmp_path / "store", "--address", nodes.address) as command:
+        command.until(lambda: record.status().epoch >= 3)
+        assert len(set(nodes.raylets_of_workers())) == 2
+        epoch = record.status().epoch
+        nodes.lose(record.last_attempt().pid)  # with the trial's own process and one of its workers
+        command.until(lambda: "waiting for nodes" in command.out)
+        kept = checkpointed_seconds(record)
+        nodes.add()
+        code, out = command.wait(timeout=240)
+    assert code == 0, out
+    waiting, lost, regained = [line for line in out.splitlines() if line.startswith(("waiting ", "the cluster has capacity"))]
+    assert waiting.startswith("waiting   seed=0  its node was lost: ")
+    assert lost == (
+        "waiting for nodes (execution.workers: a trial needs 2 workers of 1 CPUs, the cluster has capacity for 1); "
+        "runs resume from their last epoch when a node joins"
+    )
+    assert regained == "the cluster has capacity for a trial again"
+    assert len(kept) >= epoch
+    assert checkpointed_seconds(record)[: len(kept)] == kept
+    undisturbed = searched.store.run(record.run_id).read_json("summary.json")["metrics"]
+    assert record.read_json("summary.json")["metrics"] == undisturbed
