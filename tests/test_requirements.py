@@ -40,7 +40,7 @@ def test_every_supported_python_can_install_the_lock():
         found.metadata["Name"]: python
         for found in locked
         for python in ("3.11.0", "3.12.0", "3.13.0")
-        if not Requirement(f"python{found.metadata['Requires-Python'] or ''}").specifier.contains(python)
+        if not Requirement(f"python{found.metadata.json.get('requires_python', '')}").specifier.contains(python)
     }
     assert wrong == {}
 

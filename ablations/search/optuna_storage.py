@@ -79,7 +79,7 @@ def open_storage(url: str) -> Iterator[BaseStorage]:
     try:
         yield storage
     except (StorageInternalError, SQLAlchemyError) as error:
-        raise StoreError(f"database {hide_password(url)} failed: {_database_message(error)}") from error
+        raise StoreError(f"the search's database {hide_password(url)} failed: {_database_message(error)}") from error
     finally:
         storage.remove_session()
         storage.engine.dispose()

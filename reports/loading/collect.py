@@ -140,8 +140,8 @@ def _row(source: _RowSource, runs: dict[str, StoredRun]) -> tuple[dict, dict]:
     description = source.description
     if isinstance(description, UserError):
         run, description = StoredRun(unreadable_status(str(description))), None
-    row = description.columns if description else dict.fromkeys(LABELS, "")
-    row = row | {"run_id": source.run_id, "study": source.study, "state": run.status.state, "cause": run.status.cause}
+    row: dict[str, Any] = dict(description.columns) if description else dict.fromkeys(LABELS, "")
+    row |= {"run_id": source.run_id, "study": source.study, "state": run.status.state, "cause": run.status.cause}
     row["protocol"] = run.protocol or row.get("evaluation.protocol", "")
     row |= {"n_images": run.n_images, "device_seconds": run.device_seconds} | run.metrics
     factors = description and description.factors(source.factors)

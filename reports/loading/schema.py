@@ -38,7 +38,7 @@ _HEAD = {
 
 def setting_types(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, str]:
     """The pandas type of every setting by its dotted path; lists are written as JSON."""
-    types = {}
+    types: dict[str, str] = {}
     for name, field in model.model_fields.items():
         kind = _without_none(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -174,9 +174,8 @@ class PeakMemory:
 
     def growth(self) -> int | None:
         """None if the system does not report it."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) - self._before
-        peak = _resident("VmHWM")
+        cuda = self._device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self._device) if cuda else _resident("VmHWM")
         return None if self._before is None or peak is None else peak - self._before
 
 

@@ -48,6 +48,7 @@ class SwinEncoder(nn.Module):
             assert isinstance(stage, SwinTransformerStage)
             x = stage.downsample(x)
             for block in stage.blocks:
+                assert isinstance(block, SwinTransformerBlock)
                 x = run_block(block, x)
             features.append(norm(x).permute(0, 3, 1, 2).contiguous())
         return features

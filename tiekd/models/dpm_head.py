@@ -72,6 +72,7 @@ class DPMPrediction:
     def dpm_logits(self) -> Tensor:
         """[B, K, H, W], float32."""
         dtype, projection = self.features.dtype, self.head.logits
+        assert projection.bias is not None
         logits = F.conv2d(self.features, projection.weight.to(dtype), projection.bias.to(dtype))
         return logits.to(torch.promote_types(dtype, torch.float32))
 

@@ -28,7 +28,7 @@ assert not loaded, loaded
 def test_inputs_shared_by_cells_are_read_once(study, tmp_path, monkeypatch):
     read, really = [], teacher_maps._read_manifest
     monkeypatch.setattr(teacher_maps, "_read_manifest", lambda folder: read.append(folder) or really(folder))
-    teacher_maps._opened.cache_clear()
+    teacher_maps._open.cache_clear()
     cells = expand_cells(study(factors={"optim.lr": [1e-4, 1e-3, 1e-2, 1e-1], "optim.batch_size": [2, 4]}, seeds=[0, 1, 2]))
     plan = make_plan(cells, RunStore(tmp_path / "store"))
     assert (len(plan.cells), len(plan.to_compute), len(read)) == (24, 24, 1)

@@ -54,7 +54,7 @@ def test_one_process_is_the_whole_world(record):
 def test_a_display_sees_every_step_and_epoch(record):
     seen = []
     shown = runtime(record, lambda **news: seen.append(news))
-    shown.step(1, 8)
+    shown.report_step(1, 8)
     shown.report(ROWS, {})
     assert seen == [{"step": 1, "steps": 8}, {"epoch": ROWS[-1]}]
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tiekd.bins import DepthBins, DPMTarget
 from tiekd.config import RunConfig, build
-from tiekd.models import fused
+from tiekd.models import dpm_head
 from tiekd.models.dpm_head import DPMHead, depth_and_divergence, depth_of_features
 
 SPACINGS = ["uniform", "log", "inverse"]
@@ -23,7 +23,7 @@ NYU = DepthBins(257, 1e-3, 10.0)
 @pytest.fixture
 def chunks_of_7(monkeypatch) -> None:
     """No image of the tests is a multiple of it."""
-    monkeypatch.setattr(fused, "chunk_size", lambda features, n_bins: 7)
+    monkeypatch.setattr(dpm_head, "chunk_size", lambda features, n_bins: 7)
 
 
 def ours(head: list[Tensor], bins: DepthBins, teacher: DPMTarget) -> tuple[Tensor, Tensor]:
@@ -142,7 +142,7 @@ def test_a_step_makes_its_logits_once_each_way_and_never_all(monkeypatch, layout
 
     A pass writes as many numbers as there are pixels and bins. Lost would be a factor of two if a part computed its own.
     """
-    monkeypatch.setattr(fused, "chunk_size", lambda features, n_bins: 64)
+    monkeypatch.setattr(dpm_head, "chunk_size", lambda features, n_bins: 64)
     bins, channels, pixels = DepthBins(256, 1e-3, 80.0), 8, 2 * 32 * 48
     student = DPMHead(channels, bins)
     features = torch.randn(2, channels, 32, 48).to(memory_format=layout).requires_grad_(loss is not None)
