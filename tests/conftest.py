@@ -3,7 +3,10 @@
 import contextlib
 import io
 import itertools
+import secrets
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +138,18 @@ def write_yaml(path: Path, document: Any) -> Path:
 def as_yaml() -> Callable[[Path, Any], Path]:
     """Write a document to a file."""
     return write_yaml
+
+
+@pytest.fixture(scope="session")
+def ray_folder() -> Iterator[Path]:
+    """Folder of Ray's sessions; its path is short, because sockets are in it. Ray on this machine outside of it is not used."""
+    folder = Path(tempfile.mkdtemp(prefix="tk", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(folder))
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 # -- object stores ----------------------------------------------------------------------------------------------------------

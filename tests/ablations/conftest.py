@@ -1,9 +1,6 @@
 """Fixtures of studies and clusters: the smallest studies, Ray's folder, a shared Ray cluster, commands that can be killed."""
 
 import os
-import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,18 +49,6 @@ def files() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
 
 
 # -- Ray -------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def ray_folder() -> Iterator[Path]:
-    """Folder of Ray's sessions; its path is short, because sockets are in it. Ray on this machine outside of it is not used."""
-    folder = Path(tempfile.mkdtemp(prefix="tk", dir="/tmp"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", str(folder))
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        patch.delenv("RAY_ADDRESS", raising=False)
-        yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

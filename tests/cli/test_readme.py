@@ -4,12 +4,10 @@ Blocks marked `bash` are executed. Blocks marked `sh` are not: they need a netwo
 knows.
 """
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,28 +45,20 @@ def smaller(command: str) -> str:
     return f"{command} {SMALLER[verb]}" if verb else command
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the studies and runs of a checkout and nothing else."""
-    folder = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "ablations", folder / "ablations")
-    return folder
-
-
-@pytest.mark.cluster
 @pytest.mark.timeout(900)
-def test_commands_work_in_order(clone: Path) -> None:
+def test_commands_work_in_order(tiekd, ray_folder, in_folder: Path) -> None:
+    """In a folder that holds the studies and runs of a checkout and nothing else."""
+    shutil.copytree(ROOT / "ablations", "ablations")
     first, *written = (command for page in PAGES for command in commands_of(page))
     assert first == "make demo"
     assert sum("tiekd ablate" in command for command in commands_of("README.md")) >= 3
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in dict.fromkeys([*demo_commands(), *written]):
-        done = subprocess.run(
-            shlex.split(smaller(command)), cwd=clone, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert (clone / "demo/report/tables.md").is_file()
-    assert (clone / "demo/published/published.md").is_file()
+        name, *words = shlex.split(smaller(command))
+        assert name == "tiekd"
+        outcome = tiekd(*words)
+        assert outcome.code == 0, f"{command}\n{outcome.out[-2000:]}\n{outcome.err[-2000:]}"
+    assert Path("demo/report/tables.md").is_file()
+    assert Path("demo/published/published.md").is_file()
 
 
 def test_readme_has_at_most_1200_words() -> None:
