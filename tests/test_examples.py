@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from support.paths import ROOT
 
-ORDER = ("distill_a_run.py", "own_loss.py", "own_data_set.py")
+ORDER = ("distill_a_run.py", "read_store.py", "own_loss.py", "own_data_set.py")
+NOTEBOOK = "student_to_depth.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_are_run() -> None:
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(ORDER)
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {*ORDER, NOTEBOOK}
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -27,3 +31,14 @@ def test_example_runs(folder: Path, name: str) -> None:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "failed" not in done.stdout
+
+
+def test_notebook_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `distill_a_run.py`, whose run it shows."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(ROOT / "examples" / NOTEBOOK, as_version=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Jupyter, about its own packages
+        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": folder}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
