@@ -34,7 +34,7 @@ demo: install
 
 # All tests, two files at a time and in order, since tests of clusters wait more than they work.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 # The tests that start no Ray cluster, with the lowest versions that setup.cfg allows. Needs Python 3.11.
 test-lowest: .venv-lowest/.installed

@@ -6,7 +6,6 @@ Files that exist are not written again.
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from reports.viewer.encoding import (
 from reports.viewer.site import DPM_SUFFIX, IMAGE_SUFFIX, MAP_SUFFIX, Site
 from tiekd.bins import DepthBins, expected_depth
 from tiekd.data import Frame
+from tiekd.data.progress import track
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import normalize_image
 from tiekd.distill.runtime import choose_device
@@ -39,7 +39,6 @@ from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_store import RunStore
 
 TRUTH = "truth"
-Advance = Callable[[], None]  # called once per frame
 
 
 def teacher_id(maps: TeacherMaps) -> str:
@@ -58,24 +57,24 @@ def target_id(run: ShownRun) -> str | None:
     return f"target-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def write_images(site: Site, dataset: ShownDataset, advance: Advance) -> None:
+def write_images(site: Site, dataset: ShownDataset, label: str) -> None:
     """Write images and ground truth."""
-    indices = dataset.indices
-    missing = site.missing(dataset.id, "image", indices, IMAGE_SUFFIX) | site.missing(dataset.id, TRUTH, indices, MAP_SUFFIX)
-    for index in _pending(indices, missing, advance):
+    missing = site.missing(dataset.id, "image", dataset.indices, IMAGE_SUFFIX)
+    missing |= site.missing(dataset.id, TRUTH, dataset.indices, MAP_SUFFIX)
+    for index in track(sorted(missing), label):
         frame = dataset.source.load(index)
         site.write(dataset.id, "image", index, IMAGE_SUFFIX, _webp(frame.image))
         _write_map(site, dataset, TRUTH, index, subsample_sparse(frame.depth_gt), frame, dense=False)
 
 
-def write_teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps, advance: Advance) -> None:
+def write_teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps, label: str) -> None:
     """Write a teacher's maps, and their metrics under the protocol of the data set's runs."""
     name, protocol = teacher_id(maps), dataset.config.evaluation.protocol
     metrics_file = f"{dataset.id}/{name}/{protocol}.json"
     metrics = site.read_json(metrics_file)
     missing = site.missing(dataset.id, name, dataset.indices, MAP_SUFFIX)
     missing |= {index for index in dataset.indices if str(index) not in metrics}
-    for index in _pending(dataset.indices, missing, advance):
+    for index in track(sorted(missing), label):
         frame = dataset.source.load(index)
         depth = _teacher_depth(maps, dataset, index, frame)
         _write_map(site, dataset, name, index, subsample(depth), frame, dense=True)
@@ -84,7 +83,7 @@ def write_teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps, advance:
         site.write_json(metrics_file, metrics)
 
 
-def write_target(site: Site, dataset: ShownDataset, name: str, run: ShownRun, advance: Advance) -> None:
+def write_target(site: Site, dataset: ShownDataset, name: str, run: ShownRun, label: str) -> None:
     """Write the target distributions of a run, computed from its teacher maps, under the name `target_id`."""
     target, bins = (
         dpm_target(run.config),
@@ -92,14 +91,14 @@ def write_target(site: Site, dataset: ShownDataset, name: str, run: ShownRun, ad
     )
     assert run.maps is not None
     missing = site.missing(dataset.id, name, dataset.indices, DPM_SUFFIX)
-    for index in _pending(dataset.indices, missing, advance):
+    for index in track(sorted(missing), label):
         frame = dataset.source.load(index)
         depth = _teacher_depth(run.maps, dataset, index, frame)[np.ix_(*dpm_grid(frame.size))]
         dpm = target(torch.from_numpy(depth)[None, None])
         _write_dpm(site, dataset, name, index, expected_depth(dpm, bins), dpm)
 
 
-def predict_frames(site: Site, dataset: ShownDataset, run: ShownRun, store: RunStore, advance: Advance) -> None:
+def predict_frames(site: Site, dataset: ShownDataset, run: ShownRun, store: RunStore, label: str) -> None:
     """Predict the frames of a run and write depth and distributions.
 
     The depth map of a frame is written last, so that a frame with a depth map is complete.
@@ -110,7 +109,7 @@ def predict_frames(site: Site, dataset: ShownDataset, run: ShownRun, store: RunS
     device = choose_device(run.config.execution.device)
     network, config = load_network(fetch_weights(store, run.run_id))
     network.to(device).eval()
-    for index in _pending(dataset.indices, missing, advance):
+    for index in track(sorted(missing), label):
         frame = dataset.source.load(index)
         prediction = predict(network, normalize_image(frame.image)[None].to(device), config)
         if run.has_dpm:
@@ -119,14 +118,6 @@ def predict_frames(site: Site, dataset: ShownDataset, run: ShownRun, store: RunS
             _write_dpm(site, dataset, run.run_id, index, depth, prediction.dpm_at(rows, columns))
         depth_map = prediction.depth[0, 0].cpu().numpy()
         _write_map(site, dataset, run.run_id, index, subsample(depth_map), frame, dense=True)
-
-
-def _pending(indices: Iterable[int], missing: set[int], advance: Advance) -> Iterator[int]:
-    """Yield the indices in `missing`; call `advance` after every index."""
-    for index in indices:
-        if index in missing:
-            yield index
-        advance()
 
 
 def _teacher_depth(maps: TeacherMaps, dataset: ShownDataset, index: int, frame: Frame) -> np.ndarray:

@@ -52,7 +52,7 @@ def pack(
     from tiekd.data.cache.pack_writer import verify_packs, write_packs
 
     document = load_config(find_run_config(config), parse_overrides(overrides))
-    summary = (verify_packs if verify else write_packs)(document, out, quiet=as_json)
+    summary = (verify_packs if verify else write_packs)(document, out)
     if as_json:
         print(json.dumps(summary))
         return

@@ -81,6 +81,7 @@ def _score_network(
     from tiekd.store.find_weights import find_weights
 
     file = find_weights(weights, store)
+    from tiekd.data.progress import track
     from tiekd.distill.runtime import choose_device
     from tiekd.inference.evaluate import evaluate as evaluate_network
     from tiekd.models.checkpoint import load_network
@@ -89,7 +90,8 @@ def _score_network(
     config = override(config, changes)
     source, indices, maps = _open(config, teacher)
     device = choose_device(config.execution.device)
-    return config, evaluate_network(network.to(device), config, source, device, indices, maps), len(source)
+    rows = evaluate_network(network.to(device), config, source, device, indices, maps)
+    return config, list(track(rows, "images", len(indices))), len(source)
 
 
 def _score_maps(
@@ -99,6 +101,7 @@ def _score_maps(
     from tiekd.config import config_of_frames
     from tiekd.config.documents import with_values
     from tiekd.data.doctor import data_config
+    from tiekd.data.progress import track
 
     if "data.root" not in changes:
         raise UserError("--predictions: needs --data ROOT, the folder of the data set")
@@ -110,7 +113,8 @@ def _score_maps(
     source, indices, teacher_maps = _open(config, teacher)
     maps = ExternalMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
     maps.check_sizes(source)
-    return config, evaluate_maps(maps, config, source, indices, teacher_maps), len(source)
+    rows = evaluate_maps(maps, config, source, indices, teacher_maps)
+    return config, list(track(rows, "images", len(indices))), len(source)
 
 
 def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", list[int], "TeacherMaps | None"]:

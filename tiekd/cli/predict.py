@@ -3,10 +3,8 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -49,6 +47,7 @@ def predict(
     Example: tiekd predict demo/store/runs/1f0e9a4c7b2d3856 photos street.jpg --out depth --legend
     """
     from tiekd.config.documents import parse_overrides
+    from tiekd.data.progress import track
     from tiekd.inference.inputs import check_video_decoder, count_inputs, find_inputs, read_inputs
     from tiekd.store.files import check_output_folder
     from tiekd.store.find_weights import find_weights
@@ -68,9 +67,8 @@ def predict(
     report = PredictionReport(model.config)
     inputs = read_inputs(files, every, report.failed.append)
     predictions = model.predict_images(inputs, report.failed.append, batch_size)
-    with _progress(count_inputs(files, every), quiet=as_json) as track:
-        for _ in track(write_predictions(predictions, report, options, out)):
-            pass
+    for _ in track(write_predictions(predictions, report, options, out), "images", count_inputs(files, every)):
+        pass
     _print(report, out, as_json)
     if report.failed:
         raise typer.Exit(1)
@@ -114,23 +112,6 @@ def _pixel(words: str) -> tuple[int, int]:
     if x != int(x) or y != int(y):
         raise UserError(f"--pixel: expected whole numbers X,Y, got {words!r}")
     return int(x), int(y)
-
-
-@contextmanager
-def _progress(total: int | None, quiet: bool) -> Iterator[Any]:
-    """Show a progress bar over images on a terminal; yields a function that tracks an iterable on it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from tiekd.cli.console import make_console
-
-    console = make_console(stderr=True, quiet=quiet)
-    columns = (TextColumn("image"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        yield lambda items: bar.track(_unsized(items), total=total)
-
-
-def _unsized(items: Iterable[Any]) -> Iterator[Any]:
-    yield from items
 
 
 def _print(report: "PredictionReport", out: Path, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from tiekd.config.specs import DATASETS
 from tiekd.data import open_frames
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop
 from tiekd.data.image_io import MissingFileError, format_size
+from tiekd.data.progress import track
 from tiekd.data.split_list import ListedFrames, scan_split_list
 from tiekd.errors import UserError
 
@@ -173,7 +174,7 @@ def _check_files(source: ListedFrames, report: SplitReport) -> list[int]:
             report.problems.append(f"{len(missing)} {kind} are missing{_first_of(missing)}")
     sizes: Counter[str] = Counter()
     readable, broken = [], []
-    for index in range(len(source)):
+    for index in track(range(len(source)), f"{report.split} files"):
         try:
             sizes[format_size(source.frame_size(index))] += 1
             readable.append(index)

@@ -10,6 +10,7 @@ import torch
 
 from tiekd.config import RunConfig, override
 from tiekd.data import Frame, FrameSource, open_frames
+from tiekd.data.progress import track
 from tiekd.data.teacher_maps import MapWriter, TeacherMaps
 from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.data.teacher_maps.released_layout import ReleasedWriter, released_map_names
@@ -132,5 +133,5 @@ def _write_teacher(config: RunConfig, frames: Frames, depth_of: DepthOf, out: Pa
 
 
 def _write_each(frames: Frames, depth_of: DepthOf, write: Callable[[str, np.ndarray], None]) -> None:
-    for key, (source, index) in frames.items():
+    for key, (source, index) in track(frames.items(), "depth maps"):
         write(key, depth_of(key, source.load(index)))

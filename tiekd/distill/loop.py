@@ -157,7 +157,7 @@ def evaluate_loss(
 def validate(student: nn.Module, config: RunConfig, test: FrameSource, runtime: Runtime) -> list[MetricRow]:
     """Evaluate each test image on one rank. Returns the rows of all ranks in the data set's order."""
     share = shard(len(test), runtime.rank, runtime.world_size)
-    rows = runtime.gather(evaluate(student, config, test, runtime.device, share))
+    rows = runtime.gather(list(evaluate(student, config, test, runtime.device, share)))
     for row in rows:
         if row["n_valid"] and not math.isfinite(row["abs_rel"]):
             raise DivergedError(f"the prediction for test image {row['image']} is not finite")

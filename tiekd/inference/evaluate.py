@@ -41,8 +41,8 @@ def evaluate(
     device: torch.device,
     indices: Sequence[int],
     teacher: TeacherMaps | None = None,
-) -> list[dict[str, Any]]:
-    """Evaluate a network on the frames at `indices` with the config's protocol. Returns rows of images.parquet.
+) -> Iterator[dict[str, Any]]:
+    """Evaluate a network on the frames at `indices` with the config's protocol. Yields rows of images.parquet.
 
     With a teacher's maps, the rows also hold the agreement with them.
     """
@@ -51,7 +51,7 @@ def evaluate(
 
 def evaluate_maps(
     maps: ExternalMaps, config: RunConfig, source: FrameSource, indices: Sequence[int], teacher: TeacherMaps | None = None
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """`evaluate` for depth maps of another program, which are clamped to the depth range of the data like a network's."""
     frames = ((index, source.load(index)) for index in indices)
     clamped = ((index, frame, maps.load(source.keys[index], frame).clip(*config.data.depth_range)) for index, frame in frames)
@@ -65,17 +65,15 @@ def is_constant(rows: list[dict[str, Any]]) -> bool:
 
 def _score(
     predictions: Iterable[tuple[int, Frame, np.ndarray]], config: RunConfig, source: FrameSource, teacher: TeacherMaps | None
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Rows of images.parquet for frames by index and their predicted depth [H, W] m."""
-    rows = []
     for index, frame, depth in predictions:
         key = source.keys[index]
         row: dict[str, Any] = {"image": key, "group": source.group(index)}
         row |= score_image(depth, frame, config.data, config.evaluation.protocol)
         if teacher is not None:
             row |= agreement_metrics(depth, teacher.load(key, frame.size), config.data.spec.agreement_first_row)
-        rows.append(row)
-    return rows
+        yield row
 
 
 def _predict_frames(

@@ -82,7 +82,7 @@ def assert_learnt(record, config: RunConfig) -> None:
     flat = np.full((64, 96), mean, np.float32)
     guesses = [score_image(flat, source.load(index), config.data, "none") for index in range(len(source))]
     student, _ = load_network(f"{record.store.uri}/{record.folder}/student.safetensors")
-    learnt = mean_metrics(evaluate(student, config, source, CPU, range(len(source))))
+    learnt = mean_metrics(list(evaluate(student, config, source, CPU, range(len(source)))))
     assert learnt["rmse"] < mean_metrics(guesses)["rmse"] / 2  # about a third of it, whatever the seed
 
 

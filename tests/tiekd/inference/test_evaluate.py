@@ -95,7 +95,7 @@ def trained(teacher):
 def test_a_row_per_frame_in_order_whatever_the_sizes(trained):
     student, config = trained
     frames = MadeFrames([(32, 48), (32, 48), (48, 32), (32, 48)])
-    rows = evaluate(student, config, frames, CPU, range(4))
+    rows = list(evaluate(student, config, frames, CPU, range(4)))
     assert [row["image"] for row in rows] == frames.keys
     assert [row["group"] for row in rows] == ["scene_0", "scene_0", "scene_1", "scene_1"]
     assert [row["n_valid"] for row in rows] == [32 * 48] * 4
@@ -108,8 +108,8 @@ def test_a_row_per_frame_in_order_whatever_the_sizes(trained):
 def test_the_batch_size_leaves_the_metrics_alone(trained, batch_size):
     student, config = trained
     source = open_frames(config.data, "test")
-    expected = evaluate(student, override(config, {"optim.batch_size": 4}), source, CPU, range(4))
-    rows = evaluate(student.train(), override(config, {"optim.batch_size": batch_size}), source, CPU, range(4))
+    expected = list(evaluate(student, override(config, {"optim.batch_size": 4}), source, CPU, range(4)))
+    rows = list(evaluate(student.train(), override(config, {"optim.batch_size": batch_size}), source, CPU, range(4)))
     for row, other in zip(rows, expected, strict=True):
         assert measured(row) == pytest.approx(measured(other), rel=1e-5)
 
@@ -117,14 +117,14 @@ def test_the_batch_size_leaves_the_metrics_alone(trained, batch_size):
 def test_only_the_frames_of_a_share_are_scored(tiny):
     config = tiny()
     source = open_frames(config.data, "test")
-    rows = evaluate(build_network(config), config, source, CPU, [3, 1])
+    rows = list(evaluate(build_network(config), config, source, CPU, [3, 1]))
     assert [row["image"] for row in rows] == [source.keys[3], source.keys[1]]
 
 
 def test_an_image_without_ground_truth_is_counted_and_not_averaged(tiny):
     config = tiny()
     student = build_network(config)
-    rows = evaluate(student, config, MadeFrames([(32, 48)] * 3, unmeasured=(1,)), CPU, range(3))
+    rows = list(evaluate(student, config, MadeFrames([(32, 48)] * 3, unmeasured=(1,)), CPU, range(3)))
     assert [row["n_valid"] for row in rows] == [32 * 48, 0, 32 * 48]
     assert all(math.isnan(rows[1][name]) for name in METRICS)
     told = summarize(config, DistillResult(student, rows, {}, constant=False))

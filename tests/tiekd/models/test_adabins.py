@@ -222,5 +222,5 @@ def test_it_learns_from_ground_truth_and_is_read_back(learning, execute_run, tmp
 
     network, trained = load_network(tmp_path / f"store/runs/{record.run_id}/student.safetensors")
     assert trained.document() == config.document()
-    rows = evaluate(network, config, open_frames(config.data, "test"), torch.device("cpu"), range(4))
+    rows = list(evaluate(network, config, open_frames(config.data, "test"), torch.device("cpu"), range(4)))
     pd.testing.assert_frame_equal(pd.DataFrame(rows), record.read_table("images.parquet"))

@@ -6,14 +6,12 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from tiekd.config import RunConfig, override
 from tiekd.data import check_inputs, open_frames
@@ -21,6 +19,7 @@ from tiekd.data.cache.pack_format import ALIGNMENT, ITEM_DTYPE, PACK_FORMAT, Pac
 from tiekd.data.cache.pack_reader import pack_name
 from tiekd.data.frame_source import FrameSource
 from tiekd.data.image_io import Size, StoredDepth, uint16_size
+from tiekd.data.progress import track
 from tiekd.data.teacher_maps import TeacherMaps, open_maps
 from tiekd.errors import UserError
 from tiekd.store.files import check_output_folder, nearest_existing, write_atomically
@@ -48,7 +47,7 @@ class PackContent(NamedTuple):
     load: Callable[[int], PackItem]
 
 
-def write_packs(config: RunConfig, out: Path, quiet: bool = False) -> dict[str, Any]:
+def write_packs(config: RunConfig, out: Path) -> dict[str, Any]:
     """Pack the frames of a run and, if it reads a teacher, the maps. Existing packs are kept.
 
     Returns the number of items and bytes of each pack, and whether it is new. Raises UserError for a mistake or a full disk,
@@ -63,13 +62,13 @@ def write_packs(config: RunConfig, out: Path, quiet: bool = False) -> dict[str, 
     parts = {}
     for content in contents:
         if content in new:
-            _write_pack(out, content, quiet)
+            _write_pack(out, content)
         manifest = open_pack(out, content.name).manifest
         parts[content.name] = {"items": manifest.items, "bytes": manifest.n_bytes, "new": content in new}
     return {"out": str(out), "parts": parts}
 
 
-def verify_packs(config: RunConfig, folder: Path, quiet: bool = False) -> dict[str, Any]:
+def verify_packs(config: RunConfig, folder: Path) -> dict[str, Any]:
     """Read every byte of a run's packed data and of those source files that still exist.
 
     Returns the number of items and files of each pack. Raises UserError at the first difference.
@@ -77,7 +76,7 @@ def verify_packs(config: RunConfig, folder: Path, quiet: bool = False) -> dict[s
     parts = {}
     for content in _contents(override(config, {"execution.packed": None})):
         pack, n_files = open_pack(folder, content.name), 0
-        for number, files in enumerate(_with_progress(content.files, content.name, quiet)):
+        for number, files in enumerate(track(content.files, content.name)):
             row = pack.index[number]
             if pack.sha256(number) != row["sha256"].tobytes():
                 raise UserError(f"{pack}: item {number} differs from what was packed; {pack.remedy}")
@@ -128,13 +127,13 @@ def _load_map(maps: TeacherMaps, key: str) -> PackItem:
 # -- writing ---------------------------------------------------------------------------------------------------------------
 
 
-def _write_pack(out: Path, content: PackContent, quiet: bool) -> None:
+def _write_pack(out: Path, content: PackContent) -> None:
     """Write a pack to a temporary folder, and rename that when it is complete."""
     is_new = not out.exists()
     partial_folder = out / f".{content.name}.{uuid.uuid4().hex}"
     try:
         partial_folder.mkdir(parents=True)
-        _write_files(partial_folder, content, quiet)
+        _write_files(partial_folder, content)
         _rename(partial_folder, out / content.name)
     except OSError as error:
         if error.errno not in DISK_FULL:
@@ -165,12 +164,12 @@ def _check_free_space(out: Path, contents: list[PackContent]) -> None:
         raise UserError(f"--out {out}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free there")
 
 
-def _write_files(folder: Path, content: PackContent, quiet: bool) -> None:
+def _write_files(folder: Path, content: PackContent) -> None:
     """Write the three files of a pack, the manifest last."""
     index = np.zeros(len(content.files), ITEM_DTYPE)
     first = content.load(0).depth
     with (folder / "pixels.bin").open("wb") as stream:
-        for number, files in enumerate(_with_progress(content.files, content.name, quiet)):
+        for number, files in enumerate(track(content.files, content.name)):
             for source, path in zip(index["sources"][number], files, strict=False):
                 status = path.stat()
                 source["n_bytes"], source["mtime_ns"], source["sha256"] = status.st_size, status.st_mtime_ns, file_sha256(path)
@@ -204,9 +203,3 @@ def _write_item(stream: BinaryIO, row: np.void, item: PackItem) -> None:
     row["offset"], row["n_bytes"], row["sha256"] = stream.tell(), len(content), hashlib.sha256(content).digest()
     row["size"], row["frame_size"], row["origin"] = item.depth.values.shape, item.frame_size, item.origin
     stream.write(content + bytes(-len(content) % ALIGNMENT))
-
-
-def _with_progress(files: list[list[Path]], name: str, quiet: bool) -> Iterable[list[Path]]:
-    """Iterate over the files of each item, with a progress bar on a terminal."""
-    console = Console(stderr=True)
-    return track(files, name, console=console, transient=True, disable=quiet or not console.is_terminal)

@@ -21,6 +21,7 @@ from tiekd.data.frame_source import Frame, Split
 from tiekd.data.image_io import Size, StoredDepth, encode_jpeg, encode_png
 from tiekd.data.kitti import KITTI
 from tiekd.data.nyu import NYU
+from tiekd.data.progress import track
 from tiekd.data.split_list import Layout
 from tiekd.data.synthetic.frame import FRAMES_PER_SCENE, RENDERER_VERSION, SCENE_KINDS, RenderedFrame, SceneSettings
 from tiekd.errors import UserError, unknown
@@ -152,7 +153,7 @@ def synthesize(out: str | Path, layout: str, train_frames: int, test_frames: int
 def _write_split(root: Path, target: ExportLayout, frames: SyntheticFrames) -> None:
     split, focal = frames.settings.split, SCENE_KINDS[target.rendered].focal * target.frame_size[1]
     slash, rows = "/" if split in target.slashed else "", []
-    for index in range(len(frames)):
+    for index in track(range(len(frames)), f"{split} frames"):
         image_path, depth_path = target.paths(split, *divmod(index, FRAMES_PER_SCENE))
         rendered = frames.render(index)
         _write(root / target.layout.image_folder / image_path, target.encode_image(rendered.image))

@@ -1,0 +1,47 @@
+"""The progress of commands over many frames: on stderr, and not with `tiekd --quiet`."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+LINE_EVERY_S = 30.0  # where no terminal shows a bar
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Iterate over items and show how many are done, how fast, and the time left.
+
+    On a terminal, a bar that disappears at the end; elsewhere, such as in the log of a job, a line every LINE_EVERY_S seconds.
+    `total` is the number of items where len() does not give it.
+    """
+    console = Console(stderr=True, quiet=logging.getLogger("tiekd").level > logging.WARNING)
+    total = len(items) if total is None and hasattr(items, "__len__") else total
+    columns = (TextColumn(label, markup=False), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
+    started = shown = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        for done, item in enumerate(items, 1):
+            yield item
+            bar.advance(task)
+            now = time.monotonic()
+            if not console.is_terminal and now - shown >= LINE_EVERY_S:
+                shown = now
+                console.print(_progress_line(label, done, total, now - started), highlight=False, markup=False, soft_wrap=True)
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+def _progress_line(label: str, done: int, total: int | None, seconds: float) -> str:
+    """ "label: 120 of 600, 4.1/s, 117 s left"."""
+    rate = done / seconds
+    if total is None:
+        return f"{label}: {done}, {rate:.1f}/s"
+    return f"{label}: {done} of {total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"
