@@ -55,11 +55,9 @@ class DepthDataset(Dataset):
         self, transform: TrainTransform, frame: Frame, depths: dict[str, StoredDepth], item: EpochIndex
     ) -> tuple[Tensor, dict[str, Tensor]]:
         epoch, index = item
-        image, region = frame.image, self.source.train_region
-        check_train_crop(transform.crop, frame.size, region, self.source.keys[index])
-        if region is not None:
-            image = region.crop(image)
-            depths = {name: StoredDepth(region.crop(values), unit) for name, (values, unit) in depths.items()}
+        part = check_train_crop(transform.crop, frame.size, self.source.train_region, self.source.keys[index])
+        image = part.crop(frame.image)
+        depths = {name: StoredDepth(part.crop(values), unit) for name, (values, unit) in depths.items()}
         generator = torch.Generator()  # not the global one, so that other random numbers do not change
         generator.manual_seed(derive_seed(self.seed, epoch, index))
         return transform(image, depths, generator)

@@ -27,6 +27,17 @@ class Box(NamedTuple):
         return array[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
+class TrainRegion(NamedTuple):
+    """The part of a frame that training uses. It is cut from frames of one size; of others, training uses all."""
+
+    frame_size: Size
+    box: Box
+
+    def of(self, size: Size) -> Box:
+        """Return the part of a frame of `size`."""
+        return self.box if size == self.frame_size else Box(0, 0, *size)
+
+
 @dataclass(frozen=True)
 class Frame:
     """One frame in the canonical view of its data set (KITTI: kb-crop; others: the whole frame)."""
@@ -61,7 +72,7 @@ class FrameSource(Hashable, Protocol):
         ...
 
     @property
-    def train_region(self) -> Box | None:
+    def train_region(self) -> TrainRegion | None:
         """The part of the canonical view that training uses, before augmentation; None for all of it."""
         ...
 
@@ -115,7 +126,7 @@ class WrappedFrames:
         return self.source.n_without_ground_truth
 
     @property
-    def train_region(self) -> Box | None:
+    def train_region(self) -> TrainRegion | None:
         return self.source.train_region
 
     def __len__(self) -> int:
@@ -154,20 +165,12 @@ def evenly_spaced(n_frames: int, at_most: int = 500) -> range:
     return range(0, n_frames, max(1, -(-n_frames // at_most)))
 
 
-def check_train_crop(train_crop: Size, size: Size, region: Box | None, key: str) -> None:
-    """Raise UserError unless a training crop fits into a canonical view of `size`."""
-    if region is None:
-        available = size
-    else:
-        available = (region.height, region.width)
-        needed = (region.top + region.height, region.left + region.width)
-        if size[0] < needed[0] or size[1] < needed[1]:
-            raise UserError(
-                f"frame {key}: training cuts a border off, which needs at least {format_size(needed)} px, "
-                f"got {format_size(size)}"
-            )
-    if train_crop[0] > available[0] or train_crop[1] > available[1]:
+def check_train_crop(train_crop: Size, size: Size, region: TrainRegion | None, key: str) -> Box:
+    """Return the part of a canonical view of `size` that training uses. Raises UserError unless a training crop fits into it."""
+    part = region.of(size) if region else Box(0, 0, *size)
+    if train_crop[0] > part.height or train_crop[1] > part.width:
         raise UserError(
             f"data.train_crop {format_size(train_crop)} exceeds the part of frame {key} that training uses: "
-            f"{format_size(available)} px"
+            f"{format_size((part.height, part.width))} px"
         )
+    return part

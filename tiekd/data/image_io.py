@@ -1,7 +1,7 @@
-"""Image files: RGB as uint8, depth as 16-bit PNG. A file that cannot be read raises a UserError that names it.
+"""Image files: photos as RGB in uint8, depth in 16 bits. A file that cannot be read raises a UserError that names it.
 
-RGB and 16-bit PNGs are decoded by kornia-rs, in a third to two thirds of Pillow's time (benchmarks/data.py). Pillow reads all
-other files, and decides which files are refused.
+Every command reads photos with `read_rgb` and depth with `read_uint16`. RGB and 16-bit PNGs are decoded by kornia-rs, in a third
+to two thirds of Pillow's time (benchmarks/data.py). Pillow reads all other files, and decides which files are refused.
 """
 
 import io
@@ -20,7 +20,6 @@ from tiekd.errors import UserError
 
 Size = tuple[int, int]  # height, width in px
 
-UINT16_MODES = ("I;16", "I;16B", "I")  # Pillow's modes of a 16-bit grayscale PNG, which differ between its releases
 MODE_NAMES = {
     "1": "1-bit",
     "L": "8-bit grayscale",
@@ -28,10 +27,14 @@ MODE_NAMES = {
     "RGB": "RGB",
     "RGBA": "RGBA",
     "LA": "8-bit with alpha",
+    "I": "integers of up to 32 bits",
+    "F": "floating point",
 }
 
 PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # then width, height and pixel format
 RGB_PNG, UINT16_PNG = b"\x08\x02\x00\x00\x00", b"\x10\x00\x00\x00\x00"  # bit depth, color type, ..., not interlaced
+PNG_ORIENTATION = (b"eXIf", b"tEXtRaw profile type", b"zTXtRaw profile type", b"iTXtXML:com.adobe.xmp")  # how its chunks start
+ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange height and width
 
 
 class StoredDepth(NamedTuple):
@@ -55,24 +58,39 @@ def format_size(size: Size) -> str:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Read an RGB image, uint8 [H, W, 3]."""
+    """Read a photo as uint8 [H, W, 3] RGB, upright by its EXIF orientation.
+
+    Gray becomes RGB, alpha is dropped, and of 16 bits the upper 8 are kept. Raises UserError for what has no 8-bit equivalent,
+    such as floating point.
+    """
     content = _read(path, "image")
-    if (decoded := _decode_png(content, RGB_PNG, decode_image_png_u8, "rgb")) is not None:
+    decoded = _decode_png(content, RGB_PNG, decode_image_png_u8, "rgb")
+    if decoded is not None and not any(chunk.startswith(PNG_ORIENTATION) for chunk in _png_chunks(content)):
         return decoded
     with _open(path, "image", content) as image:
-        return np.array(image.convert("RGB"))
+        return np.array(_to_rgb(ImageOps.exif_transpose(_to_8_bits(image, path))))
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """Read any image as uint8 [H, W, 3], rotated as its EXIF orientation says; the upper 8 bits of a 16-bit image."""
-    with _open(path, "image") as image:
-        if image.mode in UINT16_MODES:
-            image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+def _to_8_bits(image: Image.Image, path: Path) -> Image.Image:
+    """Convert 16-bit gray, which Pillow would clip at 255, and refuse what has more bits."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        raise UserError(f"image {path}: needed 8 or 16 bits per channel, found {MODE_NAMES[image.mode]}")
+    if not image.mode.startswith("I"):
+        return image
+    n_bits = getattr(image, "tag_v2", {}).get(258, (16,))[0]  # BitsPerSample of a TIFF, which may be 12
+    gray = Image.fromarray((np.array(image) >> (n_bits - 8)).astype(np.uint8))
+    gray.info = image.info  # the orientation
+    return gray
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "P":  # whose transparent colors Pillow only converts without a warning to RGBA
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def read_uint16(path: Path, what: str) -> np.ndarray:
-    """Read a 16-bit grayscale PNG, uint16 [H, W]; `what` names it in messages ("depth map", "teacher map")."""
+    """Read 16-bit grayscale as it is stored, uint16 [H, W]; `what` names it in messages ("depth map", "teacher map")."""
     content = _read(path, what)
     if (decoded := _decode_png(content, UINT16_PNG, decode_image_png_u16, "mono")) is not None:
         return decoded[..., 0]
@@ -81,13 +99,16 @@ def read_uint16(path: Path, what: str) -> np.ndarray:
 
 
 def rgb_size(path: Path) -> Size:
-    """Read height and width from the header of an image."""
+    """Read height and width of the upright photo from the header of an image."""
     with _open(path, "image") as image:
-        return image.height, image.width
+        size = image.height, image.width
+        # The base class's method, since PNG's own decodes the image; a TIFF's size is upright.
+        on_its_side = image.format != "TIFF" and Image.Image.getexif(image).get(ORIENTATION) in ON_ITS_SIDE
+        return size[::-1] if on_its_side else size
 
 
 def uint16_size(path: Path, what: str) -> Size:
-    """Read height and width from the header of a 16-bit grayscale PNG."""
+    """Read height and width from the header of 16-bit grayscale."""
     with _open_uint16(path, what) as image:
         return image.height, image.width
 
@@ -138,6 +159,14 @@ def _decode_png(
         return None
 
 
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    """The type and the first bytes of each chunk of a PNG."""
+    position = len(PNG_START) - 8
+    while position < len(content):
+        yield content[position + 4 : position + 32]
+        position += 12 + int.from_bytes(content[position : position + 4])
+
+
 def _read(path: Path, what: str) -> bytes:
     with _user_errors(path, what):
         return path.read_bytes()
@@ -148,12 +177,16 @@ def _user_errors(path: Path, what: str) -> Iterator[None]:
     """Turn the errors of reading a file into UserErrors that name it."""
     try:
         yield
+    except UserError:
+        raise
     except FileNotFoundError:
         raise MissingFileError(f"{what} {path}: no such file") from None
     except UnidentifiedImageError:
-        raise UserError(f"{what} {path}: not an image file") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow reports a broken PNG as a SyntaxError
-        raise UserError(f"{what} {path}: cannot be read: {error}") from None
+        raise UserError(f"{what} {path}: not an image file, or of a format that is not supported") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # of any type: decoders fail on damaged files in many ways
+        raise UserError(f"{what} {path}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 @contextmanager
@@ -166,7 +199,8 @@ def _open(path: Path, what: str, content: bytes | None = None) -> Iterator[Image
 @contextmanager
 def _open_uint16(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
     with _open(path, what, content) as image:
-        if image.mode not in UINT16_MODES:
+        # Older Pillow releases call a 16-bit PNG "I", which in other formats may have 32 bits, a sign, or another scale.
+        if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")):
             found = MODE_NAMES.get(image.mode, image.mode)
             raise UserError(f"{what} {path}: needed a 16-bit grayscale PNG, found {found} (Pillow mode {image.mode})")
         yield image

@@ -5,12 +5,12 @@ root/<scene>/rgb_*.jpg               RGB
 root/<scene>/sync_depth_*.png        16-bit, value / 1000 = m
 """
 
-from tiekd.data.frame_source import Box
+from tiekd.data.frame_source import Box, TrainRegion
 from tiekd.data.split_list import Layout
 
 NYU = Layout(
     root_holds="the split lists and a folder per scene with rgb_*.jpg and sync_depth_*.png (16-bit, value / 1000 = m)",
     example="/kitchen_0028b/rgb_00045.jpg /kitchen_0028b/sync_depth_00045.png 518.8579",
     depth_scale=1000.0,
-    train_region=Box(45, 43, 427, 565),  # the frames have a white border
+    train_region=TrainRegion((480, 640), Box(45, 43, 427, 565)),  # the frames have a white border
 )

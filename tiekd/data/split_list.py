@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tiekd.config import DataConfig
-from tiekd.data.frame_source import Box, Frame, Split, evenly_spaced
+from tiekd.data.frame_source import Box, Frame, Split, TrainRegion, evenly_spaced
 from tiekd.data.image_io import (
     MissingFileError,
     Size,
@@ -24,6 +24,8 @@ from tiekd.data.image_io import (
 from tiekd.errors import UserError
 from tiekd.store.files import stat_signature
 
+MIN_VIEW_SHARE = 0.75  # of a frame; 0.92 for KITTI, 0.81 for KITTI-360
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -35,7 +37,7 @@ class Layout:
     image_folder: str = ""
     depth_folder: str = ""
     view_size: Size | None = None  # at the bottom of the frame, horizontally centered; None: the whole frame
-    train_region: Box | None = None  # part of the view that training uses; None: all of it
+    train_region: TrainRegion | None = None  # part of the view that training uses; None: all of it
 
     def view(self, frame_size: Size) -> Box:
         """Return the canonical view of a frame."""
@@ -44,6 +46,11 @@ class Layout:
         height, width = self.view_size
         if frame_size[0] < height or frame_size[1] < width:
             raise UserError(f"frame of {format_size(frame_size)} px; at least {format_size(self.view_size)} is needed")
+        if height * width < MIN_VIEW_SHARE * frame_size[0] * frame_size[1]:
+            raise UserError(
+                f"frame of {format_size(frame_size)} px; the view of {format_size(self.view_size)} would leave out more than "
+                f"{1 - MIN_VIEW_SHARE:.0%} of it, so it is not a frame of this data set"
+            )
         return Box(frame_size[0] - height, (frame_size[1] - width) // 2, height, width)
 
 

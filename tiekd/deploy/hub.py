@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tiekd.bins import DepthBins
 from tiekd.config import RunConfig, build, override
-from tiekd.data.image_io import read_photo
+from tiekd.data.image_io import read_rgb
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD
 from tiekd.deploy.model_card import build_card
 from tiekd.distill.runtime import choose_device
@@ -86,7 +86,7 @@ class DepthModel(
         file that cannot be read, and for an image that the network cannot process.
         """
         if isinstance(image, str | Path):
-            image = read_photo(Path(image))
+            image = read_rgb(Path(image))
 
         def refuse(error: str) -> None:
             raise UserError(error)

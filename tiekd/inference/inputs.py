@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tiekd.data.image_io import MissingFileError, Size, read_photo
-from tiekd.errors import UserError
+from tiekd.data.image_io import MissingFileError, Size, read_rgb
+from tiekd.errors import UserError, os_error_reason
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # read from folders
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -39,7 +39,7 @@ class InputFile(NamedTuple):
 def find_inputs(paths: Iterable[Path]) -> list[InputFile]:
     """List the input files: a file by its own name, and all images below a folder by their relative paths.
 
-    Raises UserError for a missing file, a folder without images, and two files of the same name.
+    Links to folders are followed. Raises UserError for a missing file, a folder without images, and two files of the same name.
     """
     files = [file for path in paths for file in (_images_below(path) if path.is_dir() else [_single_file(path)])]
     name, count = Counter(file.name for file in files).most_common(1)[0]
@@ -58,11 +58,26 @@ def _single_file(path: Path) -> InputFile:
 
 
 def _images_below(folder: Path) -> list[InputFile]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
-    images = [InputFile(path, path.relative_to(folder).with_suffix("").as_posix()) for path in sorted(files)]
+    try:
+        files = sorted(_files_below(folder))
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be listed: {os_error_reason(error)}") from None
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if not images:
         raise UserError(f"{folder}: no image in this folder; valid suffixes: {', '.join(IMAGE_SUFFIXES)}")
-    return images
+    return [InputFile(path, path.relative_to(folder).with_suffix("").as_posix()) for path in images]
+
+
+def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, also through links to folders. above: the real paths of the folders that led here."""
+    real = folder.resolve()
+    if real in above:  # a link in a circle
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files_below(path, (*above, real))
+        else:
+            yield path
 
 
 def read_inputs(files: Iterable[InputFile], every: int, on_error: Callable[[str], None]) -> Iterator[InputImage]:
@@ -72,7 +87,7 @@ def read_inputs(files: Iterable[InputFile], every: int, on_error: Callable[[str]
             if file.is_video:
                 yield from _read_video(file, every)
             else:
-                yield InputImage(file.name, read_photo(file.path))
+                yield InputImage(file.name, read_rgb(file.path))
         except UserError as error:
             on_error(str(error))
 

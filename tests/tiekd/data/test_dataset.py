@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from tiekd.config import AugmentConfig
 from tiekd.data.dataset import DepthDataset, EpochSampler, shard
-from tiekd.data.frame_source import Box, Frame
+from tiekd.data.frame_source import Box, Frame, TrainRegion
 from tiekd.data.image_io import StoredDepth
 from tiekd.data.teacher_maps import MapWriter, TeacherMaps
 from tiekd.data.transforms import TrainTransform, normalize_image
@@ -22,7 +22,7 @@ class MadeFrames:
 
     n_without_ground_truth = 0
 
-    def __init__(self, n_frames: int = 6, train_region: Box | None = None):
+    def __init__(self, n_frames: int = 6, train_region: TrainRegion | None = None):
         self.keys = [f"scene/{index:04d}" for index in range(n_frames)]
         self.train_region = train_region
 
@@ -115,7 +115,7 @@ def test_loader_processes_give_the_same_items_in_every_epoch(maps):
 
 def test_the_border_is_removed_for_training_only():
     border = Box(8, 10, 16, 24)
-    source = MadeFrames(train_region=border)
+    source = MadeFrames(train_region=TrainRegion(SIZE, border))
     still = AugmentConfig(rotate_p=0, flip_p=0, colour_p=0)
     item = DepthDataset(source, None, TrainTransform(still, (16, 24)))[(0, 2)]
     assert torch.equal(item["depth_gt"][0], torch.tensor(border.crop(source.load(2).depth_gt)))

@@ -26,6 +26,84 @@ def test_rgb_round_trip_and_gray_becomes_rgb(tmp_path):
     assert rgb_size(tmp_path / "grey.png") == (2, 4)
 
 
+COLORS = np.random.default_rng(2).integers(0, 2**8, (5, 7, 3), np.uint8)
+GRAY = COLORS[..., 0]
+TURNS = [  # by EXIF's orientation, from 2: how a camera that was held so sees an upright image
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.ROTATE_180,
+    Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_270,
+]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_photos_are_turned_upright(tmp_path, suffix, orientation):
+    exif, path = Image.Exif(), tmp_path / f"photo.{suffix}"
+    exif[0x0112] = orientation
+    Image.fromarray(COLORS).transpose(TURNS[orientation - 2]).save(path, exif=exif, lossless=True)
+    np.testing.assert_array_equal(read_rgb(path), COLORS)
+    assert rgb_size(path) == (5, 7)
+
+
+def test_depth_maps_are_not_turned(tmp_path):
+    exif, values = Image.Exif(), GRAY.astype(np.uint16)
+    exif[0x0112] = 6
+    Image.fromarray(values).save(tmp_path / "depth.png", exif=exif)
+    np.testing.assert_array_equal(read_uint16(tmp_path / "depth.png", "depth map"), values)
+    assert uint16_size(tmp_path / "depth.png", "depth map") == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("8.png", Image.fromarray(GRAY)),
+        ("16.png", Image.fromarray(GRAY.astype(np.uint16) * 257)),
+        ("16.tif", Image.fromarray(GRAY.astype(np.uint16) * 257)),
+        ("16_other_byte_order.tif", Image.fromarray((GRAY.astype(np.uint16) * 256 + 9).astype(">u2"))),
+        ("16.pgm", Image.fromarray(GRAY.astype(np.int32) * 257)),
+        ("alpha.png", Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(COLORS[..., 1])])),
+    ],
+)
+def test_gray_is_the_same_in_any_depth(tmp_path, name, image):
+    image.save(tmp_path / name)
+    np.testing.assert_array_equal(read_rgb(tmp_path / name), np.repeat(GRAY[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "options"),
+    [
+        ("alpha.png", Image.fromarray(np.dstack([COLORS, GRAY])), {}),
+        ("key.png", Image.fromarray(COLORS), {"transparency": tuple(COLORS[0, 0].tolist())}),
+        ("palette.png", Image.fromarray(COLORS).quantize(256), {"transparency": bytes([0, 99] + [255] * 254)}),
+        ("cmyk.tif", Image.fromarray(COLORS).convert("CMYK"), {}),
+    ],
+)
+def test_other_kinds_of_images_become_rgb(tmp_path, name, image, options):
+    image.save(tmp_path / name, **options)
+    np.testing.assert_array_equal(read_rgb(tmp_path / name), np.array(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_images_without_an_8_bit_equivalent_are_refused(tmp_path, dtype):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(GRAY.astype(dtype)).save(path)
+    with pytest.raises(UserError, match=r"image .*deep.tif: needed 8 or 16 bits per channel, found (integers|floating)"):
+        read_rgb(path)
+    for read in (read_uint16, uint16_size):
+        with pytest.raises(UserError, match=r"needed a 16-bit grayscale PNG, found (integers|floating)"):
+            read(path, "depth map")
+
+
+def test_a_pgm_is_refused_as_depth_because_its_values_are_scaled(tmp_path):
+    (tmp_path / "depth.pgm").write_bytes(b"P5 1 1 10000\n" + bytes([0x13, 0x88]))
+    with pytest.raises(UserError, match=r"needed a 16-bit grayscale PNG"):
+        read_uint16(tmp_path / "depth.pgm", "depth map")
+
+
 def test_plain_pngs_do_not_need_pillow(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     colours, values = rng.integers(0, 2**8, (5, 7, 3), np.uint8), rng.integers(0, 2**16, (5, 7), np.uint16)

@@ -28,6 +28,13 @@ def test_a_too_small_frame_is_refused(kitti):
         open_frames(kitti.config(), "train").load(0)
 
 
+def test_a_frame_of_which_the_view_is_a_small_part_is_refused(kitti):
+    kitti.add(0, (768, 1280))
+    kitti.write()
+    with pytest.raises(UserError, match=r"frame of 768x1280 px; the view of 352x1216 would leave out more than 25% of it"):
+        open_frames(kitti.config(), "train").load(0)
+
+
 def test_keys_and_groups(kitti):
     kitti.add(3, drive=7)
     kitti.write()

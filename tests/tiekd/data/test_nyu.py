@@ -3,6 +3,7 @@ import pytest
 
 from tiekd.data import open_frames
 from tiekd.data.frame_source import check_train_crop
+from tiekd.data.nyu import NYU
 from tiekd.errors import UserError
 
 
@@ -28,14 +29,18 @@ def test_depth_is_stored_in_millimeters(tmp_path, section, save_image):
 
 
 def test_the_border_is_rows_45_to_472_and_columns_43_to_608(shared_data, section):
-    border = open_frames(section("nyu", root=str(shared_data / "nyu")), "train").train_region
+    region = open_frames(section("nyu", root=str(shared_data / "nyu")), "train").train_region
+    border = region.of((480, 640))
     rows, columns = np.indices((480, 640))
     assert border.crop(rows)[[0, -1], 0].tolist() == [45, 471]
     assert border.crop(columns)[0, [0, -1]].tolist() == [43, 607]
-    check_train_crop((427, 565), (480, 640), border, "key")
+    assert check_train_crop((427, 565), (480, 640), region, "key") == border
     with pytest.raises(
         UserError, match=r"data.train_crop 428x565 exceeds the part of frame key that training uses: 427x565 px"
     ):
-        check_train_crop((428, 565), (480, 640), border, "key")
-    with pytest.raises(UserError, match=r"needs at least 472x608 px, got 400x640"):
-        check_train_crop((16, 16), (400, 640), border, "key")
+        check_train_crop((428, 565), (480, 640), region, "key")
+
+
+@pytest.mark.parametrize("size", [(400, 640), (240, 320), (768, 1024)])
+def test_frames_of_other_sizes_have_no_border(size):
+    assert check_train_crop(size, size, NYU.train_region, "key") == (0, 0, *size)

@@ -8,7 +8,7 @@ FOLDER/maps-<digest>/     a pack of a teacher's maps; the digest is that of `Map
 
 A pack is created by one rename, so it is complete or absent. Its bytes are stored as they are used: without compression, and an
 item is a slice of the file, so the pixels outside a crop are never read. Raise PACK_FORMAT when the canonical view of a data
-set changes.
+set, or how an image is decoded, changes.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from tiekd.data.image_io import Size, StoredDepth
 from tiekd.errors import UserError
 from tiekd.store.files import stat_signature
 
-PACK_FORMAT = 1
+PACK_FORMAT = 2
 ALIGNMENT = 64  # bytes
 FILE_DTYPE = np.dtype([("n_bytes", "<i8"), ("mtime_ns", "<i8"), ("sha256", "V32")])
 ITEM_DTYPE = np.dtype(

@@ -217,7 +217,7 @@ def test_verify_finds_damaged_bytes(rendered, tmp_path):
         (lambda part: (part / "index.npy").write_bytes(b"x"), r"index.npy or pixels.bin does not match the manifest"),
         (lambda part: (part / "pixels.bin").unlink(), r"pixels.bin is missing"),
         (lambda part: (part / "manifest.json").unlink(), r"manifest.json is missing"),
-        (lambda part: (part / "manifest.json").write_text('{"format": 2}'), r"not a manifest of format 1: format: "),
+        (lambda part: (part / "manifest.json").write_text('{"format": 1}'), r"not a manifest of format 2: format: "),
     ],
 )
 def test_an_incomplete_pack_is_refused(rendered, tmp_path, damage, message):
