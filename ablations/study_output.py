@@ -1,7 +1,6 @@
 """What `tiekd ablate` prints: the plan of a dry run, missing inputs, and the results of a launch."""
 
 import itertools
-import json
 import os
 import shlex
 from pathlib import Path
@@ -17,6 +16,7 @@ from ablations.prepared_study import PreparedStudy
 from tiekd.cli.console import make_console
 from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.config.labels import TEACHER
+from tiekd.store.files import json_text
 from tiekd.store.run_status import FINISHED
 
 TABLE_METRICS = ("abs_rel", "rmse", "delta1")
@@ -29,7 +29,7 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool) -> N
     plan = prepared.plan
     slots = _count_slots(prepared.execution, address)
     if as_json:
-        print(json.dumps(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots)}, indent=2))
+        print(json_text(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots)}, indent=2))
         return
     table = Table("run", "state", "cell", box=None, pad_edge=False)
     for c in plan.cells:

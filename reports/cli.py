@@ -1,7 +1,6 @@
 """The `tiekd report` command: tables, figures and pages from a run store."""
 
 import gc
-import json
 import shlex
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiekd.errors import UserError
+from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from reports.loading.collect import StoreFrames
@@ -88,7 +88,7 @@ def _print_summary(frames: "StoreFrames | None", tables: "list[Table]", files: l
     if as_json:
         states = {} if frames is None else frames.runs["state"].value_counts().to_dict()
         headings = [table_heading(table) for table in tables]
-        typer.echo(json.dumps({"files": [str(file) for file in files], "states": states, "tables": headings}, indent=2))
+        typer.echo(json_text({"files": [str(file) for file in files], "states": states, "tables": headings}, indent=2))
         return
     for table in tables:
         typer.echo(f"{table_heading(table)}\n{_text(table)}\n")

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from tiekd.cli import config, convert, data, evaluate, export, listing, measure, predict, run, teacher
 from tiekd.cli.packaged import plugins
-from tiekd.errors import ClusterError, ExportError, StoreError, SupersededError, UserError
+from tiekd.errors import ClusterError, DivergedError, ExportError, StoreError, SupersededError, UserError
 
 USER_MISTAKE, FAILURE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
 GROUPS = {
@@ -95,7 +95,7 @@ def main() -> None:
         sys.exit(_usage(error))
     except UserError as error:
         sys.exit(_say(error, USER_MISTAKE))
-    except (StoreError, ClusterError, ExportError, SupersededError) as error:
+    except (StoreError, ClusterError, DivergedError, ExportError, SupersededError) as error:
         sys.exit(_say(error, FAILURE))
     if code == INTERRUPTED:  # which Typer makes of KeyboardInterrupt
         word, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)

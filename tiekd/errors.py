@@ -10,7 +10,7 @@ class UserError(ValueError):
 
 
 class DivergedError(RuntimeError):
-    """The loss is no longer finite. The message gives the step, the loss terms and the learning rate."""
+    """A loss, a prediction or a weight is not finite. The message says where."""
 
 
 class SupersededError(RuntimeError):

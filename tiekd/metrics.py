@@ -62,6 +62,21 @@ def agreement_metrics(
     return {f"{name}_teacher": metrics[name] for name in AGREEMENT}
 
 
+def scale_ratio(depth_pred: np.ndarray, depth_gt: np.ndarray, valid_mask: np.ndarray) -> float:
+    """Compute median prediction / median ground truth of one image over its valid pixels; NaN if there are none.
+
+    Far from 1, the prediction has another scale or another unit.
+    """
+    if not valid_mask.any():
+        return math.nan
+    return float(np.median(depth_pred[valid_mask]) / np.median(depth_gt[valid_mask]))
+
+
+def median_ratio(rows: Iterable[Mapping[str, float]]) -> float:
+    """The median of `scale_ratio` over the images with valid pixels ("n_valid" > 0), at least one."""
+    return float(np.median([row["median_ratio"] for row in rows if row["n_valid"]]))
+
+
 def mean_metrics(rows: Iterable[Mapping[str, float]], names: Sequence[str] = METRICS) -> dict[str, float]:
     """Mean over the images with valid pixels ("n_valid" > 0); all NaN if there are none."""
     measured = [row for row in rows if row["n_valid"]]

@@ -1,6 +1,5 @@
 """Reporters of a launch: a live display on a terminal, plain lines elsewhere, JSON lines for programs."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.monitor.terminal import ProgressDisplay, ended_line, summary_line
 from tiekd.cli.console import make_console
 from tiekd.errors import UserError
+from tiekd.store.files import json_text
 
 REFRESH_HZ = 2
 SUMMARY_EVERY_S = 180.0  # without other output, `LineReporter` prints a summary
@@ -137,4 +137,4 @@ class JsonReporter(Reporter):
 
 def print_event(event: str, **values: Any) -> None:
     """Print a JSON object on one line of standard output, and flush."""
-    print(json.dumps({"event": event, "time": time.time(), **values}, allow_nan=False), flush=True)
+    print(json_text({"event": event, "time": time.time(), **values}), flush=True)

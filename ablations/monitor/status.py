@@ -1,7 +1,6 @@
 """The `status` verb: progress of a store's runs and studies, read from the store alone, also while they run."""
 
 import contextlib
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from ablations.monitor.terminal import ProgressDisplay, failure_lines, running_l
 from tiekd.cli.console import make_console
 from tiekd.config.labels import METRICS
 from tiekd.errors import UserError, unknown
+from tiekd.store.files import json_text
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore
 
@@ -156,7 +156,7 @@ def _study_dict(study: StudyProgress, now: float) -> dict[str, Any]:
 def show_status(store: RunStore, study: str | None, as_json: bool) -> None:
     """Print the status once."""
     status = read_status(store, study)
-    print(json.dumps(status.to_dict(), indent=2)) if as_json else make_console().print(status, soft_wrap=True)
+    print(json_text(status.to_dict(), indent=2)) if as_json else make_console().print(status, soft_wrap=True)
 
 
 def watch_status(store: RunStore, study: str | None, as_json: bool) -> None:
@@ -167,7 +167,7 @@ def watch_status(store: RunStore, study: str | None, as_json: bool) -> None:
         while True:
             status = read_status(store, study)
             if as_json:
-                print(json.dumps(status.to_dict()), flush=True)
+                print(json_text(status.to_dict()), flush=True)
             elif live:
                 live.update(status, refresh=True)
             else:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tiekd.errors import UserError
+from tiekd.store.files import json_text
 
 MANIFEST = ".report.json"  # the files that reports wrote: {kind: [file, ...]}
 
@@ -46,7 +47,7 @@ def _publish(partial: Path, out: Path, kind: str) -> list[Path]:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).replace(out / name)
     new = partial / MANIFEST
-    new.write_text(json.dumps(manifest | {kind: list(map(str, names))}, indent=1))
+    new.write_text(json_text(manifest | {kind: list(map(str, names))}, indent=1))
     new.replace(out / MANIFEST)
     return [out / name for name in names]
 

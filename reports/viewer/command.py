@@ -1,11 +1,12 @@
 """The `tiekd view` command."""
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from reports.viewer.choose import ShownDataset
@@ -59,7 +60,7 @@ def view(
 def _print_result(page: str, datasets: "list[ShownDataset]", left_out: list[str], as_json: bool) -> None:
     summary = {d.name: {"images": len(d.indices), "runs": [run.run_id for run in d.runs]} for d in datasets}
     if as_json:
-        print(json.dumps({"page": page, "datasets": summary, "left_out": left_out}), flush=True)
+        print(json_text({"page": page, "datasets": summary, "left_out": left_out}), flush=True)
         return
     for dataset in datasets:
         print(f"{dataset.name}: {len(dataset.runs)} runs, {len(dataset.indices)} images")

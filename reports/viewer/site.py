@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.viewer.encoding import data_script
-from tiekd.store.files import write_atomically
+from tiekd.store.files import json_text, write_atomically
 
 SITE_VERSION = 1  # increment if files of an earlier version would be misread: each version has its own folder
 PAGE_FOLDER = Path(__file__).parent / "page"
@@ -49,11 +49,11 @@ class Site:
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a file that the page does not use."""
-        write_atomically(self._data / name, json.dumps(value).encode())
+        write_atomically(self._data / name, json_text(value).encode())
 
     def write_index(self, name: str, content: dict[str, Any]) -> None:
         """Write the index of a data set, or of the whole site if `name` is empty."""
-        arguments = json.dumps(name), json.dumps(content, separators=(",", ":"), allow_nan=False)
+        arguments = json_text(name), json_text(content, separators=(",", ":"))
         write_atomically(self._data / name / "index.js", f"arrivedIndex({', '.join(arguments)});\n".encode())
 
     def run_ids(self) -> frozenset[str] | None:

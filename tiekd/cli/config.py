@@ -1,6 +1,5 @@
 """`tiekd config show` and `tiekd config schema`."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ import yaml
 from tiekd.cli.options import ConfigArgument, JsonOption, SetOption
 from tiekd.cli.packaged import find_run_config, plugins
 from tiekd.errors import UserError, unknown
+from tiekd.store.files import json_text
 
 app = typer.Typer(help="Show a config with all its defaults, or its JSON schema.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -22,7 +22,7 @@ def show(config: ConfigArgument, overrides: SetOption = [], as_json: JsonOption 
     from tiekd.config import load_config
 
     document = load_config(find_run_config(config), overrides).document()
-    print(json.dumps(document) if as_json else yaml.safe_dump(document, sort_keys=False).rstrip())
+    print(json_text(document) if as_json else yaml.safe_dump(document, sort_keys=False).rstrip())
 
 
 @app.command()
@@ -38,4 +38,4 @@ def schema(
     models = {"run": RunConfig} | dict(plugins("tiekd.schemas"))
     if kind not in models:
         raise UserError(unknown("kind of document", kind, models))
-    print(json.dumps(models[kind].model_json_schema(), indent=2))
+    print(json_text(models[kind].model_json_schema(), indent=2))

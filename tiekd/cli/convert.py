@@ -1,12 +1,12 @@
 """`tiekd convert`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tiekd.cli.options import JsonOption, SetOption
+from tiekd.store.files import json_text
 
 
 def convert(
@@ -31,7 +31,7 @@ def convert(
     changes = parse_overrides(overrides) | ({"data.dataset": dataset} if dataset else {})
     made = convert_checkpoint(checkpoint, out, changes)
     if as_json:
-        print(json.dumps(made))
+        print(json_text(made))
         return
     bins = f" of {made['n_bins']} bins" if made["n_bins"] else ""
     print(

@@ -1,6 +1,5 @@
 """`tiekd data check`, `tiekd data pack` and `tiekd data synthesize`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from tiekd.cli.options import ConfigArgument, JsonOption, SetOption
 from tiekd.cli.packaged import find_run_config
+from tiekd.store.files import json_text
 
 app = typer.Typer(help="Check a data set, pack it, or write the embedded one.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,7 +27,7 @@ def check(
     from tiekd.data.doctor import check_dataset, data_config
 
     report = check_dataset(data_config(root, dataset, parse_overrides(overrides)))
-    print(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
+    print(json_text(report.to_dict(), indent=2) if as_json else report.to_text())
     if not report.ok:
         raise typer.Exit(2)
 
@@ -54,7 +54,7 @@ def pack(
     document = load_config(find_run_config(config), parse_overrides(overrides))
     summary = (verify_packs if verify else write_packs)(document, out)
     if as_json:
-        print(json.dumps(summary))
+        print(json_text(summary))
         return
     for name, part in summary["parts"].items():
         if verify:
@@ -81,6 +81,4 @@ def synthesize(
     from tiekd.data.synthetic import synthesize as write
 
     summary = write(out, layout, train_frames, test_frames, seed)
-    print(
-        json.dumps(summary) if as_json else f"{train_frames} training and {test_frames} test frames in {out}, {layout} layout"
-    )
+    print(json_text(summary) if as_json else f"{train_frames} training and {test_frames} test frames in {out}, {layout} layout")

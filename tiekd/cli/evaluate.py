@@ -1,6 +1,5 @@
 """`tiekd evaluate`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from tiekd.cli.options import JsonOption, RunStoreOption, SetOption
 from tiekd.errors import UserError
+from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from tiekd.config import RunConfig
@@ -49,9 +49,12 @@ def evaluate(
 
     Example: tiekd evaluate demo/store/runs/1f0e9a4c7b2d3856 --protocol none
     """
+    from tiekd.config.changes import MAP_EVALUATION, NETWORK_EVALUATION, check_changes
     from tiekd.config.documents import parse_overrides
 
-    changes = parse_overrides(overrides)
+    of_network = weights is not None
+    read, reader = (NETWORK_EVALUATION, "evaluate WEIGHTS") if of_network else (MAP_EVALUATION, "evaluate --predictions")
+    changes = check_changes(parse_overrides(overrides), read, reader)
     if data is not None:
         changes["data.root"] = str(data)
     if protocol is not None:
@@ -84,14 +87,34 @@ def _score_network(
     from tiekd.data.progress import track
     from tiekd.distill.runtime import choose_device
     from tiekd.inference.evaluate import evaluate as evaluate_network
+    from tiekd.inference.evaluate import require_finite
     from tiekd.models.checkpoint import load_network
 
-    network, config = load_network(file)
-    config = override(config, changes)
+    network, trained = load_network(file)
+    config = override(trained, changes)
+    _check_reach(file, trained, config)
     source, indices, maps = _open(config, teacher)
     device = choose_device(config.execution.device)
     rows = evaluate_network(network.to(device), config, source, device, indices, maps)
-    return config, list(track(rows, "images", len(indices))), len(source)
+    scored = list(track(rows, "images", len(indices)))
+    require_finite(scored)
+    return config, scored, len(source)
+
+
+def _check_reach(weights: Path, trained: "RunConfig", config: "RunConfig") -> None:
+    """Raise UserError if a network ends at a smaller depth than the data set or the protocol that it is to be evaluated on."""
+    from tiekd.config import DataConfig
+    from tiekd.config.specs import PROTOCOLS
+    from tiekd.data.depth_range import check_reach
+
+    what, largest = f"weights {weights}", trained.data.max_depth
+    if config.data.dataset != trained.data.dataset:
+        default = DataConfig.model_fields["max_depth"].default
+        needed = config.data.spec.defaults.get("data", {}).get("max_depth", default)
+        check_reach(what, largest, needed, f"data.max_depth of {config.data.dataset}")
+    if config.evaluation.protocol != trained.evaluation.protocol:
+        needed = PROTOCOLS[config.evaluation.protocol].max_depth or largest
+        check_reach(what, largest, needed, f"the cap of protocol {config.evaluation.protocol}")
 
 
 def _score_maps(
@@ -100,27 +123,29 @@ def _score_maps(
     """Evaluate a folder of depth maps; returns what `_score_network` does."""
     from tiekd.config import config_of_frames
     from tiekd.config.documents import with_values
+    from tiekd.config.specs import DATASETS
     from tiekd.data.doctor import data_config
     from tiekd.data.progress import track
 
-    if "data.root" not in changes:
-        raise UserError("--predictions: needs --data ROOT, the folder of the data set")
-    dataset = data_config(Path(changes["data.root"]), dataset, {}).dataset
+    dataset = changes.get("data.dataset", dataset)
+    if dataset not in DATASETS or DATASETS[dataset].frames is None:  # rendered frames need no folder
+        if "data.root" not in changes:
+            raise UserError("--predictions: needs --data ROOT, the folder of the data set")
+        dataset = data_config(Path(changes["data.root"]), dataset, {}).dataset
     config = config_of_frames(with_values({"data": {"dataset": dataset}}, changes), source="evaluate")
     from tiekd.data.teacher_maps.external import ExternalMaps
     from tiekd.inference.evaluate import evaluate_maps
 
     source, indices, teacher_maps = _open(config, teacher)
     maps = ExternalMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
-    maps.check_sizes(source)
+    maps.check(source, config.data.max_depth)
     rows = evaluate_maps(maps, config, source, indices, teacher_maps)
     return config, list(track(rows, "images", len(indices))), len(source)
 
 
 def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", list[int], "TeacherMaps | None"]:
     """The test frames, which of them have ground truth, and the teacher's maps of those; all is there."""
-    from tiekd.data import open_frames
-    from tiekd.data.frame_source import evenly_spaced
+    from tiekd.data import check_ground_truth, check_maps, open_frames
     from tiekd.data.teacher_maps import TeacherMaps
     from tiekd.inference.protocols import check_protocol
 
@@ -130,12 +155,11 @@ def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", lis
     if not indices:
         raise UserError(f"data.test_split: none of its {len(source)} frames has ground truth to evaluate on")
     check_protocol(config)
+    check_ground_truth(source, config.data.max_depth)
     if teacher is None:
         return source, indices, None
     maps = TeacherMaps(teacher)
-    maps.check([source.keys[index] for index in indices])
-    for place in evenly_spaced(len(indices)):
-        maps.check_size(source.keys[indices[place]], source.size(indices[place]))
+    check_maps(maps, source, indices, config.data.max_depth)
     return source, indices, maps
 
 
@@ -153,23 +177,24 @@ def _print(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, imag
     import pandas as pd
 
     from tiekd.cli.console import make_console, show_metrics
-    from tiekd.metrics import AGREEMENT_METRICS, mean_metrics
+    from tiekd.metrics import AGREEMENT_METRICS, mean_metrics, median_ratio
     from tiekd.store.files import write_atomically
 
     protocol, measured = config.evaluation.protocol, sum(row["n_valid"] > 0 for row in rows)
     if not measured:
         raise UserError(f"protocol {protocol}: none of the {n_images} images has a valid pixel")
     found = {"protocol": protocol, "n_images": measured, "n_images_without_ground_truth": n_images - measured}
-    found["metrics"] = mean_metrics(rows)
+    found["metrics"], found["median_ratio"] = mean_metrics(rows), median_ratio(rows)
     if agreement:
         found["agreement"] = mean_metrics(rows, AGREEMENT_METRICS)
     if images is not None:
         write_atomically(images, pd.DataFrame(rows).to_parquet(index=False))
     if as_json:
-        print(json.dumps(found))
+        print(json_text(found))
         return
     console = make_console()
     show_metrics(console, found["metrics"], f"protocol {protocol}, {measured} images")
+    print(f"median ratio to ground truth: {found['median_ratio']:.3f}")
     if agreement:
         show_metrics(console, found["agreement"], f"agreement with the teacher, {measured} images")
     if measured < n_images:

@@ -1,6 +1,5 @@
 """`tiekd export`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from tiekd.cli.options import JsonOption, RunStoreOption, WeightsArgument
 from tiekd.errors import UserError, unknown
+from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from tiekd.store.run_store import RunRecord
@@ -40,7 +40,7 @@ def export(
     file, record = find_weights(weights, store), find_run(weights, store)
     made = _hub(file, record, out) if format_ == "hub" else _onnx(file, record, out, dpm)
     if as_json:
-        print(json.dumps(made))
+        print(json_text(made))
         return
     for line in made.get("checks", ()):
         print(line)

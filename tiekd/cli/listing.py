@@ -1,6 +1,5 @@
 """`tiekd list`: the names that configs, studies and options accept."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ import typer
 from tiekd.cli.options import JsonOption
 from tiekd.cli.packaged import plugins
 from tiekd.errors import UserError, unknown
+from tiekd.store.files import json_text
 
 Listing = Callable[[], Mapping[str, str]]
 
@@ -48,7 +48,7 @@ def list_names(
         raise UserError(unknown("kind", kind, kinds))
     found = dict(kinds[kind]()) if kind else {name: f"{len(names())} names" for name, names in sorted(kinds.items())}
     if as_json:
-        print(json.dumps(found))
+        print(json_text(found))
         return
     width = max(map(len, found), default=0)
     for name, description in found.items():

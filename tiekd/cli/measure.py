@@ -1,6 +1,5 @@
 """`tiekd measure`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from tiekd.cli.options import JsonOption
 from tiekd.errors import UserError, error_line, unknown
+from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from tiekd.deploy.profile_records import Cost, Network
@@ -87,7 +87,7 @@ def _print(
     if as_json:
         rows = [{"roles": networks[identity].roles, **asdict(cost)} for identity, cost in costs.items()]
         lost = [{"network": i, "name": networks[i].name, "cause": cause} for i, cause in failed.items()]
-        print(json.dumps({"networks": rows, "failed": lost, "maps_only": maps_only}))
+        print(json_text({"networks": rows, "failed": lost, "maps_only": maps_only}))
         return
     from rich.table import Table
 

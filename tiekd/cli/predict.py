@@ -1,6 +1,5 @@
 """`tiekd predict`."""
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from tiekd.cli.options import JsonOption, RunStoreOption, SetOption, WeightsArgument
 from tiekd.errors import UserError
+from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from tiekd.inference.outputs import PredictionReport
@@ -46,6 +46,7 @@ def predict(
 
     Example: tiekd predict demo/store/runs/1f0e9a4c7b2d3856 photos street.jpg --out depth --legend
     """
+    from tiekd.config.changes import PREDICTION, check_changes
     from tiekd.config.documents import parse_overrides
     from tiekd.data.progress import track
     from tiekd.inference.inputs import check_video_decoder, count_inputs, find_inputs, read_inputs
@@ -53,8 +54,10 @@ def predict(
     from tiekd.store.find_weights import find_weights
 
     wished = _range(colour_range), legend, _camera(ply, focal), tuple(_pixel(words) for words in pixel)
-    changes = parse_overrides(overrides)
+    changes = check_changes(parse_overrides(overrides), PREDICTION, "predict")
     files = find_inputs(images)
+    if every != 1 and not any(file.is_video for file in files):
+        raise UserError(f"--every {every}: is only used with videos")
     check_video_decoder(files)
     check_output_folder(out, "--out")
     find_weights(weights, store)  # before PyTorch is imported
@@ -121,7 +124,7 @@ def _print(report: "PredictionReport", out: Path, as_json: bool) -> None:
     for line in report.failed:
         print(f"tiekd: {line}", file=sys.stderr)
     if as_json:
-        print(json.dumps(found))
+        print(json_text(found))
         return
     console = make_console()
     for row in report.images:

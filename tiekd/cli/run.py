@@ -1,6 +1,5 @@
 """`tiekd run` and `tiekd diff`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ import typer
 from tiekd.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption
 from tiekd.cli.packaged import find_run_config
 from tiekd.errors import UserError
+from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from tiekd.config import RunConfig
@@ -49,7 +49,7 @@ def run(
     record = run_store.run(run_id_of(settings))
     if as_json:
         summary = record.read_json("summary.json") if status.state == "done" else None
-        print(json.dumps({"run_id": record.run_id, "state": status.state, "cause": status.cause, "summary": summary}))
+        print(json_text({"run_id": record.run_id, "state": status.state, "cause": status.cause, "summary": summary}))
     else:
         show_run(record, status)
     if status.state != "done":
@@ -70,7 +70,7 @@ def diff(
 
     found = differences(_config_of(a, store), _config_of(b, store))
     if as_json:
-        print(json.dumps(found))
+        print(json_text(found))
     elif not found:
         print("the configs do not differ")
     for path, (left, right) in found.items() if not as_json else ():

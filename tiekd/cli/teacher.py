@@ -1,6 +1,5 @@
 """`tiekd teacher export` and `tiekd teacher import`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 from tiekd.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption
 from tiekd.cli.packaged import find_run_config
 from tiekd.errors import UserError
+from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from tiekd.config import RunConfig
@@ -52,14 +52,20 @@ def export(
     Example: tiekd teacher export teacher --store demo/store --out demo/maps
     """
     from tiekd.config import load_config
+    from tiekd.config.changes import MAP_EXPORT, check_changes
     from tiekd.config.documents import parse_overrides
 
     if weights and hf:
         raise UserError(f"--weights and --hf: expected one teacher, got {weights} and {hf}")
     if metric and not hf:
         raise UserError("--metric: describes the model of --hf, which is missing")
-    changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
-    settings = _config_of_data(config, changes) if weights or hf else load_config(find_run_config(config), changes)
+    changes = parse_overrides(overrides)
+    if weights or hf:
+        if store is not None:
+            raise UserError(f"--store {store}: holds the run of CONFIG, and is not used with --weights or --hf")
+        settings = _config_of_data(config, check_changes(changes, MAP_EXPORT, "teacher export with --weights or --hf"))
+    else:
+        settings = load_config(find_run_config(config), changes | ({"execution.store": store} if store is not None else {}))
     from tiekd.deploy.export_maps import check_export, export_maps, trained_weights
 
     check_export(settings, out, name, layout)
@@ -87,10 +93,11 @@ def import_(
 
     Example: tiekd teacher import teacher gt_kd_bts gt_kd_bts_val --depth-scale 819.1875 --out maps/bts
     """
+    from tiekd.config.changes import MAP_IMPORT, check_changes
     from tiekd.config.documents import parse_overrides
     from tiekd.deploy.export_maps import check_export, import_maps
 
-    settings = _config_of_data(config, parse_overrides(overrides))
+    settings = _config_of_data(config, check_changes(parse_overrides(overrides), MAP_IMPORT, "teacher import"))
     check_export(settings, out, name)
     _print(import_maps(settings, folders, out, name, depth_scale), name, as_json)
 
@@ -107,7 +114,9 @@ def _network(weights: Path, settings: "RunConfig") -> "TeacherModel":
     from tiekd.deploy.export_maps import NetworkTeacher
     from tiekd.distill.runtime import choose_device
 
-    return NetworkTeacher(weights, settings.evaluation.flip_tta, choose_device(settings.execution.device))
+    return NetworkTeacher(
+        weights, settings.data.max_depth, settings.evaluation.flip_tta, choose_device(settings.execution.device)
+    )
 
 
 def _model(model: str, settings: "RunConfig", metric: bool) -> "TeacherModel":
@@ -119,7 +128,7 @@ def _model(model: str, settings: "RunConfig", metric: bool) -> "TeacherModel":
 
 def _print(summary: dict[str, Any], name: str, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary))
+        print(json_text(summary))
     elif "folders" in summary:
         print(f"{summary['maps']} frames of teacher {name} in {' and '.join(summary['folders'])}")
     else:

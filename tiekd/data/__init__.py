@@ -5,11 +5,13 @@ split_list.py     data sets described by a split list: kitti.py, nyu.py
 synthetic/        rendered data sets
 teacher_maps/     the depth maps of a teacher on disk
 cache/            decoded frames and maps, in memory or packed in files
+depth_range.py    whether depths can be in metres, and reach as far as the data
 dataset.py        DepthDataset and its samplers, for PyTorch
 transforms.py     augmentation of image, ground truth and teacher map together
 doctor.py         the dataset doctor
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,8 +19,8 @@ from typing import NamedTuple
 
 from tiekd.config import DataConfig, RunConfig
 from tiekd.data.cache.pack_reader import packed_frames, packed_maps
+from tiekd.data.depth_range import N_MAPS, check_reach, check_units
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop, evenly_spaced
-from tiekd.data.image_io import Size
 from tiekd.data.split_list import open_list
 from tiekd.data.teacher_maps import MapSource, open_maps
 from tiekd.errors import UserError
@@ -28,7 +30,9 @@ __all__ = [
     "FrameSource",
     "Inputs",
     "Split",
+    "check_ground_truth",
     "check_inputs",
+    "check_maps",
     "input_digests",
     "open_frames",
     "open_inputs",
@@ -69,23 +73,41 @@ def check_inputs(config: RunConfig) -> None:
 
     A process checks valid inputs once, and again when a list or a manifest has changed.
     """
-    _check(*open_inputs(config), config.data.train_crop)
+    _check(*open_inputs(config), config.data)
 
 
 @lru_cache(maxsize=64)
-def _check(train: FrameSource, test: FrameSource, maps: MapSource | None, train_crop: Size) -> None:
+def _check(train: FrameSource, test: FrameSource, maps: MapSource | None, data: DataConfig) -> None:
     for source in (train, test):
         source.check()
     if test.n_without_ground_truth == len(test):
         raise UserError(f"data.test_split: none of its {len(test)} frames has ground truth to evaluate on")
     if maps is None and train.n_without_ground_truth == len(train):
         raise UserError(f"data.train_split: none of its {len(train)} frames has ground truth; loss.target needs it")
-    size = train.size(0)
-    check_train_crop(train_crop, size, train.train_region, train.keys[0])
+    check_train_crop(data.train_crop, train.size(0), train.train_region, train.keys[0])
+    for source in (train, test):
+        check_ground_truth(source, data.max_depth)
     if maps is not None:
-        maps.check(train.keys)
-        for index in evenly_spaced(len(train)):
-            maps.check_size(train.keys[index], train.size(index))
+        check_maps(maps, train, range(len(train)), data.max_depth)
+
+
+def check_ground_truth(source: FrameSource, max_depth: float) -> None:
+    """Raise UserError if the ground truth in the files of a split cannot be in m."""
+    indices = [index for index in range(len(source)) if source.has_ground_truth(index) and source.files(index)]
+    sample = (source.load(indices[place]).depth_gt for place in evenly_spaced(len(indices), N_MAPS))
+    check_units(sample, max_depth, "ground truth")
+
+
+def check_maps(maps: MapSource, source: FrameSource, indices: Sequence[int], max_depth: float) -> None:
+    """Raise UserError unless a teacher has maps of the frames at `indices`, of their size, in m and up to `max_depth`."""
+    keys = source.keys
+    maps.check([keys[index] for index in indices])
+    for place in evenly_spaced(len(indices)):
+        maps.check_size(keys[indices[place]], source.size(indices[place]))
+    check_reach("teacher maps", maps.max_depth, max_depth)
+    sample = (indices[place] for place in evenly_spaced(len(indices), N_MAPS))
+    loaded = (maps.load_stored(keys[index], source.size(index)).to_meters() for index in sample)
+    check_units(loaded, max_depth, "teacher maps")
 
 
 def input_digests(config: RunConfig) -> dict[str, str]:

@@ -14,6 +14,7 @@ from tiekd.config import DataConfig
 from tiekd.config.documents import explain
 from tiekd.config.specs import DATASETS
 from tiekd.data import open_frames
+from tiekd.data.depth_range import check_units
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop
 from tiekd.data.image_io import MissingFileError, format_size
 from tiekd.data.progress import track
@@ -156,6 +157,11 @@ def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> N
     readable = _check_files(source, report) if isinstance(source, ListedFrames) else list(range(len(source)))
     frames = _load_some(source, readable, report)
     report.depth = [_statistics(key, frame) for key, frame in frames.items()]
+    labelled = {key for index, key in enumerate(source.keys) if source.has_ground_truth(index)}
+    try:
+        check_units((frame.depth_gt for key, frame in frames.items() if key in labelled), config.max_depth, "ground truth")
+    except UserError as error:
+        report.problems.append(str(error))
     if not report.sizes:
         report.sizes = dict(Counter(format_size(frame.frame_size) for frame in frames.values()))
     if report.split == "train" and frames:

@@ -166,7 +166,7 @@ def evenly_spaced(n_frames: int, at_most: int = 500) -> range:
 
 
 def check_train_crop(train_crop: Size, size: Size, region: TrainRegion | None, key: str) -> Box:
-    """Return the part of a canonical view of `size` that training uses. Raises UserError unless a training crop fits into it."""
+    """Return the part of a view of `size` that training uses. Raises UserError unless a training crop fits into it."""
     part = region.of(size) if region else Box(0, 0, *size)
     if train_crop[0] > part.height or train_crop[1] > part.width:
         raise UserError(

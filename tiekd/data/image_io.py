@@ -1,7 +1,7 @@
 """Image files: photos as RGB in uint8, depth in 16 bits. A file that cannot be read raises a UserError that names it.
 
-Every command reads photos with `read_rgb` and depth with `read_uint16`. RGB and 16-bit PNGs are decoded by kornia-rs, in a third
-to two thirds of Pillow's time (benchmarks/data.py). Pillow reads all other files, and decides which files are refused.
+Every command reads photos with `read_rgb` and depth with `read_uint16`. RGB and 16-bit PNGs are decoded by kornia-rs, in a
+third to two thirds of Pillow's time (benchmarks/data.py). Pillow reads all other files, and decides which files are refused.
 """
 
 import io

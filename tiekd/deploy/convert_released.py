@@ -20,7 +20,7 @@ from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import DATASETS, NETWORKS, STUDENTS, ReleasedCheckpoint
 from tiekd.errors import UserError, unknown
-from tiekd.models.checkpoint import pack_network
+from tiekd.models.checkpoint import pack_network, tensor_mismatches
 from tiekd.models.registry import build_network, count_parameters
 from tiekd.models.released_keys import ReleasedKeys
 from tiekd.store.files import check_output_folder, write_atomically
@@ -144,19 +144,10 @@ def _dataset(n_bins: int | None, training: str) -> str | None:
 def rename_tensors(
     theirs: Mapping[str, Tensor], keys: ReleasedKeys, ours: Mapping[str, Tensor], source: str
 ) -> dict[str, Tensor]:
-    """Rename released tensors to our keys and check their shapes. Raises UserError that lists all mismatches."""
-    named = set(keys.names.values())
-    pairs = [(key, name) for key, name in keys.names.items() if name in theirs]
-    mismatches = {
-        "missing": sorted(named - theirs.keys()),
-        "unknown": sorted(theirs.keys() - named - keys.unused),
-        "of another shape": [
-            f"{name} {list(theirs[name].shape)} instead of {list(ours[key].shape)}"
-            for key, name in pairs
-            if theirs[name].shape != ours[key].shape
-        ],
-    }
-    if any(mismatches.values()):
-        listed = "; ".join(f"{kind} ({len(keys)}): {', '.join(keys)}" for kind, keys in mismatches.items() if keys)
-        raise UserError(f"{source}: {listed}")
-    return {key: keys.layouts[key](theirs[name]) if key in keys.layouts else theirs[name] for key, name in pairs}
+    """Rename released tensors to our keys. Raises UserError that lists the mismatches of names and shapes."""
+    expected = {name: ours[key] for key, name in keys.names.items()}
+    if mismatches := tensor_mismatches(
+        expected, {name: theirs[name] for name in theirs.keys() - (keys.unused - expected.keys())}
+    ):
+        raise UserError(f"{source}: {mismatches}")
+    return {key: keys.layouts[key](theirs[name]) if key in keys.layouts else theirs[name] for key, name in keys.names.items()}

@@ -10,6 +10,7 @@ import torch
 
 from tiekd.config import RunConfig, override
 from tiekd.data import Frame, FrameSource, open_frames
+from tiekd.data.depth_range import check_reach
 from tiekd.data.progress import track
 from tiekd.data.teacher_maps import MapWriter, TeacherMaps
 from tiekd.data.teacher_maps.external import ExternalMaps
@@ -17,7 +18,7 @@ from tiekd.data.teacher_maps.released_layout import ReleasedWriter, released_map
 from tiekd.data.transforms import normalize_image
 from tiekd.distill.preflight import run_id_of
 from tiekd.errors import UserError, unknown
-from tiekd.inference.predict import predict
+from tiekd.inference.predict import check_finite, predict
 from tiekd.models.checkpoint import load_network
 from tiekd.store.files import check_output_folder
 from tiekd.store.find_weights import fetch_weights
@@ -37,15 +38,17 @@ class TeacherModel(Protocol):
         ...
 
     def depth(self, image: np.ndarray) -> np.ndarray:
-        """image uint8 [H, W, 3] RGB. Returns float32 [H, W] m, finite."""
+        """image uint8 [H, W, 3] RGB. Returns float32 [H, W] m; NaN where the model's output is not finite."""
         ...
 
 
 class NetworkTeacher:
     """A network of this project as a `TeacherModel`."""
 
-    def __init__(self, weights: Path, flip_tta: bool, device: torch.device):
+    def __init__(self, weights: Path, max_depth: float, flip_tta: bool, device: torch.device):
+        """Load weights, for data up to `max_depth` m. Raises UserError if their depth ends before."""
         network, self.config = load_network(weights)
+        check_reach(f"weights {weights}", self.config.data.max_depth, max_depth)
         self.device, self._network = device, network.to(device).eval()
         # In full precision whatever the training used, since maps are made once.
         self._settings = override(self.config, {"evaluation.flip_tta": flip_tta, "optim.precision": "fp32"})
@@ -90,7 +93,9 @@ def export_maps(config: RunConfig, maker: TeacherModel, out: Path, name: str, la
     frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
 
     def depth_of(key: str, frame: Frame) -> np.ndarray:
-        return maker.depth(frame.image)
+        depth = maker.depth(frame.image)
+        check_finite(depth, key)
+        return depth
 
     if layout == "released":
         writer = ReleasedWriter(out, name, config.data.dataset, train.keys, test.keys)
@@ -112,7 +117,7 @@ def import_maps(
     frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.has_ground_truth, range(len(test))))
     maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)
     for source in (train, test):
-        maps.check_sizes(source)
+        maps.check(source, config.data.max_depth)
     made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}
     return _write_teacher(config, frames, maps.load, out, made_by)
 

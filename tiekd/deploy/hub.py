@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tiekd.bins import DepthBins
 from tiekd.config import RunConfig, build, override
+from tiekd.config.changes import PREDICTION, check_changes
 from tiekd.data.image_io import read_rgb
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD
 from tiekd.deploy.model_card import build_card
@@ -83,7 +84,7 @@ class DepthModel(
         """Predict one image of any size, as `tiekd predict` does. image: uint8 [H, W, 3] RGB, or an image file.
 
         Returns `depth` float32 [H, W] m, and with a DPM head `entropy` [H, W] and `distribution(x, y)`. Raises UserError for a
-        file that cannot be read, and for an image that the network cannot process.
+        file that cannot be read and for an image that the network cannot process, DivergedError for depth that is not finite.
         """
         if isinstance(image, str | Path):
             image = read_rgb(Path(image))
@@ -125,11 +126,12 @@ def load_student(
     """Load a trained network, ready to predict.
 
     source: a run's folder or URI, a weights file, a model folder, or with `store` a run id or a unique prefix of one. device:
-    auto, cpu or cuda. overrides: changed settings of its config, e.g. {"evaluation.flip_tta": False}. Raises UserError if there
-    is no such network.
+    auto, cpu or cuda. overrides: changes of settings in `tiekd.config.changes.PREDICTION`, e.g. {"evaluation.flip_tta": False}.
+    Raises UserError if there is no such network, and for other settings, which the weights were trained with.
     """
+    changes = check_changes(overrides or {}, PREDICTION, "prediction")
     model = DepthModel.load(find_weights(str(source), store))
-    model.config = override(model.config, {"execution.device": device, **(overrides or {})})
+    model.config = override(model.config, {"execution.device": device, **changes})
     return model.to(choose_device(model.config.execution.device))
 
 

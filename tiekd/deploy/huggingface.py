@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tiekd.data.depth_range import check_reach
 from tiekd.errors import UserError
 from tiekd.models.encoder import HUB_TIMEOUT_S
 
@@ -72,7 +73,7 @@ class HuggingFaceTeacher:
         outputs = _run_padded(self.model, pixel_values, divisor) if divisor else self.model(pixel_values=pixel_values)
         # By position: ZoeDepth's processor names the argument source_sizes, the others target_sizes.
         depth = self.processor.post_process_depth_estimation(outputs, [image.shape[:2]])[0]["predicted_depth"]
-        return depth.clamp(0, self.max_depth).cpu().numpy()
+        return depth.clamp(0, self.max_depth).where(depth.isfinite(), torch.nan).cpu().numpy()
 
 
 def _padding_multiple(processor: Any) -> int | None:
@@ -110,11 +111,8 @@ def _check_usable(model: str, config: Any, max_depth: float, metric: bool) -> No
             f"model {model}: {config.model_type} gives relative depth, a teacher's is in metres; valid: {EXAMPLES}{alternative}"
         )
     largest = _largest_depth(config)
-    if largest is not None and largest < max_depth:
-        raise UserError(
-            f"model {model}: its depth ends at {largest:g} m, data.max_depth is {max_depth:g} m; "
-            "use a model of the data's range, or lower data.max_depth"
-        )
+    if largest is not None:
+        check_reach(f"model {model}", largest, max_depth)
 
 
 def _is_metric(config: Any) -> bool | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import logging
 import uuid
 import warnings
@@ -20,8 +19,9 @@ from tiekd.config.specs import NETWORKS
 from tiekd.data.image_io import Size, format_size
 from tiekd.deploy.hub import DepthModel
 from tiekd.errors import ExportError, UserError
+from tiekd.inference.predict import check_finite
 from tiekd.inference.predict_images import MIN_SIDE
-from tiekd.store.files import check_output_folder
+from tiekd.store.files import check_output_folder, json_text
 
 MAX_DIFFERENCE = 1e-3  # of depth, relative, and of probability
 
@@ -95,7 +95,7 @@ def export_onnx(model: DepthModel, out: Path, run_id: str = "", dpm: bool = Fals
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
         with torch.inference_mode():  # creates cached constants, which tracing would otherwise capture
-            graph(torch.rand(1, 3, *size))
+            check_finite(graph(torch.rand(1, 3, *size))[0], "a test image")
         program = _trace(graph, size)
         _add_metadata(program.model, model, run_id)
         program.save(partial, external_data=False)
@@ -167,7 +167,7 @@ def _add_metadata(onnx_model: Any, model: DepthModel, run_id: str) -> None:
         metadata |= {"size_multiple": 1, "shortest_side": MIN_SIDE}
     onnx_model.doc_string = f"Monocular depth in metres, made by tiekd{f' from run {run_id}' if run_id else ''}."
     for name, value in metadata.items():
-        onnx_model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)
+        onnx_model.metadata_props[name] = value if isinstance(value, str) else json_text(value)
 
 
 @torch.inference_mode()

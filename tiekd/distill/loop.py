@@ -17,7 +17,7 @@ from tiekd.data.transforms import TrainTransform
 from tiekd.distill.optim import apply_schedule, build_optimizer
 from tiekd.distill.runtime import LocalRuntime, MetricRow, Runtime
 from tiekd.errors import DivergedError
-from tiekd.inference.evaluate import evaluate, is_constant
+from tiekd.inference.evaluate import evaluate, is_constant, require_finite
 from tiekd.losses import build_loss
 from tiekd.losses.combine import AllSum, DistillLoss, single_process_sum
 from tiekd.metrics import mean_metrics
@@ -158,9 +158,7 @@ def validate(student: nn.Module, config: RunConfig, test: FrameSource, runtime: 
     """Evaluate each test image on one rank. Returns the rows of all ranks in the data set's order."""
     share = shard(len(test), runtime.rank, runtime.world_size)
     rows = runtime.gather(list(evaluate(student, config, test, runtime.device, share)))
-    for row in rows:
-        if row["n_valid"] and not math.isfinite(row["abs_rel"]):
-            raise DivergedError(f"the prediction for test image {row['image']} is not finite")
+    require_finite(rows)
     position = {key: index for index, key in enumerate(test.keys)}
     return sorted(rows, key=lambda row: position[row["image"]])
 

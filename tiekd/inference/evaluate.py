@@ -16,19 +16,21 @@ from tiekd.data import Frame, FrameSource
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.data.transforms import normalize_image
+from tiekd.errors import DivergedError
 from tiekd.inference.predict import predict
 from tiekd.inference.protocols import valid_mask
-from tiekd.metrics import agreement_metrics, depth_metrics
+from tiekd.metrics import agreement_metrics, depth_metrics, scale_ratio
 
 CONSTANT_RTOL = 1e-5  # a dead network varies by float32 rounding, a barely trained one by a thousandth
 
 
 def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol: str) -> dict[str, Any]:
-    """Score one image: number of valid pixels, metrics, and the range of the prediction. depth_pred [H, W] m."""
+    """Score one image: number of valid pixels, metrics, scale, and the range of the prediction. depth_pred [H, W] m."""
     valid = valid_mask(PROTOCOLS[protocol], frame, data.depth_range)
     return {
         "n_valid": int(valid.sum()),
         **depth_metrics(torch.from_numpy(depth_pred), torch.from_numpy(frame.depth_gt), torch.from_numpy(valid)),
+        "median_ratio": scale_ratio(depth_pred, frame.depth_gt, valid),
         "depth_min": float(depth_pred.min()),
         "depth_max": float(depth_pred.max()),
     }
@@ -56,6 +58,13 @@ def evaluate_maps(
     frames = ((index, source.load(index)) for index in indices)
     clamped = ((index, frame, maps.load(source.keys[index], frame).clip(*config.data.depth_range)) for index, frame in frames)
     return _score(clamped, config, source, teacher)
+
+
+def require_finite(rows: list[dict[str, Any]]) -> None:
+    """Raise DivergedError for a prediction that is not finite everywhere."""
+    for row in rows:
+        if not math.isfinite(row["depth_min"]):
+            raise DivergedError(f"the prediction for test image {row['image']} is not finite")
 
 
 def is_constant(rows: list[dict[str, Any]]) -> bool:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from tiekd.errors import UserError
 from tiekd.inference.colormap import ColorRange, add_legend, depth_colors, entropy_colors, percentile_range
 from tiekd.inference.point_cloud import Intrinsics, encode_ply
 from tiekd.inference.predict_images import ImagePrediction
-from tiekd.store.files import write_atomically
+from tiekd.store.files import json_text, write_atomically
 
 UINT16_MAX = 2**16 - 1
 SUMMARY = "predictions.json"
@@ -93,7 +92,7 @@ def write_predictions(
             write_atomically(out / f"{prediction.image.name}{suffix}", content)
         report.images.append(row)
         yield row
-    write_atomically(out / SUMMARY, (json.dumps(report.document(), indent=2) + "\n").encode())
+    write_atomically(out / SUMMARY, (json_text(report.document(), indent=2) + "\n").encode())
 
 
 def _encode_outputs(

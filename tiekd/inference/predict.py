@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tiekd.config import RunConfig
+from tiekd.errors import DivergedError
 from tiekd.models.dpm_head import DPMPrediction
 from tiekd.models.prediction import Prediction
 
@@ -18,7 +20,7 @@ ENTROPY_ROWS = 16  # px; rows whose distributions are in memory at a time
 class BatchPrediction:
     """What a network predicts for a batch [B, 3, H, W], on the network's device."""
 
-    depth: Tensor  # [B, 1, H, W] m, float32, within the data's range
+    depth: Tensor  # [B, 1, H, W] m, float32, within the data's range; NaN where the network's output is not finite
     _output: Prediction | DPMPrediction  # with flip averaging of 2B images, the mirrored ones last
     _flip_tta: bool
 
@@ -77,10 +79,17 @@ def predict(network: nn.Module, images: Tensor, config: RunConfig) -> BatchPredi
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
         output = network(batch)
     depth = output.depth.clamp(*config.data.depth_range)
+    depth = depth.where(output.depth.isfinite(), torch.nan)  # which clamping would hide
     if flip_tta:
         original, mirrored = depth.chunk(2)
         depth = (original + mirrored.flip(-1)) / 2
     return BatchPrediction(depth.float(), output, flip_tta)
+
+
+def check_finite(depth: Tensor | np.ndarray, name: str) -> None:
+    """Raise DivergedError unless a predicted depth map is finite everywhere. name: of its image."""
+    if not torch.as_tensor(depth).isfinite().all():
+        raise DivergedError(f"the prediction for {name} is not finite")
 
 
 def _relative_entropy(dpm: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from tiekd.data.image_io import Size, format_size
 from tiekd.data.transforms import normalize_image
 from tiekd.errors import UserError
 from tiekd.inference.inputs import InputImage
-from tiekd.inference.predict import BatchPrediction, predict
+from tiekd.inference.predict import BatchPrediction, check_finite, predict
 
 UNSCALED_RATIO = 1.1  # up to this ratio of pixel counts an image keeps its size; uncropped KITTI frames have 1.09
 MIN_SIDE = 32  # px; stride of the deepest features
@@ -65,8 +65,8 @@ def predict_images(
 ) -> Iterator[ImagePrediction]:
     """Predict images of any size, in order; consecutive images of the same network size share a batch.
 
-    An image that the network cannot process is skipped and reported to `on_error`. Moves the network to the device and sets it
-    to evaluation mode.
+    An image that the network cannot process is skipped and reported to `on_error`. Raises DivergedError if a prediction is not
+    finite. Moves the network to the device and sets it to evaluation mode.
     """
     network.to(device).eval()
     batch: list[InputImage] = []
@@ -102,6 +102,7 @@ def _predict_batch(
             on_error(f"{image.name}: {error}")
         return
     for index, image in enumerate(images):
+        check_finite(batch.depth[index], image.name)
         yield ImagePrediction(image, size, _resize_map(batch.depth[index], image.size), batch, index)
 
 

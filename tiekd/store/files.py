@@ -1,8 +1,11 @@
 """Atomic writes and checks of files on a local disk."""
 
+import json
+import math
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 from tiekd.errors import UserError
 
@@ -23,6 +26,25 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """Format plain values as valid JSON, which has no NaN and no infinity: numbers that are not finite become null.
+
+    options: of `json.dumps`.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def stat_signature(*paths: Path) -> int:

@@ -83,7 +83,7 @@ def test_epochs_have_loss_parts_and_metrics(done):
 
 def test_images_have_a_row_per_test_frame_with_every_metric(done):
     table = done[0].read_table("images.parquet")
-    assert set(table.columns) == {"image", "group", "n_valid", "depth_min", "depth_max", *METRICS}
+    assert set(table.columns) == {"image", "group", "n_valid", "median_ratio", "depth_min", "depth_max", *METRICS}
     assert table["image"].tolist() == [f"test/scene_000/{index:04d}" for index in range(4)]
     assert table["group"].unique().tolist() == ["test/scene_000"]
     assert table["n_valid"].between(1, 64 * 96).all()

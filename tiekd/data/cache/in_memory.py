@@ -135,6 +135,10 @@ class CachedMaps:
     def __reduce__(self) -> tuple:
         return _identity, (self._maps,)
 
+    @property
+    def max_depth(self) -> float:
+        return self._maps.max_depth
+
     def digest(self) -> str:
         return self._maps.digest()
 

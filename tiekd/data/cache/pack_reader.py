@@ -46,6 +46,10 @@ class PackedMaps:
     def __reduce__(self) -> tuple:
         return packed_maps, (self._maps, self.pack.folder.parent)
 
+    @property
+    def max_depth(self) -> float:
+        return self._maps.max_depth
+
     def digest(self) -> str:
         return self._maps.digest()
 

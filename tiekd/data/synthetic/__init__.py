@@ -78,6 +78,8 @@ class SyntheticFrames:
 
 def synthetic_frames(config: DataConfig, split: Split) -> SyntheticFrames:
     """Open the rendered frames of one split; different splits have different scenes."""
+    if config.root is not None:
+        raise UserError(f"data.root {config.root}: {config.dataset} is rendered and reads no folder; set data.root to null")
     n_frames = config.train_frames if split == "train" else config.test_frames
     if n_frames is None or config.frame_size is None:
         missing = f"data.{split}_frames" if n_frames is None else "data.frame_size"

@@ -64,7 +64,6 @@ class MapWriter:
         self.folder, self.max_depth, self.made_by = Path(folder), max_depth, dict(made_by)
         self._frames: dict[str, str] = {}
         self._sizes: Counter[str] = Counter()
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._manifest.unlink(missing_ok=True)
 
     @property
@@ -103,6 +102,11 @@ class MapWriter:
 class MapSource(Hashable, Protocol):
     """The maps of one teacher, by the keys of their frames."""
 
+    @property
+    def max_depth(self) -> float:
+        """The depth at which they end, m."""
+        ...
+
     def digest(self) -> str:
         """Return 64 hex digits that identify the maps: equal maps have equal digests, whatever their location and origin."""
         ...
@@ -130,6 +134,10 @@ class TeacherMaps:
     @property
     def keys(self) -> list[str]:
         return list(self.manifest.frames)
+
+    @property
+    def max_depth(self) -> float:
+        return self.manifest.max_depth
 
     def path(self, key: str) -> Path:
         return _map_path(self.folder, key)

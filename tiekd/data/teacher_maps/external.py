@@ -19,6 +19,7 @@ from pkgutil import resolve_name
 import numpy as np
 
 from tiekd.config.specs import DATASETS
+from tiekd.data.depth_range import N_MAPS, check_units
 from tiekd.data.frame_source import Box, Frame, FrameSource, evenly_spaced
 from tiekd.data.image_io import Size, format_size, missing_files, read_uint16, uint16_size
 from tiekd.data.teacher_maps import TeacherMaps
@@ -45,13 +46,19 @@ class ExternalMaps:
             scale = depth_scale or _scale_of(folder, dataset)
             self._maps = {key: (path, scale) for key, path in _find_maps(folder, names).items()} | self._maps
         _require_all(folders, names, self._maps)
+        if depth_scale is not None and all(path.suffix == ".npy" for path, _ in self._maps.values()):
+            raise UserError(f"--depth-scale {depth_scale:g}: is only used for PNGs, and all maps are .npy files, which hold m")
+        self._folders = ", ".join(map(str, folders))
 
-    def check_sizes(self, source: FrameSource) -> None:
-        """Raise UserError unless the maps of a sample of a source's frames have a size that `load` accepts."""
-        for index in evenly_spaced(len(source)):
-            if source.keys[index] in self._maps:
-                path, scale = self._maps[source.keys[index]]
-                _require_size(path, _size(path, scale), source.size(index), source.frame_size(index))
+    def check(self, source: FrameSource, max_depth: float) -> None:
+        """Raise UserError unless the maps of a sample of a source's frames have a size that `load` accepts, and can be in m."""
+        indices = [index for index in range(len(source)) if source.keys[index] in self._maps]
+        for place in evenly_spaced(len(indices)):
+            path, scale = self._maps[source.keys[indices[place]]]
+            _require_size(path, _size(path, scale), source.size(indices[place]), source.frame_size(indices[place]))
+        sample = (indices[place] for place in evenly_spaced(len(indices), N_MAPS))
+        maps = (self.load(source.keys[index], source.load(index)) for index in sample)
+        check_units(maps, max_depth, f"{WHAT}s {self._folders}", "; the scale of a PNG is --depth-scale")
 
     def load(self, key: str, frame: Frame) -> np.ndarray:
         """Load the depth of a frame's view, float32 [H, W] m. Raises UserError if it is not finite everywhere."""

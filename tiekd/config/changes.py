@@ -1,0 +1,35 @@
+"""The settings that a command reads of a trained network's config, or of a data set's; changes of others are refused."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from tiekd.config.documents import flatten
+from tiekd.errors import UserError
+
+PREDICTION = ("evaluation.flip_tta", "execution.device", "optim.precision")
+TEST_FRAMES = (
+    "data.dataset",
+    "data.root",
+    "data.test_split",
+    "data.test_frames",
+    "data.frame_size",
+    "data.scene_seed",
+    "evaluation.protocol",
+)
+NETWORK_EVALUATION = (*PREDICTION, *TEST_FRAMES, "execution.data_workers", "optim.batch_size")
+MAP_EVALUATION = (*TEST_FRAMES, "data.min_depth", "data.max_depth")
+MAP_IMPORT = ("data.*",)
+MAP_EXPORT = ("data.*", "evaluation.flip_tta", "execution.cpus_per_worker", "execution.device")
+
+
+def check_changes(changes: Mapping[str, Any], read: Sequence[str], reader: str) -> dict[str, Any]:
+    """Return the changed settings by dotted path. Raises UserError for one that is not in `read`, which may have wildcards.
+
+    reader: who reads these settings, for the message. The others belong to the weights, or play no part.
+    """
+    changed = flatten(changes)
+    for path in changed:
+        if not any(fnmatchcase(path, pattern) for pattern in read):
+            raise UserError(f"{path}: {reader} only reads {', '.join(read)}")
+    return changed
