@@ -16,10 +16,11 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
-from tiekd.config import RunConfig, build
+from tiekd.config import RunConfig, build, override
 from tiekd.data import open_frames
 from tiekd.data.image_io import read_rgb, read_uint16, rgb_size
 from tiekd.deploy.hub import DepthModel
+from tiekd.models.checkpoint import load_network, pack_network
 from tiekd.store.run_store import RunStore
 
 
@@ -108,14 +109,17 @@ def test_what_cannot_be_read_is_told_and_the_others_are_made(tiekd, ran, photo, 
     (in_folder / "text.png").write_text("no image")
     outcome = tiekd("predict", ran.folder, "text.png", photo, "--out", "out")
     assert outcome.code == 1
-    assert outcome.err == "tiekd: image text.png: not an image file\n"
+    assert outcome.err == "tiekd: image text.png: not an image file of a supported format\n"
     assert outcome.out == "1 image in out, 1 skipped; depth PNG: value / 256 = m\n"
-    assert json.loads((in_folder / "out/predictions.json").read_text())["failed"] == ["image text.png: not an image file"]
+    (line,) = json.loads((in_folder / "out/predictions.json").read_text())["failed"]
+    assert outcome.err == f"tiekd: {line}\n"
 
 
 def test_depth_beyond_a_png_is_clipped_and_told(tiekd, ran, photo, in_folder):
-    beyond = [word for change in ("dataset=nyu", "frame_size=null", "min_depth=70") for word in ("--set", f"data.{change}")]
-    outcome = tiekd("predict", ran.folder, photo, "--out", "out", *beyond)
+    network, config = load_network(ran.folder / "student.safetensors")
+    beyond = override(config, {"data.dataset": "nyu", "data.frame_size": None, "data.min_depth": 70})
+    (in_folder / "w.safetensors").write_bytes(pack_network(network, beyond))
+    outcome = tiekd("predict", "w.safetensors", photo, "--out", "out")
     assert outcome.code == 0, outcome.err
     assert outcome.err == "tiekd: 24576 pixels exceed the range of a 16-bit PNG at 1000 per metre and were clipped\n"
     assert (read_uint16(in_folder / "out/street_depth.png", "depth") == 65535).all()
@@ -125,6 +129,9 @@ def test_depth_beyond_a_png_is_clipped_and_told(tiekd, ran, photo, in_folder):
     ("words", "complaint"),
     [
         (["none.png"], "none.png: no such file or folder"),
+        (["street.png", "--every", "2"], "--every 2: is only used with videos"),
+        (["street.png", "--set", "data.max_depth=10"], "data.max_depth: predict only reads evaluation.flip_tta, "),
+        (["street.png", "--set", "bins={n_bins: 8}"], "bins.n_bins: predict only reads evaluation.flip_tta, "),
         (["street.png", "--ply"], "--ply: needs the camera: --focal F or --focal FX,FY,CX,CY in px"),
         (["street.png", "--focal", "100"], "--focal 100: is only used with --ply"),
         (["street.png", "--ply", "--focal", "1,2"], "--focal: expected F or FX,FY,CX,CY in px, got '1,2'"),

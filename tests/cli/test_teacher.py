@@ -106,7 +106,7 @@ def test_a_prediction_is_clamped_to_the_range_of_the_data(tiekd, kitti, tmp_path
         folder = tmp_path / str(depth)
         for key in LABELLED:
             (folder / key).parent.mkdir(parents=True, exist_ok=True)
-            np.save(folder / f"{key}.npy", np.full((352, 1216), depth))
+            np.save(folder / f"{key}.npy", np.repeat([40.0, depth], 608) * np.ones((352, 1)))
         metrics[depth] = json.loads(tiekd("evaluate", "--predictions", folder, "--data", kitti, "--json").out)["metrics"]
     assert metrics[80.0] == metrics[5000.0]
 
@@ -240,7 +240,16 @@ def test_folders_that_are_good_are_no_mistake(tiekd, kitti, scored):
         ("--predictions pred --data DATA --teacher pred", "teacher maps pred: no manifest.json"),
         ("--predictions pred --data DATA --images rows.csv", "--images rows.csv: expected the name of a .parquet file"),
         ("--predictions pred --data DATA --images file/rows.parquet", "file is a file; needed a folder"),
-        ("--predictions pred --data DATA --set data.max_depth=0.002", "none of the 3 images has a valid pixel"),
+        ("--predictions pred --data DATA --set data.max_depth=0.002", "ground truth: 2 of 2 maps lie almost everywhere at the"),
+        ("--predictions pred --data DATA --set loss.sigma=1", "loss.sigma: evaluate --predictions only reads data.dataset, "),
+        (
+            "--predictions arrays --data DATA --depth-scale 256",
+            "--depth-scale 256: is only used for PNGs, and all maps are",
+        ),
+        (
+            "--predictions mm --data DATA",
+            "maps lie almost everywhere at the cap or beyond (median 9000 m, ",
+        ),
         ("--predictions pred --data DATA --set data.maximum=3", "data.maximum: no such setting"),
         ("STORE/student.safetensors --dataset kitti", "--dataset kitti: is only used with --predictions"),
         ("STORE/student.safetensors --depth-scale 256", "--depth-scale 256.0: is only used with --predictions"),
@@ -250,6 +259,10 @@ def test_folders_that_are_good_are_no_mistake(tiekd, kitti, scored):
 def test_what_evaluate_refuses(mistake, kitti, scored, in_folder, words, message):
     (in_folder / "file").touch()
     (in_folder / "empty").mkdir()
+    for name, depth in (("arrays", 9.0), ("mm", 9000.0)):
+        (in_folder / name).mkdir()
+        for key in LABELLED:
+            np.save(in_folder / name / f"{key.replace('/', '_')}.npy", np.full((352, 1216), depth))
     if "max_depth" in words:
         words += " --protocol none"
     assert message in mistake("evaluate", *(kitti if word == "DATA" else word for word in words.split()))
@@ -286,6 +299,9 @@ IMPORT = "import DATA.yaml pred --out maps"
         (f"{EXPORT} --weights absent.safetensors", "weights absent.safetensors: no such file"),
         (f"{EXPORT} --weights w --hf m", "--weights and --hf: expected one teacher, got w and m"),
         (f"{EXPORT} --weights w --metric", "--metric: describes the model of --hf, which is missing"),
+        (f"{EXPORT} --weights w --store s", "--store s: holds the run of CONFIG, and is not used with --weights or --hf"),
+        (f"{EXPORT} --weights w --set loss.sigma=1", "loss.sigma: teacher export with --weights or --hf only reads data.*, "),
+        (f"{IMPORT} --set loss.sigma=1", "loss.sigma: teacher import only reads data.*"),
         (f"{EXPORT} --weights w --layout relaesed", "--layout: unknown 'relaesed'; did you mean released?"),
         (f"{EXPORT} --weights w --layout released --name a/b", "--name: becomes part of a folder's name"),
         # Frames are looked for before a model is loaded.

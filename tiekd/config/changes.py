@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 from tiekd.config.documents import flatten
+from tiekd.config.run_config import RunConfig
 from tiekd.errors import UserError
 
 PREDICTION = ("evaluation.flip_tta", "execution.device", "optim.precision")
@@ -26,10 +27,20 @@ MAP_EXPORT = ("data.*", "evaluation.flip_tta", "execution.cpus_per_worker", "exe
 def check_changes(changes: Mapping[str, Any], read: Sequence[str], reader: str) -> dict[str, Any]:
     """Return the changed settings by dotted path. Raises UserError for one that is not in `read`, which may have wildcards.
 
-    reader: who reads these settings, for the message. The others belong to the weights, or play no part.
+    reader: who reads these settings, for the message. The others belong to the weights, or play no part. An unknown setting is
+    left to the config to refuse.
     """
     changed = flatten(changes)
     for path in changed:
-        if not any(fnmatchcase(path, pattern) for pattern in read):
+        if _is_setting(path) and not any(fnmatchcase(path, pattern) for pattern in read):
             raise UserError(f"{path}: {reader} only reads {', '.join(read)}")
     return changed
+
+
+def _is_setting(path: str) -> bool:
+    section, _, name = path.partition(".")
+    field = RunConfig.model_fields.get(section)
+    if field is None or not name:
+        return field is not None
+    model, *_ = get_args(field.annotation) or (field.annotation,)  # teacher may be None
+    return name in getattr(model, "model_fields", {})

@@ -182,7 +182,7 @@ def _user_errors(path: Path, what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise MissingFileError(f"{what} {path}: no such file") from None
     except UnidentifiedImageError:
-        raise UserError(f"{what} {path}: not an image file, or of a format that is not supported") from None
+        raise UserError(f"{what} {path}: not an image file of a supported format") from None
     except MemoryError:
         raise
     except Exception as error:  # of any type: decoders fail on damaged files in many ways

@@ -114,3 +114,11 @@ def test_a_data_set_is_detected_by_its_lists(healthy, tmp_path):
         data_config(healthy.root, "kiti", {})
     with pytest.raises(UserError, match="did you mean train_frames"):
         data_config(healthy.root, "kitti", {"data.train_frame": 2})
+
+
+def test_ground_truth_in_another_unit_is_a_problem(healthy, save_image):
+    for path in (healthy.root / "gt_depth/2000_01_01_drive_0001_sync").rglob("*.png"):
+        save_image(path, np.full((375, 1242), 65000, np.uint16))  # 254 m
+    train, test = check_dataset(healthy.config()).splits
+    assert train.problems[0].startswith("ground truth: 3 of 3 maps lie almost everywhere at the cap or beyond (median 253.9 m")
+    assert test.problems == []

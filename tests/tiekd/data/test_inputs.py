@@ -128,3 +128,25 @@ def test_a_changed_list_is_read_again(complete):
     )
     with pytest.raises(UserError, match=r"1 of 2 images are missing"):
         check_inputs(config_of(complete))
+
+
+def test_maps_that_end_before_the_data_or_lie_at_their_cap_are_refused(complete, tmp_path):
+    keys = open_frames(config_of(complete).data, "train").keys
+    with MapWriter(tmp_path / "indoor", max_depth=10.0, made_by={}) as writer:
+        writer.write(keys[0], np.full(VIEW, 7.0, np.float32))
+    with pytest.raises(UserError, match=r"teacher maps: its depth ends at 10 m, data.max_depth is 80 m"):
+        check_inputs(config_of(complete, tmp_path / "indoor"))
+    with MapWriter(tmp_path / "mm", max_depth=80.0, made_by={}) as writer:
+        writer.write(keys[0], np.full(VIEW, 7000.0, np.float32))
+    with pytest.raises(
+        UserError, match=r"teacher maps: 1 of 1 maps lie almost everywhere at the cap .* mm or cm when they were"
+    ):
+        check_inputs(config_of(complete, tmp_path / "mm"))
+
+
+def test_a_root_of_rendered_data_is_refused():
+    config = build(
+        {"data": {"dataset": "synthetic-indoor", "root": "/dev/null"}, "loss": {"name": "si", "target": "ground_truth"}}
+    )
+    with pytest.raises(UserError, match=r"data.root /dev/null: synthetic-indoor is rendered and reads no folder"):
+        check_inputs(config)

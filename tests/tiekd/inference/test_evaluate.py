@@ -15,7 +15,7 @@ from tiekd.inference.evaluate import (
     is_constant,
     score_image,
 )
-from tiekd.metrics import AGREEMENT, METRICS, agreement_metrics
+from tiekd.metrics import AGREEMENT, METRICS, agreement_metrics, median_ratio
 from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network
 
@@ -147,3 +147,10 @@ def test_an_image_without_ground_truth_is_counted_and_not_averaged(tiny):
 )
 def test_one_depth_all_over_every_image_is_constant(ranges, constant):
     assert is_constant([{"depth_min": low, "depth_max": high} for low, high in ranges]) == constant
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 2.5])
+def test_the_median_ratio_is_the_scale_of_a_prediction(frame_of, scale):
+    gt = np.linspace(1, 30, 12, dtype=np.float32).reshape(3, 4)
+    row = score_image(gt * scale, frame_of(gt, (3, 4)), KITTI, "none")
+    assert median_ratio([row, {"n_valid": 0, "median_ratio": math.nan}]) == pytest.approx(scale)

@@ -9,7 +9,7 @@ from tiekd.bins import DepthBins
 from tiekd.config import RunConfig, build, override
 from tiekd.data import open_frames
 from tiekd.data.transforms import normalize_image
-from tiekd.errors import UserError
+from tiekd.errors import DivergedError, UserError
 from tiekd.inference.inputs import InputImage
 from tiekd.inference.predict import predict
 from tiekd.inference.predict_images import fit_size, predict_images
@@ -71,6 +71,19 @@ def test_a_prediction_is_kept_within_the_range_of_the_data(flip_tta):
     depth = predict(Lopsided(), image, flips(REGRESSION, flip_tta)).depth
     assert depth.min() == pytest.approx(1e-3)
     assert depth.max() == 10.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_depth_that_is_not_finite_is_a_failure(value):
+    """Clamping would hide an infinite depth."""
+
+    class Broken(nn.Module):
+        def forward(self, image: torch.Tensor) -> Prediction:
+            return Prediction(image[:, :1].masked_fill(image[:, :1] == image[:, :1].max(), value))
+
+    assert predict(Broken(), torch.arange(12.0).view(1, 3, 2, 2), REGRESSION).depth.isnan().any()
+    with pytest.raises(DivergedError, match=r"the prediction for photo0 is not finite"):
+        of_photos(Broken(), CONFIG, random_image(64, 96))
 
 
 @pytest.mark.parametrize("flip_tta", [False, True])

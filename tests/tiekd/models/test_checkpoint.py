@@ -2,10 +2,11 @@ import pickle
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tiekd.config import override
-from tiekd.errors import UserError
+from tiekd.errors import DivergedError, UserError
 from tiekd.models.checkpoint import load_network, pack_network, pack_state, unpack_state
 from tiekd.models.registry import build_network
 
@@ -81,6 +82,55 @@ def test_files_that_hold_no_student_are_refused_in_one_line(tmp_path):
     assert "absent.safetensors: no such file" in refusal("absent.safetensors")
     assert "no such file" in refusal(".")
     torch.save({"w": torch.zeros(2)}, tmp_path / "published.pth")
-    assert "published.pth: not a safetensors file" in refusal("published.pth")
+    assert "published.pth: a checkpoint of PyTorch; convert one of the released code with `tiekd convert" in refusal(
+        "published.pth"
+    )
+    (tmp_path / "empty.safetensors").touch()
+    assert "empty.safetensors: not a safetensors file" in refusal("empty.safetensors")
     save_file({"w": torch.zeros(2)}, tmp_path / "other.safetensors")
     assert "other.safetensors: has no tiekd header" in refusal("other.safetensors")
+
+
+def header(text):
+    """Replace the tiekd header."""
+    return lambda tensors, metadata: metadata.update(tiekd=text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (header("{"), r"the tiekd header is not valid JSON \("),
+        (header("[" * 100_000), r"the tiekd header is not valid JSON \("),
+        (header("[]"), r"a run config is a mapping of sections, got list"),
+        (header('{"data": {"dataset": "kiti"}}'), r"data.dataset: unknown 'kiti'"),
+        (lambda tensors, _: tensors.pop("head.logits.bias"), r"missing \(1\): head.logits.bias$"),
+        (lambda tensors, _: tensors.update(more=torch.zeros(1)), r"unknown \(1\): more$"),
+        (lambda tensors, _: tensors.update({"head.logits.bias": torch.zeros(3)}), r"head.logits.bias \[3\] instead of \[16\]$"),
+    ],
+)
+def test_damaged_weights_are_refused_in_one_line(weights, damage, message):
+    path, student = weights()
+    tensors, metadata = dict(student.state_dict()), {}
+    with safe_open(path, "pt") as file:
+        metadata |= file.metadata()
+    damage(tensors, metadata)
+    save_file(tensors, path, metadata)
+    with pytest.raises(UserError, match=message) as caught:
+        load_network(path)
+    assert str(caught.value).startswith(f"weights {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_cut_weights_are_refused(weights):
+    path, _ = weights()
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"not a safetensors file \("):
+        load_network(path)
+
+
+def test_weights_that_are_not_finite_are_a_failure(weights, tiny):
+    path, student = weights()
+    student.head.logits.bias.data[0] = float("nan")
+    path.write_bytes(pack_network(student, tiny()))
+    with pytest.raises(DivergedError, match=r"student.safetensors: not finite in head.logits.bias$"):
+        load_network(path)
