@@ -138,7 +138,8 @@ def _score_maps(
 
     source, indices, teacher_maps = _open(config, teacher)
     maps = ExternalMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
-    maps.check(source, config.data.max_depth)
+    maps.check_sizes(source)
+    maps.check_units(source, config.data.max_depth)
     rows = evaluate_maps(maps, config, source, indices, teacher_maps)
     return config, list(track(rows, "images", len(indices))), len(source)
 

@@ -114,9 +114,7 @@ def _network(weights: Path, settings: "RunConfig") -> "TeacherModel":
     from tiekd.deploy.export_maps import NetworkTeacher
     from tiekd.distill.runtime import choose_device
 
-    return NetworkTeacher(
-        weights, settings.data.max_depth, settings.evaluation.flip_tta, choose_device(settings.execution.device)
-    )
+    return NetworkTeacher(weights, settings.evaluation.flip_tta, choose_device(settings.execution.device))
 
 
 def _model(model: str, settings: "RunConfig", metric: bool) -> "TeacherModel":

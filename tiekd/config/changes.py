@@ -16,6 +16,7 @@ TEST_FRAMES = (
     "data.test_frames",
     "data.frame_size",
     "data.scene_seed",
+    "data.train_crop",  # which must fit into data.frame_size
     "evaluation.protocol",
 )
 NETWORK_EVALUATION = (*PREDICTION, *TEST_FRAMES, "execution.data_workers", "optim.batch_size")

@@ -33,6 +33,11 @@ class TeacherModel(Protocol):
     """A model that predicts depth from an image."""
 
     @property
+    def max_depth(self) -> float:
+        """The depth at which its predictions end, m."""
+        ...
+
+    @property
     def made_by(self) -> dict[str, Any]:
         """Identifies the model in the manifest of its maps."""
         ...
@@ -45,10 +50,9 @@ class TeacherModel(Protocol):
 class NetworkTeacher:
     """A network of this project as a `TeacherModel`."""
 
-    def __init__(self, weights: Path, max_depth: float, flip_tta: bool, device: torch.device):
-        """Load weights, for data up to `max_depth` m. Raises UserError if their depth ends before."""
+    def __init__(self, weights: Path, flip_tta: bool, device: torch.device):
         network, self.config = load_network(weights)
-        check_reach(f"weights {weights}", self.config.data.max_depth, max_depth)
+        self.max_depth = self.config.data.max_depth
         self.device, self._network = device, network.to(device).eval()
         # In full precision whatever the training used, since maps are made once.
         self._settings = override(self.config, {"evaluation.flip_tta": flip_tta, "optim.precision": "fp32"})
@@ -87,7 +91,11 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
 
 
 def export_maps(config: RunConfig, maker: TeacherModel, out: Path, name: str, layout: str = "tiekd") -> dict[str, Any]:
-    """Predict every train and test frame, and write 16-bit maps of its view. Returns a summary."""
+    """Predict every train and test frame, and write 16-bit maps of its view. Returns a summary.
+
+    Raises UserError if the model's depth ends before that of the data, and DivergedError if a prediction is not finite.
+    """
+    check_reach(f"teacher {name}", maker.max_depth, config.data.max_depth)
     train, test = _open_sources(config)
     torch.set_num_threads(config.execution.cpus_per_worker)
     frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
@@ -117,7 +125,8 @@ def import_maps(
     frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.has_ground_truth, range(len(test))))
     maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)
     for source in (train, test):
-        maps.check(source, config.data.max_depth)
+        maps.check_sizes(source)
+        maps.check_units(source, config.data.max_depth)
     made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}
     return _write_teacher(config, frames, maps.load, out, made_by)
 

@@ -11,9 +11,9 @@ from tiekd.data import open_frames
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import normalize_image
 from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
-from tiekd.errors import UserError
+from tiekd.errors import DivergedError, UserError
 from tiekd.inference.predict import predict
-from tiekd.models.checkpoint import load_network, pack_network
+from tiekd.models.checkpoint import load_network
 
 CPU = torch.device("cpu")
 
@@ -84,13 +84,24 @@ def test_a_teacher_whose_run_did_not_finish_is_refused(teacher, tmp_path):
         trained_weights(config)
 
 
-def test_a_broken_off_export_is_no_teacher(teacher, tmp_path):
-    network, _ = load_network(trained_weights(teacher.config))
-    with torch.no_grad():
-        network.head.depth.bias.fill_(float("nan"))
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(pack_network(network, teacher.config))
-    with pytest.raises(ValueError, match="finite"):
-        export_maps(teacher.config, NetworkTeacher(broken, True, CPU), tmp_path / "maps", "embedded")
+def test_a_broken_off_export_is_no_teacher(teacher, tmp_path, monkeypatch):
+    maker, made = NetworkTeacher(trained_weights(teacher.config), True, CPU), []
+
+    def break_at_the_second(image):
+        made.append(image)
+        return np.full(image.shape[:2], 3.0 if len(made) == 1 else np.nan, np.float32)
+
+    monkeypatch.setattr(maker, "depth", break_at_the_second)
+    with pytest.raises(DivergedError, match=r"the prediction for train/scene_000/0001 is not finite"):
+        export_maps(teacher.config, maker, tmp_path / "maps", "embedded")
     with pytest.raises(UserError, match=r"the export is unfinished"):
         TeacherMaps(tmp_path / "maps")
+
+
+def test_a_teacher_that_ends_before_the_data_is_refused(teacher, tmp_path):
+    maker = NetworkTeacher(trained_weights(teacher.config), True, CPU)
+    with pytest.raises(
+        UserError, match=r"teacher t: its depth ends at 10 m, data.max_depth is 80 m; use a model of the data's"
+    ):
+        export_maps(override(teacher.config, {"data.max_depth": 80}), maker, tmp_path / "maps", "t")
+    assert not (tmp_path / "maps").exists()

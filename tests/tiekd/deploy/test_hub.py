@@ -62,9 +62,10 @@ def test_a_model_folder_predicts_an_image_file_with_distributions(model_folder, 
 
 
 def test_settings_of_the_evaluation_can_be_changed(model_folder, image):
-    student = tiekd.load_student(model_folder, overrides={"evaluation.flip_tta": False, "data.max_depth": 2.0})
+    student = tiekd.load_student(model_folder, overrides={"evaluation.flip_tta": False})
     assert not student.config.evaluation.flip_tta
-    assert student.predict(image).depth.max() <= 2
+    with pytest.raises(UserError, match=r"^data.max_depth: prediction only reads evaluation.flip_tta, "):
+        tiekd.load_student(model_folder, overrides={"data.max_depth": 2.0})
 
 
 def test_an_image_that_the_network_cannot_process_is_refused(model_folder):

@@ -50,12 +50,16 @@ class ExternalMaps:
             raise UserError(f"--depth-scale {depth_scale:g}: is only used for PNGs, and all maps are .npy files, which hold m")
         self._folders = ", ".join(map(str, folders))
 
-    def check(self, source: FrameSource, max_depth: float) -> None:
-        """Raise UserError unless the maps of a sample of a source's frames have a size that `load` accepts, and can be in m."""
+    def check_sizes(self, source: FrameSource) -> None:
+        """Raise UserError unless the maps of a sample of a source's frames have a size that `load` accepts."""
+        for index in evenly_spaced(len(source)):
+            if source.keys[index] in self._maps:
+                path, scale = self._maps[source.keys[index]]
+                _require_size(path, _size(path, scale), source.size(index), source.frame_size(index))
+
+    def check_units(self, source: FrameSource, max_depth: float) -> None:
+        """Raise UserError unless the maps of some of a source's frames can be in m, for data up to `max_depth`."""
         indices = [index for index in range(len(source)) if source.keys[index] in self._maps]
-        for place in evenly_spaced(len(indices)):
-            path, scale = self._maps[source.keys[indices[place]]]
-            _require_size(path, _size(path, scale), source.size(indices[place]), source.frame_size(indices[place]))
         sample = (indices[place] for place in evenly_spaced(len(indices), N_MAPS))
         maps = (self.load(source.keys[index], source.load(index)) for index in sample)
         check_units(maps, max_depth, f"{WHAT}s {self._folders}", "; the scale of a PNG is --depth-scale")
