@@ -127,11 +127,11 @@ def _score_maps(
     from tiekd.data.doctor import data_config
     from tiekd.data.progress import track
 
-    dataset = changes.get("data.dataset", dataset)
+    dataset = str(changes["data.dataset"]) if "data.dataset" in changes else dataset
     if dataset not in DATASETS or DATASETS[dataset].frames is None:  # rendered frames need no folder
-        if "data.root" not in changes:
+        if not changes.get("data.root"):
             raise UserError("--predictions: needs --data ROOT, the folder of the data set")
-        dataset = data_config(Path(changes["data.root"]), dataset, {}).dataset
+        dataset = data_config(Path(str(changes["data.root"])), dataset, {}).dataset
     config = config_of_frames(with_values({"data": {"dataset": dataset}}, changes), source="evaluate")
     from tiekd.data.teacher_maps.external import ExternalMaps
     from tiekd.inference.evaluate import evaluate_maps
