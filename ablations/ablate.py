@@ -13,7 +13,7 @@ from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.planning.plan import study_record
 from ablations.planning.study import StudyConfig
 from ablations.prepared_study import PreparedStudy, prepare_study
-from ablations.study_output import count_states, print_missing_inputs, print_study_results
+from ablations.study_output import count_states, print_floor, print_missing_inputs, print_study_results
 from tiekd.config import RunConfig
 
 
@@ -86,6 +86,7 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
     started = time.perf_counter()
     todo = plan.to_compute
     _print_replaced_cells(prepared, console)
+    print_floor(prepared, console)
     if todo:
         console.print(
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"

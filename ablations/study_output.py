@@ -16,6 +16,7 @@ from ablations.prepared_study import PreparedStudy
 from tiekd.cli.console import make_console
 from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.config.labels import TEACHER
+from tiekd.distill.target_floor import floor_line
 from tiekd.store.files import json_text
 from tiekd.store.run_status import FINISHED
 
@@ -29,7 +30,8 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool) -> N
     plan = prepared.plan
     slots = _count_slots(prepared.execution, address)
     if as_json:
-        print(json_text(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots)}, indent=2))
+        remark = print_floor(prepared, make_console(stderr=True))
+        print(json_text(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots), "remark": remark}, indent=2))
         return
     table = Table("run", "state", "cell", box=None, pad_edge=False)
     for c in plan.cells:
@@ -37,7 +39,16 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool) -> N
     console = make_console()
     console.print(table)
     console.print(f"{count_states(prepared)}; {len(plan.to_compute)} to compute, estimate {plan.estimate().summary(slots)}")
+    print_floor(prepared, console)
     print_missing_inputs(prepared, console)
+
+
+def print_floor(prepared: PreparedStudy, console: Console) -> str:
+    """Print the highest error that a perfect student of L_DPM would have, if it is worth a line, and return the line."""
+    line = floor_line(c.cell.config for c in prepared.plan.cells if c.run_id)
+    if line:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return line
 
 
 def _count_slots(execution: ExecutionConfig, address: str | None) -> int:

@@ -48,7 +48,7 @@ def report(
     if store is not None:
         with staged_output(out, "report", files) as folder:
             frames, tables = _read(store, study, folder / "images.parquet")
-            command = _command(store, out, study, viewer, published)
+            command = _command(out, study, published)
             _import_writer().write_report(folder, frames, tables, store, command, pictures)
     if published:
         with staged_output(out, "published", files) as folder:
@@ -76,9 +76,11 @@ def _import_writer() -> ModuleType:
     return import_module("reports.pages.write")
 
 
-def _command(store: str, out: Path, study: str | None, viewer: Path | None, published: bool) -> str:
-    argv = ["tiekd", "report", store, "--out", str(out), *(["--study", study] if study else [])]
-    argv += ["--viewer", str(viewer)] if viewer else []
+def _command(out: Path, study: str | None, published: bool) -> str:
+    """The command that makes the report again from the store that its recipe makes."""
+    from reports.pages.recipe import STORE
+
+    argv = ["tiekd", "report", STORE, "--out", out.name or "report", *(["--study", study] if study else [])]
     return shlex.join([*argv, *(["--published"] if published else [])])
 
 

@@ -24,7 +24,7 @@ from tiekd.distill.preflight import METHOD_VERSION, run_id_of
 from tiekd.errors import StoreError, UserError, error_line
 from tiekd.store.run_store import RunStore
 
-REPLY_TIMEOUT_S = 120.0  # importing PyTorch from a cold disk can take half of it
+REPLY_TIMEOUT_S = 600.0  # a node that has no digests of its data reads them first (tiekd/data/cache/file_digests.py)
 
 
 @dataclass(frozen=True)

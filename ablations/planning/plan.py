@@ -1,7 +1,7 @@
 """What a launch has to compute: the cells of a study compared with the run store."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +10,8 @@ from ablations.planning.estimate import Estimate, estimate_cost
 from ablations.planning.launch_command import Argv
 from ablations.planning.study import StudyConfig
 from tiekd.config import RunConfig
-from tiekd.data import check_inputs
-from tiekd.distill.preflight import check_ready, run_id_of
+from tiekd.data import check_inputs, inputs_key
+from tiekd.distill.preflight import RunIds, check_ready
 from tiekd.errors import UserError
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
@@ -97,23 +97,20 @@ class Plan:
 
 def make_plan(cells: list[StudyCell], store: RunStore, retry_failed: bool = False) -> Plan:
     """Look up the run of each cell in the store. Inputs that cells share are checked once."""
-    errors: dict[tuple[Any, ...], str] = {}
+    errors: dict[Hashable, str] = {}
+    run_id_of = RunIds()
     for cell in cells:
-        if _inputs_key(cell.config) not in errors:
-            errors[_inputs_key(cell.config)] = _error_of(check_inputs, cell.config)
-    run_ids = [None if errors[_inputs_key(cell.config)] else run_id_of(cell.config) for cell in cells]
+        if inputs_key(cell.config) not in errors:
+            problem = _error_of(check_inputs, cell.config) or _error_of(run_id_of, cell.config)
+            errors[inputs_key(cell.config)] = problem
+    run_ids = [None if errors[inputs_key(cell.config)] else run_id_of(cell.config) for cell in cells]
     records = [store.run(run_id) for run_id in dict.fromkeys(run_ids) if run_id]
     statuses = dict(zip((r.run_id for r in records), store.read_each(RunRecord.status, records), strict=True))
     planned = [
-        PlannedCell(cell, run_id, statuses[run_id]) if run_id else _cell_without_run(cell, errors[_inputs_key(cell.config)])
+        PlannedCell(cell, run_id, statuses[run_id]) if run_id else _cell_without_run(cell, errors[inputs_key(cell.config)])
         for cell, run_id in zip(cells, run_ids, strict=True)
     ]
     return Plan(planned, retry_failed, planned)
-
-
-def _inputs_key(config: RunConfig) -> tuple[Any, ...]:
-    """Return the settings on which `check_inputs` depends."""
-    return config.data, config.teacher if config.reads_teacher else None, config.execution.packed
 
 
 def _cell_without_run(cell: StudyCell, missing: str) -> PlannedCell:
@@ -121,8 +118,8 @@ def _cell_without_run(cell: StudyCell, missing: str) -> PlannedCell:
 
 
 def network_key(config: RunConfig) -> NetworkKey:
-    """Return the settings of a run's network and protocol, on which `readiness_errors` depends."""
-    return config.data, config.student, config.bins, config.evaluation.protocol
+    """Return the settings of a run's network, batches and protocol, on which `readiness_errors` depends."""
+    return config.data, config.student, config.bins, config.evaluation.protocol, config.optim.batch_size == 1
 
 
 def readiness_errors(configs: list[RunConfig]) -> list[str]:
@@ -130,7 +127,7 @@ def readiness_errors(configs: list[RunConfig]) -> list[str]:
     return [_error_of(check_ready, config) for config in configs]
 
 
-def _error_of(check: Callable[[RunConfig], None], config: RunConfig) -> str:
+def _error_of(check: Callable[[RunConfig], object], config: RunConfig) -> str:
     try:
         check(config)
     except UserError as error:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from search_spaces.space import Point, SearchSpace, load_space
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import flatten, parse_overrides
 from tiekd.data import check_inputs
-from tiekd.distill.preflight import check_ready, run_id_of
+from tiekd.distill.preflight import RunIds, check_ready
 from tiekd.errors import UserError
 from tiekd.store.run_status import FINISHED
 from tiekd.store.run_store import RunStore
@@ -60,6 +60,7 @@ class PreparedSearch:
     store: RunStore
     url: str  # of the Optuna database; may contain a password, and so is neither stored nor shown
     commands: list[Argv]  # that launched the search; the last is this launch
+    run_id_of: RunIds = field(default_factory=RunIds)
 
     @property
     def name(self) -> str:
@@ -76,7 +77,7 @@ class PreparedSearch:
 
     def current_run_id(self, point: Point) -> str:
         """Return the first of a point's runs that has not finished, which is the one being computed; else the last."""
-        run_ids = [run_id_of(self.seed_runs.config(point, seed)) for seed in self.search.seeds]
+        run_ids = [self.run_id_of(self.seed_runs.config(point, seed)) for seed in self.search.seeds]
         return next((i for i in run_ids if self.store.run(i).status().state not in FINISHED), run_ids[-1])
 
 
@@ -138,7 +139,7 @@ def open_search(prepared: PreparedSearch) -> Iterator[optuna.Study]:
     if prepared.store.local:
         Path(prepared.store.filesystem[1], "studies", prepared.name).mkdir(parents=True, exist_ok=True)
     search = prepared.search
-    subject = f"{', '.join(search.objectives)} over seeds {search.seeds} of {run_id_of(prepared.base)}"
+    subject = f"{', '.join(search.objectives)} over seeds {search.seeds} of {prepared.run_id_of(prepared.base)}"
     with open_storage(prepared.url) as storage:
         study = open_study(prepared.name, storage, search, prepared.space)
         if study.user_attrs.setdefault("subject", subject) != subject:
@@ -213,7 +214,7 @@ def point_cells(prepared: PreparedSearch, point: Point) -> StudyCells:
             config = prepared.seed_runs.config(point, seed)
         except UserError:
             return {}
-        run_id = run_id_of(config)
+        run_id = prepared.run_id_of(config)
         cells[run_id] = {"run_id": run_id, "config": config.document(), "factors": point, "seed": seed}
     return cells
 

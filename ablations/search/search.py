@@ -27,6 +27,7 @@ from ablations.search.prepared_search import (
     write_search_study,
 )
 from ablations.search.results import SearchResults, collect_results, format_point, print_results, write_best_config
+from tiekd.distill.target_floor import floor_line
 
 
 def run_search(
@@ -47,6 +48,8 @@ def run_search(
     console = launch_options.console
     left = start_search(prepared, console)
     console.print(_headline(prepared, left), highlight=False)
+    if line := floor_line([prepared.base]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     ended = left == 0 or _launch(prepared, left, address, launch_options)
     with open_search(prepared) as optuna_study:
         record_search(prepared, optuna_study)

@@ -10,7 +10,7 @@ from ablations.planning.search_point import SeedRuns, measured_objectives
 from ablations.search.optuna_storage import get_trials
 from search_spaces.space import Point, SearchSpace
 from tiekd.config.documents import flatten
-from tiekd.distill.preflight import run_id_of
+from tiekd.distill.preflight import RunIds
 from tiekd.errors import StoreError, UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
@@ -23,6 +23,7 @@ def warm_start(study: optuna.Study, space: SearchSpace, seed_runs: SeedRuns, sto
     """
     known = [trial.params for trial in get_trials(study)]
     points = [point for point in _finished_points(store, space, seed_runs) if point not in known]
+    run_id_of = RunIds()
     for point in points:
         runs = [store.run(run_id_of(seed_runs.config(point, seed))) for seed in seed_runs.seeds]
         by_seed = _values_by_seed(runs, seed_runs.objectives)
@@ -47,6 +48,7 @@ def _finished_points(store: RunStore, space: SearchSpace, seed_runs: SeedRuns) -
     """Return the points of the space for which the store has the run of every seed."""
     done = {run.run_id: run for run in store.runs() if run.status().state == "done"}
     points: list[Point] = []
+    run_id_of = RunIds()
     for run in done.values():
         config = run.config()
         point = None if config is None else space.point_of(flatten(config.document()))

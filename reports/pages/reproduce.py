@@ -1,48 +1,33 @@
 """How to reproduce a report: commands, commits, versions, inputs."""
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
 
 import pandas as pd
 
-from reports.loading.collect import NO_STUDY, StoreFrames
-from reports.loading.records import StudyRecord
+from reports.loading.collect import StoreFrames
+from reports.pages.recipe import FOLDER, Recipe
 from reports.render.blocks import Bullets, Commands, Heading, PageBlock, Paragraph
 from tiekd.store.provenance import code_state
 
-_MAX_SINGLE_RUNS = 5  # runs without a study whose command is printed
 _LIBRARIES = ("tiekd", "numpy", "pandas", "scipy", "matplotlib")  # used by a report
 
 
-def reproduction_blocks(collected: StoreFrames, store: str, command: str) -> list[PageBlock]:
-    """The commands that made the runs and the report, and their environment. `command` made the report."""
+def reproduction_blocks(collected: StoreFrames, recipe: Recipe, command: str) -> list[PageBlock]:
+    """The commands that make the runs and the report again, and their environment. `command` makes the report."""
+    roots = sorted(collected.runs["data.root"].dropna().unique())
+    data = f" They read the data in {', '.join(f'`{root}`' for root in roots)}." if roots else ""
     return [
         Heading(2, "How to reproduce this report"),
-        Paragraph("Run these commands with an empty store, the commits and the inputs listed below:"),
-        Commands([*_single_runs(collected.runs, store), *_launches(collected.studies.values(), store), command]),
+        Paragraph(
+            f"Copy the folder `{FOLDER}` of this report into an empty folder, and run these commands there, with the commits "
+            f"and the inputs listed below.{data}"
+        ),
+        Commands([*recipe.commands, command]),
         Bullets(_facts(collected)),
     ]
-
-
-def _launches(studies: Iterable[StudyRecord], store: str) -> list[str]:
-    """The commands that launched each study, or the place of its document if they were not recorded."""
-    lines: list[str] = []
-    for study in studies:
-        unknown = f"# {study.name}: its launch was not recorded; its cells: {store}/studies/{study.name}/study.json"
-        lines += map(shlex.join, study.commands) if study.commands else [unknown]
-    return lines
-
-
-def _single_runs(runs: pd.DataFrame, store: str) -> list[str]:
-    """A command for each run without a study, from its config in the store."""
-    run_ids = runs.loc[runs["study"] == NO_STUDY, "run_id"].tolist()
-    configs = [f"{store}/runs/{run_id}/config.yaml" for run_id in run_ids[:_MAX_SINGLE_RUNS]]
-    lines = [shlex.join(["tiekd", "run", config, "--store", store]) for config in configs]
-    more = len(run_ids) - len(lines)
-    return [*lines, f"# and {more} more runs without a study, each from its config.yaml"] if more else lines
 
 
 def _facts(collected: StoreFrames) -> list[str | tuple[str, list[str]]]:

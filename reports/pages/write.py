@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reports.figures.figures import figures_of, save_figure
 from reports.loading.collect import StoreFrames
+from reports.pages.recipe import make_recipe
 from reports.pages.report_page import (
     RUNS_PAGE,
     make_section,
@@ -24,14 +25,15 @@ from reports.render.blocks import Figure
 from reports.tables.published import published_table
 from reports.tables.table import Table, tables_frame
 from reports.viewer.links import Viewer
+from tiekd.store.run_store import RunStore
 
 
 def write_report(
     folder: Path, collected: StoreFrames, tables: list[Table], store: str, command: str, viewer: Viewer | None
 ) -> None:
-    """Write Parquet, Markdown, HTML, LaTeX and figures of a store; images.parquet has been written already.
+    """Write Parquet, Markdown, HTML, LaTeX, figures and recipe of a store; images.parquet has been written already.
 
-    `command` is the command line of the report; the pages link to the pictures of `viewer`.
+    `command` makes the report again from the store of the recipe; the pages link to the pictures of `viewer`.
     """
     with ThreadPoolExecutor(1) as thread:  # NumPy, which computes the statistics, releases the GIL
         found = thread.submit(lambda: [table.numbers for table in tables])
@@ -42,7 +44,11 @@ def write_report(
         found.result()
     tables_frame(tables).to_parquet(folder / "tables.parquet", index=False)
     shown = [make_section(table, _figures(folder, table, collected)) for table in tables]
-    made_by = reproduction_blocks(collected, store, command)
+    recipe = make_recipe(collected, RunStore(store))
+    for name, text in recipe.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _write(folder / name, text)
+    made_by = reproduction_blocks(collected, recipe, command)
     _write(folder / "tables.md", tables_markdown(shown))
     _write(folder / "tables.tex", tables_latex(shown))
     _write(folder / "report.md", report_markdown(collected, shown, made_by, viewer))

@@ -140,9 +140,12 @@ def _config(store: RunStore, run_id: str) -> RunConfig:
 def _dataset(datasets: dict[str, ShownDataset], config: RunConfig, n_images: int | None) -> ShownDataset:
     """Find the data set of a run in `datasets`, or check it and add it."""
     source = open_frames(config.data, "test")
+    for dataset in datasets.values():
+        if dataset.source is source:
+            return dataset
+    source.check()
     key = source.digest()[:12]
     if key not in datasets:
-        source.check()
         check_protocol(config)
         n_frames = len(source)
         n_shown = n_frames if n_images is None else min(n_images, n_frames)

@@ -18,7 +18,6 @@ from reports.viewer.site import Site
 from tiekd.bins import DepthBins
 from tiekd.config.labels import HIGHER_IS_BETTER
 from tiekd.data.teacher_maps import TeacherMaps
-from tiekd.losses import dpm_sigma
 from tiekd.store.run_store import RunStore
 
 DEPTH_COLORS, DIFFERENCE_COLORS = "turbo_r", "RdBu_r"
@@ -101,7 +100,7 @@ def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str,
             "edges": [round(edge, 6) for edge in bins.edges.tolist()],
             "error": dpm_error(bins.centers.numpy()),
             "target": target_id(run),
-            "sigma": dpm_sigma(config),
+            "sigma": config.dpm_sigma,
             "temperature": config.loss.temperature,
             "trained": "temperature" in config.loss.spec.reads,
         }

@@ -36,6 +36,12 @@ def test_a_run_that_is_there_is_shown_and_not_computed(ran, tiekd, tree):
     assert tree(ran["store"]) == before
 
 
+def test_a_run_tells_the_floor_of_l_dpm(tiekd, tiny, as_yaml, tmp_path):
+    config = as_yaml(tmp_path / "tie_kd.yaml", with_values(tiny, {"loss.name": "tie_kd", "optim.epochs": 1}))
+    outcome = tiekd("run", config, "--store", tmp_path / "store")
+    assert outcome.err.startswith("L_DPM's target misses the teacher: abs_rel ")
+
+
 def test_diff_prints_only_what_differs(ran, tiekd):
     a, b = ran["si"]["run_id"], ran["mse"]["run_id"]
     assert tiekd("diff", a, b, "--store", ran["store"]).out == "loss.name: si -> mse\n"

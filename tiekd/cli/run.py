@@ -26,7 +26,7 @@ def run(
 
     Example: tiekd run debug --set loss.sigma=0.8 --store demo/store
     """
-    from tiekd.cli.console import RunDisplay, show_run
+    from tiekd.cli.console import RunDisplay, make_console, show_run
     from tiekd.config import load_config
     from tiekd.config.documents import parse_overrides
     from tiekd.store.run_store import RunStore
@@ -40,7 +40,12 @@ def run(
         )
     run_store = RunStore(settings.execution.store)
     run_store.check_writable()
-    from tiekd.distill.preflight import run_id_of
+    from tiekd.distill.preflight import check_ready, run_id_of
+    from tiekd.distill.target_floor import floor_line
+
+    check_ready(settings)
+    if line := floor_line([settings]):
+        make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
     from tiekd.distill.run import execute
     from tiekd.distill.runtime import LocalRuntime
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+RELEASED_SIGMA = 0.5  # m; of every released TIE-KD run
+
 
 @dataclass(frozen=True)
 class Quirk:
@@ -68,20 +70,20 @@ QUIRKS: dict[str, Quirk] = {
     "ssim_unit_range": Quirk(
         "SSIM's constants assume a dynamic range of 1, on metres",
         "the range is loss.ssim_range, by default data.max_depth",
-        "losses/ssim.py:37",
+        "losses/ssim.py:39-40",
         setting="ssim_range",
         overrules=("ssim_range",),
     ),
     "ssim_absolute": Quirk(
         "SSIM uses absolute values of the covariance and the variances: anticorrelated windows count as similar",
         "the covariance keeps its sign",
-        "losses/ssim.py:39",
+        "losses/ssim.py:35-37",
         setting="ssim_range",
     ),
     "ssim_padded": Quirk(
         "SSIM's windows extend beyond the border, where both maps are 0",
         "only windows inside the image count",
-        "losses/ssim.py:27",
+        "losses/ssim.py:28-37",
         setting="ssim_range",
     ),
     "alpha_unbounded": Quirk(

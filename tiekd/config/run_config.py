@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from tiekd.config.documents import copied, explain, flatten, merged, parse_overrides, read_document, with_values
-from tiekd.config.quirks import QUIRKS
+from tiekd.config.quirks import QUIRKS, RELEASED_SIGMA
 from tiekd.config.sections import (
     AugmentConfig,
     BinsConfig,
@@ -138,6 +138,11 @@ class RunConfig(Section):
         return self.loss.target == "teacher" or (name in self.allowed_quirks and QUIRKS[name].acts_on(self))
 
     @property
+    def dpm_sigma(self) -> float:
+        """Standard deviation in m of the teacher's density in L_DPM's target, under the quirks of this run."""
+        return RELEASED_SIGMA if "fixed_sigma" in self.quirks else self.loss.sigma
+
+    @property
     def method(self) -> str:
         """The method in the published tables; "Teacher" for a teacher's architecture trained on ground truth."""
         if self.loss.target == "teacher":
@@ -165,9 +170,13 @@ class RunConfig(Section):
         return override(self, {setting: _absolute(path) for setting, path in paths.items()})
 
     def identity(self) -> dict:
-        """What is computed, as plain values: without paths, execution, and settings that the run does not read."""
+        """What is computed, as plain values.
+
+        Without paths, in place of which the content of the inputs counts; execution; how often the student is validated; and
+        settings that the run does not read. The teacher's name counts, because it names the run in tables.
+        """
         what = self.document()
-        del what["execution"]
+        del what["execution"], what["evaluation"]["every"]
         del what["data"]["root"], what["data"]["train_split"], what["data"]["test_split"]
         if not self.reads_teacher:
             what["teacher"] = None

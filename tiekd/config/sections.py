@@ -53,7 +53,9 @@ class DataConfig(Section):
     """The frames, and the depth range that is valid."""
 
     dataset: Annotated[str, OneOf("data.dataset", DATASETS)] = Field(description="name of a data set (`tiekd list datasets`)")
-    root: str | None = Field(None, description="folder of the data set; a run is identified by its lists, not by its path")
+    root: str | None = Field(
+        None, description="folder of the data set; a run is identified by the content of its files, not by their path"
+    )
     train_split: str | None = Field(None, description="list of training frames, relative to root")
     test_split: str | None = Field(None, description="list of test frames, relative to root")
     train_frames: int | None = Field(None, ge=1, description="use only the first N training frames")
@@ -101,7 +103,9 @@ class TeacherConfig(Section):
     """The teacher: a folder of its depth maps."""
 
     name: str = Field(description="its name in tables")
-    maps: str = Field(description="folder of 16-bit depth maps with manifest.json; the digest, not the path, identifies a run")
+    maps: str = Field(
+        description="folder of 16-bit depth maps with manifest.json; a run is identified by their content, not by their path"
+    )
 
 
 class StudentConfig(Section):
@@ -172,7 +176,12 @@ class LossConfig(Section):
     target: Literal["teacher", "ground_truth"] = Field("teacher", description="'si' on ground truth is the Baseline")
     alpha: float = Field(0.1, ge=0, description="tie_kd: weight of L_DPM; L_DEPTH has 1 - alpha; at most 1")
     scale: float = Field(10.0, gt=0, description="tie_kd: factor on the whole loss")
-    sigma: float = Field(0.5, ge=1e-6, le=100, description="m; standard deviation of the density around the teacher's depth")
+    sigma: float = Field(
+        0.5,
+        ge=1e-6,
+        le=100,
+        description="m; standard deviation of the density around the teacher's depth; indoors 0.15 by default",
+    )
     temperature: float = Field(1.0, ge=1e-3, le=1e3, description="divides the density before the softmax; published: 1")
     si_weight: float = Field(1.0, gt=0, description="weight of the scale-invariant term")
     si_mean_weight: float = Field(0.15, ge=0, le=1, description="weight of the squared mean in the scale-invariant term")
@@ -236,7 +245,9 @@ class EvaluationConfig(Section):
         "none", description="crop and depth cap (`tiekd list protocols`)"
     )
     flip_tta: bool = Field(True, description="average with the prediction of the mirrored image")
-    every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
+    every: int = Field(
+        1, ge=1, description="epochs between validations; the last epoch is always validated; not part of a run's identity"
+    )
 
 
 class ExecutionConfig(Section):

@@ -4,14 +4,14 @@ frame_source.py   Frame, FrameSource: the interface of every data set
 split_list.py     data sets described by a split list: kitti.py, nyu.py
 synthetic/        rendered data sets
 teacher_maps/     the depth maps of a teacher on disk
-cache/            decoded frames and maps, in memory or packed in files
+cache/            decoded frames and maps, in memory or packed in files; digests of input files
 depth_range.py    whether depths can be in metres, and reach as far as the data
 dataset.py        DepthDataset and its samplers, for PyTorch
 transforms.py     augmentation of image, ground truth and teacher map together
 doctor.py         the dataset doctor
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
@@ -34,6 +34,7 @@ __all__ = [
     "check_inputs",
     "check_maps",
     "input_digests",
+    "inputs_key",
     "open_frames",
     "open_inputs",
 ]
@@ -111,7 +112,18 @@ def check_maps(maps: MapSource, source: FrameSource, indices: Sequence[int], max
 
 
 def input_digests(config: RunConfig) -> dict[str, str]:
-    """Return digests of the inputs of a run, for `config.fingerprint`. They do not depend on the location of the files."""
+    """Return digests of the inputs of a run, for `config.fingerprint`: of their content, wherever the files are.
+
+    Looks at every file, and reads those that have changed (cache/file_digests.py). Raises UserError if one is missing.
+    """
     train, test, maps = open_inputs(config)
     digests = {"train": train.digest(), "test": test.digest()}
-    return digests | ({"teacher_maps": maps.digest()} if maps is not None else {})
+    if maps is None:
+        return digests
+    maps.check_content(train.keys)
+    return digests | {"teacher_maps": maps.digest()}
+
+
+def inputs_key(config: RunConfig) -> Hashable:
+    """Return the settings on which `check_inputs` and `input_digests` depend."""
+    return config.data, config.teacher if config.reads_teacher else None, config.execution.packed

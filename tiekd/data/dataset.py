@@ -71,8 +71,9 @@ class EpochSampler(Sampler[list[EpochIndex]]):
     """The batches of one rank in one epoch, for the `batch_sampler` of a `DataLoader`.
 
     The order is a function of (seed, epoch). It is split into batches of `batch_size` frames over all ranks, and each rank
-    takes its part of every batch, so that the batches do not depend on the number of ranks. The last batch may be smaller; it
-    is dropped if it has fewer frames than there are ranks, because every rank needs a frame to take part in a step.
+    takes its part of every batch, so that the batches do not depend on the number of ranks. The last batch may be smaller. A
+    rest of one frame joins the batch before it, because some batch norms need two; so does a rest of fewer frames than ranks,
+    because every rank needs a frame to take part in a step.
     """
 
     def __init__(self, n_frames: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
@@ -91,15 +92,15 @@ class EpochSampler(Sampler[list[EpochIndex]]):
     @property
     def steps_per_epoch(self) -> int:
         full, rest = divmod(self.n_frames, self.batch_size)
-        return full + (rest >= self.world_size)
+        return full + (rest >= max(2, self.world_size) or full == 0)
 
     def __len__(self) -> int:
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[list[EpochIndex]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_frames)
-        for step in range(self.steps_per_epoch):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+        starts = [step * self.batch_size for step in range(1, self.steps_per_epoch)]
+        for batch in np.split(order, starts):
             yield [(self.epoch, int(index)) for index in np.array_split(batch, self.world_size)[self.rank]]
 
 

@@ -119,9 +119,13 @@ def _detect_dataset(root: Path) -> str:
 
 def check_dataset(config: DataConfig) -> DatasetReport:
     """Check every row, the header of every file and the depth of some frames; does not stop at a problem."""
-    splits: tuple[Split, Split] = ("train", "test")
+    splits: list[Split] = ["train", "test"]
     reports: list[SplitReport] = []
-    keys: list[set[str]] = []
+    sources: list[FrameSource] = []
+    remarks: list[str] = []
+    if _is_for_evaluation(config):
+        splits.remove("train")
+        remarks.append(f"{config.train_split} is not there: the data can be evaluated on, not trained on")
     for split in splits:
         report = SplitReport(split)
         reports.append(report)
@@ -131,11 +135,30 @@ def check_dataset(config: DataConfig) -> DatasetReport:
             report.problems.append(str(error))
             continue
         report.problems += problems
-        keys.append(set(source.keys))
+        sources.append(source)
         _describe(source, config, report)
-    shared = sorted(set.intersection(*keys)) if len(keys) == 2 else []
-    remarks = [f"{len(shared)} test frames are also training frames{_first_of(shared)}"] if shared else []
+    if len(sources) == 2:
+        remarks += _remarks_on_both(*sources)
     return DatasetReport(config.dataset, config.root, reports, remarks)
+
+
+def _is_for_evaluation(config: DataConfig) -> bool:
+    """Whether a folder has a test list, and lacks a training list that no setting names."""
+    if config.spec.frames is not None or not (config.root and config.train_split and config.test_split):
+        return False
+    usual = config.train_split == config.spec.defaults["data"].get("train_split")
+    return usual and Path(config.root, config.test_split).is_file() and not Path(config.root, config.train_split).exists()
+
+
+def _remarks_on_both(train: FrameSource, test: FrameSource) -> list[str]:
+    """Tell which frames, drives and scenes are in both splits."""
+    remarks = []
+    if shared := sorted(set(train.keys) & set(test.keys)):
+        remarks.append(f"{len(shared)} test frames are also training frames{_first_of(shared)}")
+    groups = [{source.group(index) for index in range(len(source))} - {""} for source in (train, test)]
+    if shared := sorted(set.intersection(*groups)):
+        remarks.append(f"{len(shared)} drives or scenes are in both splits{_first_of(shared)}")
+    return remarks
 
 
 def _open_split(config: DataConfig, split: Split) -> tuple[FrameSource, list[str]]:
@@ -177,7 +200,9 @@ def _check_files(source: ListedFrames, report: SplitReport) -> list[int]:
     for kind, missing in zip(("images", "depth maps"), source.missing(), strict=True):
         report.missing[kind] = len(missing)
         if missing:
-            report.problems.append(f"{len(missing)} {kind} are missing{_first_of(missing)}")
+            report.problems.append(
+                f"{len(missing)} {kind} are missing{_first_of(missing)}{source.place_hint(kind, missing[0])}"
+            )
     sizes: Counter[str] = Counter()
     readable, broken = [], []
     for index in track(range(len(source)), f"{report.split} files"):

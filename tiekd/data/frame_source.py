@@ -1,5 +1,7 @@
 """The interface of every data set: frames, their names, and a digest that identifies a set of frames."""
 
+import hashlib
+import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,8 +104,15 @@ class FrameSource(Hashable, Protocol):
         """Return a number that changes with the files of a frame; never 0. Raises UserError if a file is missing."""
         ...
 
+    def list_digest(self) -> str:
+        """Return 64 hex digits that identify the list of frames, without what is in their files."""
+        ...
+
     def digest(self) -> str:
-        """Return 64 hex digits that identify the frames, independent of their location."""
+        """Return 64 hex digits that identify the frames by name and content, independent of their location.
+
+        Looks at every file. Raises UserError if one is missing.
+        """
         ...
 
     def check(self) -> None:
@@ -153,11 +162,20 @@ class WrappedFrames:
     def signature(self, index: int) -> int:
         return self.source.signature(index)
 
+    def list_digest(self) -> str:
+        return self.source.list_digest()
+
     def digest(self) -> str:
         return self.source.digest()
 
     def check(self) -> None:
         self.source.check()
+
+
+def digest_of_frames(keys: Sequence[str], files: Sequence[Sequence[str]]) -> str:
+    """Return the digest of frames from their names and the digests of their files: image, then ground truth if there is one."""
+    content = json.dumps([list(keys), [list(digests) for digests in files]], separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def evenly_spaced(n_frames: int, at_most: int = 500) -> range:

@@ -1,7 +1,10 @@
 """Data sets described by a split list: one row per frame with the paths of its image and its ground truth."""
 
 import hashlib
+import itertools
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -9,7 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tiekd.config import DataConfig
-from tiekd.data.frame_source import Box, Frame, Split, TrainRegion, evenly_spaced
+from tiekd.data.cache.file_digests import file_digests
+from tiekd.data.frame_source import Box, Frame, Split, TrainRegion, digest_of_frames, evenly_spaced
 from tiekd.data.image_io import (
     MissingFileError,
     Size,
@@ -25,6 +29,7 @@ from tiekd.errors import UserError
 from tiekd.store.files import stat_signature
 
 MIN_VIEW_SHARE = 0.75  # of a frame; 0.92 for KITTI, 0.81 for KITTI-360
+MAX_SEARCHED = 2000  # folders in which a missing file is looked for
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,18 @@ class Layout:
     depth_scale: float  # value in a depth PNG at 1 m
     image_folder: str = ""
     depth_folder: str = ""
+    other_image_folders: tuple[str, ...] = ()  # tried in this order for a file that is not in the first; {split}: train, test
+    other_depth_folders: tuple[str, ...] = ()
     view_size: Size | None = None  # at the bottom of the frame, horizontally centered; None: the whole frame
     train_region: TrainRegion | None = None  # part of the view that training uses; None: all of it
+
+    def image_folders(self, split: Split) -> list[str]:
+        """Return the folders that may hold an image, relative to the root, the usual one first."""
+        return [folder.format(split=split) for folder in (self.image_folder, *self.other_image_folders)]
+
+    def depth_folders(self, split: Split) -> list[str]:
+        """Return the folders that may hold a depth map."""
+        return [folder.format(split=split) for folder in (self.depth_folder, *self.other_depth_folders)]
 
     def view(self, frame_size: Size) -> Box:
         """Return the canonical view of a frame."""
@@ -78,7 +93,9 @@ def _find_list(config: DataConfig, split: Split, layout: Layout) -> tuple[Path, 
         raise UserError(f"data.{split}_split is needed for {config.dataset}: a list of frames in {config.root}")
     path = root / name
     if not path.is_file():
-        raise UserError(f"data.{split}_split {path}: no such file; a list has rows such as '{layout.example}'")
+        texts = ", ".join(sorted(file.name for file in root.glob("*.txt"))[:5])
+        found = f"found {texts} there; " if texts else ""
+        raise UserError(f"data.{split}_split {path}: no such file; {found}a list has rows such as '{layout.example}'")
     return root, path
 
 
@@ -90,7 +107,7 @@ def parse_list(path: Path, example: str) -> tuple[list[ListEntry], list[str]]:
         return [], [f"{path}: not a text file"]
     rows, problems = [], []
     for number, line in enumerate(lines, start=1):
-        columns = line.split()
+        columns = _columns(line)
         problem = _row_problem(columns)
         if problem:
             problems.append(f"{path}, line {number}: {problem}, got {line.strip()!r}; a row looks like '{example}'")
@@ -102,16 +119,43 @@ def parse_list(path: Path, example: str) -> tuple[list[ListEntry], list[str]]:
     return rows, problems
 
 
+_COLUMN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|(\S+))(?=\s|$)""")
+
+
+def _columns(line: str) -> list[str]:
+    """Divide a line at tabs if that gives three columns, otherwise at blanks; a column with blanks may stand in quotes."""
+    tabbed = [column.strip() for column in line.split("\t") if column.strip()]
+    if len(tabbed) == 3:
+        return [found[1] or found[2] or found[3] if (found := _COLUMN.fullmatch(column)) else column for column in tabbed]
+    return [first or second or plain for first, second, plain in _COLUMN.findall(line)]
+
+
 def _row_problem(columns: list[str]) -> str | None:
     """Explain why a line is not a valid row; None for a valid row or a blank line."""
     if not columns:
         return None
     if len(columns) != 3:
-        return f"needed 3 columns (image, ground truth or None, focal length in px), found {len(columns)}"
+        hint = "; put a path with blanks in quotes, or tabs between the columns" if len(columns) > 3 else ""
+        return f"needed 3 columns (image, ground truth or None, focal length in px), found {len(columns)}{hint}"
     if not _is_focal_length(columns[2]):
         return "the third column is no focal length in px"
-    if any(not path.strip("/") or ".." in PurePosixPath(path).parts for path in columns[:2]):
-        return "a path must name a file below its folder"
+    return next((problem for path in columns[:2] if (problem := _path_problem(path))), None)
+
+
+def _path_problem(path: str) -> str | None:
+    """Explain why a path cannot name a file below a folder; None if it can."""
+    if not path.strip("/"):
+        return f"the path {path!r} names no file"
+    if path.endswith("/"):
+        return f"the path {path!r} names a folder"
+    if ".." in PurePosixPath(path).parts:
+        return f"the path {path!r} leaves its folder"
+    if "\\" in path:
+        return f"the path {path!r} has backslashes; needed /"
+    if "://" in path:
+        return f"the path {path!r} is a URL; needed a file below the data set's folder"
+    if not path.isprintable():
+        return f"the path {path!r} has a control character"
     return None
 
 
@@ -125,8 +169,9 @@ def _is_focal_length(text: str) -> bool:
 class ListedFrames:
     """The frames of a split list; a `FrameSource`."""
 
-    def __init__(self, root: Path, name: str, rows: list[ListEntry], layout: Layout):
-        self.name, self._root, self._rows, self._layout = name, root, rows, layout
+    def __init__(self, root: Path, name: str, rows: list[ListEntry], layout: Layout, split: Split):
+        self.name, self._root, self._rows, self._layout, self._split = name, root, rows, layout, split
+        self._located: tuple[list[str], list[str | None]] | None = None
         self.keys = [row.key for row in rows]
         self.n_without_ground_truth = sum(row.depth is None for row in rows)
         self.train_region = layout.train_region
@@ -143,12 +188,11 @@ class ListedFrames:
         return self._rows[index].depth is not None
 
     def load(self, index: int) -> Frame:
-        row = self._rows[index]
-        image = read_rgb(self._image_path(row))
+        image = read_rgb(self._image_path(index))
         height, width = image.shape[:2]
-        path = self._depth_path(row)
+        path = self._depth_path(index)
         depth = np.zeros((height, width), np.uint16) if path is None else read_uint16(path, "depth map")
-        view = self._checked_view(row, (height, width), depth.shape)
+        view = self._checked_view(index, (height, width), depth.shape)
         stored = StoredDepth(view.crop(depth), 1 / self._layout.depth_scale)
         return Frame(view.crop(image), stored, (height, width), (view.top, view.left))
 
@@ -162,13 +206,11 @@ class ListedFrames:
 
     def _read_headers(self, index: int) -> tuple[Size, Box]:
         """Size of the frame, and its canonical view."""
-        row = self._rows[index]
-        path, size = self._depth_path(row), rgb_size(self._image_path(row))
-        return size, self._checked_view(row, size, uint16_size(path, "depth map") if path else size)
+        path, size = self._depth_path(index), rgb_size(self._image_path(index))
+        return size, self._checked_view(index, size, uint16_size(path, "depth map") if path else size)
 
     def files(self, index: int) -> list[Path]:
-        row = self._rows[index]
-        paths = self._image_path(row), self._depth_path(row)
+        paths = self._image_path(index), self._depth_path(index)
         return [path for path in paths if path]
 
     def signature(self, index: int) -> int:
@@ -177,50 +219,108 @@ class ListedFrames:
         except FileNotFoundError as error:
             raise MissingFileError(f"frame {self.keys[index]}: {error.filename}: no such file") from None
 
-    def digest(self) -> str:
-        return self._digest
+    def list_digest(self) -> str:
+        return self._list_digest
 
     @cached_property
-    def _digest(self) -> str:
+    def _list_digest(self) -> str:
         rows = "".join(f"{row.image} {row.depth}\n" for row in self._rows)
         return hashlib.sha256(rows.encode()).hexdigest()
 
+    def digest(self) -> str:
+        self._locate()
+        images, depths = self._places
+        found = iter(file_digests(self._root, [*images, *(depth for depth in depths if depth)]))
+        files = [[image] for image in itertools.islice(found, len(images))]
+        for digests, depth in zip(files, depths, strict=True):
+            digests += [next(found)] if depth else []
+        return digest_of_frames(self.keys, files)
+
+    @property
+    def _places(self) -> tuple[list[str], list[str | None]]:
+        """The image and the depth map of each row, relative to the root."""
+        if self._located is None:
+            self._locate()
+        assert self._located is not None
+        return self._located
+
+    def _locate(self) -> tuple[list[str], list[str]]:
+        """Look for the files of all rows, and return the images and the depth maps that do not exist."""
+        images = [row.image for row in self._rows]
+        depths = [row.depth for row in self._rows if row.depth]
+        image_places, missing_images = _find_files(self._root, self._layout.image_folders(self._split), images)
+        depth_places, missing_depths = _find_files(self._root, self._layout.depth_folders(self._split), depths)
+        self._located = (
+            [image_places[image] for image in images],
+            [depth_places[row.depth] if row.depth else None for row in self._rows],
+        )
+        return missing_images, missing_depths
+
     def missing(self) -> tuple[list[str], list[str]]:
         """Return the images and the depth maps of the list that do not exist, relative to the root."""
-        images = (self._relative(self._layout.image_folder, row.image) for row in self._rows)
-        depths = (self._relative(self._layout.depth_folder, row.depth) for row in self._rows if row.depth)
-        return missing_files(self._root, images), missing_files(self._root, depths)
+        return self._locate()
+
+    def place_hint(self, what: str, missing: str) -> str:
+        """Say where a missing file ("images" or "depth maps") was looked for, and where it is."""
+        of_images, layout = what == "images", self._layout
+        return _place_hint(self._root, (layout.image_folders if of_images else layout.depth_folders)(self._split), missing)
 
     def check(self) -> None:
         counts = (len(self), len(self) - self.n_without_ground_truth)
         for what, missing, total in zip(("images", "depth maps"), self.missing(), counts, strict=True):
             if missing:
                 raise UserError(
-                    f"{self.name}: {len(missing)} of {total} {what} are missing in {self._root}, first {', '.join(missing[:3])}"
+                    f"{self.name}: {len(missing)} of {total} {what} are missing in {self._root}, "
+                    f"first {', '.join(missing[:3])}{self.place_hint(what, missing[0])}"
                 )
         for index in evenly_spaced(len(self)):
             self._read_headers(index)
 
-    @staticmethod
-    def _relative(folder: str, path: str) -> str:
-        return f"{folder}/{path}" if folder else path
+    def _image_path(self, index: int) -> Path:
+        return self._root / self._places[0][index]
 
-    def _image_path(self, row: ListEntry) -> Path:
-        return self._root / self._layout.image_folder / row.image
+    def _depth_path(self, index: int) -> Path | None:
+        place = self._places[1][index]
+        return self._root / place if place else None
 
-    def _depth_path(self, row: ListEntry) -> Path | None:
-        return self._root / self._layout.depth_folder / row.depth if row.depth else None
-
-    def _checked_view(self, row: ListEntry, image_size: Size, depth_size: Size) -> Box:
+    def _checked_view(self, index: int, image_size: Size, depth_size: Size) -> Box:
         if image_size != depth_size:
             raise UserError(
-                f"{self._depth_path(row)}: depth map of {format_size(depth_size)} px "
+                f"{self._depth_path(index)}: depth map of {format_size(depth_size)} px "
                 f"for an image of {format_size(image_size)} px"
             )
         try:
             return self._layout.view(image_size)
         except UserError as error:
-            raise UserError(f"{self._image_path(row)}: {error}") from None
+            raise UserError(f"{self._image_path(index)}: {error}") from None
+
+
+def _find_files(root: Path, folders: Sequence[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Find files, each in the first folder that has it; returns their places and those that are in none of the folders.
+
+    Places are relative to the root; a missing file is placed in the first folder.
+    """
+    places = {name: str(PurePosixPath(folders[0], name)) for name in names}
+    missing = list(places)
+    for folder in folders:
+        candidates = {str(PurePosixPath(folder, name)): name for name in missing}
+        absent = set(missing_files(root, candidates))
+        places |= {name: place for place, name in candidates.items() if place not in absent}
+        missing = [name for place, name in candidates.items() if place in absent]
+        if not missing:
+            break
+    return places, [places[name] for name in missing]
+
+
+def _place_hint(root: Path, folders: Sequence[str], missing: str) -> str:
+    """Say where a missing file was looked for, and where it is if that is at most two folders below the root."""
+    name = PurePosixPath(missing).relative_to(folders[0])
+    tried = f"; looked in {', '.join(folder or '.' for folder in folders)}" if len(folders) > 1 else ""
+    for pattern in ("*", "*/*"):
+        for folder in itertools.islice(root.glob(pattern), MAX_SEARCHED):
+            if (folder / name).is_file():
+                return f"{tried}; {name} is in {folder}: move or link {folder}/* to {root / folders[0]}"
+    return tried
 
 
 def scan_split_list(config: DataConfig, split: Split, layout: Layout) -> tuple[ListedFrames, list[str]]:
@@ -230,13 +330,15 @@ def scan_split_list(config: DataConfig, split: Split, layout: Layout) -> tuple[L
     """
     root, path = _find_list(config, split, layout)
     limit = config.train_frames if split == "train" else config.test_frames
-    return _read(root, path, limit, layout, stat_signature(path))
+    return _read(root, path, limit, layout, split, stat_signature(path))
 
 
 @lru_cache(maxsize=16)
-def _read(root: Path, path: Path, limit: int | None, layout: Layout, signature: int) -> tuple[ListedFrames, list[str]]:
+def _read(
+    root: Path, path: Path, limit: int | None, layout: Layout, split: Split, signature: int
+) -> tuple[ListedFrames, list[str]]:
     rows, problems = parse_list(path, layout.example)
-    return ListedFrames(root, str(path), rows[:limit], layout), problems
+    return ListedFrames(root, str(path), rows[:limit], layout, split), problems
 
 
 def open_list(config: DataConfig, split: Split, layout: Layout) -> ListedFrames:

@@ -13,7 +13,6 @@ from tiekd.losses.combine import DistillLoss, LossTerm, WeightedTerm
 from tiekd.losses.depth import MSETerm, SITerm, SSIMTerm
 from tiekd.losses.dpm import DPMTerm
 from tiekd.losses.released import (
-    RELEASED_SIGMA,
     DenseDPMTerm,
     DPMFromRow110,
     PaddedSSIMTerm,
@@ -82,15 +81,10 @@ def tie_kd(config: RunConfig) -> dict[str, WeightedTerm]:
     }
 
 
-def dpm_sigma(config: RunConfig) -> float:
-    """Spread of the teacher's density in m, under the quirks of a run."""
-    return RELEASED_SIGMA if "fixed_sigma" in config.quirks else config.loss.sigma
-
-
 def dpm_target(config: RunConfig) -> TargetDPM:
     """The teacher's DPM as L_DPM computes it under the quirks of a run, whether or not its loss has that term."""
     bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
-    sigma, temperature = dpm_sigma(config), config.loss.temperature
+    sigma, temperature = config.dpm_sigma, config.loss.temperature
     compute = uniform_outside_dpm if "uniform_outside" in config.quirks else target_dpm
     return lambda depth_teacher: compute(depth_teacher, bins, sigma, temperature)
 
@@ -100,7 +94,7 @@ def _dpm_term(config: RunConfig) -> LossTerm:
     if not config.quirks & _DENSE_DPM_QUIRKS:
         return DPMTerm(
             DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing),
-            dpm_sigma(config),
+            config.dpm_sigma,
             config.loss.temperature,
         )
     term = DenseDPMTerm(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)

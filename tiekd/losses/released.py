@@ -18,7 +18,6 @@ from tiekd.losses.combine import AllSum, LossTerm, masked_mean
 from tiekd.losses.depth import WINDOW
 from tiekd.models.prediction import Prediction
 
-RELEASED_SIGMA = 0.5  # m; of every released TIE-KD run
 EPSILON = 1e-7
 FIRST_ROW, CROP_WIDTH = 110, 704  # px
 MASKED_LOGIT = -1000.0  # of a bin whose density is below the floor: 0 after a softmax, unless all bins have it

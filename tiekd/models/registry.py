@@ -7,6 +7,8 @@ from torch import nn
 
 from tiekd.config import BinsConfig, DataConfig, RunConfig, StudentConfig, override
 from tiekd.config.specs import NETWORKS
+from tiekd.data.image_io import format_size
+from tiekd.errors import UserError
 from tiekd.models.encoder import check_pretrained_weights
 
 _checked: set[tuple[StudentConfig, BinsConfig, DataConfig]] = set()  # networks that this process has built
@@ -30,6 +32,23 @@ def check_network(config: RunConfig) -> None:
         if config.student.pretrained:
             check_pretrained_weights(config.student)
         _checked.add(settings)
+
+
+def check_batch_of_one(config: RunConfig) -> None:
+    """Raise UserError if a batch norm of the network gets one value per channel from one training frame. Needs no memory."""
+    with torch.device("meta"):
+        network = build_network(override(config, {"student.pretrained": False})).train()
+        try:
+            network(torch.zeros(1, 3, *config.data.train_crop))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"optim.batch_size: {config.student.encoder} cannot be trained on one frame at a time, because a batch norm "
+                f"gets one value from data.train_crop {format_size(config.data.train_crop)}; needed 2 frames or more"
+            ) from None
+        except RuntimeError:  # an operation that the meta device lacks, such as autocast; the norms before it have been checked
+            pass
 
 
 def count_parameters(network: nn.Module) -> int:

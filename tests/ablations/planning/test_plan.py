@@ -146,13 +146,25 @@ def test_study_record_has_each_cell(study, four, store):
     assert record["cells"][1]["config"]["loss"]["name"] == "mse"
 
 
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["text", "json"])
+def test_dry_run_tells_the_floor_of_l_dpm(tiekd, study_file, tmp_path, as_json):
+    path = study_file(factors={"loss.name": ["si", "tie_kd"]})
+    outcome = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run", *as_json)
+    (line,) = [line for line in (outcome.err if as_json else outcome.out).splitlines() if line.startswith("L_DPM")]
+    assert line.startswith("L_DPM's target misses the teacher: abs_rel ")
+    assert line.endswith("(loss.sigma 0.5 m, loss.temperature 1, 16 bins); see docs/fidelity.md")
+    if as_json:
+        assert json.loads(outcome.out)["remark"] == line
+
+
 def test_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, tmp_path, maps):
     factors = {"source": {"there": {}, "nowhere": {"teacher.maps": str(tmp_path / "nowhere")}}}
     path = study_file(factors=factors)
     outcome = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     found = json.loads(outcome.out)
-    assert set(found) == {"cells", "to_compute", "missing_inputs", "estimated_device_seconds", "estimate"}
+    assert set(found) == {"cells", "to_compute", "missing_inputs", "estimated_device_seconds", "estimate", "remark"}
+    assert found["remark"] == ""
     there, nowhere = found["cells"]
     assert {"run_id", "state", "config"} <= set(there)
     assert found["to_compute"] == [there["run_id"]]

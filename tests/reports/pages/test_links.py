@@ -9,6 +9,7 @@ from support.made_store import BASE, CELLS, GROUND_TRUTH, LOST, MISSING, fill
 
 from reports.loading.collect import collect
 from reports.loading.schema import METRIC_LABELS
+from reports.pages.recipe import Recipe
 from reports.pages.report_page import (
     make_section,
     published_markdown,
@@ -42,7 +43,7 @@ def report(tmp_path_factory):
     collected = collect(store)
     tables = build_tables(collected)
     shown = [make_section(table, []) for table in tables]
-    made_by, runs = reproduction_blocks(collected, store.uri, "tiekd report"), run_listings(tables)
+    made_by, runs = reproduction_blocks(collected, Recipe(), "tiekd report"), run_listings(tables)
     (folder / "report.md").write_text(report_markdown(collected, shown, made_by))
     (folder / "report.html").write_text(report_html(collected, shown, runs, made_by))
     (folder / "tables.md").write_text(tables_markdown(shown))

@@ -1,11 +1,10 @@
 """A report ends with the commands that reproduce it."""
 
-import shlex
-
 import pytest
 from support.made_store import BASE, CELLS, fill, write_run
 
 from reports.loading.collect import collect
+from reports.pages.recipe import make_recipe
 from reports.pages.reproduce import reproduction_blocks
 from reports.render.blocks import Bullets, Commands
 from tiekd.config import build
@@ -25,7 +24,7 @@ def blocks(store):
     record = store.run(store.read_study("demo")["cells"][0]["run_id"])
     odd = {"git_commit": "def456", "dirty": "77", "versions": ["odd"], "hardware": {"cpus": 2}, "inputs": ["odd"]}
     record.write_json("provenance.json", odd)
-    return reproduction_blocks(collect(store), store.uri, "tiekd report s --out r")
+    return reproduction_blocks(collected := collect(store), make_recipe(collected, store), "tiekd report store --out r")
 
 
 def commands(blocks) -> list[str]:
@@ -38,20 +37,15 @@ def facts(blocks) -> str:
     return "\n".join(item if isinstance(item, str) else f"{item[0]}: {'; '.join(item[1])}" for item in found)
 
 
-def test_commands_are_in_the_order_of_use(blocks, store):
+def test_the_commands_are_the_recipe_and_the_report(blocks):
     lines = commands(blocks)
-    assert [shlex.split(line) for line in lines[6:8]] == LAUNCHES
-    assert lines[5] == "# and 1 more runs without a study, each from its config.yaml"
-    assert lines[8].startswith("# old: its launch was not recorded")
-    assert lines[9:] == ["tiekd report s --out r"]
-
-
-def test_a_run_without_a_study_is_reproduced_from_its_config(blocks, store):
-    words = shlex.split(commands(blocks)[0])
-    assert words[:2] == ["tiekd", "run"]
-    assert words[3:] == ["--store", store.uri]
-    run_id = words[2].split("/")[-2]
-    assert store.run(run_id).config().fingerprint() == run_id
+    runs = [line for line in lines if line.startswith("tiekd run recipe/students/")]
+    assert len(runs) == 6
+    assert lines[-3:] == [
+        "tiekd ablate recipe/studies/demo.yaml --store store",
+        "tiekd ablate recipe/studies/old.yaml --store store",
+        "tiekd report store --out r",
+    ]
 
 
 def test_facts_are_listed_with_their_number_of_runs(blocks):
@@ -69,4 +63,6 @@ def test_facts_are_listed_with_their_number_of_runs(blocks):
 
 def test_missing_provenance_is_reported(store):
     store.write_study("later", {"study": {}, "cells": [{"run_id": None, "config": BASE, "factors": {}, "missing": "no maps"}]})
-    assert "Commits of the runs: not recorded" in facts(reproduction_blocks(collect(store), store.uri, "tiekd report"))
+    assert "Commits of the runs: not recorded" in facts(
+        reproduction_blocks(collect(store), make_recipe(collect(store), store), "tiekd report")
+    )

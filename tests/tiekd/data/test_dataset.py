@@ -153,8 +153,19 @@ def test_ranks_share_the_batches_of_one_process(world_size):
     alone = indices(EpochSampler(10, batch_size=4, seed=5))
     ranks = [indices(EpochSampler(10, 4, 5, rank, world_size)) for rank in range(world_size)]
     together = [list(chain(*parts)) for parts in zip(*ranks, strict=True)]
-    assert together == (alone if world_size == 2 else alone[:2])  # three ranks cannot share a last batch of two
+    # Three ranks cannot share a last batch of two, so its frames join the batch before it.
+    assert together == (alone if world_size == 2 else [alone[0], alone[1] + alone[2]])
     assert all(part for rank in ranks for part in rank)
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "batch_size", "sizes"), [(3, 2, [3]), (9, 4, [4, 5]), (10, 4, [4, 4, 2]), (1, 4, [1]), (3, 1, [1, 1, 1])]
+)
+def test_a_rest_of_one_frame_joins_the_last_batch(n_frames, batch_size, sizes):
+    sampler = EpochSampler(n_frames, batch_size, seed=0)
+    assert [len(batch) for batch in indices(sampler)] == sizes
+    assert len(sampler) == len(sizes)
+    assert sorted(chain(*indices(sampler))) == list(range(n_frames))
 
 
 def test_ranks_without_a_frame_are_refused():

@@ -74,6 +74,7 @@ def test_many_broken_frames_are_summarized(kitti, save_image):
     assert len(train.problems) == 4
     assert train.problems[3] == "2 more frames have problems like these"
     assert test.problems[0].startswith("data.test_split")
+    assert "found kitti_eigen_train.txt there" in test.problems[0]
 
 
 def test_a_list_without_rows_or_ground_truth_is_a_problem(kitti):
@@ -90,8 +91,30 @@ def test_a_test_frame_in_the_training_split_is_a_remark(shared_data):
     report = check_dataset(data_config(shared_data / "kitti", None, {}))
     assert report.ok
     assert report.remarks == [
-        "1 test frames are also training frames, first 2011_09_30/2011_09_30_drive_9002_sync/image_02/data/0000000005"
+        "1 test frames are also training frames, first 2011_09_30/2011_09_30_drive_9002_sync/image_02/data/0000000005",
+        "1 drives or scenes are in both splits, first 2011_09_30_drive_9002_sync",
     ]
+
+
+def test_drives_in_both_splits_are_a_remark(kitti):
+    for split, number in (("train", 0), ("test", 1)):
+        kitti.add(number, drive=3)
+        kitti.add(number, drive=4 + number)
+        kitti.write(split)
+    report = check_dataset(kitti.config())
+    assert (report.ok, report.remarks) == (True, ["1 drives or scenes are in both splits, first 2000_01_01_drive_0003_sync"])
+
+
+def test_a_folder_for_evaluation_needs_no_training_list(kitti):
+    kitti.add(0)
+    kitti.write("test")
+    report = check_dataset(data_config(kitti.root, None, {}))
+    assert report.ok
+    assert [split.split for split in report.splits] == ["test"]
+    assert report.remarks == ["kitti_eigen_train.txt is not there: the data can be evaluated on, not trained on"]
+    assert not check_dataset(kitti.config(train_split="mine.txt")).ok  # asked for by name
+    (kitti.root / "kitti_eigen_test.txt").rename(kitti.root / "kitti_eigen_train.txt")
+    assert not check_dataset(kitti.config()).ok
 
 
 def test_rendered_data_are_described(section):

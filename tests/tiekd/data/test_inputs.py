@@ -1,10 +1,12 @@
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tiekd.config import build
+from tiekd.config import build, override
 from tiekd.data import check_inputs, input_digests, open_frames
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.errors import UserError
@@ -20,10 +22,10 @@ def config_of(kitti, maps=None, **data):
     return build(document | {"loss": {"name": "si", "target": "ground_truth"}})
 
 
-def export(folder, keys, size=VIEW):
+def export(folder, keys, size=VIEW, depth=7.0):
     with MapWriter(folder, max_depth=80.0, made_by={}) as writer:
         for key in keys:
-            writer.write(key, np.full(size, 7.0, np.float32))
+            writer.write(key, np.full(size, depth, np.float32))
     return folder
 
 
@@ -108,6 +110,33 @@ def test_digests_cover_all_inputs(complete, tmp_path):
     assert distilled.fingerprint(digests) != distilled.fingerprint(other)
 
 
+@pytest.mark.parametrize(
+    ("what", "changed"), [("input/2000_01_01", "train"), ("gt_depth/2000_01_01_drive_0001_sync", "train"), ("input", "test")]
+)
+def test_digests_cover_the_content_of_images_and_ground_truth(complete, tmp_path, save_image, what, changed):
+    config = config_of(complete)
+    before = input_digests(config)
+    copy = shutil.copytree(complete.root, tmp_path / "copy")
+    assert input_digests(override(config, {"data.root": str(copy)})) == before
+    path = next((complete.root / what).rglob("0000000001.png" if changed == "test" else "0000000000.png"))
+    save_image(path, np.asarray(Image.open(path)) // 2)
+    after = input_digests(config)
+    assert {name for name in before if after[name] != before[name]} == {changed}
+
+
+def test_a_changed_map_is_refused(complete, tmp_path):
+    keys = open_frames(config_of(complete).data, "train").keys
+    config = config_of(complete, export(tmp_path / "maps", keys))
+    before = input_digests(config)
+    export(tmp_path / "maps", keys, depth=3.0)
+    assert {name for name, digest in input_digests(config).items() if digest != before[name]} == {"teacher_maps"}
+    (tmp_path / "maps" / f"{keys[0]}.png").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"1 of 1 maps do not match manifest.json, first .*; export or import the teacher again"
+    ):
+        input_digests(config)
+
+
 def test_inputs_are_checked_without_torch():
     code = "import sys, tiekd.data, tiekd.data.doctor, tiekd.data.teacher_maps; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -121,7 +150,7 @@ def test_a_changed_list_is_read_again(complete):
     complete.write("train")
     after = open_frames(config_of(complete).data, "train")
     assert (len(before), len(after)) == (1, 2)
-    assert after.digest() != before.digest()
+    assert after.list_digest() != before.list_digest()
     check_inputs(config_of(complete))
     (complete.root / "kitti_eigen_train.txt").write_text(
         (complete.root / "kitti_eigen_train.txt").read_text().replace("0002.png", "0003.png")

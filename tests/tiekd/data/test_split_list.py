@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -27,8 +29,13 @@ def with_list(tmp_path, section):
         ("a/1.png b/1.png focal", "no focal length"),
         ("a/1.png b/1.png nan", "no focal length"),
         ("a/1.png b/1.png -7", "no focal length"),
-        ("a/../../1.png b/1.png 7", "below its folder"),
-        ("/ b/1.png 7", "below its folder"),
+        ("a/../../1.png b/1.png 7", "the path 'a/../../1.png' leaves its folder"),
+        ("/ b/1.png 7", "the path '/' names no file"),
+        ("a/ b/1.png 7", "the path 'a/' names a folder"),
+        (r"a\1.png b/1.png 7", "has backslashes; needed /"),
+        ("https://a/1.png b/1.png 7", "is a URL"),
+        ("a/1.png\x07 b/1.png 7", "has a control character"),
+        ("living room/1.png b/1.png 7", "found 4; put a path with blanks in quotes, or tabs between the columns"),
     ],
 )
 def test_a_bad_line_is_refused_with_its_number(with_list, line, reason):
@@ -40,6 +47,26 @@ def test_a_bad_line_is_refused_with_its_number(with_list, line, reason):
     assert repr(line) in message
     assert "0000000005.png 721.5377" in message  # an example of a row
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '"living room/1 a.png" "living room/1 b.png" 721.5',
+        "'/living room/1 a.png' 'living room/1 b.png' 721.5",
+        "living room/1 a.png\tliving room/1 b.png\t721.5",
+        '"living room/1 a.png"\t"living room/1 b.png"\t721.5\t',
+    ],
+)
+def test_a_path_with_blanks_stands_in_quotes_or_between_tabs(with_list, row):
+    source = open_frames(with_list(f"{row}\n{ROW}".encode()), "train")
+    assert source.keys == ["living room/1 a", "a/b_drive_0001_sync/0"]
+    assert [file.name for file in source.files(0)] == ["1 a.png", "1 b.png"]
+
+
+def test_blanks_and_tabs_may_be_mixed_between_columns(with_list):
+    source = open_frames(with_list(b"a/1.png\tb/it's.png 7\n  a/2.png  None\t 7 \n"), "train")
+    assert (source.keys, source.has_ground_truth(1)) == (["a/1", "a/2"], False)
 
 
 def test_further_bad_lines_are_counted(with_list):
@@ -82,7 +109,8 @@ def test_missing_files_are_counted_and_the_first_named(kitti):
     for image, _ in paths[1:]:
         image.unlink()
     source = open_frames(kitti.config(), "train")
-    with pytest.raises(UserError, match=r"4 of 5 images are missing .*0000000001.png, .*0000000002.png, .*0000000003.png$"):
+    named = ", ".join(rf"\S*000000000{number}.png" for number in (1, 2, 3))
+    with pytest.raises(UserError, match=rf"4 of 5 images are missing in \S+, first {named}; looked in input, ., raw, raw_data"):
         source.check()
 
 
@@ -154,13 +182,55 @@ def test_only_the_first_frames_are_used(kitti):
 
 
 def test_the_digest_does_not_depend_on_location_or_line_endings(with_list, tmp_path, section):
-    unix = open_frames(with_list(f"{ROW}\n{ROW[1:]}\n".encode()), "train").digest()
-    dos = open_frames(with_list(f"{ROW}\r\n{ROW[1:]}".encode()), "train").digest()
+    unix = open_frames(with_list(f"{ROW}\n{ROW[1:]}\n".encode()), "train").list_digest()
+    dos = open_frames(with_list(f"{ROW}\r\n{ROW[1:]}".encode()), "train").list_digest()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "other.txt").write_text(f"/{ROW}\n{ROW[1:]}\n")
-    moved = open_frames(section("kitti", root=str(elsewhere), train_split="other.txt"), "train").digest()
-    other_order = open_frames(with_list(f"{ROW[1:]}\n{ROW}\n".encode()), "train").digest()
-    fewer = open_frames(with_list(f"{ROW}\n".encode()), "train").digest()
+    moved = open_frames(section("kitti", root=str(elsewhere), train_split="other.txt"), "train").list_digest()
+    other_order = open_frames(with_list(f"{ROW[1:]}\n{ROW}\n".encode()), "train").list_digest()
+    fewer = open_frames(with_list(f"{ROW}\n".encode()), "train").list_digest()
     assert unix == dos == moved
     assert len({unix, other_order, fewer}) == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "depths"), [("input", "data_depth_annotated/val"), (".", "data_depth_annotated"), ("raw", "train")]
+)
+def test_folders_of_kittis_own_archives_are_found(kitti, images, depths):
+    kitti.add(0)
+    kitti.add(1, with_depth=False)
+    kitti.write()
+    usual = open_frames(kitti.config(), "train").digest()
+    for folder, place in (("gt_depth", depths), ("input", images)):
+        (kitti.root / place).mkdir(parents=True, exist_ok=True)
+        for path in (kitti.root / folder).iterdir() if folder != place else ():
+            shutil.move(path, kitti.root / place)
+    source = open_frames(kitti.config(train_split="./kitti_eigen_train.txt"), "train")
+    source.check()
+    assert source.files(0)[1].relative_to(kitti.root / depths)
+    assert source.load(0).depth_gt.any()
+    assert source.digest() == usual
+
+
+def test_nyu_is_found_where_bts_ships_it(tmp_path, section, save_image):
+    (tmp_path / "nyu_train.txt").write_text("/room_0001/rgb_0.jpg /room_0001/sync_depth_0.png 518.8\n")
+    (tmp_path / "nyu_test.txt").write_text("room/rgb_0.jpg room/sync_depth_0.png 518.8\n")
+    for folder in ("sync/room_0001", "official_splits/test/room"):
+        save_image(tmp_path / folder / "rgb_0.jpg", np.zeros((480, 640, 3), np.uint8))
+        save_image(tmp_path / folder / "sync_depth_0.png", np.full((480, 640), 2000, np.uint16))
+    config = section("nyu", root=str(tmp_path))
+    for split, folder in (("train", "sync/room_0001"), ("test", "official_splits/test/room")):
+        source = open_frames(config, split)
+        source.check()
+        assert source.files(0)[0] == tmp_path / folder / "rgb_0.jpg"
+        assert source.load(0).depth_gt[0, 0] == 2
+
+
+def test_a_missing_file_that_is_elsewhere_is_told(kitti):
+    kitti.add(0)
+    kitti.write()
+    (kitti.root / "mine").mkdir()
+    (kitti.root / "input").rename(kitti.root / "mine/pictures")
+    with pytest.raises(UserError, match=r"0000000000.png is in \S*/mine/pictures: move or link \S*pictures/\* to \S*/input$"):
+        open_frames(kitti.config(), "train").check()

@@ -19,7 +19,7 @@ def config_of(loss: str, fidelity: str | list[str] = "corrected", **settings: fl
             "teacher": {"name": "made", "maps": "maps"},
             "student": {"name": "adabins" if loss == "si_chamfer" else "tiny"},
             "bins": {"n_bins": N_BINS},
-            "loss": {"name": loss, "target": "teacher", **settings},
+            "loss": {"name": loss, "target": "teacher", "sigma": 0.5, **settings},
             "fidelity": fidelity,
         }
     )

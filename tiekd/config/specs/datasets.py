@@ -40,6 +40,7 @@ DATASETS: dict[str, DatasetSpec] = {
                 "train_crop": [416, 544],
             },
             "bins": {"n_bins": 49},
+            "loss": {"sigma": 0.15},  # as in the released configs; 0.5 m would move the target far from the teacher's depth
             "augment": {"brightness": [0.75, 1.25]},
             "evaluation": {"protocol": "nyu-eigen"},
         },
@@ -79,6 +80,7 @@ DATASETS: dict[str, DatasetSpec] = {
                 "train_crop": [64, 96],
             },
             "bins": {"n_bins": 32},
+            "loss": {"sigma": 0.15},
             "augment": {"brightness": [0.75, 1.25]},
             "evaluation": {"protocol": "none"},
         },

@@ -145,6 +145,9 @@ class CachedMaps:
     def check(self, keys: Sequence[str]) -> None:
         self._maps.check(keys)
 
+    def check_content(self, keys: Sequence[str]) -> None:
+        self._maps.check_content(keys)
+
     def check_size(self, key: str, size: Size) -> None:
         self._maps.check_size(key, size)
 

@@ -1,6 +1,6 @@
 """The files of packed data: decoded frames and teacher maps, which all processes that read them map into memory.
 
-FOLDER/frames-<digest>/   a pack of the frames of one split; the digest is that of `FrameSource.digest`
+FOLDER/frames-<digest>/   a pack of the frames of one split; the digest is that of `FrameSource.list_digest`
 FOLDER/maps-<digest>/     a pack of a teacher's maps; the digest is that of `MapSource.digest`
     manifest.json         see PackManifest
     index.npy             one row per item, see ITEM_DTYPE
@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tiekd.data.cache.file_digests import file_sha256
 from tiekd.data.image_io import Size, StoredDepth
 from tiekd.errors import UserError
 from tiekd.store.files import stat_signature
@@ -48,7 +49,7 @@ class PackManifest(BaseModel):
 
     format: int = Field(ge=PACK_FORMAT, le=PACK_FORMAT, description="version of this layout")
     what: Literal["frames", "maps"]
-    digest: str = Field(description="of the frames or maps, as in a run's identity")
+    digest: str = Field(description="of the list of frames, or of the maps")
     made_from: str = Field(description="location of the packed files, for information")
     depth_type: Literal["uint16", "float32"]
     unit: float = Field(gt=0, description="m per value of a depth")
@@ -117,18 +118,16 @@ class Pack:
     def _item(self, index: int) -> np.ndarray:
         return self._bytes[self.index["offset"][index] :][: self.index["n_bytes"][index]]
 
+    def source_digests(self) -> list[list[str]]:
+        """Return the SHA-256 of the files that each item was decoded from, as they were when it was packed."""
+        return [[file["sha256"].tobytes().hex() for file in files if file["n_bytes"]] for files in self.index["sources"]]
+
     def check_sources(self, files: Mapping[int, list[Path]]) -> None:
         """Raise UserError if a file (by the index of its item) has changed since it was packed. Files may be missing."""
         for index, paths in files.items():
             for path, packed in zip(paths, self.index["sources"][index], strict=False):
                 if not _is_unchanged(path, packed):
                     raise UserError(f"{self}: {path} has changed since it was packed; {self.remedy}")
-
-
-def file_sha256(path: Path) -> bytes:
-    """Hash the content of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _is_unchanged(path: Path, packed: np.void) -> bool:

@@ -5,9 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from tiekd.data.cache.pack_format import Pack, open_pack
-from tiekd.data.frame_source import Frame, FrameSource, WrappedFrames, evenly_spaced
+from tiekd.data.frame_source import Frame, FrameSource, WrappedFrames, digest_of_frames, evenly_spaced
 from tiekd.data.image_io import Size, StoredDepth, format_size
-from tiekd.data.teacher_maps import MapSource, TeacherMaps
+from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.errors import UserError
 
 
@@ -31,6 +31,11 @@ class PackedFrames(WrappedFrames):
     def size(self, index: int) -> Size:
         return self.pack.size(index)
 
+    def digest(self) -> str:
+        """Return the digest of the files as they were when they were packed; they may have been deleted."""
+        digests = self.pack.source_digests()
+        return digest_of_frames(self.keys, digests) if any(digests) else self.source.digest()
+
     def check(self) -> None:
         """Raise UserError if one file of a sample has changed since it was packed."""
         self.pack.check_sources({index: self.files(index) for index in evenly_spaced(len(self))})
@@ -53,6 +58,9 @@ class PackedMaps:
     def digest(self) -> str:
         return self._maps.digest()
 
+    def check_content(self, keys: Sequence[str]) -> None:
+        """Do nothing: each map agreed with the manifest when it was packed, and its file may have been deleted."""
+
     def check(self, keys: Sequence[str]) -> None:
         """Raise UserError unless there is a map for each of `keys`, and the files of a sample have not changed."""
         if missing := [key for key in keys if key not in self._position]:
@@ -74,17 +82,17 @@ class PackedMaps:
 
 def packed_frames(source: FrameSource, folder: Path) -> PackedFrames:
     """Open the frames of a source in a folder of packed data; the same object as long as the pack is unchanged."""
-    return _frames(source, open_pack(folder, pack_name("frames", source)))
+    return _frames(source, open_pack(folder, pack_name("frames", source.list_digest())))
 
 
 def packed_maps(maps: TeacherMaps, folder: Path) -> PackedMaps:
     """Open a teacher's maps in a folder of packed data; the same object as long as the pack is unchanged."""
-    return _maps(maps, open_pack(folder, pack_name("maps", maps)))
+    return _maps(maps, open_pack(folder, pack_name("maps", maps.digest())))
 
 
 _frames, _maps = lru_cache(maxsize=16)(PackedFrames), lru_cache(maxsize=16)(PackedMaps)
 
 
-def pack_name(what: str, content: FrameSource | MapSource) -> str:
-    """Return the folder name of a pack."""
-    return f"{what}-{content.digest()[:16]}"
+def pack_name(what: str, digest: str) -> str:
+    """Return the folder name of a pack of frames (by their `list_digest`) or maps (by their `digest`)."""
+    return f"{what}-{digest[:16]}"

@@ -63,7 +63,9 @@ def write_packs(config: RunConfig, out: Path) -> dict[str, Any]:
     for content in contents:
         if content in new:
             _write_pack(out, content)
-        manifest = open_pack(out, content.name).manifest
+        pack = open_pack(out, content.name)
+        pack.check_sources(dict(enumerate(content.files)))  # an older pack may be of other files with the same names
+        manifest = pack.manifest
         parts[content.name] = {"items": manifest.items, "bytes": manifest.n_bytes, "new": content in new}
     return {"out": str(out), "parts": parts}
 
@@ -100,14 +102,20 @@ def _contents(config: RunConfig) -> list[PackContent]:
 def _frames_content(source: FrameSource, config: RunConfig) -> PackContent:
     made_from = config.data.root or config.data.dataset
     files = [source.files(index) for index in range(len(source))]
-    return PackContent("frames", source.digest(), pack_name("frames", source), made_from, files, partial(_load_frame, source))
+    digest = source.list_digest()
+    return PackContent("frames", digest, pack_name("frames", digest), made_from, files, partial(_load_frame, source))
 
 
 def _maps_content(maps: TeacherMaps) -> PackContent:
     keys = sorted(maps.keys)
     files = [[maps.path(key)] for key in keys]
     return PackContent(
-        "maps", maps.digest(), pack_name("maps", maps), str(maps.folder), files, lambda index: _load_map(maps, keys[index])
+        "maps",
+        maps.digest(),
+        pack_name("maps", maps.digest()),
+        str(maps.folder),
+        files,
+        lambda index: _load_map(maps, keys[index]),
     )
 
 

@@ -68,6 +68,9 @@ class SyntheticFrames:
     def signature(self, index: int) -> int:
         return 1  # a rendered frame never changes
 
+    def list_digest(self) -> str:
+        return self.digest()
+
     def digest(self) -> str:
         content = {"renderer": RENDERER_VERSION, "n_frames": self._n_frames, **asdict(self.settings)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

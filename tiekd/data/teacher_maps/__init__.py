@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tiekd.data.cache.file_digests import file_digests
 from tiekd.data.image_io import (
     MissingFileError,
     Size,
@@ -115,6 +116,10 @@ class MapSource(Hashable, Protocol):
         """Raise UserError unless there is a map for each of `keys`."""
         ...
 
+    def check_content(self, keys: Sequence[str]) -> None:
+        """Raise UserError unless the map of each of `keys` is the one that the digest covers."""
+        ...
+
     def check_size(self, key: str, size: Size) -> None:
         """Raise UserError unless the map of a frame has 16 bits and `size`, judging by its header."""
         ...
@@ -158,6 +163,16 @@ class TeacherMaps:
             raise UserError(
                 f"teacher maps {self.folder}: {len(without)} of {len(keys)} frames have no map, "
                 f"first {', '.join(without[:3])}; export the teacher on these frames"
+            )
+
+    def check_content(self, keys: Sequence[str]) -> None:
+        listed = self.manifest.frames
+        found = file_digests(self.folder, [f"{key}.png" for key in keys])
+        wrong = [key for key, sha256 in zip(keys, found, strict=True) if sha256 != listed.get(key)]
+        if wrong:
+            raise UserError(
+                f"teacher maps {self.folder}: {len(wrong)} of {len(keys)} maps do not match manifest.json, "
+                f"first {', '.join(wrong[:3])}; export or import the teacher again"
             )
 
     def check_size(self, key: str, size: Size) -> None:

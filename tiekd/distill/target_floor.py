@@ -1,0 +1,105 @@
+"""The error that a student keeps if it reproduces the target of L_DPM exactly: the mean of a DPM is not the teacher's depth.
+
+The density of the bins enters a softmax, and the softmax of small numbers is nearly uniform. A wide sigma makes the density
+small, so the mean of the target moves towards the middle of the depth range (docs/fidelity.md). Without PyTorch, for planning.
+"""
+
+import math
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+
+from tiekd.config import RunConfig
+from tiekd.data import inputs_key, open_inputs
+from tiekd.data.frame_source import evenly_spaced
+
+STATED = 0.02  # abs_rel; a lower floor is not worth a line
+DENSITY_FLOOR = 1e-16  # 1/m; as in tiekd/bins.py
+N_MAPS = 32  # of the training frames, evenly spaced
+N_STEPS = 4096  # of the histogram, between 0 m and data.max_depth
+
+Histogram = tuple[np.ndarray, np.ndarray]  # depths [N] m, and the number of pixels of each [N]
+
+
+def mean_of_target(depth: np.ndarray, config: RunConfig) -> np.ndarray:
+    """Return the mean in m of `tiekd.bins.target_dpm`, or of its released version, for teacher's depths [N] m; float64 [N]."""
+    centers, sigma = _bin_centers(config), config.dpm_sigma
+    nearest = np.abs(centers - depth[:, None]).argmin(axis=1)
+    density = np.exp(-((centers - depth[:, None]) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+    takes_part = density >= DENSITY_FLOOR
+    if "uniform_outside" in config.quirks:
+        takes_part[~takes_part.any(axis=1)] = True
+    else:
+        takes_part[np.arange(len(depth)), nearest] = True
+    score = np.where(takes_part, density / config.loss.temperature, -np.inf)
+    weight = np.exp(score - score.max(axis=1, keepdims=True))
+    return weight @ centers / weight.sum(axis=1)
+
+
+def _bin_centers(config: RunConfig) -> np.ndarray:
+    """Return the centers in m of the bins of `tiekd.bins.DepthBins`, float64 [K]."""
+    ends = np.array(config.data.depth_range)
+    steps = np.linspace(0, 1, config.bins.n_bins + 1)
+    match config.bins.spacing:
+        case "uniform":
+            edges = ends[0] + steps * (ends[1] - ends[0])
+        case "log":
+            edges = np.exp(np.log(ends[0]) + steps * np.log(ends[1] / ends[0]))
+        case "inverse":
+            edges = 1 / (1 / ends[0] + steps * (1 / ends[1] - 1 / ends[0]))
+    return (edges[:-1] + edges[1:]) / 2
+
+
+def floor_of(config: RunConfig, histogram: Histogram) -> float:
+    """Return the abs_rel of a perfect student of L_DPM with respect to the teacher."""
+    depth, count = histogram
+    return float(np.average(np.abs(mean_of_target(depth, config) - depth) / depth, weights=count))
+
+
+def teacher_histogram(config: RunConfig) -> Histogram | None:
+    """Count the depths of some of the teacher's maps; None if no pixel is inside the depth range."""
+    train, _, maps = open_inputs(config)
+    assert maps is not None
+    low, high = config.data.depth_range
+    counts = np.zeros(N_STEPS, np.int64)
+    for index in evenly_spaced(len(train), N_MAPS):
+        depth = maps.load_stored(train.keys[index], train.size(index)).to_meters()
+        depth = depth[(depth > low) & (depth <= high)]
+        counts += np.bincount(np.ceil(depth * (N_STEPS / high)).astype(np.int64) - 1, minlength=N_STEPS)[:N_STEPS]
+    found = np.flatnonzero(counts)
+    return ((found + 0.5) * (high / N_STEPS), counts[found]) if len(found) else None
+
+
+def floor_line(configs: Iterable[RunConfig]) -> str:
+    """Return a line on the highest floor of some runs whose inputs exist; "" if none exceeds STATED."""
+    histograms: dict[Hashable, Histogram | None] = {}
+    floors: dict[Hashable, float] = {}
+    highest, at = STATED, None
+    n_above = n_runs = 0
+    for config in configs:
+        if not has_target(config):
+            continue
+        inputs = inputs_key(config)
+        key = inputs, config.bins, config.dpm_sigma, config.loss.temperature, "uniform_outside" in config.quirks
+        if key not in floors:
+            if inputs not in histograms:
+                histograms[inputs] = teacher_histogram(config)
+            histogram = histograms[inputs]
+            floors[key] = floor_of(config, histogram) if histogram else 0.0
+        n_runs += 1
+        n_above += floors[key] > STATED
+        if floors[key] > highest:
+            highest, at = floors[key], config
+    if at is None:
+        return ""
+    runs = "" if n_runs == 1 else f" in {n_above} of {n_runs} runs, highest"
+    return (
+        f"L_DPM's target misses the teacher{runs}: abs_rel {highest:.3f} at best for a student that reproduces it (loss.sigma "
+        f"{at.dpm_sigma:g} m, loss.temperature {at.loss.temperature:g}, {at.bins.n_bins} bins); see docs/fidelity.md"
+    )
+
+
+def has_target(config: RunConfig) -> bool:
+    """Whether the loss of a run has an L_DPM of the teacher's maps."""
+    reads = config.loss.spec.reads
+    return config.loss.target == "teacher" and "sigma" in reads and ("alpha" not in reads or config.loss.alpha > 0)
