@@ -27,6 +27,7 @@ RAY_SETTINGS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
+GIVEN_VARIABLES = [name for name in os.environ if name.startswith("RAY_")]  # by the user: Ray sets more when it is imported
 if "ray" not in sys.modules:
     for _name, _value in RAY_SETTINGS.items():
         os.environ.setdefault(_name, _value)

@@ -54,6 +54,7 @@ def run_study(
     only: Sequence[str] = (),
     retry_failed: bool = False,
     max_failures: int = 10,
+    max_concurrent: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     verbose: bool = True,
 ) -> StudyResult:
@@ -67,6 +68,7 @@ def run_study(
     only: compute only the cells that match every "name=value", where name is a label or a factor.
     retry_failed: compute failed cells again.
     max_failures: stop after this many failures with the same cause; 0: no limit.
+    max_concurrent: compute at most this many cells at the same time. Default: as many as the resources allow.
     overrides: settings of the base config by dotted path, such as {"loss.sigma": 0.8}.
     verbose: print progress and a table of results.
 
@@ -74,7 +76,8 @@ def run_study(
     or no cell can run, StoreError if the run store fails, ClusterError if Ray ends during the launch.
     """
     prepared = prepare_study(study, None if store is None else str(store), overrides or {}, name, seeds, only, retry_failed)
-    return launch_study(prepared, address, LaunchOptions(as_json=False, max_failures=max_failures, quiet=not verbose))
+    options = LaunchOptions(as_json=False, max_failures=max_failures, quiet=not verbose, max_concurrent=max_concurrent)
+    return launch_study(prepared, address, options)
 
 
 def launch_study(prepared: PreparedStudy, address: str | None, launch_options: LaunchOptions) -> StudyResult:
@@ -171,5 +174,6 @@ def _compute(prepared: PreparedStudy, launch_options: LaunchOptions) -> None:
             stopper=limit,
             run_id=lambda params: params["run_id"],
             points=list(configs),
+            max_concurrent=launch_options.max_concurrent,
         )
         run_sweep(sweep, prepared.store)

@@ -43,6 +43,15 @@ FailuresOption = Annotated[
         rich_help_panel=CLUSTER,
     ),
 ]
+ConcurrentOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-concurrent",
+        metavar="N",
+        help="compute at most N cells or trials at the same time [default: as many as the resources allow]",
+        rich_help_panel=CLUSTER,
+    ),
+]
 JsonOption = Annotated[
     bool,
     typer.Option("--json", help="print JSON lines instead of text: one per event, then a summary", rich_help_panel=OUTPUT),
@@ -67,6 +76,7 @@ def ablate(
     ] = False,
     address: AddressOption = None,
     max_failures: FailuresOption = MAX_FAILURES,
+    max_concurrent: ConcurrentOption = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="print cells, missing inputs and a cost estimate only", rich_help_panel=OUTPUT),
@@ -82,10 +92,11 @@ def ablate(
     from ablations.prepared_study import prepare_study
     from ablations.study_output import print_plan
 
+    launch_options = LaunchOptions(as_json, max_failures, max_concurrent=max_concurrent)
     prepared = prepare_study(study, store, overrides, name, seeds, only, retry_failed)
     if dry_run:
-        print_plan(prepared, address, as_json)
-    elif not launch_study(prepared, address, LaunchOptions(as_json, max_failures)).complete:
+        print_plan(prepared, address, as_json, max_concurrent)
+    elif not launch_study(prepared, address, launch_options).complete:
         raise typer.Exit(1)
 
 
@@ -116,6 +127,7 @@ def search(
     ] = None,
     address: AddressOption = None,
     max_failures: FailuresOption = MAX_FAILURES,
+    max_concurrent: ConcurrentOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search the space of a study's `search:` block with Optuna; resumes an earlier launch.
@@ -127,7 +139,8 @@ def search(
     from ablations.search.search import run_search
 
     options = SearchOptions(trials, hours, warm_start, storage)
-    if not run_search(study, store, overrides, name, options, address, LaunchOptions(as_json, max_failures)):
+    launch_options = LaunchOptions(as_json, max_failures, max_concurrent=max_concurrent)
+    if not run_search(study, store, overrides, name, options, address, launch_options):
         raise typer.Exit(1)
 
 

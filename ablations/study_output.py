@@ -1,7 +1,7 @@
 """What `tiekd ablate` prints: the plan of a dry run, missing inputs, and the results of a launch."""
 
 import itertools
-import os
+import math
 import shlex
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ablations.planning.plan import readiness_errors
 from ablations.prepared_study import PreparedStudy
 from tiekd.cli.console import make_console
 from tiekd.config import ExecutionConfig, RunConfig
+from tiekd.config.cpus import usable_cpus
 from tiekd.config.labels import TEACHER
 from tiekd.distill.target_floor import floor_line
 from tiekd.store.files import json_text
@@ -24,11 +25,14 @@ TABLE_METRICS = ("abs_rel", "rmse", "delta1")
 MAX_LISTED = 12  # missing inputs
 
 
-def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool) -> None:
-    """Print the plan, and an estimate of its cost on the cluster at `address` or on this machine."""
+def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool, max_concurrent: int | None = None) -> None:
+    """Print the plan, and an estimate of its cost on the cluster at `address` or on this machine.
+
+    `max_concurrent` limits the cells that are computed at the same time.
+    """
     prepared = prepared.check_networks(readiness_errors)
     plan = prepared.plan
-    slots = _count_slots(prepared.execution, address)
+    slots = _count_slots(prepared.execution, address, max_concurrent)
     if as_json:
         remark = print_floor(prepared, make_console(stderr=True))
         print(json_text(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots), "remark": remark}, indent=2))
@@ -51,16 +55,17 @@ def print_floor(prepared: PreparedStudy, console: Console) -> str:
     return line
 
 
-def _count_slots(execution: ExecutionConfig, address: str | None) -> int:
+def _count_slots(execution: ExecutionConfig, address: str | None, max_concurrent: int | None) -> int:
     """Return how many workers can compute at the same time; 0 if unknown, since GPUs are counted only by a cluster."""
+    most = max_concurrent or math.inf  # trials
     if address:
         from ablations.execution.cluster import ray_cluster
         from ablations.execution.resources import trial_slots
 
         with ray_cluster(address, execution):
-            return trial_slots(execution) * execution.workers
+            return int(min(trial_slots(execution), most)) * execution.workers
     cpus_per_trial = execution.cpus_per_worker * execution.workers
-    return 0 if execution.gpus_per_worker else (os.cpu_count() or 0) // cpus_per_trial * execution.workers
+    return 0 if execution.gpus_per_worker else int(min(usable_cpus() // cpus_per_trial, most)) * execution.workers
 
 
 def print_missing_inputs(prepared: PreparedStudy, console: Console) -> None:

@@ -5,22 +5,35 @@ or a foreign machine within seconds: it retries for up to a minute and prints a 
 """
 
 import contextlib
+import errno
 import logging
+import os
+import secrets
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import ray
-from ray._private import services
+from ray._private import ray_constants, services
 from ray._private import worker as ray_worker
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-from ray._raylet import GcsClient  # type: ignore[attr-defined]  # defined in Cython, which has no stubs
+from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]  # in Cython, which has no stubs
 from ray.exceptions import AuthenticationError, RayError
 
+from ablations import GIVEN_VARIABLES
 from ablations.execution.resources import check_capacity, check_devices
 from ablations.execution.watchdog import CONNECT_TIMEOUT_S, defer_interrupts, ignore_signals, watch_ray
 from tiekd.config import ExecutionConfig
-from tiekd.errors import ClusterError, UserError, error_line
+from tiekd.config.cpus import usable_cpus
+from tiekd.errors import ClusterError, UserError, error_line, os_error_reason
+from tiekd.store.temporary import short_link, temporary_folder
 
+AUTH_MODES = ("token", "disabled", "k8s")
+SHARED_MEMORY = "/dev/shm"
+PROBE_BYTES = 2**20
+# A socket's path has at most 107 bytes, of which Ray adds /session_<date>_<time>_<pid>/sockets/plasma_store.
+MAX_FOLDER_BYTES = 107 - 64
+TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_SOURCES = "the token is read from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
 
 
@@ -31,28 +44,94 @@ def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[Non
     Raises UserError if the cluster cannot be reached or has no capacity for a trial, ClusterError if Ray does not start.
     """
     check_devices(execution)
+    _check_environment()
     # `log_to_driver=False` does not silence the thread that prints a paragraph for each worker process that dies.
     ray_worker._worker_logs_enabled = False
-    try:
+    with contextlib.ExitStack() as stack:
+        folder = None if address else stack.enter_context(session_folder())
+        stack.callback(_shut_down)
         with defer_interrupts():
-            if address:
-                connect(address)
+            if folder:
+                _start_local(folder)
             else:
-                _start_local()
+                connect(str(address))
         check_capacity(execution)
         with watch_ray(address):
             yield
-    finally:
-        with ignore_signals():
-            ray.shutdown()
 
 
-def _start_local() -> None:
+def _shut_down() -> None:
+    with ignore_signals():
+        ray.shutdown()
+
+
+def _check_environment() -> None:
+    """Raise UserError for a variable at which Ray would abort this process."""
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    if mode.lower() not in AUTH_MODES:
+        raise UserError(f"RAY_AUTH_MODE={mode}: unknown; valid: {', '.join(AUTH_MODES)}")
+
+
+def _start_local(folder: Path) -> None:
+    """Start a Ray that only this process and its workers use: on the loopback interface, with a token that is in no file."""
     try:
-        # Without "local", Ray would connect to any cluster that it finds on this machine.
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+            os.environ[TOKEN] = secrets.token_hex(32)  # Ray would write one to the home folder, readable for all
+            AuthenticationTokenLoader.instance().reset_cache()
+        with _on_loopback():
+            ray.init(
+                address="local",  # without it, Ray would connect to any cluster that it finds on this machine
+                num_cpus=usable_cpus(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _temp_dir=str(folder),
+                # Ray's objects are files in shared memory.
+                _plasma_directory=None if os.access(SHARED_MEMORY, os.W_OK) else str(folder),
+            )
+    except AuthenticationError as error:
+        raise UserError(f"Ray did not start: {error_line(error)}; {TOKEN_SOURCES}") from None
     except Exception as error:  # Ray raises a bare Exception if its processes need more than 30 s to start
-        raise ClusterError(f"Ray did not start on this machine ({error_line(error)})") from error
+        given = f"; set in the environment: {', '.join(GIVEN_VARIABLES)}" if GIVEN_VARIABLES else ""
+        raise ClusterError(f"Ray did not start on this machine ({error_line(error)}){given}") from error
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let Ray listen on the loopback interface only, as it does on Windows and macOS. It replaces a given 127.0.0.1."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def session_folder() -> Iterator[Path]:
+    """Create a temporary folder for the files of a local Ray in RAY_TMPDIR, else TMPDIR, else /tmp.
+
+    Its path is short enough for Ray's sockets; if need be, it is a link in /tmp. Raises UserError, which names the variable, if
+    the folder cannot be written.
+    """
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "TMPDIR")
+    parent = Path(os.environ.get(name) or "/tmp").absolute()
+    with contextlib.ExitStack() as stack:
+        try:
+            if name == "TMPDIR" and not parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "no such folder")
+            (parent / "ray").mkdir(parents=True, exist_ok=True)  # Ray's own folder, in which it keeps its sessions
+            folder = stack.enter_context(temporary_folder(parent / "ray"))
+            (folder / "probe").write_bytes(bytes(PROBE_BYTES))
+            (folder / "probe").unlink()
+            if len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
+                folder = stack.enter_context(short_link(folder))
+        except OSError as error:
+            raise UserError(
+                f"{name}={parent}: Ray's files cannot be written there ({os_error_reason(error)}); "
+                "valid: a folder on this machine with free space that you may write"
+            ) from None
+        yield folder
 
 
 def connect(address: str) -> None:
@@ -60,21 +139,31 @@ def connect(address: str) -> None:
 
     Checks each likely obstacle first, because `ray.init` would retry for up to a minute.
     """
-    if "://" in address or address == "local":
+    given, source = address, f"--address {address}"
+    if address == "auto" and os.environ.get("RAY_ADDRESS"):
+        given = os.environ["RAY_ADDRESS"]
+        source = f"--address auto, RAY_ADDRESS={given}"
+    if "://" in given or given == "local":
         raise UserError(
-            f"--address {address}: run the sweep on a node of the cluster (Ray Client is not supported); "
+            f"{source}: run the sweep on a node of the cluster (Ray Client is not supported); "
             "valid: auto, or HOST:PORT of the head node"
         )
     try:
-        found = services.canonicalize_bootstrap_address_or_die(address)
+        # "auto" would connect to any Ray on this machine, even one that another launch has started for itself.
+        started = services.find_bootstrap_address(None) if given == "auto" else given
+        if not started:
+            raise UserError(f"{source}: no cluster runs on this machine that `ray start` has started; valid: HOST:PORT")
+        found = services.canonicalize_bootstrap_address_or_die(started)
         _check_listening(found)
         _check_token(found)
         _check_local_node()
         ray.init(address=found, log_to_driver=False, logging_level=logging.WARNING)
     except AuthenticationError:
-        raise UserError(f"--address {address}: the Ray cluster rejects this process's token; {TOKEN_SOURCES}") from None
+        raise UserError(f"{source}: the Ray cluster rejects this process's token; {TOKEN_SOURCES}") from None
+    except UserError:
+        raise
     except (OSError, ValueError, RuntimeError, RayError) as error:
-        raise UserError(f"--address {address}: cannot connect to a Ray cluster there ({error_line(error)})") from None
+        raise UserError(f"{source}: cannot connect to a Ray cluster there ({error_line(error)})") from None
 
 
 def _check_listening(address: str) -> None:

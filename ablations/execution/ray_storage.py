@@ -7,7 +7,6 @@ import contextlib
 import logging
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tiekd.errors import StoreError, os_error_reason
 from tiekd.store.files import is_nonempty_folder
 from tiekd.store.object_store import open_object_store
 from tiekd.store.run_store import RunStore
+from tiekd.store.temporary import temporary_folder
 
 LOG = "ray-tune.log"
 LOGGERS = ("ray.tune", "ray.train")  # Tune accesses its storage through code of Train
@@ -43,8 +43,9 @@ def ray_storage(name: str, store: RunStore) -> tuple[str, fs.FileSystem]:
     """
     _, root = store.filesystem
     folder = f"{root}/studies/{name}"
+    store.delete_partial_files(f"studies/{name}")
     if store.local:
-        shutil.rmtree(f"{folder}/ray", ignore_errors=True)
+        _delete(Path(folder, "ray"), store)
         return folder, fs.PyFileSystem(_NoRecreateHandler(root))
     filesystem, _ = open_object_store(store.uri, fail_fast=True)
     try:
@@ -56,6 +57,17 @@ def ray_storage(name: str, store: RunStore) -> tuple[str, fs.FileSystem]:
     return folder, filesystem
 
 
+def _delete(folder: Path, store: RunStore) -> None:
+    """Delete what an earlier launch, or anybody else, has left. Ray must find nothing there: its files are pickles."""
+    try:
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot delete {folder} in store {store.uri}: {os_error_reason(error)}") from error
+
+
 @contextlib.contextmanager
 def tune_log(name: str, store: RunStore) -> Iterator[None]:
     """Redirect Ray Tune's messages to `studies/<name>/ray-tune.log`: useful for debugging, but noise on the screen.
@@ -64,8 +76,8 @@ def tune_log(name: str, store: RunStore) -> Iterator[None]:
     """
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]
-    with tempfile.TemporaryDirectory(prefix="tiekd-") as folder:
-        file = Path(folder, LOG)
+    with temporary_folder() as folder:
+        file = folder / LOG
         handler = logging.FileHandler(file)
         for logger in loggers:
             logger.handlers, logger.propagate = [handler], False

@@ -29,6 +29,8 @@ def check_devices(execution: ExecutionConfig) -> None:
 def check_capacity(execution: ExecutionConfig) -> None:
     """Raise UserError unless the cluster, when idle, has capacity for one trial."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not nodes:
+        raise UserError("the Ray cluster has no node on which a trial could run")
     wanted = worker_resources(execution)
     for name, amount in wanted.items():
         largest = max(node.get(name, 0) for node in nodes)

@@ -36,6 +36,7 @@ class Sweep:
     searcher: Searcher | None = None
     scheduler: TrialScheduler | None = None
     trials: int = 1
+    max_concurrent: int | None = None  # trials at the same time; None: as many as the resources allow
 
 
 def run_sweep(sweep: Sweep, store: RunStore) -> None:
@@ -68,6 +69,7 @@ def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tun
             search_alg=sweep.searcher,
             scheduler=sweep.scheduler,
             num_samples=sweep.trials,
+            max_concurrent_trials=sweep.max_concurrent,
             # Saves each trial the seconds of a new process that imports PyTorch. Not with several workers: a trial that waits
             # for them cannot be stopped by a scheduler, and only the end of its process ends them.
             reuse_actors=sweep.execution.workers == 1,

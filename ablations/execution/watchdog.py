@@ -32,11 +32,17 @@ def watch_ray(address: str | None) -> Iterator[None]:
     handlers = _handlers()
 
     def on_sigterm(signum: int, frame: object) -> None:
-        if not failures:
-            received.append(signum)
-        handlers[signum](signum, frame)
+        if failures:
+            raise KeyboardInterrupt
+        received.append(signum)
+        if callable(handlers[signum]):
+            handlers[signum](signum, frame)
+        else:  # of a program that calls `run_study`
+            signal.signal(signum, handlers[signum])
+            signal.raise_signal(signum)
 
-    patience = RECONNECT_S if address else 2 * POLL_S  # a local Ray never comes back, but one connection attempt may fail
+    # A local Ray and a node never come back, but one connection attempt may fail.
+    patience = {"head": RECONNECT_S if address else 2 * POLL_S, "local node": 2 * POLL_S}
     signal.signal(signal.SIGTERM, on_sigterm)
     threading.Thread(target=_poll, args=(_endpoints(), patience, ended, failures), daemon=True).start()
     try:
@@ -54,12 +60,16 @@ def _endpoints() -> dict[str, tuple[str, int]]:
     """Return host and port of each Ray process that a driver depends on, by name."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
-    node = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    node = next((node for node in ray.nodes() if node["NodeID"] == context.get_node_id()), None)
+    if node is None:
+        raise ClusterError("this machine's node has left the Ray cluster; rerun the same command to resume")
     return {"head": (host.strip("[]"), int(port)), "local node": (node["NodeManagerAddress"], node["NodeManagerPort"])}
 
 
-def _poll(endpoints: dict[str, tuple[str, int]], patience: float, ended: threading.Event, failures: list[str]) -> None:
-    """Connect to each endpoint every POLL_S. After `patience` s without success, append to `failures` and send SIGTERM."""
+def _poll(
+    endpoints: dict[str, tuple[str, int]], patience: dict[str, float], ended: threading.Event, failures: list[str]
+) -> None:
+    """Connect to each endpoint every POLL_S. After its `patience` (s) without success, append to `failures`, send SIGTERM."""
     last_answer = dict.fromkeys(endpoints, time.monotonic())
     while not ended.wait(POLL_S):
         for name, endpoint in endpoints.items():
@@ -67,7 +77,7 @@ def _poll(endpoints: dict[str, tuple[str, int]], patience: float, ended: threadi
                 socket.create_connection(endpoint, timeout=CONNECT_TIMEOUT_S).close()
                 last_answer[name] = time.monotonic()
             except OSError as error:
-                if time.monotonic() - last_answer[name] > patience and not ended.is_set():
+                if time.monotonic() - last_answer[name] > patience[name] and not ended.is_set():
                     failures.append(f"lost the connection to Ray: its {name} does not answer ({error})")
                     os.kill(os.getpid(), signal.SIGTERM)
                     return

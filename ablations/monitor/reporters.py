@@ -23,13 +23,16 @@ PROGRESS_EVENTS = ("started", "epoch")
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """Output format of a launch, and when it stops."""
+    """Output format of a launch, when it stops, and how much it computes at once."""
 
     as_json: bool
     max_failures: int  # with the same cause; 0: no limit
     quiet: bool = False  # print no text
+    max_concurrent: int | None = None  # cells or trials at the same time; None: as many as the resources allow
 
     def __post_init__(self) -> None:
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise UserError(f"--max-concurrent: must be at least 1, got {self.max_concurrent}")
         if self.max_failures < 0:
             raise UserError(f"--max-failures: must be at least 0, got {self.max_failures}; 0 is no limit")
 

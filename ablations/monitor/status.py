@@ -32,6 +32,7 @@ class StoreStatus:
     runs: dict[str, Status]  # by run id
     studies: list[StudyProgress]
     unassigned: StudyProgress  # running runs without a study
+    n_unassigned: int  # all runs without a study
     failures: list[FailureGroup]
     time: float  # seconds since 1970
 
@@ -51,6 +52,7 @@ class StoreStatus:
             "time": self.time,
             "runs": len(self.runs),
             "states": self.states,
+            "runs_without_study": self.n_unassigned,
             "device_hours": self.device_hours,
             "running": [_cell_dict(study, c, self.time) for study in studies for c in study.in_state("running")],
             "failures": [failure.to_dict() for failure in self.failures],
@@ -68,6 +70,11 @@ class StoreStatus:
         if running := self.unassigned.in_state("running"):
             yield Text("Runs without a study:")
             yield from running_lines(self.unassigned, running, self.time)
+        if self.n_unassigned:
+            yield Text(
+                f"{self.n_unassigned} runs belong to no study: runs of `tiekd run`, or of an earlier version of a study whose "
+                "cells or search space have changed"
+            )
         yield from failure_lines(self.failures)
 
 
@@ -87,7 +94,7 @@ def read_status(store: RunStore, study: str | None = None) -> StoreStatus:
     unassigned = StudyProgress("", [_unassigned_cell(store.run(run_id), runs[run_id]) for run_id in running])
     failed = ((i, s) for i, s in runs.items() if s.state in FAILURE_STATES)
     failures = group_failures((i, s.state, s.cause, log_path(store.run(i)) if s.state == "failed" else "") for i, s in failed)
-    return StoreStatus(store.uri, runs, studies, unassigned, failures, time.time())
+    return StoreStatus(store.uri, runs, studies, unassigned, len(runs.keys() - assigned), failures, time.time())
 
 
 def _study_progress(name: str, study: dict[str, Any], runs: dict[str, Status], store: RunStore) -> StudyProgress:
@@ -101,8 +108,11 @@ def _study_progress(name: str, study: dict[str, Any], runs: dict[str, Status], s
         found = cell_progress(cells[record.run_id], record, runs.get(record.run_id, Status("missing")))
         return replace(found, metrics=_last_metrics(record)) if found.state == "running" else found
 
-    objective = study["study"]["search"]["objectives"][0] if search else "abs_rel"
-    return StudyProgress(name, store.read_each(read, map(store.run, cells)), objective)
+    found = store.read_each(read, map(store.run, cells))
+    if not search:
+        return StudyProgress(name, found)
+    settings = study["study"]["search"]
+    return StudyProgress(name, found, settings["objectives"][0], len(settings.get("seeds", [0])))
 
 
 def _unassigned_cell(record: RunRecord, status: Status) -> CellProgress:

@@ -7,7 +7,8 @@ the store.
 import heapq
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from ablations.monitor.failure_groups import FailureGroup, group_failures
@@ -90,6 +91,22 @@ def log_path(record: RunRecord) -> str:
     return f"{record.store.uri}/{record.folder}/error.txt"
 
 
+def _finished_trials(done: list[CellProgress], objective: str, n_seeds: int) -> list[CellProgress]:
+    """Return one cell per point of which the run of every seed is done, with the mean of the objective."""
+    points: dict[str, list[CellProgress]] = {}
+    for cell in done:
+        points.setdefault(repr(sorted(cell.factors.items())), []).append(cell)
+    return [
+        replace(
+            runs[0],
+            name=f"{runs[0].name.rpartition(', seed=')[0]}, mean of {n_seeds} seeds",
+            metrics={objective: fmean(run.metrics[objective] for run in runs)},
+        )
+        for runs in points.values()
+        if len(runs) == n_seeds
+    ]
+
+
 @dataclass
 class StudyProgress:
     """Progress of a study. The best cell is chosen by `objective`; for deltas, larger is better."""
@@ -97,6 +114,7 @@ class StudyProgress:
     title: str
     cells: list[CellProgress]
     objective: str = "abs_rel"
+    n_seeds: int = 1  # runs of a search's trial, whose value is their mean
     slots: int = 0  # largest number of cells that ran at the same time
 
     def start_cell(self, name: str, factors: dict[str, Any], epochs: int) -> CellProgress:
@@ -135,8 +153,10 @@ class StudyProgress:
 
     @property
     def best(self) -> CellProgress | None:
-        """The finished cell with the best objective; None if there is none."""
+        """The finished cell, or trial of a search, with the best objective; None if there is none."""
         done = [c for c in self.in_state("done") if self.objective in c.metrics]
+        if self.n_seeds > 1:
+            done = _finished_trials(done, self.objective, self.n_seeds)
         sign = -1 if self.objective in HIGHER_IS_BETTER else 1
         return min(done, key=lambda c: sign * c.metrics[self.objective], default=None)
 

@@ -13,6 +13,7 @@ from tiekd.errors import UserError, unknown
 STUDIES_FOLDER = Path(__file__).parents[1] / "studies"
 Levels = list[str | int | float | bool | None] | dict[str, dict[str, Any]]
 Factors = dict[str, Levels]
+NO_RESULT = ("evaluation.every", "teacher.name")  # settings that change no result by themselves
 
 
 class StudyConfig(Section):
@@ -73,10 +74,23 @@ def _check_levels(name: Any, levels: Any) -> None:
             f"got {levels!r}"
         )
     for path in paths:
-        if path == "seed":
-            raise ValueError(f"factor {name}: seed cannot be a factor; list it under seeds")
-        if str(path).startswith("execution"):
-            raise ValueError(f"factor {name}: {path} does not change the results and applies to a whole study; set it in base")
+        try:
+            check_can_vary(str(path), "factor", alone=isinstance(levels, list))
+        except ValueError as error:
+            raise ValueError(f"factor {name}: {error}") from None
+
+
+def check_can_vary(path: str, role: Literal["factor", "parameter"], alone: bool = True) -> None:
+    """Raise ValueError if a setting can be neither a factor of a study nor a parameter of a search.
+
+    `alone` says that the setting changes without others: a label may change together with what it names.
+    """
+    if path == "seed":
+        raise ValueError(f"seed cannot be a {role}; list it under seeds")
+    if path.partition(".")[0] == "execution":
+        raise ValueError(f"{path} does not change the results and applies to a whole study; set it in base")
+    if alone and path in NO_RESULT:
+        raise ValueError(f"{path} does not change the results, so all its values would be one and the same run")
 
 
 def factor_paths(name: str, levels: Levels) -> set[str]:

@@ -14,8 +14,8 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from ablations.planning.search_config import SearchConfig
@@ -40,7 +40,8 @@ def storage_url(option: str | None, store: RunStore, name: str) -> str:
             f"store {store.uri}: SQLite needs a folder; give a database for the trials: "
             "--storage postgresql://USER:PASSWORD@HOST/DATABASE, or OPTUNA_STORAGE"
         )
-    return f"sqlite:///{store.filesystem[1]}/studies/{name}/optuna.db"
+    file = f"{store.filesystem[1]}/studies/{name}/optuna.db"
+    return URL.create("sqlite", database=file).render_as_string()  # quotes characters such as "?" and "%"
 
 
 def _check_url(given: str) -> str:
@@ -129,6 +130,43 @@ def _type_and_choices(parameter: Any) -> tuple[str, tuple]:
     return name, getattr(parameter, "choices", ())
 
 
+def in_space(trial: FrozenTrial, space: SearchSpace) -> bool:
+    """Whether the trial's point is one of the space, which may have changed since the trial."""
+    return space.point_of(trial_point(trial)) == trial_point(trial)
+
+
+def ended_outside(study: optuna.Study, space: SearchSpace) -> list[FrozenTrial]:
+    """Return the trials that ended with a result or a cause and whose points are outside the space."""
+    return [t for t in get_trials(study) if (t.state in FINISHED_STATES or "cause" in t.user_attrs) and not in_space(t, space)]
+
+
+def restricted(study: optuna.Study, space: SearchSpace) -> optuna.Study:
+    """Return a copy of the study in memory in which the trials outside the space have failed. Trials keep their numbers."""
+    copy = optuna.create_study(directions=study.directions)
+    copy.add_trials([t if in_space(t, space) else create_trial(state=TrialState.FAIL) for t in get_trials(study)])
+    return copy
+
+
+def start_trial(study: optuna.Study, space: SearchSpace) -> optuna.Trial:
+    """Start the next trial. Drops the trials of the queue that were enqueued for another space."""
+    while True:
+        trial = study.ask()
+        if _fits(get_trials(study)[trial.number], space):
+            return trial
+        study.tell(trial, state=TrialState.FAIL)
+
+
+def waiting_trials(study: optuna.Study, space: SearchSpace) -> list[FrozenTrial]:
+    """Return the trials of the queue that `start_trial` will start."""
+    return [trial for trial in get_trials(study, TrialState.WAITING) if _fits(trial, space)]
+
+
+def _fits(trial: FrozenTrial, space: SearchSpace) -> bool:
+    """Whether the values that were enqueued for a trial are values of the space; those of a killed trial may be incomplete."""
+    point = trial.system_attrs.get("fixed_params", {})
+    return all(path in space.parameters and space.parameters[path].contains(value) for path, value in point.items())
+
+
 def requeue_interrupted(study: optuna.Study) -> None:
     """Mark the running trials of a launch that died as failed, and enqueue their points again."""
     for trial in get_trials(study, TrialState.RUNNING):
@@ -145,7 +183,8 @@ def trial_point(trial: FrozenTrial) -> Point:
 def budget_used(study: optuna.Study) -> int:
     """Return the number of trials that count against the budget: finished ones, and failed ones with a cause.
 
-    Interrupted trials have no cause; they are repeated. Warm-start trials do not count.
+    Interrupted trials have no cause; they are repeated. Warm-start trials do not count. Pass the `restricted` study to leave
+    out the trials of another space.
     """
     return sum(
         (trial.state in FINISHED_STATES or "cause" in trial.user_attrs) and "warm" not in trial.user_attrs

@@ -7,23 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.planning.launch_command import Argv, build_argv, launch_commands
 from ablations.planning.search_config import MEASURED_OBJECTIVES, SAMPLERS, SearchConfig
 from ablations.planning.search_point import SeedRuns
-from ablations.planning.study import StudyConfig, find_study, load_study
+from ablations.planning.study import StudyConfig, check_can_vary, find_study, load_study
 from ablations.search.optuna_storage import (
     budget_used,
     changed_parameter,
     get_trials,
+    in_space,
     open_storage,
     open_study,
     remaining_points,
     requeue_interrupted,
+    restricted,
     storage_url,
     study_exists,
+    waiting_trials,
 )
 from ablations.search.samplers import build_sampler
 from ablations.search.warm_start import warm_start
@@ -104,6 +106,7 @@ def prepare_search(
     if varied := [setting for setting in changes if setting in space.parameters]:
         raise UserError(f"--set {varied[0]}: the search space {search.space} varies it")
     space = space.for_base(base.document())
+    _check_parameters(space)
     build_sampler(search, space, search.sampler_seed)  # raises UserError if it does not fit the search
     if search.trials is None and search.hours is None and not SAMPLERS[search.sampler].exhaustive:
         raise UserError(f"search: {search.sampler} needs a budget: give trials or hours")
@@ -119,6 +122,15 @@ def prepare_search(
     url = storage_url(options.storage, run_store, search_name(loaded))
     commands = launch_commands(run_store, search_name(loaded), command)
     return PreparedSearch(loaded, search, space, base, run_store, url, commands)
+
+
+def _check_parameters(space: SearchSpace) -> None:
+    """Raise UserError for a parameter that a study could not have as a factor."""
+    for path in space.parameters:
+        try:
+            check_can_vary(path, "parameter")
+        except ValueError as error:
+            raise UserError(f"search space: {error}") from None
 
 
 def _apply_options(search: SearchConfig, options: SearchOptions) -> SearchConfig:
@@ -177,7 +189,7 @@ def start_search(prepared: PreparedSearch, console: Console) -> int | None:
 def enqueue_base(prepared: PreparedSearch, study: optuna.Study) -> None:
     """Make the base config the first trial of a new search, so that results can be compared with it."""
     trials = get_trials(study)
-    is_new = all(trial.user_attrs.get("warm") for trial in trials)
+    is_new = all(trial.user_attrs.get("warm") for trial in trials if in_space(trial, prepared.space))
     is_known = any(trial.params == prepared.base_point for trial in trials)
     if prepared.base_point and is_new and not is_known and not SAMPLERS[prepared.search.sampler].exhaustive:
         study.enqueue_trial(prepared.base_point)
@@ -188,10 +200,10 @@ def _trials_left(prepared: PreparedSearch, study: optuna.Study | None) -> int | 
     search = prepared.search
     left = search.trials
     if left is not None and study:
-        left = max(left - budget_used(study), 0)
+        left = max(left - budget_used(restricted(study, prepared.space)), 0)
     if SAMPLERS[search.sampler].exhaustive:
         grid = prepared.space.grid()
-        untried = len(remaining_points(study, grid)) + len(get_trials(study, TrialState.WAITING)) if study else len(grid)
+        untried = len(remaining_points(study, grid)) + len(waiting_trials(study, prepared.space)) if study else len(grid)
         left = untried if left is None else min(left, untried)
     return left
 

@@ -7,6 +7,8 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from ablations.planning.search_config import SAMPLERS, SearchConfig
+from ablations.search.cmaes_sampler import StatelessCmaEs
+from search_spaces.parameters import Choice
 from search_spaces.space import SearchSpace
 from tiekd.errors import UserError
 
@@ -45,7 +47,7 @@ def build_cmaes(search: SearchConfig, space: SearchSpace, seed: int) -> BaseSamp
             f"search.sampler: cmaes supports one objective, got {', '.join(search.objectives)}; "
             "for several: nsgaii, tpe, random, grid"
         )
-    return optuna.samplers.CmaEsSampler(seed=seed)
+    return StatelessCmaEs({path: p for path, p in space.parameters.items() if not isinstance(p, Choice)}, seed)
 
 
 def build_nsgaii(search: SearchConfig, space: SearchSpace, seed: int) -> BaseSampler:

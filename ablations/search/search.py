@@ -13,7 +13,7 @@ import optuna
 
 from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.monitor.study_progress import CellProgress, StudyProgress
-from ablations.search.optuna_storage import get_trials
+from ablations.search.optuna_storage import ended_outside, get_trials, restricted
 from ablations.search.prepared_search import (
     PreparedSearch,
     SearchOptions,
@@ -53,7 +53,7 @@ def run_search(
     ended = left == 0 or _launch(prepared, left, address, launch_options)
     with open_search(prepared) as optuna_study:
         record_search(prepared, optuna_study)
-        results = collect_results(optuna_study, prepared.search, prepared.base_point)
+        results = collect_results(restricted(optuna_study, prepared.space), prepared.search, prepared.base_point)
         _report_results(prepared, optuna_study, results, launch_options)
     return ended and bool(results.best)
 
@@ -110,6 +110,7 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
             searcher=OptunaSearcher(study, prepared.space, search, budget, limit.stop_all),
             scheduler=build_scheduler(search, epochs),
             trials=-1,  # the searcher ends the search
+            max_concurrent=launch_options.max_concurrent,
         )
         run_sweep(sweep, prepared.store)
     return limit.reached is None
@@ -119,13 +120,15 @@ def _report_results(
     prepared: PreparedSearch, study: optuna.Study, results: SearchResults, launch_options: LaunchOptions
 ) -> None:
     """Write the best config and the results to the store, and print them."""
-    search, trials = prepared.search, get_trials(study)
+    search, outside = prepared.search, ended_outside(study, prepared.space)
+    trials = [trial for trial in get_trials(study) if trial not in outside]
     best_config = None
     if results.best:
         best_config = write_best_config(results, search, prepared.seed_runs, prepared.store, prepared.name)
     document = {
         "study": prepared.name,
         "trials": len(trials),
+        "outside_trials": [trial.number for trial in outside],
         "objectives": search.objectives,
         "seeds": search.seeds,
         "best": results.best,
@@ -141,6 +144,13 @@ def _report_results(
     console = launch_options.console
     counts = Counter(trial.state.name.lower() for trial in trials)
     console.print(f"search {prepared.name}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no trials'}")
+    if outside:
+        console.print(
+            f"{len(outside)} trials of earlier launches are outside the space of today's search; they count neither as results "
+            f"nor against its budget: {', '.join(str(trial.number) for trial in outside)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if best_config:
         console.print(f"best config: {best_config}", highlight=False, soft_wrap=True)
     print_results(results, search, console)

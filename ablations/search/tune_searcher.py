@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from ablations.planning.search_config import SAMPLERS, SearchConfig
-from ablations.search.optuna_storage import finish_trial, get_trials, remaining_points, report_value
+from ablations.search.optuna_storage import finish_trial, remaining_points, report_value, start_trial, waiting_trials
 from search_spaces.space import SearchSpace
 
 # A trial in one of these states has no result: another launch computes its run, or the hours ended before it began.
@@ -65,13 +64,13 @@ class OptunaSearcher(Searcher):
         if self._budget.spent or not self._enqueue_grid_point():
             return Searcher.FINISHED
         self._budget.use_trial()
-        trial = self._study.ask()
+        trial = start_trial(self._study, self._space)
         self._trials[trial_id] = trial
         return {"point": self._space.suggest(trial), "begin_by": self._budget.ends}
 
     def _enqueue_grid_point(self) -> bool:
         """Make sure that a grid's next point is in Optuna's queue. Return False if no point is left."""
-        if self._grid is None or get_trials(self._study, TrialState.WAITING):
+        if self._grid is None or waiting_trials(self._study, self._space):
             return True
         if self._grid:
             self._study.enqueue_trial(self._grid.pop(0))

@@ -5,7 +5,6 @@ per group suffice. benchmarks/uncertainty.py measures the coverage of the interv
 """
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from scipy.special import ndtr, stdtrit
 
 from reports.loading.schema import METRICS
 from reports.tables.seed_statistics import ALPHA
+from tiekd.config.cpus import usable_cpus
 
 RESAMPLES = 1999
 FEWEST_GROUPS = 5  # with fewer, the widened level lies outside the range of the resampled means
@@ -78,7 +78,7 @@ def cluster_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, 
         return np.quantile(means, [tail, 1 - tail], axis=-1, overwrite_input=True)
 
     parts = np.array_split(sums, math.ceil(len(sums) / _ROWS))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy releases the GIL
+    with ThreadPoolExecutor(usable_cpus()) as threads:  # NumPy releases the GIL
         low, high = np.concatenate(list(threads.map(ends, parts)), axis=1)
     return low, high
 

@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from tiekd.config.cpus import usable_cpus
 from tiekd.config.specs import DATASETS, LOSSES, NETWORKS, PROTOCOLS, TEACHERS, DatasetSpec, Head, LossSpec
 from tiekd.errors import unknown
 
@@ -265,3 +266,13 @@ class ExecutionConfig(Section):
     )
     packed: str | None = Field(None, description="folder of `tiekd data pack` from which frames and maps are read")
     store: str = Field("store", description="folder or URI of the run store")
+
+    @property
+    def threads(self) -> int:
+        """PyTorch threads of a process: not more than the CPUs that it may use."""
+        return min(self.cpus_per_worker, usable_cpus())
+
+    @property
+    def loader_processes(self) -> int:
+        """Processes that decode images: not more than the CPUs that this process may use."""
+        return min(self.data_workers, usable_cpus())

@@ -97,7 +97,7 @@ def export_maps(config: RunConfig, maker: TeacherModel, out: Path, name: str, la
     """
     check_reach(f"teacher {name}", maker.max_depth, config.data.max_depth)
     train, test = _open_sources(config)
-    torch.set_num_threads(config.execution.cpus_per_worker)
+    torch.set_num_threads(config.execution.threads)
     frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
 
     def depth_of(key: str, frame: Frame) -> np.ndarray:

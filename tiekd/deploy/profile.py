@@ -40,7 +40,7 @@ def run_efficiency(record: RunRecord, config: RunConfig) -> dict[str, Any]:
     stored = record.read_json(EFFICIENCY_FILE)
     if stored is None:
         execution = config.execution
-        torch.set_num_threads(execution.cpus_per_worker)
+        torch.set_num_threads(execution.threads)
         with _network_and_image(config, choose_device(execution.device)) as (network, image):
             seconds = _seconds_per_image(network, image)
         stored = {
@@ -48,7 +48,7 @@ def run_efficiency(record: RunRecord, config: RunConfig) -> dict[str, Any]:
             "parameters": count_parameters(network),
             "size": list(image.shape[-2:]),
             "images": len(seconds),
-            "device": device_name(image.device, execution.cpus_per_worker),
+            "device": device_name(image.device, execution.threads),
             "precision": config.optim.precision,
         }
         record.write_json(EFFICIENCY_FILE, stored)

@@ -79,7 +79,7 @@ def train_loader(inputs: Inputs, config: RunConfig, runtime: Runtime) -> DataLoa
     transform = TrainTransform(config.augment, config.data.train_crop, config.quirks)
     dataset = DepthDataset(inputs.train, inputs.maps, transform, config.seed)
     sampler = EpochSampler(len(dataset), config.optim.batch_size, config.seed, runtime.rank, runtime.world_size)
-    workers = config.execution.data_workers
+    workers = config.execution.loader_processes
     return DataLoader(
         dataset,
         batch_sampler=sampler,

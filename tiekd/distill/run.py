@@ -48,6 +48,8 @@ def start_run(config: RunConfig, record: RunRecord) -> None:
     running = replace(record.status(), state="running", cause="", epochs=config.optim.epochs)
     record.write_status(replace(running, started=now, updated=now))
     record.delete_file("error.txt")  # of an earlier attempt
+    for folder in (record.folder, f"{record.folder}/checkpoint"):
+        record.store.delete_partial_files(folder)
 
 
 def compute_run(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:

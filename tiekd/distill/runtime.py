@@ -64,7 +64,7 @@ class LocalRuntime:
     def __init__(self, execution: ExecutionConfig, record: RunRecord | None = None, display: Callable[..., None] | None = None):
         self.device = choose_device(execution.device)
         check_execution(execution, self.device)
-        torch.set_num_threads(execution.cpus_per_worker)
+        torch.set_num_threads(execution.threads)
         self._record, self._display = record, display
 
     def wrap(self, student: nn.Module) -> nn.Module:

@@ -99,7 +99,7 @@ def _predict_frames(
 
 def _batches(source: FrameSource, indices: Sequence[int], config: RunConfig) -> Iterator[list[tuple[int, Frame]]]:
     """Frames in order; consecutive frames of one size share a batch."""
-    frames = DataLoader(_IndexedFrames(source), None, sampler=indices, num_workers=config.execution.data_workers)
+    frames = DataLoader(_IndexedFrames(source), None, sampler=indices, num_workers=config.execution.loader_processes)
     batch: list[tuple[int, Frame]] = []
     for index, frame in frames:
         if batch and (len(batch) == config.optim.batch_size or frame.image.shape != batch[0][1].image.shape):

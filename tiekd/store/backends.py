@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from tiekd.errors import StoreError, UserError, os_error_reason
-from tiekd.store.files import is_nonempty_folder, nearest_existing, write_atomically
+from tiekd.store.files import delete_partial_files, is_nonempty_folder, nearest_existing, write_atomically
 from tiekd.store.object_store import ObjectStoreBackend
 
 
@@ -38,6 +38,10 @@ class StorageBackend(Protocol):
 
     def list_folders(self, name: str) -> list[str]:
         """Return the sorted names of the subfolders of a folder; empty if the folder does not exist."""
+        ...
+
+    def delete_partial_files(self, name: str) -> None:
+        """Delete the partial files that killed processes have left in a folder."""
         ...
 
 
@@ -126,3 +130,6 @@ class FolderBackend:
             return []
         except OSError as error:
             raise StoreError(f"cannot list {name} in store {self.uri}: {os_error_reason(error)}") from error
+
+    def delete_partial_files(self, name: str) -> None:
+        delete_partial_files(self._path / name)

@@ -1,28 +1,35 @@
 """Atomic writes and checks of files on a local disk."""
 
+import contextlib
+import fcntl
 import json
 import math
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import Any
 
 from tiekd.errors import UserError
 
+PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")  # names of partial files
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file through a rename, so that a reader finds the old content, the new content, or no file.
 
-    Creates the parent folders.
+    Creates the parent folders. A killed process leaves its partial file, without a lock; see `delete_partial_files`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with partial.open("wb") as stream:
+            with contextlib.suppress(OSError):  # the filesystem has no locks
+                fcntl.flock(stream, fcntl.LOCK_EX)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(path)
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -45,6 +52,15 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def delete_partial_files(folder: Path) -> None:
+    """Delete the partial files that killed processes have left in a folder; those being written are locked, and stay."""
+    for path in folder.glob(".*"):
+        if PARTIAL.fullmatch(path.name):
+            with contextlib.suppress(OSError), path.open("rb+") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises OSError while it is written
+                path.unlink()
 
 
 def stat_signature(*paths: Path) -> int:

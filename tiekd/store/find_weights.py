@@ -1,12 +1,12 @@
 """Find the weights of a trained network: a file, a run's folder, or a run of a store."""
 
 import atexit
-import shutil
-import tempfile
+import contextlib
 from pathlib import Path
 
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore, open_run
+from tiekd.store.temporary import temporary_folder
 
 WEIGHTS_FILE = "student.safetensors"
 HUB_WEIGHTS_FILE = "model.safetensors"
@@ -55,8 +55,8 @@ def fetch_weights(store: RunStore, run_id: str) -> Path:
     content = store.run(run_id).read_file(WEIGHTS_FILE)
     if content is None:
         raise UserError(f"store {store.uri}: run {run_id} has no {WEIGHTS_FILE}: it is not finished")
-    folder = tempfile.mkdtemp(prefix="tiekd-")
-    atexit.register(shutil.rmtree, folder)
-    copy = Path(folder, WEIGHTS_FILE)
+    until_exit = contextlib.ExitStack()
+    copy = until_exit.enter_context(temporary_folder()) / WEIGHTS_FILE
+    atexit.register(until_exit.close)
     copy.write_bytes(content)
     return copy

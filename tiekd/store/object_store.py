@@ -101,6 +101,9 @@ class ObjectStoreBackend:
             raise StoreError(f"cannot list {name} in store {self.uri}: {os_error_reason(error)}") from error
         return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
+    def delete_partial_files(self, name: str) -> None:
+        """Do nothing: an upload that is not complete leaves no object."""
+
 
 def _upload(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
     """Upload one object.

@@ -1,7 +1,6 @@
 """Provenance of a run: code version, library versions and hardware."""
 
 import hashlib
-import os
 import platform
 import re
 import socket
@@ -11,6 +10,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from tiekd.config.cpus import usable_cpus
 
 LOCK = Path(__file__).resolve().parents[2] / "constraints.txt"
 LIBRARIES = ("tiekd", "torch", "torchvision", "timm", "ray", "optuna", "numpy", "pandas", "pyarrow")
@@ -24,7 +25,7 @@ def provenance(device: str) -> dict[str, Any]:
         "lock": lock_state(),
         "hardware": {
             "machine": platform.machine(),
-            "cpus": os.cpu_count(),
+            "cpus": usable_cpus(),
             "device": device,
         },
         "host": socket.gethostname(),

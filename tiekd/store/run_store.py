@@ -85,6 +85,10 @@ class RunStore:
         """Return the sorted names of the subfolders of a folder; empty if the folder does not exist."""
         return self._backend.list_folders(name)
 
+    def delete_partial_files(self, name: str) -> None:
+        """Delete the partial files that killed processes have left in a folder."""
+        self._backend.delete_partial_files(name)
+
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 

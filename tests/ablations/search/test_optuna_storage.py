@@ -120,3 +120,15 @@ def test_unreachable_database_is_reported_without_its_password(tmp_path):
     assert "not-a-secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert hide_password(url) == "postgresql+psycopg://me:***@127.0.0.1:1/db"
+
+
+@pytest.mark.parametrize("name", ["what?1", "a#b", "100%", "50%25", "sp ace", "c:d", "{x}", "a+b", "ü&='", "x" * 200])
+def test_database_is_in_the_store_whatever_its_name(tmp_path, name):
+    folder = tmp_path / name / "studies/demo"
+    folder.mkdir(parents=True)
+    url = storage_url(None, RunStore(tmp_path / name), "demo")
+    assert not study_exists("demo", url)
+    with open_storage(url) as storage:
+        optuna.create_study(study_name="demo", storage=storage)
+    assert study_exists("demo", url)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [folder / "optuna.db"]

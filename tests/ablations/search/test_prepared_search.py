@@ -5,6 +5,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from ablations.planning.study import load_study
 from ablations.search.prepared_search import SearchOptions, enqueue_base, open_search, point_cells, prepare_search, start_search
 from tiekd.distill.preflight import run_id_of
 from tiekd.errors import UserError
@@ -40,6 +41,29 @@ def test_current_run_id_is_the_first_unfinished_run(prepared, tmp_path):
     for run_id in run_ids[1:]:
         store.run(run_id).write_status(Status("done"))
     assert search.current_run_id(POINT) == run_ids[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("seed", "seed cannot be a {role}; list it under seeds"),
+        ("execution.data_workers", "execution.data_workers does not change the results and applies to a whole study"),
+        ("execution.cpus_per_worker", "execution.cpus_per_worker does not change the results and applies to a whole study"),
+        ("evaluation.every", "evaluation.every does not change the results, so all its values would be one and the same run"),
+    ],
+)
+def test_setting_that_no_point_can_set_is_refused_as_a_parameter_and_as_a_factor(study_file, as_yaml, tmp_path, path, message):
+    as_yaml(tmp_path / "made-up.yaml", {"parameters": {path: {"type": "int", "low": 1, "high": 3}}})
+    with pytest.raises(UserError, match=f"search space: {message.format(role='parameter')}"):
+        prepare_search(study_file(search=SEARCH | {"space": "made-up.yaml"}))
+    with pytest.raises(UserError, match=f"factor {path}: {message.format(role='factor')}"):
+        load_study(study_file(factors={path: [1, 2, 3]}))
+
+
+def test_label_varies_only_together_with_what_it_names(study_file):
+    with pytest.raises(UserError, match=r"factor teacher.name: teacher.name does not change the results"):
+        load_study(study_file(factors={"teacher.name": ["a", "b"]}))
+    load_study(study_file(factors={"teacher": {"a": {"teacher.name": "a", "teacher.maps": "a"}}}))
 
 
 def queued(prepared):

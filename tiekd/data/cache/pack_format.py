@@ -13,6 +13,7 @@ set, or how an image is decoded, changes.
 
 import hashlib
 import mmap
+import shlex
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -80,7 +81,7 @@ class Pack:
     @property
     def remedy(self) -> str:
         """What to do about an unusable pack, for messages."""
-        return f"delete the folder, then `tiekd data pack CONFIG.yaml --out {self.folder.parent}`"
+        return f"delete the folder, then `tiekd data pack CONFIG.yaml --out {shlex.quote(str(self.folder.parent))}`"
 
     def _read_manifest(self) -> PackManifest:
         try:
@@ -147,13 +148,14 @@ def open_pack(folder: Path, name: str) -> Pack:
     Raises UserError if it is missing or unusable.
     """
     if not folder.is_dir():
-        raise UserError(f"packed data {folder}: no such folder; `tiekd data pack CONFIG.yaml --out {folder}` creates it")
+        raise UserError(
+            f"packed data {folder}: no such folder; `tiekd data pack CONFIG.yaml --out {shlex.quote(str(folder))}` creates it"
+        )
     pack = folder / name
     if not pack.is_dir():
         found = ", ".join(sorted(path.parent.name for path in folder.glob("[!.]*/manifest.json"))) or "nothing"
-        raise UserError(
-            f"packed data {folder}: needed {name}, found {found}; `tiekd data pack CONFIG.yaml --out {folder}` adds it"
-        )
+        command = f"tiekd data pack CONFIG.yaml --out {shlex.quote(str(folder))}"
+        raise UserError(f"packed data {folder}: needed {name}, found {found}; `{command}` adds it")
     manifest = pack / "manifest.json"
     return _open(pack, stat_signature(manifest) if manifest.is_file() else 0)
 
