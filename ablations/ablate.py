@@ -117,8 +117,8 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
 
 def _print_replaced_cells(prepared: PreparedStudy, console: Console) -> None:
     """Say how many cells of the last launch leave the study's record, which has only the cells of the latest launch."""
-    last = prepared.store.read_study(prepared.study.name) or {"cells": []}
-    gone = {c["run_id"] for c in last["cells"]} - {c.run_id for c in prepared.full_plan.cells} - {None}
+    last = prepared.store.read_study(prepared.study.name)
+    gone = {c["run_id"] for c in (last["cells"] if last else [])} - {c.run_id for c in prepared.full_plan.cells} - {None}
     if gone:
         console.print(
             f"study {prepared.study.name}: {len(gone)} cells of an earlier launch are no longer part of the study; their runs "

@@ -90,7 +90,12 @@ def _print_summary(frames: "StoreFrames | None", tables: "list[Table]", files: l
     if as_json:
         states = {} if frames is None else frames.runs["state"].value_counts().to_dict()
         headings = [table_heading(table) for table in tables]
-        typer.echo(json_text({"files": [str(file) for file in files], "states": states, "tables": headings}, indent=2))
+        damaged = {} if frames is None else frames.damaged
+        typer.echo(
+            json_text(
+                {"files": [str(file) for file in files], "states": states, "tables": headings, "damaged": damaged}, indent=2
+            )
+        )
         return
     for table in tables:
         typer.echo(f"{table_heading(table)}\n{_text(table)}\n")

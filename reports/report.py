@@ -32,6 +32,11 @@ class Report:
         """One row for each epoch of each run: losses, and the metrics of validated epochs."""
         return self._frames.epochs
 
+    @property
+    def damaged(self) -> dict[str, str]:
+        """The files of the store that could not be read, with the reasons; what needs them is left out."""
+        return self._frames.damaged
+
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row for each test image of each finished run, with all its metrics. 10,000 runs of 700 images take about 1 GB."""

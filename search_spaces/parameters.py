@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, model_validator
 
 from tiekd.config import Section
+from tiekd.errors import UserError
 
+MAX_POINTS = 100_000  # of a grid
 Value = str | int | float | bool
 
 
@@ -30,7 +32,9 @@ class _Range(_Parameter):
     high: float
     step: float | None = None
     log: bool = Field(False, description="search on a logarithmic scale")
-    points: int | None = Field(None, ge=2, description="number of grid values from low to high, evenly spaced on the scale")
+    points: int | None = Field(
+        None, ge=2, le=MAX_POINTS, description="number of grid values from low to high, evenly spaced on the scale"
+    )
 
     @model_validator(mode="after")
     def _check_consistent(self) -> "_Range":
@@ -74,6 +78,7 @@ class FloatRange(_Range):
             return self._evenly_spaced(self.points)
         if self.step:
             steps = int((self.high - self.low) / self.step + 1e-8)
+            _check_count(steps + 1)
             return [min(self.low + self.step * k, self.high) for k in range(steps + 1)]
         return None
 
@@ -97,7 +102,10 @@ class IntRange(_Range):
         """Return its distinct values in a grid; None for a logarithmic range without points."""
         if self.points:
             return list(dict.fromkeys(round(value) for value in self._evenly_spaced(self.points)))
-        return None if self.log else list(range(self.low, self.high + 1, self.step))
+        if self.log:
+            return None
+        _check_count((self.high - self.low) // self.step + 1)
+        return list(range(self.low, self.high + 1, self.step))
 
 
 class Choice(_Parameter):
@@ -115,6 +123,11 @@ class Choice(_Parameter):
     def grid(self) -> list[Value]:
         """Return its values in a grid."""
         return list(self.choices)
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_POINTS:
+        raise UserError(f"search space: a range of {count} values; a grid has at most {MAX_POINTS}; give points or step")
 
 
 def _is_number(value: Any) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from search_spaces.parameters import PARAMETER_TYPES, Choice, Parameter, TrialLike
+from search_spaces.parameters import MAX_POINTS, PARAMETER_TYPES, Choice, Parameter, TrialLike
 from tiekd.config import Section
 from tiekd.config.documents import explain, flatten, read_document
 from tiekd.errors import UserError, unknown
@@ -130,6 +130,8 @@ class SearchSpace(Section):
             values = self.parameters[path].grid()
             if values is None:
                 raise UserError(f"search space: a grid needs points (or step) for the continuous range of {path}")
+            if len(points) * len(values) > MAX_POINTS:
+                raise UserError(f"search space: a grid has at most {MAX_POINTS} points, and this one has more")
             points = [
                 {**point, **change}
                 for point in points

@@ -1,10 +1,15 @@
 """The `tiekd` command: this package's verbs, and those that other packages add (tiekd/cli/packaged.py)."""
 
+import errno
 import logging
+import math
 import re
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +17,22 @@ from typer.core import TyperGroup
 
 from tiekd.cli import config, convert, data, evaluate, export, listing, measure, predict, run, teacher
 from tiekd.cli.packaged import plugins
-from tiekd.errors import ClusterError, DivergedError, ExportError, StoreError, SupersededError, UserError
+from tiekd.errors import (
+    ClusterError,
+    DivergedError,
+    ExportError,
+    StoreError,
+    SupersededError,
+    UserError,
+    os_error_reason,
+    shorten,
+)
 
 USER_MISTAKE, FAILURE, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+MAX_TEXT, MAX_MESSAGE = 4096, 2000  # characters
+# What the system says of a path that the user gave, if no check before did.
+_PATH_ERRORS = "ENAMETOOLONG ENOENT ENOTDIR EISDIR EACCES EPERM EEXIST ENOTEMPTY EINVAL ELOOP EROFS ENXIO"
+PATH_ERRORS = {getattr(errno, name) for name in _PATH_ERRORS.split()}
 GROUPS = {
     "Train": ("run", "ablate", "search", "status", "diff"),
     "Read results": ("report", "view", "evaluate", "predict", "measure"),
@@ -23,6 +41,13 @@ GROUPS = {
     "Look up": ("list", "config"),
 }
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's own, of whichever click Typer brings
+
+
+class StderrHandler(logging.Handler):
+    """Writes to what stderr is at the time, which progress bars replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
 
 
 class GroupedCommands(TyperGroup):
@@ -57,6 +82,33 @@ def build_app() -> typer.Typer:
     return app
 
 
+def check_values(command: Any) -> None:
+    """Make every option and argument of a command, and of its subcommands, refuse what none of them can use."""
+    for subcommand in getattr(command, "commands", {}).values():
+        check_values(subcommand)
+    for parameter in command.params:
+        parameter.process_value = partial(_process_value, parameter, parameter.process_value)
+
+
+def _process_value(parameter: Any, process: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
+    """Convert a parameter's text. Refuses an empty text, NUL, an over-long text, and numbers that are not finite."""
+    source = context.get_parameter_source(parameter.name)
+    given = source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+    name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name.upper()
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if given and isinstance(text, str):
+            if len(text) > MAX_TEXT:
+                raise UserError(f"{name}: expected at most {MAX_TEXT} characters, got {len(text)}")
+            if not text.strip() or "\0" in text:
+                raise UserError(f"{name}: expected a value, got {text!r}")
+    result = process(context, value)
+    if given and isinstance(result, float) and not math.isfinite(result):
+        raise UserError(f"{name}: expected a finite number, got {value}")
+    if any(isinstance(each, Path) for each in (result if isinstance(result, list) else [result])) and "://" in str(value):
+        raise UserError(f"{name}: expected a file or folder of this machine, got the URI {shorten(str(value))}")
+    return result
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"tiekd {version('tiekd')}")
@@ -71,9 +123,12 @@ def _options(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="log errors only")] = False,
 ) -> None:
     """Ablation studies and hyperparameter searches of TIE-KD, knowledge distillation for monocular depth estimation."""
-    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("tiekd").setLevel(level)
+    logger = logging.getLogger("tiekd")
+    logger.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
+    if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
+        handler = StderrHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+        logger.addHandler(handler)
 
 
 def main() -> None:
@@ -90,11 +145,17 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        code = build_app()(prog_name="tiekd", standalone_mode=False) or 0
+        command = typer.main.get_command(build_app())
+        check_values(command)
+        code = command(prog_name="tiekd", standalone_mode=False) or 0
     except UsageError as error:
         sys.exit(_usage(error))
     except UserError as error:
         sys.exit(_say(error, USER_MISTAKE))
+    except OSError as error:
+        if error.filename is None or error.errno not in PATH_ERRORS:
+            raise
+        sys.exit(_say(f"{shorten(str(error.filename))}: {os_error_reason(error)}", USER_MISTAKE))
     except (StoreError, ClusterError, DivergedError, ExportError, SupersededError) as error:
         sys.exit(_say(error, FAILURE))
     if code == INTERRUPTED:  # which Typer makes of KeyboardInterrupt
@@ -116,7 +177,7 @@ def _usage(error: Any) -> int:
 
 
 def _say(message: object, code: int) -> int:
-    print(f"tiekd: {message}", file=sys.stderr)
+    print(f"tiekd: {shorten(str(message), MAX_MESSAGE)}", file=sys.stderr)
     return code
 
 

@@ -21,6 +21,10 @@ class StoreError(RuntimeError):
     """The run store could not be read or written."""
 
 
+class DamagedFileError(StoreError):
+    """One file of the run store cannot be read; the other files may be intact."""
+
+
 class ClusterError(RuntimeError):
     """Ray shut down during a launch. Finished work is in the store."""
 
@@ -33,6 +37,11 @@ def error_line(error: BaseException) -> str:
     """Format an error as "Type: message" on one line."""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def shorten(text: str, length: int = 200) -> str:
+    """Cut a long text for a message."""
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def os_error_reason(error: OSError) -> str:

@@ -108,10 +108,10 @@ def _report_new_epochs(record: RunRecord, reported: int, report: ReportFn) -> in
     """Report the epochs after `reported` that the store holds, except the run's last. Returns the last epoch reported."""
     status = record.status()
     last = min(status.epoch, status.epochs - 1)
-    epochs = record.read_table("epochs.parquet") if reported < last else None
+    epochs = record.epochs() if reported < last else None
     if epochs is None:
         return reported
-    for row in epochs.iloc[reported:last].to_dict("records"):
-        measured = {str(name): value for name, value in row.items() if value == value}  # NaN: epochs without validation
+    for row in epochs.to_pylist()[reported:last]:
+        measured = {name: value for name, value in row.items() if value is not None}  # None: epochs without validation
         report({"run_id": record.run_id, "device_seconds": status.device_seconds, **measured})
     return last

@@ -71,7 +71,6 @@ def _execute(config: RunConfig, store: RunStore, report: ReportFn) -> Status:
 
 def trial_result(store: RunStore, run_id: str, status: Status) -> dict[str, Any]:
     """Return the last result of a trial: the run's state and, if it is done, its metrics."""
-    summary = store.run(run_id).read_json("summary.json") if status.state == "done" else None
-    metrics = summary["metrics"] if summary else {}
+    metrics = store.run(run_id).metrics() if status.state == "done" else {}
     ended = {"state": status.state, "cause": status.cause, "epoch": status.epoch, "device_seconds": status.device_seconds}
     return {"run_id": run_id, **ended, **metrics}

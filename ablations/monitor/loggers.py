@@ -5,7 +5,6 @@ read missing epochs from the run's `epochs.parquet` in the store.
 """
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from ablations.monitor.study_progress import CellProgress
 from tiekd.config.documents import flatten
 from tiekd.config.labels import METRICS
 from tiekd.errors import StoreError, UserError, error_line
+from tiekd.store.files import safe_name
 from tiekd.store.run_store import RunRecord, RunStore
 
 MLFLOW_URI = "MLFLOW_TRACKING_URI"  # environment variable
@@ -29,7 +29,6 @@ MLFLOW_SETTINGS = {  # defaults for the environment: a sweep must not wait for a
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-MAX_NAME_LENGTH = 150  # characters of a cell's name in the name of its folder
 NOT_SCALARS = ("epoch", "step")
 Row = dict[str, float]
 
@@ -96,9 +95,9 @@ class RunLogger(Reporter):
         if "loss" in numbers and (record.run_id, cell.epoch) == (cell.run_id, written + 1):
             return [{"epoch": cell.epoch, **numbers}]
         # The run was resumed after an earlier launch, or has ended: its last epoch has no event of its own.
-        table = record.read_table("epochs.parquet")
-        rows = [] if table is None else table[table["epoch"] > written].to_dict("records")
-        return [{str(name): value for name, value in row.items()} for row in rows]
+        table = record.epochs()
+        rows = table.to_pylist() if table else []
+        return [{name: value for name, value in row.items() if value is not None} for row in rows if row["epoch"] > written]
 
 
 class TensorBoard:
@@ -112,8 +111,7 @@ class TensorBoard:
         # Not SummaryWriter: its threads print errors such as a full disk to the screen, and again when the process ends.
         from tensorboardX.event_file_writer import EventsWriter
 
-        name = re.sub(r"[^\w.,=+ -]", "_", cell.name)[:MAX_NAME_LENGTH]
-        folder = self._folder / f"{name} {record.run_id[:8]}"
+        folder = self._folder / f"{safe_name(cell.name)} {record.run_id[:8]}"
         shutil.rmtree(folder, ignore_errors=True)
         record.status()  # raises StoreError if the store has vanished: creating a folder would recreate it
         folder.mkdir(parents=True)

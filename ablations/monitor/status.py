@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,11 +12,19 @@ from rich.live import Live
 from rich.text import Text
 
 from ablations.monitor.failure_groups import FailureGroup, group_failures
-from ablations.monitor.study_progress import FAILURE_STATES, CellProgress, StudyProgress, cell_progress, log_path, process_of
+from ablations.monitor.study_progress import (
+    FAILURE_STATES,
+    CellProgress,
+    StudyProgress,
+    cell_progress,
+    finite,
+    log_path,
+    process_of,
+)
 from ablations.monitor.terminal import ProgressDisplay, failure_lines, running_lines
 from tiekd.cli.console import make_console
-from tiekd.config.labels import METRICS
 from tiekd.errors import UserError, unknown
+from tiekd.store.documents import StudyDocument
 from tiekd.store.files import json_text
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore
@@ -35,6 +43,7 @@ class StoreStatus:
     n_unassigned: int  # all runs without a study
     failures: list[FailureGroup]
     time: float  # seconds since 1970
+    damaged: dict[str, str] = field(default_factory=dict)  # reasons by file
 
     @property
     def device_hours(self) -> float:
@@ -56,6 +65,7 @@ class StoreStatus:
             "device_hours": self.device_hours,
             "running": [_cell_dict(study, c, self.time) for study in studies for c in study.in_state("running")],
             "failures": [failure.to_dict() for failure in self.failures],
+            "damaged": self.damaged,
             "studies": {study.title: _study_dict(study, self.time) for study in self.studies},
         }
 
@@ -94,10 +104,11 @@ def read_status(store: RunStore, study: str | None = None) -> StoreStatus:
     unassigned = StudyProgress("", [_unassigned_cell(store.run(run_id), runs[run_id]) for run_id in running])
     failed = ((i, s) for i, s in runs.items() if s.state in FAILURE_STATES)
     failures = group_failures((i, s.state, s.cause, log_path(store.run(i)) if s.state == "failed" else "") for i, s in failed)
-    return StoreStatus(store.uri, runs, studies, unassigned, len(runs.keys() - assigned), failures, time.time())
+    unassigned_runs = len(runs.keys() - assigned)
+    return StoreStatus(store.uri, runs, studies, unassigned, unassigned_runs, failures, time.time(), dict(store.damaged))
 
 
-def _study_progress(name: str, study: dict[str, Any], runs: dict[str, Status], store: RunStore) -> StudyProgress:
+def _study_progress(name: str, study: StudyDocument, runs: dict[str, Status], store: RunStore) -> StudyProgress:
     """Return the progress of a study's cells; each run counts once."""
     search = study["study"].get("kind") == "search"
     cells = {c["run_id"] or f"without inputs {i}": c for i, c in enumerate(study["cells"])}
@@ -108,11 +119,9 @@ def _study_progress(name: str, study: dict[str, Any], runs: dict[str, Status], s
         found = cell_progress(cells[record.run_id], record, runs.get(record.run_id, Status("missing")))
         return replace(found, metrics=_last_metrics(record)) if found.state == "running" else found
 
-    found = store.read_each(read, map(store.run, cells))
-    if not search:
-        return StudyProgress(name, found)
-    settings = study["study"]["search"]
-    return StudyProgress(name, found, settings["objectives"][0], len(settings.get("seeds", [0])))
+    settings = (study["study"].get("search") or {}) if search else {}
+    objective, seeds = (settings.get("objectives") or ["abs_rel"])[0], settings.get("seeds") or [0]
+    return StudyProgress(name, store.read_each(read, map(store.run, cells)), objective, len(seeds))
 
 
 def _unassigned_cell(record: RunRecord, status: Status) -> CellProgress:
@@ -131,11 +140,9 @@ def _unassigned_cell(record: RunRecord, status: Status) -> CellProgress:
 
 def _last_metrics(record: RunRecord) -> dict[str, float]:
     """Return the metrics of the last validated epoch of a running run; empty before the first."""
-    epochs = record.read_table("epochs.parquet")
-    if epochs is None or METRICS[0] not in epochs:
-        return {}
-    validated = epochs.dropna(subset=METRICS[0])
-    return {name: float(validated[name].iloc[-1]) for name in METRICS} if len(validated) else {}
+    epochs = record.epochs()
+    rows = epochs.to_pylist() if epochs else []
+    return next((found for row in reversed(rows) if (found := finite(row))), {})
 
 
 def _cell_dict(study: StudyProgress, cell: CellProgress, now: float) -> dict[str, Any]:

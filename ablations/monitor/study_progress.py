@@ -5,6 +5,7 @@ the store.
 """
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 from ablations.monitor.failure_groups import FailureGroup, group_failures
 from ablations.planning.cells import study_cell_name
-from tiekd.config.labels import HIGHER_IS_BETTER
+from tiekd.config.labels import HIGHER_IS_BETTER, METRICS
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord
 
@@ -59,25 +60,29 @@ class CellProgress:
 def cell_progress(cell: Mapping[str, Any], record: RunRecord, status: Status) -> CellProgress:
     """Return the progress of a cell of a study's record; `status` is that of its run, `record`."""
     config = cell["config"]
-    summary = record.read_json("summary.json") if status.state == "done" else None
     state: str = status.state
     if state == "missing" and not cell.get("missing"):
         state = "pruned" if status.cause.startswith(PRUNED_CAUSE) else "waiting"
     return CellProgress(
-        name=study_cell_name(cell["factors"], cell["seed"]),
+        name=study_cell_name(cell.get("factors", {}), config.get("seed", 0)),
         run_id=cell["run_id"] or "",
         state=state,
         epoch=status.epoch,
         epochs=config["optim"]["epochs"],
         workers=config["execution"]["workers"],
         device_seconds=status.device_seconds,
-        metrics=summary["metrics"] if summary else {},
+        metrics=finite(record.metrics()) if status.state == "done" else {},
         cause=status.cause,
         log=log_path(record) if state == "failed" else "",
         last_update=status.updated,
-        factors=cell["factors"],
+        factors=cell.get("factors", {}),
         **(process_of(record) if state == "running" else {}),
     )
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics among the values that have one."""
+    return {name: values[name] for name in METRICS if values.get(name) is not None and math.isfinite(values[name])}
 
 
 def process_of(record: RunRecord) -> dict[str, Any]:

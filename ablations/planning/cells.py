@@ -1,11 +1,12 @@
 """The cells of a study: all combinations of its factors' levels, or one factor at a time, each with every seed."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.planning.study import Factors, Levels, StudyConfig, factor_paths
+from ablations.planning.study import MAX_CELLS, Factors, Levels, StudyConfig, factor_paths
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.config.labels import config_names
@@ -49,6 +50,10 @@ class FactorLevel:
 
 def expand_cells(study: StudyConfig) -> list[StudyCell]:
     """Return all cells in the order of the study. Raises UserError for contradicting factors and for invalid configs."""
+    sizes = ([len(levels) for levels in block.values()] for block in study.blocks)
+    count = len(study.seeds) * sum(math.prod(each) if study.vary == "grid" else 1 + sum(each) for each in sizes)
+    if count > MAX_CELLS:
+        raise UserError(f"study {study.name}: has {count} cells; at most {MAX_CELLS} are planned")
     cells = []
     for block in study.blocks:
         factors = {name: _factor_levels(study, name, levels) for name, levels in block.items()}

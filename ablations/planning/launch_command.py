@@ -34,5 +34,6 @@ def _inline_yaml(value: object) -> str:
 
 def launch_commands(store: RunStore, study: str, *commands: Argv) -> list[Argv]:
     """Return the commands that have launched a study, without duplicates; the given ones are the last."""
-    earlier = (store.read_study(study) or {}).get("commands", [])
+    recorded = store.read_study(study)
+    earlier = recorded.get("commands", []) if recorded else []
     return [*(known for known in earlier if known not in commands), *commands]

@@ -9,6 +9,7 @@ from tiekd.config import Section
 from tiekd.config.labels import HIGHER_IS_BETTER, METRICS
 from tiekd.errors import unknown
 
+MAX_TRIALS = 100_000
 # Objectives measured on the trained student: milliseconds per image, and number of parameters.
 MEASURED_OBJECTIVES = ("milliseconds", "parameters")
 
@@ -91,16 +92,18 @@ class SearchConfig(Section):
     space: str = Field(description="file of the search space, in search_spaces/ or next to the study")
     sampler: str = Field("tpe", description="a key of SAMPLERS", json_schema_extra={"enum": [*SAMPLERS]})
     scheduler: str = Field("asha", description="a key of SCHEDULERS", json_schema_extra={"enum": [*SCHEDULERS]})
-    trials: int | None = Field(None, ge=1, description="number of trials, over all launches; a grid tries at most its points")
+    trials: int | None = Field(
+        None, ge=1, le=MAX_TRIALS, description="number of trials, over all launches; a grid tries at most its points"
+    )
     hours: float | None = Field(None, gt=0, description="no trial starts later than this after the start of a launch")
     objectives: list[str] = Field(
         ["abs_rel"], min_length=1, description="metrics of the last validation, milliseconds per image, number of parameters"
     )
     seeds: list[int] = Field([0], min_length=1, description="the value of a trial is the mean of its runs with these seeds")
     warm_start: bool = Field(False, description="add the points whose runs are already done in the store as first trials")
-    grace_epochs: int = Field(1, ge=1, description="asha, median: epochs before a trial can be stopped")
-    reduction_factor: int = Field(3, ge=2, description="asha: one in this many trials continues at each rung")
-    sampler_seed: int = Field(0, ge=0)
+    grace_epochs: int = Field(1, ge=1, le=100_000, description="asha, median: epochs before a trial can be stopped")
+    reduction_factor: int = Field(3, ge=2, le=1000, description="asha: one in this many trials continues at each rung")
+    sampler_seed: int = Field(0, ge=0, le=2**31 - 1)
 
     @field_validator("sampler", "scheduler", "objectives")
     @classmethod

@@ -9,8 +9,10 @@ from ablations.planning.search_config import SearchConfig
 from tiekd.config import Section
 from tiekd.config.documents import explain, read_document, with_values
 from tiekd.errors import UserError, unknown
+from tiekd.store.files import safe_name
 
 STUDIES_FOLDER = Path(__file__).parents[1] / "studies"
+MAX_CELLS = 100_000  # of a study, or points of a grid
 Levels = list[str | int | float | bool | None] | dict[str, dict[str, Any]]
 Factors = dict[str, Levels]
 NO_RESULT = ("evaluation.every", "teacher.name")  # settings that change no result by themselves
@@ -30,7 +32,7 @@ class StudyConfig(Section):
     A list of such mappings is the union of their cells.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="its folder in the store")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="its folder in the store")
     title: str = Field("", description="heading in reports")
     base: dict[str, Any] = Field(description="a run config; a study's cells are overrides of it")
     factors: Factors | list[Factors] = Field(default_factory=dict)
@@ -49,6 +51,13 @@ class StudyConfig(Section):
             for name, levels in block.items():
                 _check_levels(name, levels)
         return factors
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if safe_name(name) != name:
+            raise ValueError(f"name: it becomes the name of a folder, which cannot be {name!r} on every system")
+        return name
 
     @field_validator("seeds")
     @classmethod
@@ -128,6 +137,8 @@ def load_study(
     """
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds: must be at least 1, got {seeds}")
+    if seeds is not None and seeds > MAX_CELLS:
+        raise UserError(f"--seeds: must be at most {MAX_CELLS}, got {seeds}")
     if isinstance(study, StudyConfig):
         source, document = f"study {study.name}", study.model_dump()
     else:

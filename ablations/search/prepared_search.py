@@ -1,6 +1,7 @@
 """A search before Ray starts: its checked settings, the trials that its budget leaves, and its record in the store."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import optuna
 from rich.console import Console
 
 from ablations.planning.launch_command import Argv, build_argv, launch_commands
-from ablations.planning.search_config import MEASURED_OBJECTIVES, SAMPLERS, SearchConfig
+from ablations.planning.search_config import MAX_TRIALS, MEASURED_OBJECTIVES, SAMPLERS, SearchConfig
 from ablations.planning.search_point import SeedRuns
 from ablations.planning.study import StudyConfig, check_can_vary, find_study, load_study
 from ablations.search.optuna_storage import (
@@ -136,7 +137,9 @@ def _check_parameters(space: SearchSpace) -> None:
 def _apply_options(search: SearchConfig, options: SearchOptions) -> SearchConfig:
     if options.trials is not None and options.trials < 1:
         raise UserError(f"--trials: must be at least 1, got {options.trials}")
-    if options.hours is not None and options.hours <= 0:
+    if options.trials is not None and options.trials > MAX_TRIALS:
+        raise UserError(f"--trials: must be at most {MAX_TRIALS}, got {options.trials}")
+    if options.hours is not None and not 0 < options.hours < math.inf:
         raise UserError(f"--hours: must be above 0, got {options.hours:g}")
     given = {"trials": options.trials, "hours": options.hours, "warm_start": options.warm_start}
     return search.model_copy(update={name: value for name, value in given.items() if value is not None})

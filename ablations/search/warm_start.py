@@ -11,7 +11,7 @@ from ablations.search.optuna_storage import get_trials
 from search_spaces.space import Point, SearchSpace
 from tiekd.config.documents import flatten
 from tiekd.distill.preflight import RunIds
-from tiekd.errors import StoreError, UserError
+from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
 
@@ -46,7 +46,7 @@ def warm_start(study: optuna.Study, space: SearchSpace, seed_runs: SeedRuns, sto
 
 def _finished_points(store: RunStore, space: SearchSpace, seed_runs: SeedRuns) -> list[Point]:
     """Return the points of the space for which the store has the run of every seed."""
-    done = {run.run_id: run for run in store.runs() if run.status().state == "done"}
+    done = {run.run_id: run for run in store.runs() if run.status().state == "done" and run.metrics()}
     points: list[Point] = []
     run_id_of = RunIds()
     for run in done.values():
@@ -67,10 +67,9 @@ def _values_by_seed(runs: list[RunRecord], objectives: list[str]) -> dict[str, l
     """Return each objective's value for each run."""
     values: dict[str, list[float]] = {name: [] for name in objectives}
     for run in runs:
-        config, summary = run.config(), run.read_json("summary.json")
-        if config is None or summary is None:
-            raise StoreError(f"run {run.run_id} in store {run.store.uri} is done, but its config or summary is missing")
-        known = summary["metrics"] | measured_objectives(run, config, objectives)
+        config, metrics = run.config(), run.metrics()
+        assert config is not None  # `_finished_points` has read it
+        known = metrics | measured_objectives(run, config, objectives)
         for name in objectives:
             values[name].append(known[name])
     return values

@@ -23,6 +23,7 @@ from reports.figures.spec import FigureSpec
 from reports.figures.style import METRIC_NAME, RC_PARAMS
 from reports.loading.collect import StoreFrames
 from reports.tables.table import Table
+from tiekd.store.files import safe_name
 
 FIGURES: dict[str, FigureSpec] = {
     "curves": FigureSpec(
@@ -106,7 +107,7 @@ def figures_of(table: Table, frames: StoreFrames, stem: str) -> Iterator[ReportF
 def save_figure(figure: ReportFigure, folder: Path) -> list[Path]:
     """Draw a figure and write it as PNG, SVG and CSV; returns the files in this order."""
     folder.mkdir(parents=True, exist_ok=True)
-    png, svg, csv = (folder / f"{figure.name}.{suffix}" for suffix in ("png", "svg", "csv"))
+    png, svg, csv = (folder / f"{safe_name(figure.name)}.{suffix}" for suffix in ("png", "svg", "csv"))
     with matplotlib.rc_context(RC_PARAMS):
         drawing = figure.draw(figure.data)
         drawing.savefig(png, dpi=200)

@@ -16,6 +16,7 @@ from reports.loading.run_columns import ConfigDescriber, ConfigDescription
 from reports.loading.schema import METRICS, RUN_TYPES
 from tiekd.config.labels import LABELS
 from tiekd.errors import UserError
+from tiekd.store.documents import EPOCH_COLUMNS, Provenance
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore
 
@@ -35,6 +36,7 @@ class StoreFrames:
     costs       the measured costs of the runs' networks: network, device, parameters, ...
     provenance  the content of provenance.json by run id
     studies     the studies by name
+    damaged     the files that could not be read, with the reasons
     """
 
     runs: pd.DataFrame
@@ -42,8 +44,9 @@ class StoreFrames:
     epochs: pd.DataFrame
     groups: pd.DataFrame
     costs: pd.DataFrame
-    provenance: dict[str, dict]
+    provenance: dict[str, Provenance]
     studies: dict[str, StudyRecord]
+    damaged: dict[str, str]
 
 
 class _RowSource(NamedTuple):
@@ -72,27 +75,25 @@ def collect(
     studies = read_studies(store, study)
     planned = {plan.run_id for record in studies.values() for plan in record.planned}
     records = [record for record in store.runs() if study is None or record.run_id in planned]
-    if not records and not planned:
-        nothing = f"store {store.uri}: holds no runs and no studies"
-        raise UserError(nothing if study is None else f"--study {study}: has no cells")
+    if not records and not studies:
+        damage = "; ".join(f"{name} is damaged: {reason}" for name, reason in store.damaged.items())
+        raise UserError(f"store {store.uri}: holds no runs and no studies" + (f" that can be read: {damage}" if damage else ""))
     with open_image_reader(store, len(records), images_to) as images:
         runs = _read_runs(store, records, planned, images)
         sources = list(_row_sources(studies, runs))
-        frames = _frames(sources, runs)
+        runs_frame, identities, epochs = _frames(sources, runs)
         while_waiting()
-        groups, unreadable = images.result()
-    if unreadable:  # these runs have failed, too
-        runs |= {run_id: StoredRun(unreadable_status(cause)) for run_id, cause in unreadable.items()}
-        frames = _frames(sources, runs)
-    runs_frame, identities, epochs = frames
+        groups, damaged_images = images.result()
+    costs = read_network_costs(store, runs_frame["network"].dropna().unique())
     return StoreFrames(
         runs=runs_frame,
         identities=identities,
         epochs=epochs,
         groups=groups.to_pandas(),
-        costs=read_network_costs(store, runs_frame["network"].dropna().unique()),
+        costs=costs,
         provenance={run_id: run.provenance for run_id, run in runs.items() if run.provenance},
         studies=studies,
+        damaged=store.damaged | damaged_images,
     )
 
 
@@ -118,15 +119,17 @@ def _row_sources(studies: dict[str, StudyRecord], runs: dict[str, StoredRun]) ->
             description = describer.describe(plan.config, f"study {study.name}")
             yield _RowSource(plan.run_id, study.name, description, plan.factors, plan.cause)
     for run_id, run in others.items():
-        has_config = run.document is not None
-        yield _RowSource(
-            run_id, NO_STUDY, describer.describe(run.document, f"runs/{run_id}/config.yaml") if has_config else None, {}
-        )
+        source = f"runs/{run_id}/config.yaml"
+        description = UserError(run.damage) if run.damage else None
+        if run.document is not None:
+            description = describer.describe(run.document, source)
+        yield _RowSource(run_id, NO_STUDY, description, {})
 
 
 def _frames(sources: list[_RowSource], runs: dict[str, StoredRun]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The fields `runs`, `identities` and `epochs` of StoreFrames."""
-    rows, identities = zip(*(_row(source, runs) for source in sources), strict=True)
+    found = [_row(source, runs) for source in sources]
+    rows, identities = [row for row, _ in found], [identity for _, identity in found]
     return (
         pd.DataFrame(rows, columns=list(RUN_TYPES)).astype(RUN_TYPES),
         pd.DataFrame(identities, columns=["settings", "factors"], dtype=object),
@@ -151,9 +154,9 @@ def _row(source: _RowSource, runs: dict[str, StoredRun]) -> tuple[dict, dict]:
 def _epochs(runs: Mapping[str, StoredRun]) -> pd.DataFrame:
     """The epochs of all runs, one after the other; the columns of EPOCH_HEAD come first and always exist."""
     tables = {run_id: run.epochs for run_id, run in runs.items() if run.epochs}
-    stacked = pd.DataFrame()
-    if tables:
-        rows = pa.concat_tables(tables.values(), promote_options="permissive")
-        run = np.repeat(np.arange(len(tables)), [len(table) for table in tables.values()])
-        stacked = rows.append_column("run_id", pa.array(list(tables)).take(run)).to_pandas()
+    # Before the first epoch of the first run, the columns still have their types.
+    empty = pa.schema(list(EPOCH_COLUMNS.items())).empty_table()
+    rows = pa.concat_tables([empty, *tables.values()], promote_options="permissive")
+    run = np.repeat(np.arange(len(tables)), [len(table) for table in tables.values()])
+    stacked = rows.append_column("run_id", pa.array(list(tables), pa.string()).take(run)).to_pandas()
     return stacked.reindex(columns=[*EPOCH_HEAD, *(c for c in stacked.columns if c not in EPOCH_HEAD)])

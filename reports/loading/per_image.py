@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reports.loading.records import UNREADABLE, error_summary
 from reports.loading.schema import METRICS
 from tiekd.store.run_store import RunRecord, RunStore
 
@@ -23,24 +22,17 @@ RUNS_AT_ONCE = 64  # in a row group of images.parquet, so that the rows of one r
 def read_images(store: RunStore, run_ids: Iterable[str], path: Path | None = None) -> tuple[pa.Table, dict[str, str]]:
     """Read images.parquet of runs, and write all rows to the Parquet file `path` if given.
 
-    Returns the sums over groups, see `group_sums`, and the reasons by run id for runs that cannot be read.
+    Returns the sums over groups, see `group_sums`, and the damaged files of `store` with the reasons.
     """
-    unreadable = {}
     with ImageAggregator(path) as images:
 
-        def read(record: RunRecord) -> tuple[str, pa.Table | str | None]:
-            try:
-                rows = record.read_arrow("images.parquet", images.columns)
-                return record.run_id, None if rows is None else images.checked(rows)
-            except UNREADABLE as error:
-                return record.run_id, error_summary(error)
+        def read(record: RunRecord) -> tuple[str, pa.Table | None]:
+            return record.run_id, record.read_arrow("images.parquet", images.columns, images.checked)
 
         for run_id, rows in store.stream_each(read, map(store.run, run_ids)):
-            if isinstance(rows, str):
-                unreadable[run_id] = rows
-            elif rows is not None:
+            if rows is not None:
                 images.add(run_id, rows)
-        return images.groups(), unreadable
+        return images.groups(), dict(store.damaged)
 
 
 def group_sums(rows: pa.Table) -> pa.Table:

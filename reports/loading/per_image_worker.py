@@ -17,8 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from reports.loading.per_image import RUNS_AT_ONCE, read_images
-from reports.loading.records import error_summary
-from tiekd.errors import StoreError
+from tiekd.errors import StoreError, error_line
 from tiekd.store.run_store import RunStore
 
 MANY_RUNS = 750  # reading the images of this many runs takes as long as starting a process
@@ -94,6 +93,6 @@ def _read_received(connection: Connection, uri: str, path: Path | None) -> None:
     try:
         answer = read_images(RunStore(uri, must_exist=True), chain.from_iterable(iter(connection.recv, [])), path)
     except Exception as error:  # EOFError: the caller has failed or was killed
-        answer = error_summary(error)
+        answer = error_line(error)
     with suppress(ConnectionError):
         connection.send(answer)

@@ -1,22 +1,19 @@
 """Reading studies and runs from the store, file by file.
 
-A run that cannot be read counts as failed, with the reason as its cause; other runs are not affected.
+The store survives damaged files (tiekd/store/run_store.py): only what needs such a file is left out.
 """
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import yaml
 
 from reports.loading.schema import METRICS
-from tiekd.errors import StoreError, UserError, unknown
-from tiekd.store.run_status import STATES, Status
+from tiekd.errors import UserError, unknown
+from tiekd.store.documents import Metrics, Provenance, StudyDocument
+from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore
-
-# Raised by files that are truncated, edited by hand or written by another version.
-UNREADABLE = (StoreError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError, OSError)
 
 
 @dataclass(frozen=True)
@@ -25,11 +22,12 @@ class StoredRun:
 
     status: Status
     document: dict | None = None  # its config, not validated
+    damage: str = ""  # why its config cannot be read
     metrics: dict[str, float] = field(default_factory=dict)
     protocol: str = ""
     n_images: int | None = None
     device_seconds: float | None = None
-    provenance: dict = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=lambda: Provenance())
     epochs: pa.Table | None = None
 
 
@@ -59,70 +57,56 @@ class StudyRecord:
 
 
 def read_studies(store: RunStore, only: str | None = None) -> dict[str, StudyRecord]:
-    """Read the studies by name.
-
-    Raises UserError for an unreadable study: if it were skipped, its missing cells would not appear anywhere.
-    """
+    """Read the studies by name. Raises UserError if `only` names one that does not exist or is damaged."""
     names = store.studies()
     if only is not None and only not in names:
         raise UserError(unknown("--study", only, names))
-    studies = {}
-    for name in names if only is None else [only]:
-        try:
-            content = store.read_study(name)
-            if content is not None:
-                studies[name] = _study(name, content, store.read_json(f"studies/{name}/findings.json") or {})
-        except UNREADABLE as error:
-            raise UserError(f"store {store.uri}: studies/{name}/study.json is unreadable: {error_summary(error)}") from None
+    found = ((name, store.read_study(name)) for name in (names if only is None else [only]))
+    studies = {
+        name: _study(name, content, store.read_findings(name).get("importance", {})) for name, content in found if content
+    }
     if only is not None and only not in studies:
-        raise UserError(f"--study {only}: studies/{only}/study.json is missing in store {store.uri}: launch it first")
+        reason = store.damaged.get(f"studies/{only}/study.json")
+        problem = f"is damaged: {reason}" if reason else "is missing"
+        raise UserError(f"--study {only}: studies/{only}/study.json {problem} in store {store.uri}: launch it first")
     return studies
 
 
-def _study(name: str, content: dict, findings: dict) -> StudyRecord:
-    document = content["study"]
+def _study(name: str, content: StudyDocument, importance: dict[str, float]) -> StudyRecord:
+    document: Any = content["study"]
     planned = tuple(
-        PlannedRun(cell["run_id"], cell["config"], cell.get("factors") or {}, cell.get("missing") or "")
+        PlannedRun(cell["run_id"], dict(cell["config"]), cell.get("factors", {}), cell.get("missing", ""))
         for cell in content["cells"]
     )
-    commands = tuple(content.get("commands", ()))
-    return StudyRecord(name, document.get("title") or "", document, planned, findings.get("importance", {}), commands)
+    return StudyRecord(name, document.get("title") or "", document, planned, importance, tuple(content.get("commands", ())))
 
 
 def read_run(record: RunRecord, with_document: bool = True) -> StoredRun:
-    """Read a run's folder, without its images, and without its config unless `with_document`."""
-    document = None
-    try:
-        document = record.document() if with_document else None
-        status = record.status()
-        if status.state not in STATES:
-            raise ValueError(unknown("status.json: state", status.state, STATES))
-        summary, provenance = (dict(record.read_json(f"{name}.json") or {}) for name in ("summary", "provenance"))
-        return StoredRun(
-            status,
-            document,
-            metrics=_metrics(summary) if status.state == "done" else {},
-            protocol=str(summary.get("protocol", "")),
-            n_images=int(summary["n_images"]) if "n_images" in summary else None,
-            device_seconds=status.device_seconds,
-            provenance=provenance,
-            epochs=record.read_arrow("epochs.parquet"),
-        )
-    except UNREADABLE as error:
-        return StoredRun(unreadable_status(error_summary(error)), document)
+    """Read a run's folder, without its images, and without its config unless `with_document`.
+
+    A done run without readable results counts as failed: its results cannot be shown.
+    """
+    document = record.document() if with_document else None
+    status, summary = record.status(), record.summary()
+    device_seconds = status.device_seconds
+    if status.state == "done" and not summary:
+        status = unreadable_status(record.damage("summary.json") or "summary.json is missing although the run is done")
+    return StoredRun(
+        status,
+        document,
+        record.damage("config.yaml") if with_document else "",
+        metrics=_metrics(summary["metrics"]) if summary and status.state == "done" else {},
+        protocol=summary.get("protocol", "") if summary else "",
+        n_images=summary.get("n_images") if summary else None,
+        device_seconds=device_seconds,
+        provenance=record.provenance(),
+        epochs=record.epochs(),
+    )
 
 
 def unreadable_status(cause: str) -> Status:
     return Status("failed", f"unreadable: {cause}")
 
 
-def _metrics(summary: dict) -> dict[str, float]:
-    if "metrics" not in summary:
-        raise ValueError("summary.json has no metrics although the run is done")
-    values = summary["metrics"]
-    return {name: math.nan if values.get(name) is None else float(values[name]) for name in METRICS}
-
-
-def error_summary(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _metrics(values: Metrics) -> dict[str, float]:
+    return {name: math.nan if (value := values.get(name)) is None else value for name in METRICS}

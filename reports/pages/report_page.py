@@ -19,6 +19,7 @@ from reports.tables.published import published_table
 from reports.tables.table import Table
 from reports.viewer.links import Viewer
 from tiekd.config.labels import CORRECTED
+from tiekd.store.files import safe_name
 from tiekd.store.run_status import STATES
 
 RUNS_PAGE = "runs.md"
@@ -47,7 +48,7 @@ def table_heading(table: Table) -> str:
 
 def table_stem(table: Table) -> str:
     """The table's part of file names and labels."""
-    return f"{table.study.name or 'no-study'}-{table.dataset}-{table.protocol}"
+    return safe_name(f"{table.study.name or 'no-study'}-{table.dataset}-{table.protocol}")
 
 
 def report_markdown(
@@ -123,12 +124,16 @@ def published_latex(tables: list[Table]) -> str:
 
 def _report(collected: StoreFrames, shown: list[TableSection]) -> Iterator[PageBlock]:
     yield Heading(2, "What was run")
-    yield from _what_was_run(collected.runs)
+    yield from _what_was_run(collected.runs, collected.studies)
     for item in shown:
         yield from _tables(item, item.main)
         yield from item.figures
     yield Heading(2, "Runs without a result")
     yield _failures(collected.runs)
+    if collected.damaged:
+        yield Heading(2, "Damaged files")
+        yield Paragraph("These files of the store could not be read. What needs them is left out.")
+        yield TextTable.from_rows({"File": name, "Reason": reason} for name, reason in sorted(collected.damaged.items()))
 
 
 def _tables(item: TableSection, main: list[TableView]) -> Iterator[PageBlock]:
@@ -142,10 +147,11 @@ def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
     return [("Pictures of the predictions", viewer.address)] if viewer else []
 
 
-def _what_was_run(runs: pd.DataFrame) -> Iterator[PageBlock]:
+def _what_was_run(runs: pd.DataFrame, studies: Iterable[str]) -> Iterator[PageBlock]:
     """Runs by state and device-hours of each study; a run shared by two studies counts once in the total."""
     rows: list[dict[str, Entry]] = []
-    for name, part in runs.groupby("study", sort=False):
+    for name in dict.fromkeys([*studies, *runs["study"]]):
+        part = runs.loc[runs["study"] == name]
         states = part["state"].value_counts()
         counts: dict[str, Entry] = {
             state: str(states[state]) if state in states else "" for state in STATES if (runs["state"] == state).any()

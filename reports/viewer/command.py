@@ -50,7 +50,10 @@ def view(
         more = [f"{len(left_out) - MAX_LEFT_OUT} more"] if len(left_out) > MAX_LEFT_OUT else []
         for line in [*left_out[:MAX_LEFT_OUT], *more]:
             typer.echo(f"left out: {line}", err=True)
-        build_site(Site(out), datasets, run_store)
+        damaged = build_site(Site(out), datasets, run_store)
+        for line in damaged:
+            typer.echo(f"left out: {line}", err=True)
+        left_out += damaged
         _print_result(server_url(server) if server else str(out / "index.html"), datasets, left_out, as_json)
         if server:
             with contextlib.suppress(KeyboardInterrupt):

@@ -80,8 +80,9 @@ def _teacher(site: Site, dataset: ShownDataset, maps: TeacherMaps) -> dict[str, 
 def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str, Any]:
     config = run.config
     keys = [dataset.source.keys[index] for index in dataset.indices]
-    images = store.run(run.run_id).read_table("images.parquet")
-    rows = pd.DataFrame(index=keys) if images is None else images.drop_duplicates("image").set_index("image").reindex(keys)
+    images = store.run(run.run_id).images()
+    known = pd.DataFrame(columns=["image"]) if images is None else images.to_pandas()
+    rows = known.drop_duplicates("image").set_index("image").reindex(keys)
     student: dict[str, Any] = {
         "id": run.run_id,
         "name": dataset.names[run.run_id],

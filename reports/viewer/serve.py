@@ -1,16 +1,43 @@
 """Serve the folder of a viewer over HTTP, on this machine only."""
 
+import io
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 from tiekd.errors import UserError
 
 HOST = "127.0.0.1"
+LOCAL_NAMES = (HOST, "localhost")
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Does not log requests, and makes browsers check for newer files every time."""
+    """Serves the files of its folder to pages of this machine; makes browsers check for newer files; logs no requests.
+
+    A web page whose host name is made to point at this machine (DNS rebinding) sends its own name as Host, and is refused.
+    Links that lead out of the folder are refused, too.
+    """
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
+        if host.lower() not in LOCAL_NAMES:
+            self.send_error(HTTPStatus.FORBIDDEN, "This server answers to localhost only")
+            return False
+        return True
+
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        try:
+            inside = Path(self.translate_path(self.path)).resolve().is_relative_to(Path(self.directory).resolve())
+        except (OSError, ValueError, RuntimeError):  # a name that is too long or holds NUL, a circle of links
+            inside = False
+        if not inside:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        return super().send_head()
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")

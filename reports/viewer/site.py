@@ -43,9 +43,12 @@ class Site:
         self.write(dataset, result, frame, suffix, data_script(name, content, **header))
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Read a file that the page does not use; {} if there is none."""
-        path = self._data / name
-        return json.loads(path.read_bytes()) if path.is_file() else {}
+        """Read a file that the page does not use; {} if there is none, or a damaged one, which is then written again."""
+        try:
+            found = json.loads((self._data / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a file that the page does not use."""
@@ -57,12 +60,13 @@ class Site:
         write_atomically(self._data / name / "index.js", f"arrivedIndex({', '.join(arguments)});\n".encode())
 
     def run_ids(self) -> frozenset[str] | None:
-        """Return the ids of the runs in the index; None without an index."""
-        path = self._data / "index.js"
-        if not path.is_file():
+        """Return the ids of the runs in the index; None without an index, or with a damaged one."""
+        try:
+            text = (self._data / "index.js").read_text()
+            _, content = json.loads(f"[{text.strip().removeprefix('arrivedIndex(').removesuffix(');')}]")
+            return frozenset(run_id for dataset in content["datasets"] for run_id in dataset["runs"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
-        _, content = json.loads(f"[{path.read_text().strip().removeprefix('arrivedIndex(').removesuffix(');')}]")
-        return frozenset(run_id for dataset in content["datasets"] for run_id in dataset["runs"])
 
     def write_page(self) -> None:
         """Copy the page: HTML, CSS and scripts."""

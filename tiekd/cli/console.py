@@ -5,6 +5,7 @@ Results go to stdout, progress to stderr; `tiekd --quiet` shows no progress.
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -64,14 +65,15 @@ def show_run(record: RunRecord, status: Status) -> None:
     console = make_console()
     outcome = f"{status.state}, {status.cause}" if status.cause else status.state
     console.print(f"run {record.run_id}: {outcome}", highlight=False, markup=False)
-    summary = record.read_json("summary.json") if status.state == "done" else None
+    summary = record.summary() if status.state == "done" else None
     if summary:
-        show_metrics(console, summary["metrics"], f"protocol {summary['protocol']}, {summary['n_images']} images")
+        title = f"protocol {summary.get('protocol', '')}, {summary.get('n_images', 0)} images"
+        show_metrics(console, summary["metrics"], title)
     console.print(f"{record.store.uri}/{record.folder}", highlight=False, soft_wrap=True)
 
 
-def show_metrics(console: Console, metrics: dict[str, float], title: str) -> None:
+def show_metrics(console: Console, metrics: Mapping[str, float | None], title: str) -> None:
     """Print one row of metrics under a title."""
     table = Table(*metrics, box=None, pad_edge=False, title=title, title_justify="left")
-    table.add_row(*(f"{value:.4f}" for value in metrics.values()))
+    table.add_row(*("-" if value is None else f"{value:.4f}" for value in metrics.values()))
     console.print(table)

@@ -69,9 +69,9 @@ def pack(
 def synthesize(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="output folder, new or empty", show_default=False)],
     layout: Annotated[str, typer.Option(help="kitti (outdoor, 375x1242) or nyu (indoor, 480x640)")] = "kitti",
-    train_frames: Annotated[int, typer.Option(min=1)] = 16,
-    test_frames: Annotated[int, typer.Option(min=1)] = 8,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    train_frames: Annotated[int, typer.Option(min=1, max=1_000_000)] = 16,
+    test_frames: Annotated[int, typer.Option(min=1, max=1_000_000)] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Write rendered scenes with exact depth as files in the layout of KITTI or NYU.

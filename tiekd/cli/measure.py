@@ -19,7 +19,7 @@ def measure(
     store: Annotated[str, typer.Argument(metavar="STORE", help="folder or URI of the run store", show_default=False)],
     study: Annotated[str | None, typer.Option(help="only the networks of this study")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="PyTorch threads on a CPU")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=4096, help="PyTorch threads on a CPU")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the networks of a store: parameters, MACs, milliseconds per image, peak memory.

@@ -53,7 +53,7 @@ def run(
         status = execute(settings, run_store, lambda record: LocalRuntime(settings.execution, record, display))
     record = run_store.run(run_id_of(settings))
     if as_json:
-        summary = record.read_json("summary.json") if status.state == "done" else None
+        summary = record.summary() if status.state == "done" else None
         print(json_text({"run_id": record.run_id, "state": status.state, "cause": status.cause, "summary": summary}))
     else:
         show_run(record, status)

@@ -1,4 +1,7 @@
-"""YAML documents as nested dicts: reading, settings by dotted path, and validation errors in one line."""
+"""YAML documents as nested dicts: reading, settings by dotted path, and validation errors in one line.
+
+A document is untrusted: its size, its depth and what its aliases expand to are limited.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,20 +10,63 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tiekd.errors import UserError, unknown
+from tiekd.errors import UserError, os_error_reason, shorten, unknown
 
 _NESTED = (dict, list)
+MAX_BYTES = 2**20
+MAX_DEPTH = 50  # of nested mappings and lists
+MAX_VALUES = 200_000  # of a document whose aliases are expanded
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version if PyYAML was built with it
 
 
-class _Document(yaml.SafeLoader):
+class _Document(_SafeLoader):
     """Safe YAML that refuses duplicate keys, of which PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        seen: set[str] = set()
         for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def parse_yaml(content: str | bytes) -> Any:
+    """Parse YAML into plain values. Raises ValueError with one line for what is invalid or exceeds the limits."""
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"is longer than {MAX_BYTES // 2**20} MiB, more than a document of settings can be")
+    try:
+        value = yaml.load(content, _Document)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that cannot be
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels") from None
+    if isinstance(value, _NESTED):
+        _check_extent(value)
+    return value
+
+
+def _check_extent(value: Any) -> None:
+    """Raise ValueError if a value is nested too deeply, as one that contains itself is, or too large with its aliases."""
+    level, n_values = [value], 0
+    for _ in range(MAX_DEPTH + 1):
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        n_values += len(level)
+        if n_values > MAX_VALUES:
+            raise ValueError(f"has more than {MAX_VALUES} values with its aliases expanded")
+        level = [inner for inner in level if isinstance(inner, _NESTED)]
+        if not level:
+            return
+    raise ValueError(f"is nested deeper than {MAX_DEPTH} levels, or contains itself")
+
+
+def parse_mapping(content: str | bytes) -> dict[str, Any]:
+    """Parse YAML that is a mapping of settings. Raises ValueError for anything else."""
+    document = parse_yaml(content)
+    if not isinstance(document, dict):
+        raise ValueError(f"expected a mapping of settings, got {type(document).__name__}")
+    return document
 
 
 def read_document(path: str | Path, what: str = "config") -> dict:
@@ -29,12 +75,12 @@ def read_document(path: str | Path, what: str = "config") -> dict:
     if not path.is_file():
         raise UserError(f"{what} {path}: no such file")
     try:
-        document = yaml.load(path.read_text(), _Document)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{what} {path}: expected a mapping of settings, got {type(document).__name__}")
-    return document
+        with path.open("rb") as file:
+            return parse_mapping(file.read(MAX_BYTES + 1))
+    except ValueError as error:
+        raise UserError(f"{what} {path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{what} {path}: cannot be read: {os_error_reason(error)}") from None
 
 
 def merged(document: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,9 +102,10 @@ def parse_overrides(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, A
         if not equals or not path:
             raise UserError(f"--set {text!r}: expected dotted.path=value, e.g. loss.sigma=0.8")
         try:
-            values[path.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--set {text!r}: the value is not valid YAML") from None
+            values[path.strip()] = parse_yaml(value)
+        except ValueError as error:
+            reason = str(error).partition(":")[0] if str(error).startswith("not valid YAML") else str(error)
+            raise UserError(f"--set {shorten(text)!r}: the value is {reason}") from None
     return values
 
 
@@ -107,10 +154,13 @@ def _explain_one(item: Any, model: type[BaseModel]) -> str:
         return unknown(f"{path}: no such setting", item["loc"][-1], _fields_at(model, item["loc"][:-1]))
     if item["type"] == "missing":
         return f"{path} is needed"
+    if item["type"] == "plain_value":
+        path = ".".join(filter(None, (path, str(item["ctx"]["field"]))))
+        return f"{path}: {item['ctx']['problem']}, got {shorten(repr(item['ctx']['input']))}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return message
-    return f"{path}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+    return f"{path}: {message[0].lower()}{message[1:]}, got {shorten(repr(item['input']))}"
 
 
 def _fields_at(model: type[BaseModel], path: tuple) -> list[str]:

@@ -1,7 +1,8 @@
 """The sections of a run config: each setting with its range, its unit and one sentence. Sizes are (height, width) in pixels."""
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -13,13 +14,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from tiekd.config.cpus import usable_cpus
 from tiekd.config.specs import DATASETS, LOSSES, NETWORKS, PROTOCOLS, TEACHERS, DatasetSpec, Head, LossSpec
 from tiekd.errors import unknown
 
-Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
+_Pixels = Annotated[int, Field(ge=16, le=16_384)]
+Size = tuple[_Pixels, _Pixels]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]  # of names and paths
 Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -49,20 +52,43 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, document: Any) -> Any:
+        """Refuse true and false as numbers, which they are for Python, and NUL, which no file name can have."""
+        for name, value in document.items() if isinstance(document, dict) else ():
+            problem = ""
+            if isinstance(value, str):
+                problem = "a text cannot contain the character NUL" if "\0" in value else ""
+            elif any(v is True or v is False for v in (value if isinstance(value, list | tuple) else (value,))):
+                wrong = name in cls.model_fields and _is_number(cls, name)
+                problem = "input should be a number, not true or false" if wrong else ""
+            if problem:
+                raise PydanticCustomError("plain_value", "{problem}", {"problem": problem, "field": name, "input": value})
+        return document
+
+
+@cache
+def _is_number(model: type[BaseModel], field: str) -> bool:
+    """Whether a field takes numbers, or several of them, but not true and false."""
+    kinds, found = [model.model_fields[field].annotation], []
+    while kinds:
+        found.append(kind := kinds.pop())
+        kinds += get_args(kind)
+    return any(kind in (int, float) for kind in found) and not any(kind is bool for kind in found)
+
 
 class DataConfig(Section):
     """The frames, and the depth range that is valid."""
 
     dataset: Annotated[str, OneOf("data.dataset", DATASETS)] = Field(description="name of a data set (`tiekd list datasets`)")
-    root: str | None = Field(
-        None, description="folder of the data set; a run is identified by the content of its files, not by their path"
-    )
-    train_split: str | None = Field(None, description="list of training frames, relative to root")
-    test_split: str | None = Field(None, description="list of test frames, relative to root")
-    train_frames: int | None = Field(None, ge=1, description="use only the first N training frames")
-    test_frames: int | None = Field(None, ge=1, description="use only the first N test frames")
+    root: Text | None = Field(None, description="folder of the data set; its files, not its path, identify a run")
+    train_split: Text | None = Field(None, description="list of training frames, relative to root")
+    test_split: Text | None = Field(None, description="list of test frames, relative to root")
+    train_frames: int | None = Field(None, ge=1, le=1_000_000, description="use only the first N training frames")
+    test_frames: int | None = Field(None, ge=1, le=1_000_000, description="use only the first N test frames")
     frame_size: Size | None = Field(None, description="size of a rendered frame, px; rendered data only")
-    scene_seed: int = Field(0, ge=0, description="seed of the rendered scenes; rendered data only")
+    scene_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the rendered scenes; rendered data only")
     min_depth: float = Field(1e-3, gt=0, description="m; smaller depths are invalid")
     max_depth: float = Field(80.0, gt=0, description="m; larger depths are invalid, and predictions are clamped to it")
     train_crop: Size = Field((352, 704), description="size of a random training crop, px")
@@ -103,10 +129,8 @@ class DataConfig(Section):
 class TeacherConfig(Section):
     """The teacher: a folder of its depth maps."""
 
-    name: str = Field(description="its name in tables")
-    maps: str = Field(
-        description="folder of 16-bit depth maps with manifest.json; a run is identified by their content, not by their path"
-    )
+    name: Text = Field(description="its name in tables")
+    maps: Text = Field(description="folder of 16-bit depth maps with manifest.json; the maps, not their path, identify a run")
 
 
 class StudentConfig(Section):
@@ -117,11 +141,11 @@ class StudentConfig(Section):
         description="a student ('timm' takes any encoder) or a teacher's architecture",
     )
     encoder: str | None = Field(None, description="name of a timm model that supports features_only")
-    levels: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    levels: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
         (0, 1, 2, 3, 4), min_length=2, description="feature levels of the encoder that the decoder reads"
     )
     output_stride: Literal[8, 16, 32] = Field(32, description="dilate the encoder's last stages to keep this stride")
-    decoder_channels: tuple[Annotated[int, Field(ge=4)], ...] = Field(
+    decoder_channels: tuple[Annotated[int, Field(ge=4, le=16_384)], ...] = Field(
         (512, 256, 256, 128, 128), min_length=2, description="one width per level, starting with the deepest"
     )
     head: Head = Field("dpm", description="expected depth over fixed bins, one sigmoid, or AdaBins' bins per image")
@@ -200,8 +224,8 @@ class LossConfig(Section):
 class OptimConfig(Section):
     """AdamW, with a learning rate that depends on the step alone."""
 
-    epochs: int = Field(24, ge=1, description="passes over the training frames")
-    batch_size: int = Field(16, ge=1, description="images per step, over all workers")
+    epochs: int = Field(24, ge=1, le=100_000, description="passes over the training frames")
+    batch_size: int = Field(16, ge=1, le=65_536, description="images per step, over all workers")
     lr: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule; start of the cosine, before warm-up")
     lr_factor: float = Field(1.0, gt=0, description="learning rate of decoder and head, relative to the encoder's")
     betas: tuple[Decay, Decay] = Field((0.95, 0.99), description="AdamW's decay rates of the moments")
@@ -247,7 +271,10 @@ class EvaluationConfig(Section):
     )
     flip_tta: bool = Field(True, description="average with the prediction of the mirrored image")
     every: int = Field(
-        1, ge=1, description="epochs between validations; the last epoch is always validated; not part of a run's identity"
+        1,
+        ge=1,
+        le=100_000,
+        description="epochs between validations; the last epoch is always validated; not part of a run's identity",
     )
 
 
@@ -257,15 +284,15 @@ class ExecutionConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA if PyTorch finds it, else the CPU")
     kernel: Kernel = Field("torch", description="implementation of DPM and L_DPM; triton: GPU kernels, for CUDA devices only")
     compile: bool = Field(False, description="train with torch.compile, which takes minutes at the start (docs/speed.md)")
-    workers: int = Field(1, ge=1, description="processes that train one run together")
-    cpus_per_worker: int = Field(1, ge=1, description="CPUs reserved on the cluster, and PyTorch threads")
+    workers: int = Field(1, ge=1, le=4096, description="processes that train one run together")
+    cpus_per_worker: int = Field(1, ge=1, le=4096, description="CPUs reserved on the cluster, and PyTorch threads")
     gpus_per_worker: float = Field(0.0, ge=0, description="GPUs reserved on the cluster; set it to train on GPUs")
-    data_workers: int = Field(0, ge=0, description="processes that decode images; 0: the training process itself")
+    data_workers: int = Field(0, ge=0, le=1024, description="processes that decode images; 0: the training process itself")
     cache_gb: float = Field(
         1.0, ge=0, description="GB of decoded frames that a process keeps for later epochs and runs; all frames or none"
     )
-    packed: str | None = Field(None, description="folder of `tiekd data pack` from which frames and maps are read")
-    store: str = Field("store", description="folder or URI of the run store")
+    packed: Text | None = Field(None, description="folder of `tiekd data pack` from which frames and maps are read")
+    store: Text = Field("store", description="folder or URI of the run store")
 
     @property
     def threads(self) -> int:

@@ -20,7 +20,7 @@ from tiekd.distill.preflight import run_id_of
 from tiekd.errors import UserError, unknown
 from tiekd.inference.predict import check_finite, predict
 from tiekd.models.checkpoint import load_network
-from tiekd.store.files import check_output_folder
+from tiekd.store.files import check_output_folder, safe_name
 from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_store import RunStore
 
@@ -83,7 +83,7 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
         raise UserError(unknown("--layout", layout, MAP_LAYOUTS))
     if layout == "released":
         released_map_names(config.data.dataset)  # raises UserError if it has none
-        if not name or Path(name).name != name:
+        if safe_name(name) != name:
             raise UserError(f"--name: becomes part of a folder's name in --layout released, got {name!r}")
     check_output_folder(out, "--out")
     for source in _open_sources(config):

@@ -1,12 +1,14 @@
 """The model card of a network: description, usage, results and limits, from the files of its run."""
 
 import statistics
+from collections.abc import Iterable
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tiekd.config import RunConfig
 from tiekd.config.labels import METRICS, labels
+from tiekd.store.documents import Metrics, Summary
 from tiekd.store.run_store import RunRecord
 
 CODE_LICENSE = "Apache-2.0"
@@ -33,7 +35,7 @@ _NO_RESULTS = "These weights were exported without their run, so there are no re
 
 def build_card(config: RunConfig, record: RunRecord | None) -> str:
     """Write the card as Markdown with the hub's metadata. Without a run in a store, it has no results."""
-    summary = record.read_json("summary.json") if record else None
+    summary = record.summary() if record else None
     names = labels(config)
     title = " ".join(filter(None, (names["method"], names["backbone"], names["dataset"])))
     parts = [
@@ -57,7 +59,7 @@ def build_card(config: RunConfig, record: RunRecord | None) -> str:
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n").content
 
 
-def _metadata(config: RunConfig, title: str, summary: dict[str, Any] | None) -> ModelCardData:
+def _metadata(config: RunConfig, title: str, summary: Summary | None) -> ModelCardData:
     optional: dict[str, Any] = {}
     if config.data.spec.license.name == "other":
         optional["license_name"] = "see-the-card"
@@ -66,11 +68,12 @@ def _metadata(config: RunConfig, title: str, summary: dict[str, Any] | None) -> 
             EvalResult(
                 task_type="depth-estimation",
                 dataset_type=config.data.dataset,
-                dataset_name=f"{config.data.dataset}, protocol {summary['protocol']}",
+                dataset_name=f"{config.data.dataset}, protocol {summary.get('protocol', 'unknown')}",
                 metric_type=metric,
-                metric_value=summary["metrics"][metric],
+                metric_value=value,
             )
             for metric in METRICS
+            if (value := summary["metrics"].get(metric)) is not None
         ]
     return ModelCardData(
         license=config.data.spec.license.name,
@@ -99,12 +102,13 @@ def _description(config: RunConfig) -> str:
     )
 
 
-def _evaluation(config: RunConfig, record: RunRecord, summary: dict[str, Any]) -> str:
+def _evaluation(config: RunConfig, record: RunRecord, summary: Summary) -> str:
     """The run's own metrics, and mean and spread over the runs that differ only in the seed."""
     cell = {config.seed: summary["metrics"]} | _other_seeds(record)
-    without = summary["n_images_without_ground_truth"]
+    without = summary.get("n_images_without_ground_truth")
     lines = [
-        f"`{config.data.dataset}`, {summary['n_images']} test images, protocol `{summary['protocol']}`, "
+        f"`{config.data.dataset}`, {summary.get('n_images', 'unknown')} test images, "
+        f"protocol `{summary.get('protocol', 'unknown')}`, "
         f"{'with' if config.evaluation.flip_tta else 'without'} flip averaging"
         + (f"; {without} further images without ground truth are not averaged." if without else "."),
         "",
@@ -112,29 +116,32 @@ def _evaluation(config: RunConfig, record: RunRecord, summary: dict[str, Any]) -
         "|---|---|---|",
     ]
     for metric in METRICS:
-        values = [metrics[metric] for metrics in cell.values()]
+        own = summary["metrics"].get(metric)
+        values = [value for metrics in cell.values() if (value := metrics.get(metric)) is not None]
+        if own is None:
+            continue
         spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-        lines.append(f"| {metric} | {summary['metrics'][metric]:.4f} | {statistics.fmean(values):.4f}{spread} |")
+        lines.append(f"| {metric} | {own:.4f} | {statistics.fmean(values):.4f}{spread} |")
     if len(cell) == 1:
         lines += ["", "One seed does not show the spread between trainings."]
     return "\n".join(lines)
 
 
-def _seeds(cell: dict[int, dict]) -> str:
+def _seeds(cell: Iterable[int]) -> str:
     seeds = sorted(cell)
     return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
 
 
-def _other_seeds(record: RunRecord) -> dict[int, dict[str, float]]:
+def _other_seeds(record: RunRecord) -> dict[int, Metrics]:
     """The metrics of the store's finished runs whose config differs only in the seed."""
     own, store = _without_seed(record.document() or {}), record.store
     same = [
         (document["seed"], other)
         for other, document in store.read_each(lambda run: (run, run.document()), store.runs())
-        if document and _without_seed(document) == own
+        if document and isinstance(document.get("seed"), int) and _without_seed(document) == own
     ]
-    summaries = {seed: other.read_json("summary.json") for seed, other in same if other.status().state == "done"}
-    return {seed: summary["metrics"] for seed, summary in summaries.items() if summary}
+    found = {seed: other.metrics() for seed, other in same if other.status().state == "done"}
+    return {seed: metrics for seed, metrics in found.items() if metrics}
 
 
 def _without_seed(document: dict[str, Any]) -> dict[str, Any]:
@@ -152,15 +159,16 @@ def _training(config: RunConfig, record: RunRecord | None) -> str:
         "Encoder": "initialized with timm's ImageNet weights" if config.student.pretrained else "initialized randomly",
         "Seed": str(config.seed),
     }
-    origin = record.read_json("provenance.json") if record else None
+    origin = record.provenance() if record else None
     if origin:
-        changed = f", with uncommitted changes {origin['dirty']}" if origin["dirty"] else ""
-        facts["Code"] = f"commit `{origin['git_commit'] or 'unknown'}`{changed}"
-        facts["Versions"] = ", ".join(f"{name} {version}" for name, version in origin["versions"].items() if version)
+        changed = f", with uncommitted changes {origin['dirty']}" if origin.get("dirty") else ""
+        facts["Code"] = f"commit `{origin.get('git_commit') or 'unknown'}`{changed}"
+        facts["Versions"] = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items() if version)
         if lock := origin.get("lock"):
             facts["Lock, and installed versions that differ from it"] = ", ".join(map(" ".join, lock.items()))
-        facts["Inputs"] = ", ".join(f"{name} `{digest[:16]}`" for name, digest in origin["inputs"].items())
-        facts["Cost"] = f"{origin['device_seconds'] / 3600:.2f} device-hours on {origin['hardware']['device']}"
+        facts["Inputs"] = ", ".join(f"{name} `{digest[:16]}`" for name, digest in origin.get("inputs", {}).items())
+        device = origin.get("hardware", {}).get("device", "unknown")
+        facts["Cost"] = f"{origin.get('device_seconds', 0) / 3600:.2f} device-hours on {device}"
     return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
 
 

@@ -21,6 +21,7 @@ from tiekd.config import RunConfig, build, override
 from tiekd.deploy.profile_records import Cost, network_id, network_name
 from tiekd.distill.runtime import choose_device
 from tiekd.models.registry import build_network, count_parameters
+from tiekd.store.documents import EFFICIENCY
 from tiekd.store.run_store import RunRecord
 
 EFFICIENCY_FILE = "efficiency.json"
@@ -37,7 +38,7 @@ def run_efficiency(record: RunRecord, config: RunConfig) -> dict[str, Any]:
     Measured on the machine of the search, with the run's device and threads; concurrent trials slow it down. For publication,
     use `measure_in_subprocess`.
     """
-    stored = record.read_json(EFFICIENCY_FILE)
+    stored: Any = record.read_as(EFFICIENCY_FILE, EFFICIENCY.parse)
     if stored is None:
         execution = config.execution
         torch.set_num_threads(execution.threads)

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-
-import yaml
+from typing import Any
 
 from tiekd.config import BinsConfig, RunConfig, StudentConfig, build
 from tiekd.config.labels import TEACHER, labels
 from tiekd.data.image_io import Size
-from tiekd.errors import StoreError, UserError, unknown
+from tiekd.errors import UserError, unknown
+from tiekd.store.documents import Schema
 from tiekd.store.run_store import RunRecord, RunStore
 
 FOLDER = "efficiency"
@@ -38,6 +38,9 @@ class Cost:
     images: int  # number of timed images
     peak_bytes: int | None  # of weights and one forward pass; None if the system does not report it
     versions: dict[str, str] = field(default_factory=dict)
+
+
+COST = Schema[Cost](Cost)
 
 
 @dataclass
@@ -115,9 +118,10 @@ def _configs(store: RunStore, studies: list[str], other_runs: bool) -> Iterator[
     seen: set[str] = set()
     planned: set[str] = set()
     for name in studies:
-        for cell in (store.read_study(name) or {"cells": []})["cells"]:
-            planned.add(cell["run_id"])
-            document = cell["config"]
+        study = store.read_study(name)
+        for cell in study["cells"] if study else ():
+            planned.add(cell["run_id"] or "")
+            document: dict[str, Any] = dict(cell["config"])
             parts = [document.get(section) for section in ("data", "teacher", "student", "bins", "fidelity")]
             key = json.dumps([*parts, document["loss"]["target"], document["optim"]["precision"]], sort_keys=True)
             if key not in seen:
@@ -126,7 +130,7 @@ def _configs(store: RunStore, studies: list[str], other_runs: bool) -> Iterator[
                     yield config
     if other_runs:
         others = [record for record in store.runs() if record.run_id not in planned]
-        yield from (config for config in store.read_each(_config_of, others) if config is not None)
+        yield from (config for config in store.read_each(RunRecord.config, others) if config is not None)
 
 
 def _build_or_none(document: dict) -> RunConfig | None:
@@ -134,14 +138,6 @@ def _build_or_none(document: dict) -> RunConfig | None:
     try:
         return build(document)
     except UserError:
-        return None
-
-
-def _config_of(record: RunRecord) -> RunConfig | None:
-    """None if a run's config cannot be read."""
-    try:
-        return record.config()
-    except (StoreError, UserError, yaml.YAMLError):
         return None
 
 
@@ -183,9 +179,4 @@ def write_cost(store: RunStore, cost: Cost) -> None:
 
 
 def _read(store: RunStore, path: str) -> Cost | None:
-    """Raises StoreError for an invalid file."""
-    content = store.read_json(path)
-    try:
-        return None if content is None else Cost(**content)
-    except TypeError as error:
-        raise StoreError(f"{path} in store {store.uri} is damaged: {error}") from None
+    return store.read_as(path, COST.parse)

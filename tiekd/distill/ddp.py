@@ -12,7 +12,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tiekd.distill.runtime import MetricRow, load_state, save_epoch
+from tiekd.distill.runtime import MetricRow, Restore, restore_state, save_epoch
 from tiekd.distill.sync_batch_norm import all_reduce_sum, sync_batch_norms
 from tiekd.store.run_store import RunRecord
 
@@ -42,8 +42,8 @@ class DDPRuntime:
         dist.all_gather_object(shares, rows)
         return [row for share in shares for row in share]
 
-    def resume(self) -> dict[str, Any] | None:
-        return load_state(self._record)
+    def resume(self, restore: Restore) -> None:
+        restore_state(self._record, restore)
 
     def report_step(self, step: int, steps: int) -> None:
         pass

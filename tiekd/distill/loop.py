@@ -52,10 +52,14 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
     optimizer = build_optimizer(student, config.optim)
 
     epochs: list[MetricRow] = []
-    if state := runtime.resume():
+
+    def restore(state: dict[str, Any]) -> None:
+        check_state(state, student, optimizer)
         student.load_state_dict(state["student"])
         optimizer.load_state_dict(state["optimizer"])
-        epochs = state["epochs"]
+        epochs.extend(state["epochs"])
+
+    runtime.resume(restore)
     model = runtime.wrap(student)
     if config.execution.compile:  # around the distributed wrapper, which PyTorch supports; `student` stays uncompiled
         model = cast(nn.Module, torch.compile(model))
@@ -72,6 +76,18 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
 
     images = images or validate(student, config, inputs.test, runtime)
     return DistillResult(student, images, mean_metrics(images), is_constant(images))
+
+
+def check_state(state: dict[str, Any], student: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise an error unless the state fits, before anything is changed: a student restored in part would be neither."""
+    wanted, found = ({name: t.shape for name, t in s.items()} for s in (student.state_dict(), state["student"]))
+    if wanted != found:
+        raise ValueError("the checkpoint is of another network")
+    parts = [[len(group["params"]) for group in s["param_groups"]] for s in (optimizer.state_dict(), state["optimizer"])]
+    if parts[0] != parts[1] or not isinstance(state["optimizer"]["state"], dict):
+        raise ValueError("the checkpoint is of another optimizer")
+    if [row["epoch"] for row in state["epochs"]] != list(range(1, len(state["epochs"]) + 1)):
+        raise ValueError("the checkpoint lacks epochs")
 
 
 def train_loader(inputs: Inputs, config: RunConfig, runtime: Runtime) -> DataLoader:

@@ -12,7 +12,7 @@ from tiekd.config import RunConfig
 from tiekd.data import input_digests
 from tiekd.distill.loop import DistillResult, distill, summarize
 from tiekd.distill.preflight import check_ready, run_id_of
-from tiekd.distill.runtime import Runtime
+from tiekd.distill.runtime import CHECKPOINT, Runtime
 from tiekd.errors import DivergedError, StoreError, SupersededError, error_line
 from tiekd.models.checkpoint import pack_network
 from tiekd.store.provenance import provenance
@@ -100,5 +100,6 @@ def _compute_and_store(config: RunConfig, record: RunRecord, runtime: Runtime) -
     record.write_json("summary.json", {"run_id": record.run_id, **summarize(config, result)})
     device_seconds = record.status().device_seconds
     seconds = {"device_seconds": device_seconds, "wall_seconds": device_seconds / runtime.world_size}
-    record.write_json("provenance.json", origin | seconds)
+    damaged = record.damage(CHECKPOINT)
+    record.write_json("provenance.json", origin | seconds | ({"damaged": {CHECKPOINT: damaged}} if damaged else {}))
     return result

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from tiekd.config import ExecutionConfig
-from tiekd.errors import UserError
+from tiekd.errors import UserError, error_line
 from tiekd.models.checkpoint import pack_state, unpack_state
 from tiekd.store.run_store import RunRecord
 
 CHECKPOINT = "checkpoint/state.pt"
 MetricRow = dict[str, Any]
+Restore = Callable[[dict[str, Any]], None]
 
 
 class Runtime(Protocol):
@@ -38,8 +39,8 @@ class Runtime(Protocol):
         """Return the rows of all ranks, on every rank."""
         ...
 
-    def resume(self) -> dict[str, Any] | None:
-        """Return the last state passed to `report`, or None for a new run."""
+    def resume(self, restore: Restore) -> None:
+        """Pass the last state given to `report` to `restore`, unless the run is new. A damaged state counts as none."""
         ...
 
     def report_step(self, step: int, steps: int) -> None:
@@ -76,8 +77,9 @@ class LocalRuntime:
     def gather(self, rows: list[MetricRow]) -> list[MetricRow]:
         return rows
 
-    def resume(self) -> dict[str, Any] | None:
-        return load_state(self._record) if self._record else None
+    def resume(self, restore: Restore) -> None:
+        if self._record:
+            restore_state(self._record, restore)
 
     def report_step(self, step: int, steps: int) -> None:
         if self._display:
@@ -93,10 +95,20 @@ class LocalRuntime:
         return False
 
 
-def load_state(record: RunRecord) -> dict[str, Any] | None:
-    """Load the checkpoint of a run from the run store; None for a new run."""
-    content = record.read_file(CHECKPOINT)
-    return None if content is None else unpack_state(content)
+def restore_state(record: RunRecord, restore: Restore) -> None:
+    """Pass the checkpoint of a run in the run store to `restore`.
+
+    If it is damaged, or does not fit and `restore` raises an error, the run starts afresh: with a warning, and its
+    provenance.json will say so.
+    """
+
+    def parse(content: bytes) -> None:
+        try:
+            restore(unpack_state(content))
+        except Exception as error:  # PyTorch raises errors of many types
+            raise ValueError(f"the training starts afresh ({error_line(error)})") from error
+
+    record.read_as(CHECKPOINT, parse)
 
 
 def save_epoch(record: RunRecord, epochs: list[MetricRow], state: dict[str, Any], workers: int) -> None:
@@ -108,8 +120,9 @@ def save_epoch(record: RunRecord, epochs: list[MetricRow], state: dict[str, Any]
     record.write_table("epochs.parquet", pd.DataFrame(epochs))
     record.write_file(CHECKPOINT, pack_state(state))
     status = record.own_status()
-    # Earlier epochs may have had another number of workers.
-    device_seconds = status.device_seconds + sum(row["seconds"] for row in epochs[status.epoch :]) * workers
+    # Earlier epochs may have had another number of workers; a run that started afresh has fewer than before.
+    new = epochs[min(status.epoch, len(epochs) - 1) :]
+    device_seconds = status.device_seconds + sum(row["seconds"] for row in new) * workers
     record.write_status(replace(status, epoch=len(epochs), device_seconds=device_seconds, updated=time.time()))
 
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow import fs
 
-from tiekd.errors import StoreError, UserError, os_error_reason
+from tiekd.errors import DamagedFileError, StoreError, UserError, os_error_reason
 from tiekd.store.files import delete_partial_files, is_nonempty_folder, nearest_existing, write_atomically
 from tiekd.store.object_store import ObjectStoreBackend
 
@@ -29,7 +29,7 @@ class StorageBackend(Protocol):
         ...
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file, or None if it does not exist."""
+        """Return the content of a file, or None if it does not exist. DamagedFileError: only this file is unreadable."""
         ...
 
     def delete(self, name: str) -> None:
@@ -50,9 +50,14 @@ def open_backend(uri: str, must_exist: bool = False) -> StorageBackend:
 
     Raises UserError if `uri` is invalid, or if its bucket does not exist or does not respond.
     """
+    if not uri.strip() or "\0" in uri:
+        raise UserError(f"store {uri!r}: expected a folder or a URI")
     if "://" not in uri:
         return FolderBackend(uri, Path(uri).expanduser().absolute(), must_exist)
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise UserError(f"store {uri}: not a URI: {error}") from None
     if parts.scheme == "file":
         return FolderBackend(uri, Path(unquote(parts.path)), must_exist)
     return ObjectStoreBackend(uri, check=not must_exist)
@@ -114,7 +119,8 @@ class FolderBackend:
             self._check_still_there()
             return None
         except OSError as error:
-            raise StoreError(f"cannot read {name} in store {self.uri}: {os_error_reason(error)}") from error
+            self._check_still_there()
+            raise DamagedFileError(f"cannot read {name} in store {self.uri}: {os_error_reason(error)}") from error
 
     def delete(self, name: str) -> None:
         try:
@@ -129,7 +135,8 @@ class FolderBackend:
             self._check_still_there()
             return []
         except OSError as error:
-            raise StoreError(f"cannot list {name} in store {self.uri}: {os_error_reason(error)}") from error
+            self._check_still_there()
+            raise DamagedFileError(f"cannot list {name} in store {self.uri}: {os_error_reason(error)}") from error
 
     def delete_partial_files(self, name: str) -> None:
         delete_partial_files(self._path / name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,8 @@ from typing import Any
 from tiekd.errors import UserError
 
 PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")  # names of partial files
+MAX_NAME = 150  # characters; file systems keep 255 bytes, of which suffixes and temporary names take some
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -61,6 +64,25 @@ def delete_partial_files(folder: Path) -> None:
             with contextlib.suppress(OSError), path.open("rb+") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises OSError while it is written
                 path.unlink()
+
+
+def safe_name(text: str, length: int = MAX_NAME) -> str:
+    """Turn a text into a name that every file system keeps: ASCII, not reserved, at most `length` characters.
+
+    A text that is changed gets a digest, so that different texts have different names.
+    """
+    name = re.sub(r"[^A-Za-z0-9.,=+_ -]", "_", text)
+    if (
+        name == text
+        and len(name) <= length
+        and name[:1] not in ("", ".", " ", "-")
+        and name[-1] not in ". "
+        and not RESERVED.match(name)
+    ):
+        return name
+    name = f"_{name}" if RESERVED.match(name) else name
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name[: length - len(digest) - 1].strip('. -') or '_'}-{digest}"
 
 
 def stat_signature(*paths: Path) -> int:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from tiekd.errors import StoreError, UserError, os_error_reason, unknown
+from tiekd.errors import StoreError, UserError, os_error_reason, shorten, unknown
 
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 5.0, 30.0
 MAX_ATTEMPTS = 6  # per request, over 15 to 31 s, so that a sweep survives a restart of the server
@@ -147,8 +147,10 @@ def _open_other(uri: str, fail_fast: bool) -> tuple[fs.FileSystem, str]:
         address += f"{'&' if '?' in uri else '?'}retry_limit_seconds={limit:g}"
     try:
         filesystem, root = fs.FileSystem.from_uri(address)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"store {uri}: not a folder or a URI that pyarrow reads: {error}") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            f"store {uri}: not a folder or a URI that pyarrow reads: {shorten(' '.join(str(error).split()))}"
+        ) from None
     return filesystem, root.rstrip("/")
 
 

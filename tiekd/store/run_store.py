@@ -7,14 +7,18 @@
 
 Every write is atomic: a reader finds the whole old file, the whole new file, or no file. The status is written last: a run is
 done exactly when its status says so.
+
+A file can still be damaged, by a disk, a copy or an editor. `RunStore.read_as` is the one place where that is survived: the
+file then counts as missing, a warning names it once, and `RunStore.damaged` keeps the reason.
 """
 
 import io
 import json
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,20 +29,37 @@ import yaml
 from pyarrow import fs
 
 from tiekd.config import RunConfig, build
-from tiekd.errors import StoreError, SupersededError
+from tiekd.config.documents import parse_mapping
+from tiekd.errors import DamagedFileError, StoreError, SupersededError, error_line
 from tiekd.store.backends import FolderBackend, open_backend
+from tiekd.store.documents import (
+    ANY,
+    ATTEMPT,
+    EPOCH_COLUMNS,
+    FINDINGS,
+    IMAGE_COLUMNS,
+    PROVENANCE,
+    STATUS,
+    STUDY,
+    SUMMARY,
+    Findings,
+    Metrics,
+    Provenance,
+    StudyDocument,
+    Summary,
+    conform,
+)
 from tiekd.store.run_status import Attempt, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _T = TypeVar("_T")
+logger = logging.getLogger(__name__)
+MAX_REASON = 200  # characters of the reason why a file is damaged
 OBJECT_STORE_THREADS = 32
 FOLDER_THREADS = 4  # more threads would only wait for one another
 FOLDER_BATCH = 4  # runs per task; handing one run to a thread takes a fifth of the time to read it
-
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version if PyYAML was built with it
-_STATUS_FIELDS = [field.name for field in fields(Status)]  # older stores have more
 
 
 class RunStore:
@@ -46,11 +67,12 @@ class RunStore:
 
     A process that joins a launch passes `must_exist`: if the store is empty for it, the store has disappeared, and a second one
     must not be started. Raises UserError for a location that cannot be a store. All methods but `check_writable` raise
-    StoreError if the store cannot be read or written.
+    StoreError if the store cannot be read or written. `damaged` has the damaged files that were met so far, with the reasons.
     """
 
     def __init__(self, uri: str | Path, must_exist: bool = False):
         self.uri = str(uri)
+        self.damaged: dict[str, str] = {}
         self._backend = open_backend(self.uri, must_exist)
 
     @property
@@ -74,8 +96,32 @@ class RunStore:
         self._backend.write(name, content)
 
     def read_bytes(self, name: str) -> bytes | None:
-        """Return the content of a file, or None if it does not exist."""
+        """Return the content of a file, or None if it does not exist. Raises DamagedFileError if it cannot be read."""
         return self._backend.read(name)
+
+    def read_as(self, name: str, parse: Callable[[bytes], _T]) -> _T | None:
+        """Read and parse a file; None if it does not exist or is damaged, which is recorded (see `mark_damaged`)."""
+        try:
+            content = self._backend.read(name)
+            value = None if content is None else parse(content)
+        except DamagedFileError as error:
+            self.mark_damaged(name, str(error.__cause__ or error))
+            return None
+        except StoreError:
+            raise
+        except Exception as error:  # decoders raise errors of many types
+            self.mark_damaged(name, str(error) if isinstance(error, ValueError) and str(error) else error_line(error))
+            return None
+        if self.damaged:
+            self.damaged.pop(name, None)
+        return value
+
+    def mark_damaged(self, name: str, reason: str) -> None:
+        """Record that a file is damaged and is treated as missing, with a warning the first time."""
+        reason = " ".join(reason.split())[:MAX_REASON]
+        if self.damaged.get(name) != reason:
+            self.damaged[name] = reason
+            logger.warning("store %s: %s is damaged and left out: %s", self.uri, name, reason)
 
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
@@ -83,7 +129,11 @@ class RunStore:
 
     def list_folders(self, name: str) -> list[str]:
         """Return the sorted names of the subfolders of a folder; empty if the folder does not exist."""
-        return self._backend.list_folders(name)
+        try:
+            return self._backend.list_folders(name)
+        except DamagedFileError as error:
+            self.mark_damaged(name, str(error.__cause__ or error))
+            return []
 
     def delete_partial_files(self, name: str) -> None:
         """Delete the partial files that killed processes have left in a folder."""
@@ -93,11 +143,8 @@ class RunStore:
         self.write_bytes(name, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any | None:
-        content = self.read_bytes(name)
-        try:
-            return None if content is None else json.loads(content)
-        except ValueError as error:
-            raise StoreError(f"{name} in store {self.uri} is damaged: {error}") from None
+        """Read JSON of any form; None if the file does not exist or is damaged."""
+        return self.read_as(name, ANY.parse)
 
     def write_table(self, name: str, table: "pd.DataFrame") -> None:
         """Write a Parquet file that can be read quickly.
@@ -117,13 +164,19 @@ class RunStore:
         )
         self.write_bytes(name, buffer.getvalue())
 
-    def read_arrow(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
-        """Read a table, or those of `columns` that it has, on one thread; callers read many tables on several threads."""
-        content = self.read_bytes(name)
-        if content is None:
-            return None
-        file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)  # the content is in memory already
-        return file.read(columns, use_threads=False)
+    def read_arrow(
+        self, name: str, columns: list[str] | None = None, check: Callable[[pa.Table], pa.Table] = lambda table: table
+    ) -> pa.Table | None:
+        """Read a table, or those of `columns` that it has, on one thread; callers read many tables on several threads.
+
+        `check` returns the table that is wanted, or raises any error if the file is damaged.
+        """
+
+        def parse(content: bytes) -> pa.Table:
+            file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)  # the content is in memory already
+            return check(file.read(columns, use_threads=False))
+
+        return self.read_as(name, parse)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> "pd.DataFrame | None":
         found = self.read_arrow(name, columns)
@@ -157,14 +210,18 @@ class RunStore:
     def studies(self) -> list[str]:
         return self.list_folders("studies")
 
-    def write_study(self, name: str, study: dict) -> None:
+    def write_study(self, name: str, study: Mapping[str, Any]) -> None:
         """Write a study: its document under "study", its cells (run_id, config document, factors) under "cells", and the argv
         of each command that launched it under "commands".
         """
         self.write_json(f"studies/{name}/study.json", study)
 
-    def read_study(self, name: str) -> dict | None:
-        return self.read_json(f"studies/{name}/study.json")
+    def read_study(self, name: str) -> StudyDocument | None:
+        return self.read_as(f"studies/{name}/study.json", STUDY.parse)
+
+    def read_findings(self, name: str) -> Findings:
+        """Return the results of a search; empty if there are none."""
+        return self.read_as(f"studies/{name}/findings.json", FINDINGS.parse) or {}
 
 
 def open_run(uri: str) -> "RunRecord | None":
@@ -182,16 +239,20 @@ class RunRecord:
         self.attempt: Attempt | None = None
 
     def status(self) -> Status:
-        value = self.read_json("status.json")
-        return Status(**{name: value[name] for name in _STATUS_FIELDS if name in value}) if value else Status("missing")
+        """Return the status; with a damaged status.json the run is missing, and the cause says why."""
+        return self.read_as("status.json", STATUS.parse) or Status("missing", self.damage("status.json"))
+
+    def damage(self, name: str) -> str:
+        """Why a file of the run that was read is damaged; "" if it is not."""
+        reason = self.store.damaged.get(f"{self.folder}/{name}")
+        return f"{name} is damaged: {reason}" if reason else ""
 
     def write_status(self, status: Status) -> None:
         self.write_json("status.json", asdict(status))
 
     def last_attempt(self) -> Attempt | None:
         """Return the latest attempt, which owns the run."""
-        value = self.read_json("attempt.json")
-        return Attempt(**value) if value else None
+        return self.read_as("attempt.json", ATTEMPT.parse)
 
     def write_attempt(self, attempt: Attempt) -> None:
         """Take the run over. The attempt has its own file, because an earlier process may be writing the status now."""
@@ -205,13 +266,30 @@ class RunRecord:
         return self.status()
 
     def config(self) -> RunConfig | None:
-        document = self.document()
-        return None if document is None else build(document, source=f"{self.folder}/config.yaml")
+        return self.read_as("config.yaml", lambda content: build(parse_mapping(content), source="config"))
 
     def document(self) -> dict | None:
         """Return the config as it was written, without validation."""
-        content = self.store.read_bytes(f"{self.folder}/config.yaml")
-        return None if content is None else yaml.load(content, _SafeLoader)
+        return self.read_as("config.yaml", parse_mapping)
+
+    def summary(self) -> Summary | None:
+        return self.read_as("summary.json", SUMMARY.parse)
+
+    def metrics(self) -> Metrics:
+        """Return the metrics of the run; empty if it has none."""
+        summary = self.summary()
+        return summary["metrics"] if summary else {}
+
+    def provenance(self) -> Provenance:
+        return self.read_as("provenance.json", PROVENANCE.parse) or {}
+
+    def epochs(self) -> pa.Table | None:
+        """Return one row for each epoch: the columns of EPOCH_COLUMNS that were written, and the parts of the loss."""
+        return self.read_arrow("epochs.parquet", check=lambda table: conform(table, EPOCH_COLUMNS, "part_"))
+
+    def images(self) -> pa.Table | None:
+        """Return one row for each test image: the columns of IMAGE_COLUMNS that were written."""
+        return self.read_arrow("images.parquet", check=lambda table: conform(table, IMAGE_COLUMNS))
 
     def write_config(self, config: RunConfig) -> None:
         self.write_file("config.yaml", yaml.safe_dump(config.document(), sort_keys=False).encode())
@@ -228,14 +306,19 @@ class RunRecord:
     def write_json(self, name: str, value: Any) -> None:
         self.store.write_json(f"{self.folder}/{name}", value)
 
+    def read_as(self, name: str, parse: Callable[[bytes], _T]) -> _T | None:
+        return self.store.read_as(f"{self.folder}/{name}", parse)
+
     def read_json(self, name: str) -> Any | None:
         return self.store.read_json(f"{self.folder}/{name}")
 
     def write_table(self, name: str, table: "pd.DataFrame") -> None:
         self.store.write_table(f"{self.folder}/{name}", table)
 
-    def read_arrow(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
-        return self.store.read_arrow(f"{self.folder}/{name}", columns)
+    def read_arrow(
+        self, name: str, columns: list[str] | None = None, check: Callable[[pa.Table], pa.Table] = lambda table: table
+    ) -> pa.Table | None:
+        return self.store.read_arrow(f"{self.folder}/{name}", columns, check)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> "pd.DataFrame | None":
         return self.store.read_table(f"{self.folder}/{name}", columns)

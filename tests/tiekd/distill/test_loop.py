@@ -249,6 +249,23 @@ def test_a_run_begun_with_a_compiled_student_goes_on_with_a_plain_one_to_the_sam
     np.testing.assert_allclose(rows(record)["loss"], rows(uninterrupted)["loss"], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"random", pack_state({"epochs": []}), pack_state({"student": {}, "optimizer": {}, "epochs": []})],
+    ids=["empty", "random", "without a student", "of another network"],
+)
+def test_a_run_with_a_damaged_checkpoint_starts_afresh_and_says_so(
+    tiny, execute_run, interrupt, uninterrupted, content, caplog
+):
+    config = tiny(LONGER)
+    record = interrupt(config, after_epoch=2)
+    record.write_file(CHECKPOINT, content)
+    record, _ = execute_run(config)
+    assert_same_outcome(record, uninterrupted)
+    assert "starts afresh" in caplog.text
+    assert "starts afresh" in record.provenance()["damaged"][CHECKPOINT]
+
+
 # -- what goes wrong ------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from tiekd.config import ExecutionConfig
-from tiekd.distill.runtime import LocalRuntime, choose_device
+from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, choose_device
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
@@ -23,13 +23,30 @@ def runtime(record, display=None) -> LocalRuntime:
 
 
 def test_a_run_begins_without_a_state(record):
-    assert runtime(record).resume() is None
+    runtime(record).resume(lambda state: pytest.fail("there is no state"))
+    assert record.store.damaged == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\0" * 100, b"text"])
+def test_a_damaged_state_is_named_and_counts_as_none(record, content, caplog):
+    record.write_file(CHECKPOINT, content)
+    runtime(record).resume(lambda state: pytest.fail("it is damaged"))
+    assert f"runs/0123/{CHECKPOINT} is damaged" in caplog.text
+    assert "the training starts afresh" in record.damage(CHECKPOINT)
+
+
+def test_seconds_of_a_run_that_starts_afresh_are_added(record):
+    record.write_status(Status("running", epoch=4, epochs=5, device_seconds=10.0))
+    runtime(record).report(ROWS[:1], {})
+    assert (record.status().epoch, record.status().device_seconds) == (1, 10.0 + ROWS[0]["seconds"])
 
 
 def test_what_was_last_reported_is_what_another_process_goes_on_from(record):
     for epoch in (1, 2):
         runtime(record).report(ROWS[:epoch], {"w": torch.full((2,), epoch), "epochs": ROWS[:epoch]})
-    state = runtime(record).resume()
+    states = []
+    runtime(record).resume(states.append)
+    (state,) = states
     assert torch.equal(state["w"], torch.full((2,), 2))
     assert state["epochs"] == ROWS
 

@@ -1,6 +1,45 @@
 import json
 
-from tiekd.store.files import json_text
+import pytest
+
+from tiekd.store.files import MAX_NAME, json_text, safe_name
+
+TEXTS = [
+    "a/b",
+    "../../etc/passwd",
+    "tiefe Maße",
+    "深度",
+    "n" * 230,
+    "n" * 231,
+    "",
+    ".",
+    "..",
+    "CON",
+    "nul.txt",
+    "a\0b",
+    "a\nb",
+    "-x",
+    "x.",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_text_becomes_a_name_that_can_be_written(tmp_path, text):
+    name = safe_name(text)
+    (tmp_path / f"{name}.parquet.partial-0123456789abcdef0123456789abcdef").touch()
+    assert name.isascii()
+    assert 0 < len(name) <= MAX_NAME
+    assert set("/\\\0\n").isdisjoint(name)
+    assert safe_name(name) == name
+
+
+def test_different_texts_have_different_names():
+    assert len({safe_name(text) for text in TEXTS}) == len(TEXTS)
+
+
+@pytest.mark.parametrize("name", ["debug-kitti-kb-eigen", "lr=0.001, seed=0", "dpm_2"])
+def test_a_plain_name_stays_as_it_is(name):
+    assert safe_name(name) == name
 
 
 def test_numbers_that_are_not_finite_become_null():

@@ -52,10 +52,10 @@ def test_table_round_trip_with_types_and_columns(store):
 def test_runs_and_studies_are_listed_by_name(store):
     for run_id in ("b", "a"):
         store.run(run_id).write_status(Status("done"))
-    store.write_study("kitti", {"study": {"seeds": 3}})
+    store.write_study("kitti", {"study": {"seeds": 3}, "cells": []})
     assert [record.run_id for record in store.runs()] == ["a", "b"]
     assert store.studies() == ["kitti"]
-    assert store.read_study("kitti") == {"study": {"seeds": 3}}
+    assert store.read_study("kitti") == {"study": {"seeds": 3}, "cells": []}
 
 
 def test_a_folder_and_its_file_uri_are_the_same_store(tmp_path):
@@ -85,10 +85,25 @@ def test_read_each_keeps_the_order(store):
     assert [status.epoch for status in store.read_each(RunRecord.status, backwards)] == list(range(19, -1, -1))
 
 
-def test_read_each_raises_the_first_error(store):
-    store.run("b").write_file("status.json", b"{")
-    with pytest.raises(StoreError, match=r"runs/b/status.json in store .* is damaged"):
-        store.read_each(RunRecord.status, [store.run(name) for name in "abc"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"null", b"[" * 100_000, b'{"state": "gone"}', b'{"epoch": NaN}'])
+def test_a_damaged_file_counts_as_missing_and_is_named_once(store, caplog, content):
+    store.run("a").write_status(Status("done"))
+    store.run("b").write_file("status.json", content)
+    for _ in range(2):
+        done, damaged = store.read_each(RunRecord.status, [store.run(name) for name in "ab"])
+    assert (done.state, damaged.state) == ("done", "missing")
+    assert damaged.cause.startswith("status.json is damaged: ")
+    assert [*store.damaged] == ["runs/b/status.json"]
+    assert caplog.text.count("runs/b/status.json is damaged") == 1
+    store.run("b").write_status(Status("done"))
+    assert (store.run("b").status().state, store.damaged) == ("done", {})
+
+
+def test_read_each_raises_the_first_error(local, tmp_path):
+    local.run("a").write_status(Status("done"))
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="has disappeared"):
+        local.read_each(RunRecord.status, [local.run(name) for name in "abc"])
 
 
 def test_stream_each_keeps_a_bounded_number_in_flight(store):
