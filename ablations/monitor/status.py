@@ -119,7 +119,7 @@ def _study_progress(name: str, study: StudyDocument, runs: dict[str, Status], st
         found = cell_progress(cells[record.run_id], record, runs.get(record.run_id, Status("missing")))
         return replace(found, metrics=_last_metrics(record)) if found.state == "running" else found
 
-    settings = (study["study"].get("search") or {}) if search else {}
+    settings: Any = (study["study"].get("search") or {}) if search else {}
     objective, seeds = (settings.get("objectives") or ["abs_rel"])[0], settings.get("seeds") or [0]
     return StudyProgress(name, store.read_each(read, map(store.run, cells)), objective, len(seeds))
 

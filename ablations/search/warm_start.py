@@ -46,7 +46,7 @@ def warm_start(study: optuna.Study, space: SearchSpace, seed_runs: SeedRuns, sto
 
 def _finished_points(store: RunStore, space: SearchSpace, seed_runs: SeedRuns) -> list[Point]:
     """Return the points of the space for which the store has the run of every seed."""
-    done = {run.run_id: run for run in store.runs() if run.status().state == "done" and run.metrics()}
+    done = {run.run_id: run for run in store.runs() if run.status().state == "done" and _is_measured(run)}
     points: list[Point] = []
     run_id_of = RunIds()
     for run in done.values():
@@ -63,6 +63,11 @@ def _finished_points(store: RunStore, space: SearchSpace, seed_runs: SeedRuns) -
     return points
 
 
+def _is_measured(run: RunRecord) -> bool:
+    metrics = run.metrics()
+    return bool(metrics) and None not in metrics.values()
+
+
 def _values_by_seed(runs: list[RunRecord], objectives: list[str]) -> dict[str, list[float]]:
     """Return each objective's value for each run."""
     values: dict[str, list[float]] = {name: [] for name in objectives}
@@ -71,7 +76,9 @@ def _values_by_seed(runs: list[RunRecord], objectives: list[str]) -> dict[str, l
         assert config is not None  # `_finished_points` has read it
         known = metrics | measured_objectives(run, config, objectives)
         for name in objectives:
-            values[name].append(known[name])
+            value = known[name]
+            assert value is not None  # as `_finished_points` has checked
+            values[name].append(value)
     return values
 
 

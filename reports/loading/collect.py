@@ -120,10 +120,10 @@ def _row_sources(studies: dict[str, StudyRecord], runs: dict[str, StoredRun]) ->
             yield _RowSource(plan.run_id, study.name, description, plan.factors, plan.cause)
     for run_id, run in others.items():
         source = f"runs/{run_id}/config.yaml"
-        description = UserError(run.damage) if run.damage else None
+        found: ConfigDescription | UserError | None = UserError(run.damage) if run.damage else None
         if run.document is not None:
-            description = describer.describe(run.document, source)
-        yield _RowSource(run_id, NO_STUDY, description, {})
+            found = describer.describe(run.document, source)
+        yield _RowSource(run_id, NO_STUDY, found, {})
 
 
 def _frames(sources: list[_RowSource], runs: dict[str, StoredRun]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from reports.loading.collect import NO_STUDY, StoreFrames
-from reports.loading.records import UNREADABLE, StudyRecord
+from reports.loading.records import StudyRecord
 from tiekd.data.teacher_maps import TeacherMaps, open_maps
 from tiekd.errors import UserError
 from tiekd.store.find_weights import WEIGHTS_FILE
@@ -85,10 +85,7 @@ def _single_runs(collected: StoreFrames, store: RunStore) -> dict[str, dict[str,
     rows = zip(collected.runs["run_id"], collected.runs["study"], _reads_teacher(collected), strict=True)
     for run_id, study, reads_teacher in rows:
         if study == NO_STUDY:
-            try:
-                document = store.run(run_id).document()
-            except UNREADABLE:  # the report tells of it as a failed run
-                continue
+            document = store.run(run_id).document()
             if isinstance(document, dict):
                 found["students" if reads_teacher else "runs"][run_id] = document
     return found
@@ -133,7 +130,7 @@ def _add_teacher(recipe: Recipe, teacher: _Teacher, store: RunStore) -> None:
             recipe.add("tiekd", "teacher", "export", config, "--store", STORE, *out, *name)
         else:
             recipe.commands.append(f"# {teacher.place}: needs the maps of {teacher.name}, whose network is not in the store")
-    except (*UNREADABLE, UserError):
+    except (UserError, KeyError, TypeError, AttributeError):  # maps of another version, or none any more
         recipe.commands.append(f"# {teacher.place}: needs the maps of {teacher.name}, which were in {teacher.folder}")
 
 

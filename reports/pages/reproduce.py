@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 import pandas as pd
@@ -62,7 +62,7 @@ def _fact(name: str, values: Iterable[str]) -> tuple[str, list[str]]:
     return name, texts or ["not recorded"]
 
 
-def _commit(state: dict) -> str:
+def _commit(state: Mapping[str, object]) -> str:
     changes = f" + uncommitted changes {state['dirty']}" if state.get("dirty") else ""
     return f"commit {state['git_commit']}{changes}" if state.get("git_commit") else "no git"
 

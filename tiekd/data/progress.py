@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -20,7 +20,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     `total` is the number of items where len() does not give it.
     """
     console = Console(stderr=True, quiet=logging.getLogger("tiekd").level > logging.WARNING)
-    total = len(items) if total is None and hasattr(items, "__len__") else total
+    total = len(items) if total is None and isinstance(items, Sized) else total
     columns = (TextColumn(label, markup=False), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
     started = shown = time.monotonic()
     with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:
