@@ -7,14 +7,14 @@ from reports.viewer.choose import ShownDataset
 from reports.viewer.frames import predict_frames, target_id, write_images, write_target, write_teacher
 from reports.viewer.index import write_index
 from reports.viewer.site import Site
-from tiekd.errors import UserError
+from tiekd.errors import DivergedError, UserError
 from tiekd.store.run_store import RunStore
 
 
 def build_site(site: Site, datasets: list[ShownDataset], store: RunStore) -> list[str]:
     """Write the page, the data files and, last, the indexes: until then the page shows an earlier viewer.
 
-    Runs whose weights are damaged are removed from `datasets`; returns one line for each.
+    Runs whose weights are damaged or predict depth that is not finite are removed from `datasets`; returns one line for each.
     """
     site.write_page()
     left_out = []
@@ -25,7 +25,7 @@ def build_site(site: Site, datasets: list[ShownDataset], store: RunStore) -> lis
         for run in list(dataset.runs):
             try:
                 predict_frames(site, dataset, run, store, f"{dataset.name}: {names[run.run_id]}")
-            except UserError as error:
+            except (UserError, DivergedError) as error:
                 left_out.append(f"run {run.run_id}: {error}")
                 dataset.runs.remove(run)
     datasets[:] = [dataset for dataset in datasets if dataset.runs]

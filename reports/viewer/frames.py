@@ -32,7 +32,7 @@ from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import normalize_image
 from tiekd.distill.runtime import choose_device
 from tiekd.inference.evaluate import score_image
-from tiekd.inference.predict import predict
+from tiekd.inference.predict import check_finite, predict
 from tiekd.losses import dpm_target
 from tiekd.models.checkpoint import load_network
 from tiekd.store.find_weights import fetch_weights
@@ -112,6 +112,7 @@ def predict_frames(site: Site, dataset: ShownDataset, run: ShownRun, store: RunS
     for index in track(sorted(missing), label):
         frame = dataset.source.load(index)
         prediction = predict(network, normalize_image(frame.image)[None].to(device), config)
+        check_finite(prediction.depth, dataset.source.keys[index])
         if run.has_dpm:
             rows, columns = (torch.from_numpy(positions).to(device) for positions in dpm_grid(frame.size))
             depth = prediction.depth[:, :, rows][..., columns]

@@ -13,7 +13,7 @@ from tiekd.data import open_frames
 from tiekd.data.transforms import normalize_image
 from tiekd.inference.evaluate import score_image
 from tiekd.inference.predict import predict
-from tiekd.models.checkpoint import load_network
+from tiekd.models.checkpoint import load_network, pack_network
 
 
 def index_of(viewed, name=""):
@@ -95,6 +95,20 @@ def test_run_without_weights_is_reported_and_left_out(viewed, tiekd, tmp_path):
     summary = json.loads(outcome.out)
     assert summary["left_out"] == [f"run {viewed.runs['baseline']} has no student.safetensors"]
     assert viewed.runs["baseline"] not in summary["datasets"]["synthetic-outdoor"]["runs"]
+
+
+def test_weights_that_are_not_finite_are_reported_and_left_out(viewed, tiekd, tmp_path):
+    store, run = tmp_path / "store", viewed.runs["baseline"]
+    shutil.copytree(viewed.store, store)
+    path = store / "runs" / run / "student.safetensors"
+    network, config = load_network(path)
+    next(network.parameters()).data.fill_(float("inf"))
+    path.write_bytes(pack_network(network, config))
+    outcome = tiekd("view", store, "--out", tmp_path / "out", "--images", "1", "--json")
+    assert outcome.code == 0, outcome.err
+    (line,) = json.loads(outcome.out)["left_out"]
+    assert line.startswith(f"run {run}: weights ")
+    assert ": not finite in " in line
 
 
 def test_unknown_run_study_or_store_is_refused(viewed, mistake):
