@@ -16,10 +16,11 @@ from tiekd.config.documents import flatten, with_values
 from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import UserError
+from tiekd.store.files import safe_name
 from tiekd.store.run_store import RunStore
 
 NAME = "loss.name=[si/x], seed=0"
-FOLDER_NAME = "loss.name=_si_x_, seed=0"
+FOLDER_NAME = safe_name(NAME)  # "loss.name=_si_x_, seed=0" and a digest
 EPOCHS = 4
 FACTORS = {"loss.name": "si", "optim.lr": 0.1}
 
