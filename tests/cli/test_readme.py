@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
+from tiekd.config.cpus import usable_cpus
+
 PAGES = (
     "README.md",
     "docs/first-study.md",
@@ -21,7 +23,10 @@ PAGES = (
         for name in ("studies", "search", "reports", "paper-tables", "teachers", "evaluate", "own-student")
     ),
 )
-SMALL = "--set data.train_frames=2 --set data.test_frames=2 --set optim.epochs=2 --set optim.batch_size=1"
+SMALL = (
+    "--set data.train_frames=2 --set data.test_frames=2 --set optim.epochs=2 --set optim.batch_size=1 "
+    f"--set execution.cpus_per_worker={usable_cpus()}"  # one trial at a time: each process spends seconds on imports
+)
 SMALLER = {
     **dict.fromkeys(("run", "ablate", "export"), SMALL),
     "search": f"{SMALL} --trials 2",
