@@ -1,11 +1,11 @@
 """Bad values for every option and argument of every command: one line and exit code 2, no traceback, nothing half-written.
 
 The cases are generated from the tree of commands, so a new option is tried without a new test. `BASES` has for every command
-words with which it ends quickly: a finished run, a dry run, a store whose runs have just begun.
+words with which it ends quickly: a finished run, a dry run, a store whose runs have just begun. pytest's timeout
+ends a case that hangs.
 """
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from tiekd.data.synthetic import synthesize
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
-MAX_SECONDS = 25.0
 TEXTS = {
     "empty": "",
     "blank": " ",
@@ -158,14 +157,12 @@ def test_bad_values(tiekd, made, in_folder, monkeypatch, name, parameter):
     cases["duplicate"] = [*good, *(good[-1:] if parameter.param_type_name == "option" else [])]
     wrong = []
     for kind, words in cases.items():
-        before, started = extent(in_folder, made["store"].parent), time.monotonic()
+        before = extent(in_folder, made["store"].parent)
         try:
             outcome = tiekd(*words)
         except Exception as error:
             wrong.append(f"{kind}: traceback: {type(error).__name__}: {str(error)[:200]}")
             continue
-        if time.monotonic() - started > MAX_SECONDS:
-            wrong.append(f"{kind}: took {time.monotonic() - started:.0f} s")
         if outcome.code not in (0, 1, 2) or "Traceback" in outcome.err:
             wrong.append(f"{kind}: {outcome}"[:300])
         if outcome.code == 2:
