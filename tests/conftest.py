@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
+from support.maps import write_perfect_maps
 from support.s3_server import Gate, S3Server
 
 from tiekd.__main__ import main
-from tiekd.config import build
-from tiekd.data import open_frames
-from tiekd.data.teacher_maps import MapWriter
 
 DATA = {
     "dataset": "synthetic-outdoor",
@@ -74,13 +71,7 @@ def tiekd() -> Callable[..., Outcome]:
 def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A perfect teacher's maps of the smallest embedded data; not to be written to."""
     folder = tmp_path_factory.mktemp("teacher") / "maps"
-    config = build({"data": DATA, "loss": {"name": "si", "target": "ground_truth"}})
-    with MapWriter(folder, config.data.max_depth, {"teacher": "perfect"}) as writer:
-        for split in ("train", "test"):
-            source = open_frames(config.data, split)
-            for index, key in enumerate(source.keys):
-                depth = source.render(index).depth_exact
-                writer.write(key, np.where(depth > 0, depth, config.data.max_depth).astype(np.float32))
+    write_perfect_maps(folder, DATA)
     return folder
 
 

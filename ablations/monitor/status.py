@@ -80,7 +80,7 @@ class StoreStatus:
         if running := self.unassigned.in_state("running"):
             yield Text("Runs without a study:")
             yield from running_lines(self.unassigned, running, self.time)
-        if self.n_unassigned:
+        if self.n_unassigned and self.studies:
             yield Text(
                 f"{self.n_unassigned} runs belong to no study: runs of `tiekd run`, or of an earlier version of a study whose "
                 "cells or search space have changed"

@@ -1,6 +1,5 @@
 """How to reproduce a report: commands, commits, versions, inputs."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -41,7 +40,7 @@ def _facts(collected: StoreFrames) -> list[str | tuple[str, list[str]]]:
         _fact("Versions", (_pairs(p.get("versions")) for p in found)),
         _fact("Lock, and installed versions that differ from it", (_pairs(p.get("lock")) for p in found)),
         _fact("Hardware", (_pairs(p.get("hardware")) for p in found)),
-        _fact("Digests of inputs", (text for p in found for text in _inputs(p.get("inputs")))),
+        _fact("Digests of inputs", (f"{name} {digest}" for p in found for name, digest in p.get("inputs", {}).items())),
         f"Seeds: {', '.join(seeds) or 'none'}",
         f"Evaluation protocols: {', '.join(protocols) or 'none'}",
         f"Device-hours: {', '.join(spent)}",
@@ -67,15 +66,6 @@ def _commit(state: Mapping[str, object]) -> str:
     return f"commit {state['git_commit']}{changes}" if state.get("git_commit") else "no git"
 
 
-def _inputs(values: object) -> list[str]:
-    """One text per input, since runs share some of them."""
-    return [f"{name} {digest}" for name, digest in values.items()] if isinstance(values, dict) else [_pairs(values)]
-
-
-def _pairs(values: object) -> str:
-    """A mapping on one line; anything else as JSON, since any version may have written the provenance."""
-    if not values:
-        return ""
-    if isinstance(values, dict):
-        return ", ".join(f"{name} {value}" for name, value in values.items() if value != "")
-    return values if isinstance(values, str) else json.dumps(values)
+def _pairs(values: Mapping[str, object] | None) -> str:
+    """A mapping on one line."""
+    return ", ".join(f"{name} {value}" for name, value in (values or {}).items() if value != "")

@@ -1,4 +1,4 @@
-"""`tiekd ablate` on a local Ray: a study with a failing cell, launched again, grown and repaired."""
+"""`tiekd ablate` on a local Ray: a study with a failing cell, launched again, grown, and with other maps."""
 
 import json
 import os
@@ -7,11 +7,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from support.maps import cut_map, unsampled, write_perfect_maps
 
 from ablations import run_study
+from tiekd.config import build
+from tiekd.data import open_frames
 from tiekd.store.run_store import RunStore
 
 SOURCES = {
@@ -50,11 +54,19 @@ class Launched:
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory, tiny, maps, tiekd, as_yaml, ray_folder) -> Launched:
+def tiny(tiny, tmp_path_factory) -> dict[str, Any]:
+    """The smallest run with more training frames than are read before a run."""
+    data, folder = tiny["data"] | {"train_frames": 10}, tmp_path_factory.mktemp("teacher") / "maps"
+    write_perfect_maps(folder, data)
+    return tiny | {"data": data, "teacher": {"name": "perfect", "maps": str(folder)}}
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory, tiny, tiekd, as_yaml, ray_folder) -> Launched:
     folder = tmp_path_factory.mktemp("ablate")
-    shutil.copytree(maps, folder / "broken")
-    late = sorted((folder / "broken").rglob("*.png"))[-1]  # of the training frames
-    late.write_bytes(late.read_bytes()[:-100])  # planning reads only the header, which is intact
+    shutil.copytree(tiny["teacher"]["maps"], folder / "broken")
+    keys = open_frames(build(tiny).data, "train").keys
+    cut_map(folder / "broken", keys[unsampled(len(keys))[-1]])
     as_yaml(folder / "study.yaml", {"name": "demo", "base": tiny, "factors": {"source": SOURCES}})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -207,18 +219,26 @@ def test_nothing_is_written_if_no_cell_can_run(copy, tiekd, files):
     assert files(copy.folder / "store") == before
 
 
-def test_repaired_cell_is_computed_with_retry_failed(copy, tiekd, maps, files):
-    runs, broken = files(copy.folder / "store" / "runs"), copy.run_of("broken")
-    shutil.rmtree(copy.folder / "broken")
-    shutil.copytree(maps, copy.folder / "broken")
+def test_failed_cell_is_computed_again_with_retry_failed(copy, tiekd, files):
+    runs, record = files(copy.folder / "store" / "runs"), copy.store.run(copy.run_of("broken"))
+    earlier = record.last_attempt()
     outcome = tiekd("ablate", "study.yaml", "--retry-failed")
-    assert outcome.code == 0
-    assert outcome.out.splitlines()[-1].startswith("3 cells: 3 done; computed 1, ")
-    assert set(copy.states().values()) == {"done"}
-    record = copy.store.run(broken)
-    assert (record.status().state, record.status().cause, record.read_file("error.txt")) == ("done", "", None)
+    assert outcome.code == 1
+    assert outcome.out.splitlines()[-1].startswith("3 cells: 2 done, 1 failed; computed 1, ")
+    assert record.status().state == "failed"
+    assert record.last_attempt() != earlier
     after = files(copy.folder / "store" / "runs")
-    assert {name for name in runs if runs[name] != after.get(name)} == {n for n in runs if n.startswith(broken)}
+    assert {name.split("/")[0] for name in runs if runs[name] != after.get(name)} == {record.run_id}
+
+
+def test_cell_with_repaired_maps_is_another_run(copy, tiekd, tiny):
+    broken = copy.run_of("broken")
+    shutil.rmtree(copy.folder / "broken")
+    shutil.copytree(tiny["teacher"]["maps"], copy.folder / "broken")
+    outcome = tiekd("ablate", "study.yaml")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1].startswith("3 cells: 3 done; computed 1, ")
+    assert copy.run_of("broken") != broken
 
 
 def test_error_found_on_the_cluster_does_not_reset_failures(copy, tiekd, files):

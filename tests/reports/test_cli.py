@@ -28,6 +28,7 @@ FILES = {
     "report.html",
     "runs.md",
     "figures",
+    "recipe",
     ".report.json",
 }
 LOST = Status("failed", "no memory")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.maps import cut_map, unsampled, write_perfect_maps
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
@@ -31,23 +32,26 @@ THREADS = max((os.cpu_count() or WORKERS) // WORKERS, 1)  # per worker; together
 
 
 @pytest.fixture(scope="module")
-def base(tiny) -> dict:
-    """A run of a few seconds on two workers."""
+def base(tiny, tmp_path_factory) -> dict:
+    """A run of a few seconds on two workers, with more training frames than are read before it."""
+    data, folder = tiny["data"] | {"train_frames": 10}, tmp_path_factory.mktemp("teacher") / "maps"
+    write_perfect_maps(folder, data)
+    tiny = tiny | {"data": data, "teacher": {"name": "perfect", "maps": str(folder)}}
     execution = {"execution.workers": WORKERS, "execution.cpus_per_worker": THREADS, "execution.device": "cpu"}
     return with_values(tiny, {"optim.epochs": EPOCHS, "evaluation.every": EPOCHS, **execution})
 
 
 @pytest.fixture(scope="module")
-def broken_maps(maps, base, tmp_path_factory) -> SimpleNamespace:
-    """A folder of maps with a damaged one, and its key: that of the frame that the second rank reads first."""
+def broken_maps(base, tmp_path_factory) -> SimpleNamespace:
+    """A folder of maps with a damaged one, and its key: that of a frame that the second rank reads in the first epoch."""
     folder = tmp_path_factory.mktemp("broken") / "maps"
-    shutil.copytree(maps, folder)
+    shutil.copytree(base["teacher"]["maps"], folder)
     keys = open_frames(build(base).data, "train").keys
     sampler = EpochSampler(len(keys), base["optim"]["batch_size"], seed=0, rank=1, world_size=WORKERS)
     sampler.set_epoch(1)
-    key = keys[next(iter(sampler))[0][1]]
-    file = folder / f"{key}.png"
-    file.write_bytes(file.read_bytes()[:-100])  # the header, which is all that is checked before the run, is intact
+    indices = [index for batch in sampler for _, index in batch]
+    key = keys[next(index for index in indices if index in unsampled(len(keys)))]
+    cut_map(folder, key)
     return SimpleNamespace(folder=folder, key=key)
 
 

@@ -22,8 +22,7 @@ def blocks(store):
     for sigma in (0.1, 0.2, 0.3, 0.4, 0.6, 0.7):
         write_run(store, build(with_values(BASE, {"loss.sigma": sigma})), Status("done"), 0)
     record = store.run(store.read_study("demo")["cells"][0]["run_id"])
-    odd = {"git_commit": "def456", "dirty": "77", "versions": ["odd"], "hardware": {"cpus": 2}, "inputs": ["odd"]}
-    record.write_json("provenance.json", odd)
+    record.write_json("provenance.json", {"git_commit": "def456", "dirty": "77", "hardware": {"cpus": 2}})
     return reproduction_blocks(collected := collect(store), make_recipe(collected, store), "tiekd report store --out r")
 
 
@@ -51,10 +50,10 @@ def test_the_commands_are_the_recipe_and_the_report(blocks):
 def test_facts_are_listed_with_their_number_of_runs(blocks):
     text = facts(blocks)
     assert "Commits of the runs: commit abc123 (9 runs); commit def456 + uncommitted changes 77 (1 run)" in text
-    assert 'Versions: torch 2.9 (9 runs); ["odd"] (1 run)' in text
+    assert "Versions: torch 2.9 (9 runs)\n" in text
     assert "Lock, and installed versions that differ from it: constraints.txt ab12, torch 2.9 (9 runs)\n" in text
     assert "Hardware: cpus 2 (1 run)" in text
-    assert 'Digests of inputs: test d1 (9 runs); ["odd"] (1 run)' in text
+    assert "Digests of inputs: test d1 (9 runs)\n" in text
     assert "Seeds: 0, 1\n" in text
     assert "Evaluation protocols: adabins-kb-garg\n" in text
     assert "Device-hours: 0.07 demo, 0.02 old, 0.10 (no study)\n" in text
@@ -62,7 +61,10 @@ def test_facts_are_listed_with_their_number_of_runs(blocks):
 
 
 def test_missing_provenance_is_reported(store):
-    store.write_study("later", {"study": {}, "cells": [{"run_id": None, "config": BASE, "factors": {}, "missing": "no maps"}]})
+    store.write_study(
+        "later",
+        {"study": {}, "cells": [{"run_id": None, "config": build(BASE).document(), "factors": {}, "missing": "no maps"}]},
+    )
     assert "Commits of the runs: not recorded" in facts(
         reproduction_blocks(collect(store), make_recipe(collect(store), store), "tiekd report")
     )
