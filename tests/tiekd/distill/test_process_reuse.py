@@ -46,7 +46,7 @@ def watched(_hooked, monkeypatch):
 
 def test_a_second_run_reads_no_input_again_and_builds_its_student_alone(tiny, execute_run, watched, monkeypatch):
     code_state.cache_clear()
-    monkeypatch.setattr("tiekd.models.registry._buildable", set())
+    monkeypatch.setattr("tiekd.models.registry._checked", set())
     widths = {"student.decoder_channels": [24, 16, 8, 8]}  # of no preset: whether the network can be built is tried
     inputs, built, started = watched(execute_run, tiny({"execution.cache_gb": 0} | widths))
     assert len([name for name in inputs if name.endswith(".png")]) >= 2 * 8  # every map in each of two epochs
