@@ -192,7 +192,9 @@ def test_the_published_sizes_are_seen(size):
 
 @pytest.mark.parametrize(("size", "patches"), [((640, 831), "20 x 26"), ((64, 208), "2 x 6"), ((16, 400), "0 x 12")])
 def test_images_of_too_many_or_too_few_patches_are_refused(size, patches):
-    with pytest.raises(UserError, match=rf"image of {size[0]}x{size[1]} as {patches} patches .* valid: 129 .* to 500 patches$"):
+    with pytest.raises(
+        UserError, match=rf"image of {size[0]}x{size[1]} into {patches} patches .* valid: 129 .* to 500 patches$"
+    ):
         check_size(size, width=128)
 
 

@@ -40,7 +40,7 @@ def test_the_kernels_agree_with_the_plain_formulas_within_1e_5(interpreted):
 
 
 def test_in_bf16_the_products_alone_are_rounded(interpreted):
-    """The bound that `test_fused.py` has."""
+    """The bound that `test_dpm_head.py` has."""
     assert max(interpreted["bf16"]) < 0.02
 
 
@@ -62,8 +62,8 @@ def compiled(kernel, capability: int, dtype: torch.dtype):
     features, number, tile = POINTER[dtype], "*fp32", fused_triton.tile_of(128, 257, dtype, tf32=False)
     options = {name: tile[name] for name in fused_triton.OPTIONS}
     types = {"features": features, "d_features": features, "d_weight": number, "d_bias": number, "n_pixels": "i32"}
-    types |= {"head": (features, number, number), "teacher": (number, "*i32"), "spread": ("fp32",) * 4}
-    types |= {"found": (number,) * 4, "kept": (number,) * 5}
+    types |= {"head": (features, number, number), "target": (number, "*i32"), "density_parameters": ("fp32",) * 4}
+    types |= {"outputs": (number,) * 4, "saved": (number,) * 5}
     types |= dict.fromkeys(("strides", "d_strides"), ("i32", "i32", "i32", "constexpr"))
     types = {name: types.get(name, "constexpr") for name in kernel.arg_names}
     places = {name: (place,) for place, name in enumerate(types)}
