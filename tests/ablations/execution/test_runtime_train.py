@@ -116,10 +116,11 @@ def of_cell(command: tuple, base: dict, **changes: str) -> RunRecord:
 
 
 @pytest.fixture(scope="module")
-def superseded(driver, command, base) -> SimpleNamespace:
+def superseded(driver, command, base, broken_maps) -> SimpleNamespace:
     """The first launch. This process takes over the first run, as another launch would, and does not continue it."""
     record, config = of_cell(command, base), build(base)
-    broken, unwritten = (of_cell(command, base, **{"teacher.name": name}) for name in ("broken", "unwritten"))
+    broken = of_cell(command, base, **{"teacher.name": "broken", "teacher.maps": str(broken_maps.folder)})
+    unwritten = of_cell(command, base, **{"teacher.name": "unwritten"})
 
     with driver(*command, "--json") as study:
         study.until(lambda: record.status().epoch >= 3)
