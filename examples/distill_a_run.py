@@ -11,6 +11,7 @@ import torch
 
 import tiekd
 from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
+from tiekd.distill.preflight import ready_record
 from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
@@ -31,7 +32,8 @@ SMALL = {
 
 def train(config: tiekd.RunConfig) -> None:
     """Compute a run unless its store already has it, and print its outcome."""
-    status = execute(config, RunStore(config.execution.store), lambda record: LocalRuntime(config.execution, record))
+    record = ready_record(config, RunStore(config.execution.store))
+    status = execute(config, record, lambda: LocalRuntime(config.execution, record))
     print(f"{config.method} ({config.student.name}): {status.state} after {status.device_seconds:.1f} s")
 
 

@@ -13,12 +13,10 @@ import pytest
 import torch
 import yaml
 from support.paths import ROOT
+from support.runs import compute
 
 from ablations.execution.ray_storage import ray_storage
-from tiekd.config import ExecutionConfig, build
-from tiekd.distill.preflight import run_id_of
-from tiekd.distill.run import execute
-from tiekd.distill.runtime import LocalRuntime
+from tiekd.config import build
 from tiekd.store.run_store import RunStore
 
 PACKAGES = ("tiekd", "ablations", "search_spaces", "reports")
@@ -46,8 +44,7 @@ def finished(tmp_path, tiny) -> tuple[RunStore, str]:
     """A store with a finished run."""
     store = RunStore(tmp_path / "store")
     config = build(tiny | {"optim": tiny["optim"] | {"epochs": 1}})
-    execute(config, store, lambda record: LocalRuntime(ExecutionConfig(), record))
-    return store, run_id_of(config)
+    return store, compute(config, store).run_id
 
 
 def plant(file: Path, payload: Payload) -> None:

@@ -22,7 +22,6 @@ from ablations.execution.train_placement import TrialTrainer
 from ablations.planning.search_point import ReportFn
 from tiekd.config import RunConfig, build
 from tiekd.distill.ddp import DDPRuntime
-from tiekd.distill.preflight import check_ready, run_id_of
 from tiekd.distill.run import compute_run, start_run
 from tiekd.distill.runtime import check_execution
 from tiekd.errors import StoreError
@@ -33,14 +32,12 @@ POLL_S = 0.5  # between reads of the run's status in the store
 NO_RESTARTS = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
 
 
-def execute_on_workers(config: RunConfig, store: RunStore, report: ReportFn) -> Status:
-    """Compute a run on `execution.workers` processes unless the store already holds it; call it in a Tune trial.
+def execute_on_workers(config: RunConfig, record: RunRecord, report: ReportFn) -> Status:
+    """Compute a run on `execution.workers` processes unless its record holds the result; call it in a Tune trial.
 
     Raises what `tiekd.distill.run.execute` does, and RuntimeError if a process has died: another attempt resumes from the
     last checkpoint. A failure of the work itself is recorded with its cause and returned.
     """
-    check_ready(config)
-    record = store.run(run_id_of(config))
     known = record.status()
     if known.state in FINISHED:
         return known

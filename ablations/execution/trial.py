@@ -12,10 +12,10 @@ from ray import tune
 
 from ablations.planning.search_point import ReportFn, SeedRuns, execute_point
 from tiekd.config import RunConfig, build
-from tiekd.distill.preflight import run_id_of
+from tiekd.distill.preflight import ready_record
 from tiekd.errors import StoreError, SupersededError, UserError, error_line
 from tiekd.store.run_status import Status
-from tiekd.store.run_store import RunStore
+from tiekd.store.run_store import RunRecord, RunStore
 
 
 def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
@@ -49,28 +49,28 @@ def execute_run(document: dict[str, Any], report: ReportFn) -> dict[str, Any]:
     """
     try:
         config = build(document)
-        store = RunStore(config.execution.store, must_exist=True)
-        status = _execute(config, store, report)
-        return trial_result(store, run_id_of(config), status)
-    except SupersededError as error:  # another launch has taken over the run
-        return {"run_id": run_id_of(config), "state": "running", "cause": str(error), "epoch": 0}
+        record = ready_record(config, RunStore(config.execution.store, must_exist=True))
+        try:
+            return trial_result(record, _execute(config, record, report))
+        except SupersededError as error:  # another launch has taken over the run
+            return {"run_id": record.run_id, "state": "running", "cause": str(error), "epoch": 0}
     except UserError as error:  # contradictory settings of a search point, or an input that has disappeared
         return {"run_id": "", "state": "failed", "cause": error_line(error), "epoch": 0}
 
 
-def _execute(config: RunConfig, store: RunStore, report: ReportFn) -> Status:
+def _execute(config: RunConfig, record: RunRecord, report: ReportFn) -> Status:
     if config.execution.workers > 1:
         from ablations.execution.runtime_train import execute_on_workers  # importing Ray Train takes seconds
 
-        return execute_on_workers(config, store, report)
+        return execute_on_workers(config, record, report)
     from ablations.execution.runtime_tune import TuneRuntime
     from tiekd.distill.run import execute
 
-    return execute(config, store, lambda record: TuneRuntime(config, record, report))
+    return execute(config, record, lambda: TuneRuntime(config, record, report))
 
 
-def trial_result(store: RunStore, run_id: str, status: Status) -> dict[str, Any]:
+def trial_result(record: RunRecord, status: Status) -> dict[str, Any]:
     """Return the last result of a trial: the run's state and, if it is done, its metrics."""
-    metrics = store.run(run_id).metrics() if status.state == "done" else {}
+    metrics = record.metrics() if status.state == "done" else {}
     ended = {"state": status.state, "cause": status.cause, "epoch": status.epoch, "device_seconds": status.device_seconds}
-    return {"run_id": run_id, **ended, **metrics}
+    return {"run_id": record.run_id, **ended, **metrics}

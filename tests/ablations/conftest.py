@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 from support.driver import Driver
+from support.runs import compute
 
 from ablations.planning.study import StudyConfig
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.distill.preflight import run_id_of
-from tiekd.distill.run import execute
-from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
 
 
@@ -98,7 +97,7 @@ class Undisturbed:
     def metrics(self, *levels: str) -> dict[str, dict[str, float]]:
         """Return metrics by run id; computed in this process when first asked for."""
         for level in levels:
-            execute(self.config(level), self._store, lambda record: LocalRuntime(ExecutionConfig(), record))
+            compute(self.config(level), self._store, ExecutionConfig())
         ids = map(self.run_id, levels)
         return {run_id: self._store.run(run_id).read_json("summary.json")["metrics"] for run_id in ids}
 

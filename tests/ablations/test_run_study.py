@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
+from support.runs import compute
 
 from ablations import StudyResult, run_study
 from ablations.prepared_study import prepare_study
-from tiekd.distill.run import execute
-from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import UserError
 
 LOSSES = {"loss.name": ["si", "mse"]}
@@ -21,8 +20,7 @@ def computed(study, tmp_path) -> Path:
     """The store of a study whose cells have been computed in this process."""
     prepared = prepare_study(study(factors=LOSSES), str(tmp_path / "store"))
     for c in prepared.plan.cells:
-        config = c.cell.config
-        execute(config, prepared.store, lambda record, config=config: LocalRuntime(config.execution, record))
+        compute(c.cell.config, prepared.store)
     return tmp_path / "store"
 
 

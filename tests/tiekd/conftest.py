@@ -17,7 +17,7 @@ from tiekd.config.documents import with_values
 from tiekd.data import Frame
 from tiekd.data.image_io import StoredDepth
 from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
-from tiekd.distill.preflight import run_id_of
+from tiekd.distill.preflight import ready_record
 from tiekd.distill.run import execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
@@ -61,9 +61,8 @@ def execute_run():
     """Carry a run out in this process; its record and its status."""
 
     def carry(config: RunConfig, runtime=LocalRuntime):
-        store = RunStore(config.execution.store)
-        status = execute(config, store, lambda record: runtime(config.execution, record))
-        return store.run(run_id_of(config)), status
+        record = ready_record(config, RunStore(config.execution.store))
+        return record, execute(config, record, lambda: runtime(config.execution, record))
 
     return carry
 

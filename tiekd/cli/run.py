@@ -40,18 +40,17 @@ def run(
         )
     run_store = RunStore(settings.execution.store)
     run_store.check_writable()
-    from tiekd.distill.preflight import check_ready, run_id_of
+    from tiekd.distill.preflight import ready_record
     from tiekd.distill.target_floor import floor_line
 
-    check_ready(settings)
+    record = ready_record(settings, run_store)
     if line := floor_line([settings]):
         make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
     from tiekd.distill.run import execute
     from tiekd.distill.runtime import LocalRuntime
 
     with RunDisplay(quiet=as_json) as display:
-        status = execute(settings, run_store, lambda record: LocalRuntime(settings.execution, record, display))
-    record = run_store.run(run_id_of(settings))
+        status = execute(settings, record, lambda: LocalRuntime(settings.execution, record, display))
     if as_json:
         summary = record.summary() if status.state == "done" else None
         print(json_text({"run_id": record.run_id, "state": status.state, "cause": status.cause, "summary": summary}))

@@ -40,7 +40,7 @@ class _RateColumn(ProgressColumn):
 
 
 def _progress_line(label: str, done: int, total: int | None, seconds: float) -> str:
-    """ "label: 120 of 600, 4.1/s, 117 s left"."""
+    """A line such as `depth maps: 120 of 600, 4.1/s, 117 s left`."""
     rate = done / seconds
     if total is None:
         return f"{label}: {done}, {rate:.1f}/s"

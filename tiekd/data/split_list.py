@@ -171,7 +171,6 @@ class ListedFrames:
 
     def __init__(self, root: Path, name: str, rows: list[ListEntry], layout: Layout, split: Split):
         self.name, self._root, self._rows, self._layout, self._split = name, root, rows, layout, split
-        self._located: tuple[list[str], list[str | None]] | None = None
         self.keys = [row.key for row in rows]
         self.n_without_ground_truth = sum(row.depth is None for row in rows)
         self.train_region = layout.train_region
@@ -228,7 +227,6 @@ class ListedFrames:
         return hashlib.sha256(rows.encode()).hexdigest()
 
     def digest(self) -> str:
-        self._locate()
         images, depths = self._places
         found = iter(file_digests(self._root, [*images, *(depth for depth in depths if depth)]))
         files = [[image] for image in itertools.islice(found, len(images))]
@@ -236,29 +234,24 @@ class ListedFrames:
             digests += [next(found)] if depth else []
         return digest_of_frames(self.keys, files)
 
-    @property
+    @cached_property
     def _places(self) -> tuple[list[str], list[str | None]]:
         """The image and the depth map of each row, relative to the root."""
-        if self._located is None:
-            self._locate()
-        assert self._located is not None
-        return self._located
+        return self._locate()[0]
 
-    def _locate(self) -> tuple[list[str], list[str]]:
-        """Look for the files of all rows, and return the images and the depth maps that do not exist."""
+    def missing(self) -> tuple[list[str], list[str]]:
+        """Look for the files of all rows again; returns the images and the depth maps that do not exist, below the root."""
+        self._places, missing = self._locate()
+        return missing
+
+    def _locate(self) -> tuple[tuple[list[str], list[str | None]], tuple[list[str], list[str]]]:
+        """Look for the files of all rows. Returns `_places`, and the images and the depth maps that do not exist."""
         images = [row.image for row in self._rows]
         depths = [row.depth for row in self._rows if row.depth]
         image_places, missing_images = _find_files(self._root, self._layout.image_folders(self._split), images)
         depth_places, missing_depths = _find_files(self._root, self._layout.depth_folders(self._split), depths)
-        self._located = (
-            [image_places[image] for image in images],
-            [depth_places[row.depth] if row.depth else None for row in self._rows],
-        )
-        return missing_images, missing_depths
-
-    def missing(self) -> tuple[list[str], list[str]]:
-        """Return the images and the depth maps of the list that do not exist, relative to the root."""
-        return self._locate()
+        depth_of_rows = [depth_places[row.depth] if row.depth else None for row in self._rows]
+        return ([image_places[image] for image in images], depth_of_rows), (missing_images, missing_depths)
 
     def place_hint(self, what: str, missing: str) -> str:
         """Say where a missing file ("images" or "depth maps") was looked for, and where it is."""
@@ -300,16 +293,21 @@ def _find_files(root: Path, folders: Sequence[str], names: Sequence[str]) -> tup
 
     Places are relative to the root; a missing file is placed in the first folder.
     """
-    places = {name: str(PurePosixPath(folders[0], name)) for name in names}
+    places = {name: _joined(folders[0], name) for name in names}
     missing = list(places)
     for folder in folders:
-        candidates = {str(PurePosixPath(folder, name)): name for name in missing}
+        candidates = {_joined(folder, name): name for name in missing}
         absent = set(missing_files(root, candidates))
         places |= {name: place for place, name in candidates.items() if place not in absent}
         missing = [name for place, name in candidates.items() if place in absent]
         if not missing:
             break
     return places, [places[name] for name in missing]
+
+
+def _joined(folder: str, name: str) -> str:
+    """Join paths as strings, since a data set has some 50,000 of them."""
+    return f"{folder}/{name}" if folder else name
 
 
 def _place_hint(root: Path, folders: Sequence[str], missing: str) -> str:

@@ -6,6 +6,7 @@ from tiekd.config import RunConfig
 from tiekd.data import check_inputs, input_digests, inputs_key, open_frames
 from tiekd.errors import UserError
 from tiekd.inference.protocols import check_protocol
+from tiekd.store.run_store import RunRecord, RunStore
 
 METHOD_VERSION = "3"  # raised by hand when the same config would give other numbers
 
@@ -29,6 +30,12 @@ class RunIds:
         if key not in self._digests:
             self._digests[key] = input_digests(config)
         return config.fingerprint({**self._digests[key], "method_version": METHOD_VERSION})
+
+
+def ready_record(config: RunConfig, store: RunStore) -> RunRecord:
+    """Return the record of a run in a store, whether it exists or not. Raises UserError like `check_ready`."""
+    check_ready(config)
+    return store.run(run_id_of(config))
 
 
 def check_ready(config: RunConfig) -> None:

@@ -11,27 +11,24 @@ import torch
 from tiekd.config import RunConfig
 from tiekd.data import input_digests
 from tiekd.distill.loop import DistillResult, distill, summarize
-from tiekd.distill.preflight import check_ready, run_id_of
 from tiekd.distill.runtime import CHECKPOINT, Runtime
 from tiekd.errors import DivergedError, StoreError, SupersededError, error_line
 from tiekd.models.checkpoint import pack_network
 from tiekd.store.provenance import provenance
 from tiekd.store.run_status import FINISHED, Attempt, State, Status
-from tiekd.store.run_store import RunRecord, RunStore
+from tiekd.store.run_store import RunRecord
 
 
-def execute(config: RunConfig, store: RunStore, make_runtime: Callable[[RunRecord], Runtime]) -> Status:
-    """Compute a run in this process unless the store already holds its result; resume from its checkpoint if there is one.
+def execute(config: RunConfig, record: RunRecord, make_runtime: Callable[[], Runtime]) -> Status:
+    """Compute a run in this process unless its record holds the result; resume from its checkpoint if there is one.
 
-    Raises UserError for mistakes found before the work begins, and then writes nothing. A failure of the work is recorded with
-    its cause and returned, not raised.
+    record: of `ready_record`. Raises UserError if the runtime cannot be made, and then writes nothing. A failure of the work is
+    recorded with its cause and returned, not raised.
     """
-    check_ready(config)
-    record = store.run(run_id_of(config))
     status = record.status()
     if status.state in FINISHED:
         return status
-    runtime = make_runtime(record)
+    runtime = make_runtime()
     start_run(config, record)
     return compute_run(config, record, runtime)
 

@@ -1,6 +1,7 @@
 """Storage backends: whole files by name in a folder or in a bucket of an object store."""
 
 import contextlib
+import errno
 import tempfile
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,8 @@ from pyarrow import fs
 from tiekd.errors import DamagedFileError, StoreError, UserError, os_error_reason
 from tiekd.store.files import delete_partial_files, is_nonempty_folder, nearest_existing, write_atomically
 from tiekd.store.object_store import ObjectStoreBackend
+
+DAMAGE = {errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENXIO, errno.EPERM}
 
 
 class StorageBackend(Protocol):
@@ -119,8 +122,7 @@ class FolderBackend:
             self._check_still_there()
             return None
         except OSError as error:
-            self._check_still_there()
-            raise DamagedFileError(f"cannot read {name} in store {self.uri}: {os_error_reason(error)}") from error
+            raise self._error(f"cannot read {name}", error) from error
 
     def delete(self, name: str) -> None:
         try:
@@ -135,8 +137,13 @@ class FolderBackend:
             self._check_still_there()
             return []
         except OSError as error:
-            self._check_still_there()
-            raise DamagedFileError(f"cannot list {name} in store {self.uri}: {os_error_reason(error)}") from error
+            raise self._error(f"cannot list {name}", error) from error
+
+    def _error(self, what: str, error: OSError) -> StoreError:
+        """A DamagedFileError if only this file cannot be read. Any other failure, of a network or a process, may pass."""
+        self._check_still_there()
+        kind = DamagedFileError if error.errno in DAMAGE else StoreError
+        return kind(f"{what} in store {self.uri}: {os_error_reason(error)}")
 
     def delete_partial_files(self, name: str) -> None:
         delete_partial_files(self._path / name)

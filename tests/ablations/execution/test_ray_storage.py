@@ -13,12 +13,12 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+from support.runs import compute
 
 from ablations.search.optuna_storage import open_storage
 from tiekd.config import build
 from tiekd.config.documents import with_values
-from tiekd.distill.run import execute
-from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, unpack_state
+from tiekd.distill.runtime import CHECKPOINT, unpack_state
 from tiekd.errors import StoreError
 from tiekd.store import object_store
 from tiekd.store.run_store import RunStore
@@ -39,8 +39,7 @@ def expected(base, tmp_path_factory) -> dict[str, dict]:
     """Metrics of the same runs, computed in this process, by run id."""
     store = RunStore(tmp_path_factory.mktemp("expected"))
     for loss in LOSSES:
-        config = build(with_values(base, {"loss.name": loss}))
-        execute(config, store, lambda record, config=config: LocalRuntime(config.execution, record))
+        compute(build(with_values(base, {"loss.name": loss})), store)
     return metrics_in(store)
 
 

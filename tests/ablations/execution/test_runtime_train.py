@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support.maps import cut_map, unsampled, write_perfect_maps
+from support.runs import compute
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
@@ -21,8 +22,7 @@ from tiekd.data import open_frames
 from tiekd.data.dataset import EpochSampler
 from tiekd.distill.ddp import DDPRuntime
 from tiekd.distill.preflight import run_id_of
-from tiekd.distill.run import compute_run, execute, start_run
-from tiekd.distill.runtime import LocalRuntime
+from tiekd.distill.run import compute_run, start_run
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
@@ -85,7 +85,7 @@ def undisturbed(base, tmp_path_factory) -> dict[str, dict]:
 
 def test_one_worker_gives_the_result_of_two(base, undisturbed, tmp_path):
     config = build(with_values(base, {"execution.workers": 1}))
-    execute(config, RunStore(tmp_path), lambda record: LocalRuntime(config.execution, record))
+    compute(config, RunStore(tmp_path))
     ((run_id, alone),) = metrics_in(tmp_path).items()
     # The gradients agree to 1e-5; 48 steps of AdamW, which divides by their magnitude, amplify the rounding.
     assert undisturbed[run_id] == pytest.approx(alone, rel=1e-2)

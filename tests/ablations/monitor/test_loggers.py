@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
+from support.runs import compute
 from tensorboardX.proto.event_pb2 import Event
 
 from ablations.monitor.loggers import MLflow, RunLogger, TensorBoard
 from ablations.monitor.study_progress import CellProgress
 from tiekd.config import build
 from tiekd.config.documents import flatten, with_values
-from tiekd.distill.run import execute
-from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import UserError
 from tiekd.store.files import safe_name
 from tiekd.store.run_store import RunStore
@@ -29,8 +28,7 @@ FACTORS = {"loss.name": "si", "optim.lr": 0.1}
 def store(tiny, tmp_path_factory) -> RunStore:
     """A finished run, validated at every other epoch."""
     store = RunStore(tmp_path_factory.mktemp("logged"))
-    config = build(with_values(tiny, {"optim.epochs": EPOCHS, "evaluation.every": 2}))
-    execute(config, store, lambda record: LocalRuntime(config.execution, record))
+    compute(build(with_values(tiny, {"optim.epochs": EPOCHS, "evaluation.every": 2})), store)
     return store
 
 

@@ -3,13 +3,12 @@ import shlex
 from collections import Counter
 
 import pytest
+from support.runs import compute
 
 from ablations.planning.cells import expand_cells
 from ablations.planning.estimate import NO_BASIS, SAME_KIND, SAME_NETWORK, Estimate
 from ablations.planning.plan import make_plan, readiness_errors, study_record
 from ablations.prepared_study import PreparedStudy, prepare_study
-from tiekd.distill.run import execute
-from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
@@ -193,7 +192,7 @@ def test_printed_export_command_makes_the_missing_maps(tiekd, study_file, store,
     )
     assert "the study has trained" not in tiekd("ablate", path, "--dry-run").out
     (teacher, _) = prepare_study(path, None, []).plan.cells
-    execute(teacher.cell.config, store, lambda record: LocalRuntime(teacher.cell.config.execution, record))
+    compute(teacher.cell.config, store)
     lines = tiekd("ablate", path, "--dry-run").out.splitlines()
     (command,) = [line.partition("trained that teacher: ")[2] for line in lines if "the study has trained" in line]
     assert tiekd(*shlex.split(command)[1:]).code == 0
@@ -207,3 +206,9 @@ def test_protocol_that_does_not_fit_the_frames_is_a_missing_input(study, store):
     plan = PreparedStudy(study(), store, make_plan(cells, store), cells, []).check_networks(readiness_errors).plan
     assert plan.missing_inputs == ["protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"]
     assert len(plan.to_compute) == 1
+
+
+def test_a_dry_run_tells_the_floor_of_l_dpm(study_file, tiny, tiekd):
+    path = study_file(base=tiny | {"loss": {"name": "l_dpm", "sigma": 4.0}})
+    assert "L_DPM's target misses the teacher: abs_rel " in tiekd("ablate", path, "--dry-run").out
+    assert json.loads(tiekd("ablate", path, "--dry-run", "--json").out)["remark"].startswith("L_DPM's target misses")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tiekd.config import RunConfig
-from tiekd.distill.preflight import run_id_of
+from tiekd.distill.preflight import ready_record, run_id_of
 from tiekd.distill.run import compute_run, execute, start_run
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime
 from tiekd.errors import UserError, error_line
@@ -136,6 +136,16 @@ def test_a_run_is_known_by_its_teachers_maps_and_not_by_their_place(tiny, teache
     assert run_id_of(tiny({"teacher.maps": str(tmp_path / "other")})) != here
 
 
+def test_a_run_deletes_what_a_killed_process_left(tiny, execute_run):
+    config = tiny()
+    record = ready_record(config, RunStore(config.execution.store))
+    left = Path(config.execution.store, record.folder, "checkpoint", f".state.pt.{'0' * 32}")
+    left.parent.mkdir(parents=True)
+    left.touch()
+    execute_run(config)
+    assert not left.exists()
+
+
 # -- once is enough -------------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +155,7 @@ def test_a_run_that_ended_is_not_computed_again(tiny, execute_run, overrides, st
     _, status = execute_run(config)
     assert status.state == state
     times = {path: path.stat().st_mtime_ns for path in Path(config.execution.store).rglob("*")}
-    assert execute(config, RunStore(config.execution.store), never) == status
+    assert execute(config, ready_record(config, RunStore(config.execution.store)), never) == status
     assert {path: path.stat().st_mtime_ns for path in Path(config.execution.store).rglob("*")} == times
 
 
@@ -252,7 +262,7 @@ def test_a_run_that_lost_a_process_is_still_running(tiny, execute_run):
 def test_a_mistake_is_told_before_the_work_and_nothing_is_written(tiny, overrides, reason):
     config: RunConfig = tiny(overrides)
     with pytest.raises(UserError, match=reason) as caught:
-        execute(config, RunStore(config.execution.store), never)
+        ready_record(config, RunStore(config.execution.store))
     assert "\n" not in str(caught.value)
     assert not Path(config.execution.store).exists()
 

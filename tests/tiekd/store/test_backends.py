@@ -1,3 +1,4 @@
+import resource
 import threading
 from pathlib import Path
 
@@ -86,3 +87,18 @@ def test_an_unreadable_file_is_a_store_error(tmp_path):
     (tmp_path / "file").mkdir()
     with pytest.raises(StoreError, match="cannot read file in store"):
         RunStore(tmp_path).read_bytes("file")
+
+
+def test_a_process_without_file_handles_finds_no_damage(tmp_path):
+    """The file itself is intact, and a run must not start afresh because of it."""
+    store = RunStore(tmp_path)
+    store.write_bytes("file", b"content")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(StoreError, match="Too many open files"):
+            store.read_as("file", bytes.decode)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert store.damaged == {}
+    assert store.read_as("file", bytes.decode) == "content"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tiekd.distill.preflight import run_id_of
+from tiekd.distill.preflight import ready_record, run_id_of
 from tiekd.distill.run import compute_run, execute, start_run
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import SupersededError
@@ -30,7 +30,8 @@ def store(config):
 
 
 def execute_here(config, store, display=None) -> Status:
-    return execute(config, store, lambda record: LocalRuntime(config.execution, record, display))
+    record = ready_record(config, store)
+    return execute(config, record, lambda: LocalRuntime(config.execution, record, display))
 
 
 def at_epoch(number, act):
