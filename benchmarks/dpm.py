@@ -5,7 +5,7 @@
     plain     the published loss with whole maps over all bins, differentiated by PyTorch's autograd
     compiled  torch.compile of it (needs a C++ compiler)
     ours      tiekd/models/dpm_head.py
-    floor     only the four matrix products and one softmax in each direction, in chunks
+    bound     only the four matrix products and one softmax in each direction, in chunks
 
 All use 128 channels and return the gradients of features, weight and bias. They take turns in one process after a warm-up;
 a ratio is the median over the rounds. Memory is measured for one forward and backward pass in a fresh process after a
@@ -110,7 +110,7 @@ def forward_and_backward(implementation: Callable[[Work], tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
-def floor(work: Work) -> None:
+def bound(work: Work) -> None:
     """Compute only the products and softmaxes that no implementation can avoid."""
     weight, pixels = work.weight.flatten(1), work.features.flatten(2).transpose(1, 2)
     chunk = chunk_size(work.features, len(weight))
@@ -132,7 +132,7 @@ def implementations() -> dict[str, Callable[[Work], None]]:
         "plain": lambda work: forward_and_backward(plain, work),
         "compiled": lambda work: forward_and_backward(compiled, work),
         "ours": lambda work: forward_and_backward(ours, work),
-        "floor": floor,
+        "bound": bound,
     }
 
 
@@ -221,11 +221,11 @@ def main() -> None:
     if torch.cuda.is_available():
         print_gpu_table(options.rounds)
 
-    print("| | plain | compiled | ours | floor | plain / ours | compiled / ours | ours / floor |\n|---|" + "---|" * 7)
+    print("| | plain | compiled | ours | bound | plain / ours | compiled / ours | ours / bound |\n|---|" + "---|" * 7)
     for case in CASES:
         results = seconds(case, options.rounds)
         medians = " | ".join(f"{statistics.median(times):.2f} s" for times in results.values())
-        ratios = (ratio(results[a], results[b]) for a, b in (("plain", "ours"), ("compiled", "ours"), ("ours", "floor")))
+        ratios = (ratio(results[a], results[b]) for a, b in (("plain", "ours"), ("compiled", "ours"), ("ours", "bound")))
         print(f"| {case} | {medians} | " + " | ".join(f"{value:.1f}" for value in ratios) + " |", flush=True)
 
     print("\n| | plain | compiled | ours | plain / ours | compiled / ours |\n|---|" + "---|" * 5)

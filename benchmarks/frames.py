@@ -153,7 +153,7 @@ def report(name: str, config: RunConfig, folder: Path, on_disk: bool) -> None:
     rows["put into Ray's object store"], rows["get from Ray's object store, with a copy"] = from_object_store(plain, size)
     rows["load from memory, augment"], rows[f"train {config.student.name}"] = step_time(config, kept, folder)
     print(f"\n{name}, {len(plain.train)} frames, view {size[0]}x{size[1]}\n")
-    print(f"| | ms per frame | CPU ms | CPU, times that of a {MEMORY} |\n|---|---|---|---|")
+    print(f"| | ms per frame | CPU ms | CPU, relative to a {MEMORY} |\n|---|---|---|---|")
     print("\n".join(f"| {what} | {wall:.2f} | {cpu:.2f} | {cpu / rows[MEMORY][1]:.1f} |" for what, (wall, cpu) in rows.items()))
     for kept_in_memory in (False, True):
         seconds = ", ".join(f"{s:.1f}" for s in epochs_with_loaders(config, len(plain.train), kept_in_memory))

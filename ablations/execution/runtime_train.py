@@ -21,8 +21,6 @@ from ablations.execution.resources import worker_resources
 from ablations.execution.train_placement import TrialTrainer
 from ablations.planning.search_point import ReportFn
 from tiekd.config import RunConfig, build
-from tiekd.distill.ddp import DDPRuntime
-from tiekd.distill.run import compute_run, start_run
 from tiekd.distill.runtime import check_execution
 from tiekd.errors import StoreError
 from tiekd.store.run_status import FINISHED, Status
@@ -43,7 +41,7 @@ def execute_on_workers(config: RunConfig, record: RunRecord, report: ReportFn) -
         return known
     if not config.execution.gpus_per_worker:
         check_execution(config.execution, torch.device("cpu"))
-    start_run(config, record)
+    record.start(config)
     training = _fit_in_background(_trainer(config, record))
     reported = record.status().epoch
     while wait([training], timeout=POLL_S).not_done:
@@ -79,6 +77,9 @@ def _trainer(config: RunConfig, record: RunRecord) -> TrialTrainer:
 
 def work_as_rank(settings: dict[str, Any]) -> None:
     """Compute one rank's share of a run that has begun. Raises after recording a failure, so that Train stops the others."""
+    from tiekd.distill.ddp import DDPRuntime  # with the networks, which the trial's own process spends no seconds to import
+    from tiekd.distill.run import compute_run
+
     config = build(settings["document"])
     record = RunStore(config.execution.store, must_exist=True).run(settings["run_id"])
     record.attempt = settings["attempt"]

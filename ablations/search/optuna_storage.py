@@ -95,7 +95,7 @@ def _database_message(error: BaseException) -> str:
 def study_exists(name: str, url: str) -> bool:
     """Return whether a database has the study of that name. Creates no file."""
     parts = make_url(url)
-    if parts.drivername.startswith("sqlite") and not Path(parts.database or "").is_file():
+    if parts.drivername.startswith("sqlite") and not Path(parts.database or "").exists():
         return False
     with open_storage(url) as storage:
         return name in optuna.study.get_all_study_names(storage)

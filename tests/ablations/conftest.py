@@ -1,6 +1,5 @@
 """Fixtures of studies and clusters: the smallest studies, Ray's folder, a shared Ray cluster, commands that can be killed."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,22 +47,6 @@ def files() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
 
 
 # -- Ray -------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def lean_node() -> dict[str, Any]:
-    """Arguments of `ray.cluster_utils.Cluster.add_node` that start fewer processes."""
-    return {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-
-
-@pytest.fixture(scope="session")
-def shared_cluster(ray_folder, lean_node) -> Iterator[str]:
-    """Address of a Ray cluster with all CPUs, for launches that do not test how Ray starts and ends: 8 s of CPU time less."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args=lean_node | {"num_cpus": os.cpu_count()})
-    yield cluster.address
-    cluster.shutdown()
 
 
 @pytest.fixture(scope="session")

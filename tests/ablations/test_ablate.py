@@ -1,7 +1,6 @@
-"""`tiekd ablate` on a local Ray: a study with a failing cell, launched again, grown, and with other maps."""
+"""`tiekd ablate`: a study with a failing cell on a local Ray, then launched again, grown, and with other maps."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -144,12 +143,12 @@ def test_tensorboard_has_the_epochs_of_every_cell_by_name(launched):
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # raised inside MLflow
-def test_grown_study_computes_only_its_new_cell_that_can_run(copy, tiekd, tiny, as_yaml, files, monkeypatch):
+def test_grown_study_computes_only_its_new_cell_that_can_run(copy, tiekd, tiny, as_yaml, files, monkeypatch, shared_cluster):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy.folder}/mlflow.db")
     runs = files(copy.folder / "store" / "runs")
     grown = SOURCES | {"mse": {"loss.name": "mse"}, "waits": {"teacher.maps": "nowhere"}}
     as_yaml(copy.folder / "study.yaml", {"name": "demo", "base": tiny, "factors": {"source": grown}})
-    outcome = tiekd("ablate", "study.yaml", "--json")
+    outcome = tiekd("ablate", "study.yaml", "--json", "--address", shared_cluster)
     assert outcome.code == 1  # the broken cell is still failed and was not retried
     started, epoch, finished, found = map(json.loads, outcome.out.splitlines())
     assert [e["event"] for e in (started, epoch, finished, found)] == ["started", "epoch", "finished", "summary"]
@@ -170,9 +169,9 @@ def test_grown_study_computes_only_its_new_cell_that_can_run(copy, tiekd, tiny, 
     assert {name: content for name, content in files(copy.folder / "store" / "runs").items() if name in runs} == runs
 
 
-def test_run_study_computes_a_new_cell_and_returns_the_failed_one(copy, study, tiny, capfd):
+def test_run_study_computes_a_new_cell_and_returns_the_failed_one(copy, study, tiny, capfd, shared_cluster):
     factors = {"source": SOURCES | {"ssim": {"loss.name": "ssim"}}}
-    result = run_study(study(base=tiny, factors=factors), copy.folder / "store", verbose=False)
+    result = run_study(study(base=tiny, factors=factors), copy.folder / "store", address=shared_cluster, verbose=False)
     assert capfd.readouterr() == ("", "")
     cells = {cell.factors["source"]: cell for cell in result.cells}
     assert {source: cell.state for source, cell in cells.items()} == copy.states() | {"ssim": "done"}
@@ -191,7 +190,7 @@ def test_study_with_a_missing_input_is_not_complete(copy, tiekd, tiny, as_yaml, 
     assert outcome.out.splitlines()[-1] == "2 cells: 1 done, 1 missing; nothing to compute"
 
 
-def test_cell_that_cannot_begin_is_missing_and_the_others_are_computed(copy, tiekd, tiny, as_yaml):
+def test_cell_that_cannot_begin_is_missing_and_the_others_are_computed(copy, tiekd, tiny, as_yaml, shared_cluster):
     network = {
         "name": "timm",
         "encoder": "test_efficientnet",
@@ -202,7 +201,7 @@ def test_cell_that_cannot_begin_is_missing_and_the_others_are_computed(copy, tie
     levels = {"fits": {}, "size": {"evaluation.protocol": "nyu-eigen"}, "name": {"student.encoder": "no_such"}}
     as_yaml(copy.folder / "mistaken.yaml", {"name": "mistaken", "base": base, "factors": {"cell": levels}})
     for computed in ("computed 1, ", "nothing to compute"):
-        outcome = tiekd("ablate", "mistaken.yaml", "--store", "store")
+        outcome = tiekd("ablate", "mistaken.yaml", "--store", "store", "--address", shared_cluster)
         assert outcome.code == 1, outcome.err
         assert "missing protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96 (1 of 3 cells)" in outcome.out
         assert "missing student.encoder: unknown 'no_such'; " in outcome.out
@@ -219,10 +218,10 @@ def test_nothing_is_written_if_no_cell_can_run(copy, tiekd, files):
     assert files(copy.folder / "store") == before
 
 
-def test_failed_cell_is_computed_again_with_retry_failed(copy, tiekd, files):
+def test_failed_cell_is_computed_again_with_retry_failed(copy, tiekd, files, shared_cluster):
     runs, record = files(copy.folder / "store" / "runs"), copy.store.run(copy.run_of("broken"))
     earlier = record.last_attempt()
-    outcome = tiekd("ablate", "study.yaml", "--retry-failed")
+    outcome = tiekd("ablate", "study.yaml", "--retry-failed", "--address", shared_cluster)
     assert outcome.code == 1
     assert outcome.out.splitlines()[-1].startswith("3 cells: 2 done, 1 failed; computed 1, ")
     assert record.status().state == "failed"
@@ -231,30 +230,31 @@ def test_failed_cell_is_computed_again_with_retry_failed(copy, tiekd, files):
     assert {name.split("/")[0] for name in runs if runs[name] != after.get(name)} == {record.run_id}
 
 
-def test_cell_with_repaired_maps_is_another_run(copy, tiekd, tiny):
+def test_cell_with_repaired_maps_is_another_run(copy, tiekd, tiny, shared_cluster):
     broken = copy.run_of("broken")
     shutil.rmtree(copy.folder / "broken")
     shutil.copytree(tiny["teacher"]["maps"], copy.folder / "broken")
-    outcome = tiekd("ablate", "study.yaml")
+    outcome = tiekd("ablate", "study.yaml", "--address", shared_cluster)
     assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines()[-1].startswith("3 cells: 3 done; computed 1, ")
     assert copy.run_of("broken") != broken
 
 
-def test_error_found_on_the_cluster_does_not_reset_failures(copy, tiekd, files):
+def test_error_found_on_the_cluster_does_not_reset_failures(copy, tiekd, files, shared_cluster):
     before = files(copy.folder / "store")
-    outcome = tiekd("ablate", "study.yaml", "--retry-failed", "--set", "execution.cpus_per_worker=4096")
+    too_many = "--set", "execution.cpus_per_worker=4096"
+    outcome = tiekd("ablate", "study.yaml", "--retry-failed", *too_many, "--address", shared_cluster)
     assert outcome.code == 2
     assert outcome.err.startswith("tiekd: execution.cpus_per_worker: a trial needs 4096 CPUs, the largest node of ")
     assert outcome.err.count("\n") == 1
     assert files(copy.folder / "store") == before
 
 
-def test_launch_stops_after_max_failures_with_the_same_cause(copy, tiekd, tiny, as_yaml):
-    base = tiny | {"teacher": {"name": "broken", "maps": "broken"}, "execution": {"cpus_per_worker": os.cpu_count()}}
+def test_launch_stops_after_max_failures_with_the_same_cause(copy, tiekd, tiny, as_yaml, shared_cluster):
+    base = tiny | {"teacher": {"name": "broken", "maps": "broken"}}
     losses = ["mse", "ssim", "ssim_si", "ssim_mse"]
     as_yaml(copy.folder / "study.yaml", {"name": "many", "base": base, "factors": {"loss.name": losses}})
-    outcome = tiekd("ablate", "study.yaml", "--max-failures", 2, "--json")
+    outcome = tiekd("ablate", "study.yaml", "--max-failures", 2, "--json", "--address", shared_cluster)
     assert outcome.code == 1
     *events, summary = map(json.loads, outcome.out.splitlines())
     failed = [e["cell"] for e in events if e["event"] == "failed"]

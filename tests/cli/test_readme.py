@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-from tiekd.config.cpus import usable_cpus
-
 PAGES = (
     "README.md",
     "docs/first-study.md",
@@ -23,15 +21,7 @@ PAGES = (
         for name in ("studies", "search", "reports", "paper-tables", "teachers", "evaluate", "own-student")
     ),
 )
-SMALL = (
-    "--set data.train_frames=2 --set data.test_frames=2 --set optim.epochs=2 --set optim.batch_size=1 "
-    f"--set execution.cpus_per_worker={usable_cpus()}"  # one trial at a time: each process spends seconds on imports
-)
-SMALLER = {
-    **dict.fromkeys(("run", "ablate", "export"), SMALL),
-    "search": f"{SMALL} --trials 2",
-    "evaluate": "--set data.test_frames=2",
-}
+SMALL = "--set data.train_frames=2 --set data.test_frames=2 --set optim.epochs=2 --set optim.batch_size=1"
 
 
 def commands_of(page: str) -> list[str]:
@@ -45,20 +35,28 @@ def demo_commands() -> list[str]:
     return [line.replace(".venv/bin/", "") for line in done.stdout.splitlines() if "bin/tiekd " in line]
 
 
-def smaller(command: str) -> str:
-    verb = next((word for word in shlex.split(command) if word in SMALLER), None)
-    return f"{command} {SMALLER[verb]}" if verb else command
+def smaller(command: str, address: str) -> str:
+    """Add what makes the command's runs small, and `--address` to a launch."""
+    launch = SMALL if "--dry-run" in command else f"{SMALL} --set execution.cpus_per_worker=1 --address {address}"
+    options = {
+        **dict.fromkeys(("run", "export"), SMALL),
+        "ablate": launch,
+        "search": f"{launch} --trials 2",
+        "evaluate": "--set data.test_frames=2",
+    }
+    verb = next((word for word in shlex.split(command) if word in options), None)
+    return f"{command} {options[verb]}" if verb else command
 
 
 @pytest.mark.timeout(900)
-def test_commands_work_in_order(tiekd, ray_folder, in_folder: Path) -> None:
+def test_commands_work_in_order(tiekd, shared_cluster, in_folder: Path) -> None:
     """In a folder that holds the studies and runs of a checkout and nothing else."""
     shutil.copytree(ROOT / "ablations", "ablations")
     first, *written = (command for page in PAGES for command in commands_of(page))
     assert first == "make demo"
     assert sum("tiekd ablate" in command for command in commands_of("README.md")) >= 3
     for command in dict.fromkeys([*demo_commands(), *written]):
-        name, *words = shlex.split(smaller(command))
+        name, *words = shlex.split(smaller(command, shared_cluster))
         assert name == "tiekd"
         outcome = tiekd(*words)
         assert outcome.code == 0, f"{command}\n{outcome.out[-2000:]}\n{outcome.err[-2000:]}"

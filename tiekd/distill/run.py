@@ -15,7 +15,7 @@ from tiekd.distill.runtime import CHECKPOINT, Runtime
 from tiekd.errors import DivergedError, StoreError, SupersededError, error_line
 from tiekd.models.checkpoint import pack_network
 from tiekd.store.provenance import provenance
-from tiekd.store.run_status import FINISHED, Attempt, State, Status
+from tiekd.store.run_status import FINISHED, State, Status
 from tiekd.store.run_store import RunRecord
 
 
@@ -29,24 +29,8 @@ def execute(config: RunConfig, record: RunRecord, make_runtime: Callable[[], Run
     if status.state in FINISHED:
         return status
     runtime = make_runtime()
-    start_run(config, record)
+    record.start(config)
     return compute_run(config, record, runtime)
-
-
-def start_run(config: RunConfig, record: RunRecord) -> None:
-    """Record a run as running, for the processes that will compute it.
-
-    Processes of an earlier attempt (a launch that was thought to be dead, or a concurrent one) stop at the end of their epoch.
-    """
-    now = time.time()
-    record.attempt = Attempt.current()
-    record.write_config(config)
-    record.write_attempt(record.attempt)
-    running = replace(record.status(), state="running", cause="", epochs=config.optim.epochs)
-    record.write_status(replace(running, started=now, updated=now))
-    record.delete_file("error.txt")  # of an earlier attempt
-    for folder in (record.folder, f"{record.folder}/checkpoint"):
-        record.store.delete_partial_files(folder)
 
 
 def compute_run(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:

@@ -1,5 +1,6 @@
 """What the training loop needs from its environment, and the runtime of a single process."""
 
+import io
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError, error_line
-from tiekd.models.checkpoint import pack_state, unpack_state
 from tiekd.store.run_store import RunRecord
 
 CHECKPOINT = "checkpoint/state.pt"
@@ -124,6 +124,18 @@ def save_epoch(record: RunRecord, epochs: list[MetricRow], state: dict[str, Any]
     new = epochs[min(status.epoch, len(epochs) - 1) :]
     device_seconds = status.device_seconds + sum(row["seconds"] for row in new) * workers
     record.write_status(replace(status, epoch=len(epochs), device_seconds=device_seconds, updated=time.time()))
+
+
+def pack_state(state: dict[str, Any]) -> bytes:
+    """Serialize the state of a training: tensors, numbers and strings, nested in dicts and lists."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def unpack_state(content: bytes) -> dict[str, Any]:
+    """Inverse of `pack_state`, on the CPU. Raises an error, and runs no code, if the content is another pickle."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,16 +1,9 @@
-"""Serialize the state of a training, to resume from, and a network's weights, to use.
+"""A network's weights in a safetensors file, with the run's config in its header."""
 
-Neither is a pickle: states are read with `torch.load(weights_only=True)`, weights are safetensors with the run's config in the
-header.
-"""
-
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -22,18 +15,6 @@ from tiekd.store.find_weights import check_weights_file
 
 PYTORCH_STARTS = (b"PK\x03\x04", b"\x80")  # a zip file, and the pickle of old releases
 MAX_LISTED = 3  # names in a message
-
-
-def pack_state(state: dict[str, Any]) -> bytes:
-    """Serialize tensors, numbers and strings, nested in dicts and lists."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def unpack_state(content: bytes) -> dict[str, Any]:
-    """Inverse of `pack_state`, on the CPU."""
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def pack_network(network: nn.Module, config: RunConfig) -> bytes:

@@ -15,10 +15,11 @@ file then counts as missing, a warning names it once, and `RunStore.damaged` kee
 import io
 import json
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -237,6 +238,22 @@ class RunRecord:
         self.store, self.run_id = store, run_id
         self.folder = f"runs/{run_id}"
         self.attempt: Attempt | None = None
+
+    def start(self, config: RunConfig) -> None:
+        """Record the run as running, for the processes that will compute it.
+
+        Processes of an earlier attempt (a launch that was thought to be dead, or a concurrent one) stop at the end of their
+        epoch.
+        """
+        now = time.time()
+        self.attempt = Attempt.current()
+        self.write_config(config)
+        self.write_attempt(self.attempt)
+        running = replace(self.status(), state="running", cause="", epochs=config.optim.epochs)
+        self.write_status(replace(running, started=now, updated=now))
+        self.delete_file("error.txt")  # of an earlier attempt
+        for folder in (self.folder, f"{self.folder}/checkpoint"):
+            self.store.delete_partial_files(folder)
 
     def status(self) -> Status:
         """Return the status; with a damaged status.json the run is missing, and the cause says why."""

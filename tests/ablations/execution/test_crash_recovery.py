@@ -16,6 +16,7 @@ from support.driver import Driver, wait_until
 from tiekd.config.documents import with_values
 from tiekd.store.run_store import RunRecord, RunStore
 
+ONE_PROCESS = "--max-concurrent", 1  # for all trials, where nothing depends on two: each spends 12 s of CPU time on imports
 RESUME = "rerun the same command to resume from the last checkpoint"
 
 
@@ -63,8 +64,8 @@ def test_study_resumes_after_ctrl_c_and_after_the_loss_of_driver_raylet_or_all_p
     record, finished = store.run(undisturbed.run_id("longest")), store.run(undisturbed.run_id("short"))
     reached = [0]
 
-    def launch() -> Driver:
-        study = stack.enter_context(driver(*words))
+    def launch(*options: object) -> Driver:
+        study = stack.enter_context(driver(*words, *options))
         study.until(lambda: record.status().epoch >= reached[-1] + 2)
         return study
 
@@ -84,14 +85,14 @@ def test_study_resumes_after_ctrl_c_and_after_the_loss_of_driver_raylet_or_all_p
         wait_until(lambda: not study.processes())
         kept = [ended()]
 
-        study = launch()
+        study = launch(*ONE_PROCESS)
         os.kill(study.pid, signal.SIGKILL)
-        again = launch()  # immediately: trials of the killed driver may not have ended yet
+        again = launch(*ONE_PROCESS)  # immediately: trials of the killed driver may not have ended yet
         again.kill()
         kept.append(ended())
         wait_until(lambda: not study.processes("ray::ImplicitFunc"))  # Ray's agents take a minute longer
 
-        study = launch()
+        study = launch(*ONE_PROCESS)
         os.kill(study.processes(raylet(study))[0], signal.SIGKILL)
         code, out = study.wait(timeout=240)
         assert code == 1
@@ -162,7 +163,7 @@ def test_search_resumes_after_sigterm_and_after_sigkill(
     as_yaml(tmp_path / "losses.yaml", {"parameters": {"loss.name": {"type": "categorical", "choices": ["si", "mse"]}}})
     search = {"space": "losses.yaml", "sampler": "grid", "scheduler": "none", "trials": 2}
     document = {"name": "demo", "base": with_values(tiny, undisturbed.settings("long")), "search": search}
-    command = "search", as_yaml(tmp_path / "study.yaml", document), "--store", tmp_path / "store"
+    command = "search", as_yaml(tmp_path / "study.yaml", document), "--store", tmp_path / "store", *ONE_PROCESS
     record = store.run(undisturbed.run_id("long"))
 
     with driver(*command) as first:

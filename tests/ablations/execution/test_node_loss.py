@@ -18,7 +18,7 @@ from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
 EPOCHS = 16
-RATES = [1e-2, 1e-5, 1e-6]  # from good to bad, so that ASHA stops the later ones
+RATES = [1e-2, 1e-6]  # a good and a bad one, which ASHA stops
 
 
 class Nodes:
@@ -158,16 +158,15 @@ def searched(nodes, base, tiekd, as_yaml, tmp_path_factory) -> SimpleNamespace:
     return SimpleNamespace(store=RunStore(folder / "store"), trials=trials, outcome=outcome)
 
 
-def test_pruned_trials_with_two_workers_are_pruned_in_optuna_and_release_the_nodes(searched):
+def test_pruned_trial_with_two_workers_is_pruned_in_optuna_and_releases_the_nodes(searched):
     assert searched.outcome.code == 0, searched.outcome
-    best, *others = searched.trials
+    best, other = searched.trials
     assert (best.params["optim.lr"], best.state) == (RATES[0], TrialState.COMPLETE)
-    assert [trial.state for trial in others] == [TrialState.PRUNED] * 2
-    for trial in others:
-        status = searched.store.run(trial.user_attrs["run_id"]).status()
-        assert status.state == "missing"
-        assert trial.user_attrs["epoch"] <= status.epoch < EPOCHS  # workers continue until the scheduler's decision arrives
-        assert status.cause == f"pruned by the scheduler after epoch {status.epoch} of {EPOCHS}"
+    assert other.state == TrialState.PRUNED
+    status = searched.store.run(other.user_attrs["run_id"]).status()
+    assert status.state == "missing"
+    assert other.user_attrs["epoch"] <= status.epoch < EPOCHS  # workers continue until the scheduler's decision arrives
+    assert status.cause == f"pruned by the scheduler after epoch {status.epoch} of {EPOCHS}"
 
 
 def test_trial_on_two_nodes_waits_for_a_lost_one_and_ends_as_if_uninterrupted(nodes, searched, base, driver, as_yaml, tmp_path):

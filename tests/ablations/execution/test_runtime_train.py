@@ -22,7 +22,7 @@ from tiekd.data import open_frames
 from tiekd.data.dataset import EpochSampler
 from tiekd.distill.ddp import DDPRuntime
 from tiekd.distill.preflight import run_id_of
-from tiekd.distill.run import compute_run, start_run
+from tiekd.distill.run import compute_run
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
@@ -63,7 +63,7 @@ def compute_as_rank(rank: int, folder: str, config: RunConfig) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS)
     record = RunStore(f"{folder}/store").run(run_id_of(config))
     if rank == 0:
-        start_run(config, record)
+        record.start(config)
     dist.barrier()
     compute_run(config, record, DDPRuntime(torch.device("cpu"), THREADS, record))
     dist.destroy_process_group()
@@ -124,7 +124,7 @@ def superseded(driver, command, base, broken_maps) -> SimpleNamespace:
 
     with driver(*command, "--json") as study:
         study.until(lambda: record.status().epoch >= 3)
-        start_run(config, record)
+        record.start(config)
         code, out = study.wait(timeout=240)
     *lines, last = out.splitlines()
     events = [json.loads(line) for line in lines if line.startswith("{")]

@@ -59,7 +59,7 @@ def test_failure_limit_of_0_is_no_limit():
 
 
 @pytest.mark.skipif(os.cpu_count() < 2, reason="two trials must run at once, and this machine has one CPU")
-def test_failure_limit_stops_running_trials_and_starts_no_more(tmp_path, shared_cluster, capsys):
+def test_failure_limit_stops_running_trials_and_starts_no_more(tmp_path, ray_folder, capsys):
     reached = tmp_path / "reached"
 
     def report(params: dict) -> None:
@@ -82,7 +82,7 @@ def test_failure_limit_stops_running_trials_and_starts_no_more(tmp_path, shared_
     progress, launch_options = StudyProgress("demo", list(cells.values())), LaunchOptions(as_json=False, max_failures=2)
     execution = ExecutionConfig(cpus_per_worker=max(os.cpu_count() // 2, 1))  # two trials at a time
     with (
-        ray_cluster(shared_cluster, execution),
+        ray_cluster(None, execution),
         track_progress(progress, lambda params: cells[params["run_id"]], store, launch_options, execution) as (callback, limit),
     ):
         sweep = Sweep("demo", report, execution, callback, limit, lambda params: params["run_id"], names)

@@ -1,5 +1,7 @@
 """The database of a search, as an SQLite file and on a PostgreSQL server."""
 
+import re
+
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -120,6 +122,22 @@ def test_unreachable_database_is_reported_without_its_password(tmp_path):
     assert "not-a-secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert hide_password(url) == "postgresql+psycopg://me:***@127.0.0.1:1/db"
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "folder"])
+def test_damaged_database_is_refused_in_one_line(tmp_path, damage):
+    file = tmp_path / "optuna.db"
+    url = f"sqlite:///{file}"
+    with open_storage(url) as storage:
+        optuna.create_study(study_name="demo", storage=storage)
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "folder":
+        file.mkdir()
+    else:
+        file.write_bytes(content[: len(content) // 2] if damage == "cut" else b"text")
+    with pytest.raises(UserError, match=rf"^--storage {re.escape(url)}: the database does not answer \([^\n]+\)$"):
+        study_exists("demo", url)
 
 
 @pytest.mark.parametrize("name", ["what?1", "a#b", "100%", "50%25", "sp ace", "c:d", "{x}", "a+b", "ü&='", "x" * 200])

@@ -1,4 +1,4 @@
-"""`tiekd search` on a local Ray: killed, resumed, enlarged."""
+"""`tiekd search`: killed with its local Ray, then resumed and enlarged on a cluster."""
 
 from pathlib import Path
 
@@ -44,14 +44,14 @@ def command(folder) -> tuple:
 
 
 @pytest.fixture(scope="module")
-def searched(folder, command, driver, tiekd):
+def searched(folder, command, driver, tiekd, shared_cluster):
     """The outcome of a launch that finishes the search, after one whose processes were killed."""
     store = RunStore(folder / "store")
     with driver(*command) as search:
         search.until(lambda: any(record.status().epoch >= 2 for record in store.runs()))
         search.kill()
     assert any(trial.state == TrialState.RUNNING for trial in trials_in(folder))
-    return tiekd(*command)
+    return tiekd(*command, "--address", shared_cluster)
 
 
 def test_resumed_search_has_all_trials_complete_or_pruned(searched, folder):
@@ -123,14 +123,14 @@ def test_another_base_is_refused(searched, folder, command, tiekd, files):
     assert files(folder / "store" / "runs") == before
 
 
-def test_larger_budget_runs_only_the_remaining_trials(searched, folder, command, tiekd, files):
+def test_larger_budget_runs_only_the_remaining_trials(searched, folder, command, tiekd, files, shared_cluster):
     """Runs last: it adds a point that the store already has, and one whose settings contradict each other."""
     before, runs = trials_in(folder), files(folder / "store" / "runs")
     best = min((t for t in before if t.state == TrialState.COMPLETE), key=lambda t: t.value)
     study = optuna.load_study(study_name="demo-search", storage=storage(folder))
     study.enqueue_trial(best.params)
     study.enqueue_trial(best.params | {"data.min_depth": 90.0})
-    outcome = tiekd(*command, "--trials", len(RATES) + 2)
+    outcome = tiekd(*command, "--trials", len(RATES) + 2, "--address", shared_cluster)
     assert outcome.code == 0, outcome.err
     assert f"2 of {len(RATES) + 2} trials to run" in outcome.out
     *others, known, refused = trials_in(folder)

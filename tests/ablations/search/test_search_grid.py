@@ -1,4 +1,4 @@
-"""`tiekd search` on a local Ray: a grid with a condition, two seeds, two objectives, a warm start and PostgreSQL."""
+"""`tiekd search` on a cluster: a grid with a condition, two seeds, two objectives, a warm start and PostgreSQL."""
 
 import json
 import statistics
@@ -53,9 +53,9 @@ def known(folder, tiekd):
 
 
 @pytest.fixture(scope="module")
-def searched(known, command, tiekd, ray_folder):
+def searched(known, command, tiekd, shared_cluster):
     """The outcome of the launch."""
-    return tiekd(*command, "--json")
+    return tiekd(*command, "--json", "--address", shared_cluster)
 
 
 @pytest.fixture(scope="module")

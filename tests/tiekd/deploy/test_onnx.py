@@ -89,6 +89,8 @@ def test_a_teacher_is_exported_too(tmp_path):
 def test_a_file_of_depthformer_serves_any_batch_of_one_size(tmp_path):
     """Its windows, of 7, do not divide this size at any stage."""
     student, path = student_of(DEPTHFORMER), tmp_path / "depthformer.onnx"
+    for stage, blocks in zip(student.get_submodule("network.encoder.stages"), (2, 1, 1, 1), strict=True):
+        stage.blocks = stage.blocks[:blocks]  # of 2, 2, 6, 2, with and without a shift: each takes PyTorch 8 s to export
     assert [(difference.batch, difference.size) for difference in export_onnx(student, path)] == [(1, (64, 96)), (2, (64, 96))]
     session = onnxruntime.InferenceSession(path)
     image = torch.rand(3, 3, 64, 96)

@@ -11,12 +11,12 @@ from tiekd.config import RunConfig
 from tiekd.data import open_frames, open_inputs
 from tiekd.distill.loop import CHECK_EVERY, StepLog, evaluate_loss, train_epoch, train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer, learning_rate
-from tiekd.distill.runtime import CHECKPOINT, LocalRuntime
+from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, pack_state, unpack_state
 from tiekd.errors import DivergedError
 from tiekd.inference.evaluate import evaluate, score_image
 from tiekd.losses import build_loss
 from tiekd.metrics import METRICS, mean_metrics
-from tiekd.models.checkpoint import load_network, pack_state, unpack_state
+from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network
 from tiekd.store.run_store import RunStore
 

@@ -7,7 +7,7 @@ import pytest
 
 from tiekd.config import RunConfig
 from tiekd.distill.preflight import ready_record, run_id_of
-from tiekd.distill.run import compute_run, execute, start_run
+from tiekd.distill.run import compute_run, execute
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime
 from tiekd.errors import UserError, error_line
 from tiekd.metrics import METRICS, mean_metrics
@@ -205,7 +205,7 @@ class Second(LocalRuntime):
 def test_a_rank_beyond_the_first_leaves_the_outcome_to_the_first(tiny):
     config = tiny()
     record = RunStore(config.execution.store).run(run_id_of(config))
-    start_run(config, record)
+    record.start(config)
     before = files(config.execution.store)
     assert compute_run(config, record, Second(config.execution, record)).state == "done"
     assert record.status().state == "running"
@@ -218,7 +218,7 @@ def test_the_first_failure_of_several_is_the_cause(tiny):
 
     config = tiny()
     record = RunStore(config.execution.store).run(run_id_of(config))
-    start_run(config, record)
+    record.start(config)
     assert compute_run(config, record, BreaksAsSecond(config.execution, record)).state == "failed"
     first = record.status()
     assert first.cause == "RuntimeError: the disk is on fire"

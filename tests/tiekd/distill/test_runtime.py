@@ -1,9 +1,11 @@
+import pickle
+
 import pytest
 import torch
 from torch import nn
 
 from tiekd.config import ExecutionConfig
-from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, choose_device
+from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, choose_device, pack_state, unpack_state
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
@@ -20,6 +22,22 @@ def record(tmp_path):
 
 def runtime(record, display=None) -> LocalRuntime:
     return LocalRuntime(ExecutionConfig(device="cpu"), record, display)
+
+
+def test_a_state_comes_back_as_it_was():
+    state = {"student": {"w": torch.arange(3.0)}, "epochs": [{"epoch": 1, "loss": 0.25, "note": "a"}], "none": None}
+    back = unpack_state(pack_state(state))
+    assert torch.equal(back["student"].pop("w"), state["student"].pop("w"))
+    assert back == state
+
+
+class Foreign:
+    """What a state never holds."""
+
+
+def test_a_state_that_would_run_code_is_not_read():
+    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
+        unpack_state(pack_state({"student": Foreign()}))
 
 
 def test_a_run_begins_without_a_state(record):

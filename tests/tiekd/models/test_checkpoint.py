@@ -1,5 +1,3 @@
-import pickle
-
 import pytest
 import torch
 from safetensors import safe_open
@@ -7,7 +5,7 @@ from safetensors.torch import save_file
 
 from tiekd.config import override
 from tiekd.errors import DivergedError, UserError
-from tiekd.models.checkpoint import load_network, pack_network, pack_state, unpack_state
+from tiekd.models.checkpoint import load_network, pack_network
 from tiekd.models.registry import build_network
 
 
@@ -23,22 +21,6 @@ def weights(tiny, tmp_path):
         return path, student
 
     return write
-
-
-def test_a_state_comes_back_as_it_was():
-    state = {"student": {"w": torch.arange(3.0)}, "epochs": [{"epoch": 1, "loss": 0.25, "note": "a"}], "none": None}
-    back = unpack_state(pack_state(state))
-    assert torch.equal(back["student"].pop("w"), state["student"].pop("w"))
-    assert back == state
-
-
-class Foreign:
-    """What a state never holds."""
-
-
-def test_a_state_that_would_run_code_is_not_read():
-    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
-        unpack_state(pack_state({"student": Foreign()}))
 
 
 @pytest.mark.parametrize("overrides", [{}, {"loss.name": "si"}, {"student.name": "small"}], ids=str)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tiekd.distill.preflight import ready_record, run_id_of
-from tiekd.distill.run import compute_run, execute, start_run
+from tiekd.distill.run import compute_run, execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import SupersededError
 from tiekd.store.run_status import Attempt, Status
@@ -48,7 +48,7 @@ def test_a_superseded_process_stops_writing(config, store, tree):
     run_id, folder, seen = run_id_of(config), Path(store.uri), {}
 
     def other_begins() -> None:
-        start_run(config, store.run(run_id))
+        store.run(run_id).start(config)
         seen.update(tree(folder))
 
     with pytest.raises(SupersededError, match=rf"run {run_id}: taken over by process {os.getpid()} on "):
@@ -60,7 +60,7 @@ def test_a_superseded_process_stops_writing(config, store, tree):
 def test_the_new_process_resumes_from_the_checkpoint_with_the_same_result(config, store, tmp_path):
     other = store.run(run_id_of(config))
     with pytest.raises(SupersededError):
-        execute_here(config, store, at_epoch(3, lambda: start_run(config, other)))
+        execute_here(config, store, at_epoch(3, lambda: other.start(config)))
     rows = other.read_table("epochs.parquet")
     assert compute_run(config, other, LocalRuntime(config.execution, other)).state == "done"
     assert list(other.read_table("epochs.parquet")["seconds"][:3]) == list(rows["seconds"])
@@ -76,7 +76,7 @@ def test_a_late_status_of_the_superseded_process_does_not_take_the_run_back(conf
 
     def write_late(self, status: Status) -> None:
         if self is not other and other.attempt is None and status.epoch == 3:
-            start_run(config, other)
+            other.start(config)
         write(self, status)
 
     monkeypatch.setattr(RunRecord, "write_status", write_late)
@@ -91,7 +91,7 @@ def test_a_failure_of_a_superseded_process_is_not_recorded(config, store):
     run_id = run_id_of(config)
 
     def fail() -> None:
-        start_run(config, store.run(run_id))
+        store.run(run_id).start(config)
         raise OSError("no such teacher map")
 
     with pytest.raises(SupersededError):
