@@ -39,7 +39,7 @@ from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
 EPOCHS, IMAGES, GROUPS = 24, 700, 28
-PHASES = ("tables", "reading", "figures", "whole")
+PHASES = ("tables", "reading", "figures", "total")
 BASE = {"data": {"dataset": "kitti", "root": "kitti"}, "teacher": {"name": "adabins", "maps": "maps/adabins"}}
 BASELINE = {"loss.name": "si", "loss.target": "ground_truth"}
 LOST = {
@@ -217,9 +217,9 @@ def measure(store: Path, out: Path) -> dict[str, Any]:
             raise SystemExit(f"the report of {store} failed with exit code {child.returncode}")
         output.seek(0)
         phases = json.loads(output.read().splitlines()[-1])
-    whole = [wall, usage.ru_utime + usage.ru_stime]
-    tables = [w - f for w, f in zip(whole, phases["figures"], strict=True)]
-    return phases | {"whole": whole, "tables": tables, "peak": peak}
+    total = [wall, usage.ru_utime + usage.ru_stime]
+    tables = [w - f for w, f in zip(total, phases["figures"], strict=True)]
+    return phases | {"total": total, "tables": tables, "peak": peak}
 
 
 def resident(pid: int) -> int:

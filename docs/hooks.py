@@ -86,11 +86,9 @@ def source_page(path: str) -> str:
 
 def commands_page() -> str:
     """Every command with its help, arguments and options, in the groups of `tiekd --help`, from the Typer app."""
-    import typer
+    from tiekd.__main__ import GROUPS, build_command
 
-    from tiekd.__main__ import GROUPS, build_app
-
-    app = typer.main.get_command(build_app())
+    app = build_command()
     lines = ["# Commands", "", app.help or "", "", *options_table(app.params, app.context_class(app, info_name="tiekd"))]
     others = [name for name in app.commands if not any(name in names for names in GROUPS.values())]
     for title, names in [*GROUPS.items(), *([("More", others)] if others else [])]:

@@ -3,8 +3,8 @@
 import os
 import sys
 
-# Ray Tune and Ray Train read these when they are used.
-LIBRARY_SETTINGS = {
+READ_WHEN_USED = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Epochs without validation and failed trials report no metric.
@@ -16,14 +16,13 @@ LIBRARY_SETTINGS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
-# Ray reads these when it is imported. If they were set later, its processes would have other settings than the driver.
-CORE_SETTINGS = {
+# If they were set after the import, Ray's processes would have other settings than the driver.
+READ_AT_IMPORT = {
     "RAY_AUTH_MODE": "token",  # the default, but without a warning at every start
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # A SIGTERM to a whole job also reaches Ray's processes. With Ray's default of 1 s, their loss would end the driver before
     # it handles the signal.
     "RAY_get_check_signal_interval_milliseconds": "50",
 }
 GIVEN_VARIABLES = [name for name in os.environ if name.startswith("RAY_")]  # by the user: Ray sets more when it is imported
-for _name, _value in (LIBRARY_SETTINGS if "ray" in sys.modules else LIBRARY_SETTINGS | CORE_SETTINGS).items():
+for _name, _value in (READ_WHEN_USED if "ray" in sys.modules else READ_WHEN_USED | READ_AT_IMPORT).items():
     os.environ.setdefault(_name, _value)

@@ -77,7 +77,8 @@ def _trainer(config: RunConfig, record: RunRecord) -> TrialTrainer:
 
 def work_as_rank(settings: dict[str, Any]) -> None:
     """Compute one rank's share of a run that has begun. Raises after recording a failure, so that Train stops the others."""
-    from tiekd.distill.ddp import DDPRuntime  # with the networks, which the trial's own process spends no seconds to import
+    # The trial's own process only waits. It does not need the networks, whose imports take 4 s of CPU time.
+    from tiekd.distill.ddp import DDPRuntime
     from tiekd.distill.run import compute_run
 
     config = build(settings["document"])

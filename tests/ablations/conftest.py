@@ -1,4 +1,4 @@
-"""Fixtures of studies and clusters: the smallest studies, Ray's folder, a shared Ray cluster, commands that can be killed."""
+"""Fixtures of studies and clusters: the smallest studies, commands that can be killed, a database."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from PIL import Image
 from support.made_store import BASE, write_run
 
-from tiekd.__main__ import build_app
+from tiekd.__main__ import build_command
 from tiekd.config import build
 from tiekd.data.synthetic import synthesize
 from tiekd.store.run_status import Status
@@ -78,7 +77,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, An
         yield " ".join(path), command
 
 
-COMMANDS = dict(commands(typer.main.get_command(build_app())))
+COMMANDS = dict(commands(build_command()))
 PARAMETERS = [
     pytest.param(name, parameter, id=f"{name} {parameter.opts[0]}")
     for name, command in COMMANDS.items()

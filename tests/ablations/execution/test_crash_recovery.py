@@ -11,12 +11,11 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from support.driver import Driver, wait_until
+from support.driver import ONE_PROCESS, Driver, wait_until
 
 from tiekd.config.documents import with_values
 from tiekd.store.run_store import RunRecord, RunStore
 
-ONE_PROCESS = "--max-concurrent", 1  # for all trials, where nothing depends on two: each spends 12 s of CPU time on imports
 RESUME = "rerun the same command to resume from the last checkpoint"
 
 

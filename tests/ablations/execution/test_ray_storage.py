@@ -13,6 +13,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+from support.driver import ONE_PROCESS
 from support.runs import compute
 
 from ablations.search.optuna_storage import open_storage
@@ -25,7 +26,6 @@ from tiekd.store.run_store import RunStore
 
 EPOCHS = 20  # enough for both runs to be in progress at the same time
 LOSSES = ["si", "mse"]
-ONE_PROCESS = "--max-concurrent", 1  # for all trials, where nothing depends on two: each spends 12 s of CPU time on imports
 DISK_BYTES = 32 * 2**20
 
 
