@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
     started = time.perf_counter()
     todo = plan.to_compute
     _print_replaced_cells(prepared, console)
-    print_floor(prepared, console)
+    floor = print_floor(prepared, console)
     if todo:
         console.print(
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
@@ -97,6 +96,8 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
         print_missing_inputs(prepared, console)
         launched = _launch(prepared, address, launch_options)
         todo, prepared = launched.plan.to_compute, launched.refreshed()
+        if not floor:
+            print_floor(prepared, console)  # which the maps that were made have
     _record(prepared)
     progress = prepared.progress()
     if launch_options.as_json:
@@ -137,43 +138,12 @@ def _launch(prepared: PreparedStudy, address: str | None, launch_options: Launch
     """
     from ablations.execution.cluster import ray_cluster
     from ablations.execution.node_checks import readiness_errors_on_cluster
+    from ablations.execution.run_jobs import run_jobs
 
     with ray_cluster(address, prepared.execution):
         prepared = prepared.check_networks(readiness_errors_on_cluster)
         prepared.check_any_can_run()
         if prepared.plan.to_compute:
-            _compute(prepared, launch_options)
+            _record(prepared)
+            run_jobs(prepared.plan, prepared.progress(), prepared.store, prepared.execution, launch_options)
     return prepared
-
-
-def _compute(prepared: PreparedStudy, launch_options: LaunchOptions) -> None:
-    from ablations.execution.node_checks import check_nodes
-    from ablations.execution.sweep import Sweep, run_sweep
-    from ablations.execution.trial import compute_cell
-    from ablations.execution.tune_callback import track_progress
-
-    todo = {c.run_id: c for c in prepared.plan.to_compute if c.run_id}
-    check_nodes(prepared.store, [c.cell.config for c in todo.values()])
-    configs = {run_id: c.cell.config.document() for run_id, c in todo.items()}
-    progress = prepared.progress()
-    cells = {c.run_id: c for c in progress.cells if c.run_id in configs}
-    for cell in cells.values():
-        cell.state = "waiting"
-    with track_progress(
-        progress, lambda params: cells[params["run_id"]], prepared.store, launch_options, prepared.execution
-    ) as (callback, limit):
-        _record(prepared)
-        for run_id, c in todo.items():
-            if c.status.state == "failed":
-                prepared.store.run(run_id).write_status(replace(c.status, state="missing", cause="to be retried"))
-        sweep = Sweep(
-            name=prepared.study.name,
-            trainable=partial(compute_cell, configs=configs),
-            execution=prepared.execution,
-            callback=callback,
-            stopper=limit,
-            run_id=lambda params: params["run_id"],
-            points=list(configs),
-            max_concurrent=launch_options.max_concurrent,
-        )
-        run_sweep(sweep, prepared.store)

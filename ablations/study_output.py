@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import shlex
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,12 +9,11 @@ from rich.table import Table
 
 from ablations.monitor.study_progress import StudyProgress
 from ablations.monitor.terminal import failure_lines
-from ablations.planning.plan import readiness_errors
+from ablations.planning.plan import Plan, PlannedCell, readiness_errors
 from ablations.prepared_study import PreparedStudy
 from tiekd.cli.console import make_console
-from tiekd.config import ExecutionConfig, RunConfig
+from tiekd.config import ExecutionConfig
 from tiekd.config.cpus import usable_cpus
-from tiekd.config.labels import TEACHER
 from tiekd.distill.target_floor import floor_line
 from tiekd.store.files import json_text
 from tiekd.store.run_status import FINISHED
@@ -37,14 +34,40 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool, max_
         remark = print_floor(prepared, make_console(stderr=True))
         print(json_text(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots), "remark": remark}, indent=2))
         return
-    table = Table("run", "state", "cell", box=None, pad_edge=False)
-    for c in plan.cells:
-        table.add_row(c.run_id or "-", c.status.state, escape(str(c.cell)))
     console = make_console()
-    console.print(table)
-    console.print(f"{count_states(prepared)}; {len(plan.to_compute)} to compute, estimate {plan.estimate().summary(slots)}")
+    console.print(_plan_table(plan))
+    make = "".join(f", {maps} to make" for maps in plan.maps_to_make)
+    estimate = plan.estimate().summary(slots)
+    console.print(
+        f"{count_states(prepared)}; {len(plan.to_compute)} to compute{make}, estimate {estimate}",
+        highlight=False,
+        soft_wrap=True,
+    )
     print_floor(prepared, console)
     print_missing_inputs(prepared, console)
+
+
+def _plan_table(plan: Plan) -> Table:
+    """The graph of a launch: the runs of teachers, maps, and cells, each with what it waits for."""
+    waits = {maps.maps_id: maps for maps in plan.maps_to_make}
+    todo = {c.run_id for c in plan.to_compute}
+    table = Table("run", "state", "cell", *(["begins after"] if waits else []), box=None, pad_edge=False)
+
+    def add(key: str | None, state: str, name: str, after: str | None) -> None:
+        table.add_row(key or "-", state, escape(name), *([after or ""] if waits else []))
+
+    def maps_of(planned: PlannedCell) -> str | None:
+        return planned.maps_id if planned.run_id in todo and planned.maps_id in waits else None
+
+    own = {c.run_id for c in plan.cells}
+    for planned in plan.to_compute:
+        if planned.run_id not in own:
+            add(planned.run_id, planned.status.state, str(planned.cell), maps_of(planned))
+    for maps in waits.values():
+        add(maps.maps_id, "missing", f"{maps}, {maps.n_frames} frames", maps.run_id if maps.run_id in todo else None)
+    for planned in plan.cells:
+        add(planned.run_id, planned.status.state, str(planned.cell), maps_of(planned))
+    return table
 
 
 def print_floor(prepared: PreparedStudy, console: Console) -> str:
@@ -69,26 +92,9 @@ def _count_slots(execution: ExecutionConfig, address: str | None, max_concurrent
 
 
 def print_missing_inputs(prepared: PreparedStudy, console: Console) -> None:
-    """Print the missing inputs, and the command that exports the maps of a teacher which the study has trained."""
+    """Print the missing inputs."""
     for line, cells in itertools.islice(prepared.plan.cells_by_missing_input.items(), MAX_LISTED):
         console.print(f"[red]missing[/] {escape(line)} ({len(cells)} of {len(prepared.plan.cells)} cells)", highlight=False)
-        if command := _export_command(prepared, cells[0].cell.config):
-            console.print(f"the study has trained that teacher: {escape(command)}", highlight=False, soft_wrap=True)
-
-
-def _export_command(prepared: PreparedStudy, config: RunConfig) -> str | None:
-    """Return the `tiekd teacher export` command for the study's first finished run of the config's teacher, if there is one."""
-    teacher = config.teacher
-    if teacher is None or not config.reads_teacher or not prepared.store.local:
-        return None
-    if Path(teacher.maps, "manifest.json").exists():
-        return None
-    wanted = {"dataset": config.data.dataset, "method": TEACHER, "teacher": teacher.name}
-    for c in prepared.full_plan.cells:
-        if c.status.state == "done" and wanted.items() <= c.cell.labels.items():
-            trained = f"{prepared.store.uri}/runs/{c.run_id}/config.yaml"
-            return shlex.join(["tiekd", "teacher", "export", trained, "--out", teacher.maps, "--name", teacher.name])
-    return None
 
 
 def print_study_results(prepared: PreparedStudy, progress: StudyProgress, console: Console) -> None:

@@ -20,7 +20,7 @@ from ablations.execution.resources import worker_resources
 from ablations.planning.plan import readiness_errors
 from tiekd.config import RunConfig, build
 from tiekd.data import check_inputs
-from tiekd.distill.preflight import METHOD_VERSION, run_id_of
+from tiekd.data.inputs import METHOD_VERSION, run_id_of
 from tiekd.errors import StoreError, UserError, error_line
 from tiekd.store.run_store import RunStore
 

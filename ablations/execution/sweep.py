@@ -31,11 +31,9 @@ class Sweep:
     execution: ExecutionConfig
     callback: tune.Callback
     stopper: FailureLimit
-    run_id: Callable[[dict], str]  # run id from the parameters of a trial
-    points: list[str] | None = None  # run ids, for a fixed list of trials
-    searcher: Searcher | None = None
+    run_id: Callable[[dict], str | None]  # run id from the parameters of a trial; None if it computes no run
+    searcher: Searcher  # gives the trials, and ends the sweep
     scheduler: TrialScheduler | None = None
-    trials: int = 1
     max_concurrent: int | None = None  # trials at the same time; None: as many as the resources allow
 
 
@@ -64,11 +62,10 @@ def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tun
     storage, filesystem = ray_storage(sweep.name, store)
     return tune.Tuner(
         tune.with_resources(sweep.trainable, trial_resources(sweep.execution)),
-        param_space={"run_id": tune.grid_search(sweep.points)} if sweep.points is not None else {},
         tune_config=tune.TuneConfig(
             search_alg=sweep.searcher,
             scheduler=sweep.scheduler,
-            num_samples=sweep.trials,
+            num_samples=-1,
             max_concurrent_trials=sweep.max_concurrent,
             # Saves each trial the seconds of a new process that imports PyTorch. Not with several workers: a trial that waits
             # for them cannot be stopped by a scheduler, and only the end of its process ends them.
@@ -118,9 +115,10 @@ def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
 def settle_run(trial: Trial, sweep: Sweep, store: RunStore) -> None:
     """Record the outcome of a run that was left as running because its process died or the scheduler stopped it."""
     result = trial.last_result or {}
-    if "state" in result:
-        return  # the trial has recorded it
-    record = store.run(sweep.run_id(trial.config))
+    run_id = sweep.run_id(trial.config)
+    if "state" in result or run_id is None:
+        return  # the trial has recorded it, or computes no run
+    record = store.run(run_id)
     if record.status().state == "running":
         record.write_attempt(Attempt.current())  # takes over the run: a worker that is still active must not write any more
     status = record.status()

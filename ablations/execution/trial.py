@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from ablations.planning.jobs import Job, MapsJob
 from ablations.planning.search_point import ReportFn, SeedRuns, execute_point
 from tiekd.config import RunConfig, build
 from tiekd.distill.preflight import ready_record
@@ -18,10 +19,25 @@ from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore
 
 
-def compute_cell(params: dict[str, Any], configs: dict[str, dict]) -> None:
-    """Trainable for a cell of a study: `params["run_id"]` selects one of the config documents."""
+def compute_job(params: dict[str, Any], jobs: dict[str, Job]) -> None:
+    """Trainable for a job of a launch, `params["job"]`: a run, or a share of a teacher's maps."""
+    job = jobs[params["job"]]
     with _report_store_errors():
-        tune.report(execute_run(configs[params["run_id"]], tune.report))
+        tune.report(make_share(job) if isinstance(job, MapsJob) else execute_run(job.document, tune.report))
+
+
+def make_share(job: MapsJob) -> dict[str, Any]:
+    """Make a share of a teacher's maps. Returns the result for `tune.report`."""
+    from tiekd.deploy.export_maps import make_maps
+
+    started = time.perf_counter()
+    try:
+        make_maps(build(job.document), job.share, job.n_shares)
+    except StoreError:
+        raise
+    except Exception as error:  # a model raises errors of many types
+        return {"state": "failed", "cause": error_line(error), "epoch": 0}
+    return {"state": "done", "cause": "", "epoch": 1, "device_seconds": time.perf_counter() - started}
 
 
 def compute_point(params: dict[str, Any], seed_runs: SeedRuns) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.planning.study import MAX_CELLS, Factors, Levels, StudyConfig, factor_paths
-from tiekd.config import RunConfig, build
+from tiekd.config import RunConfig, build, with_complete_teacher
 from tiekd.config.documents import with_values
 from tiekd.config.labels import config_names
 from tiekd.errors import UserError
@@ -101,7 +101,10 @@ def _make_cell(study: StudyConfig, combination: dict[str, FactorLevel], seed: in
     changes = {path: value for level in combination.values() for path, value in level.changes.items()}
     factors = {name: level.label for name, level in combination.items()}
     cell = ", ".join(f"{name}={label}" for name, label in factors.items()) or "base"
-    config = build(with_values(study.base, {**changes, "seed": seed}), source=f"study {study.name}, cell {cell}")
+    document = with_values(study.base, {**changes, "seed": seed})
+    # A cell's own loss, optimizer and so on are not its teacher's, but its data is.
+    document = with_complete_teacher(document, {**study.base, "data": document.get("data")})
+    config = build(document, source=f"study {study.name}, cell {cell}")
     return StudyCell(config, factors)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from ablations.planning.search_config import SearchConfig
-from tiekd.config import Section
+from tiekd.config import Section, with_complete_teacher
 from tiekd.config.documents import explain, read_document, with_values
 from tiekd.errors import UserError, unknown
 from tiekd.store.files import safe_name
@@ -151,7 +151,10 @@ def load_study(
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error, StudyConfig)}") from None
     _refuse_varied(loaded, overrides or {})
-    return loaded.model_copy(update={"base": with_values(loaded.base, overrides or {})})
+    base = with_values(loaded.base, overrides or {})
+    if isinstance((base.get("teacher") or {}).get("run"), str):  # a file, which the study's record should not need
+        base = with_complete_teacher(base)
+    return loaded.model_copy(update={"base": base})
 
 
 def _refuse_varied(study: StudyConfig, overrides: dict[str, Any]) -> None:

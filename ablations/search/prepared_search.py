@@ -34,7 +34,8 @@ from search_spaces.space import Point, SearchSpace, load_space
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import flatten, parse_overrides
 from tiekd.data import check_inputs
-from tiekd.distill.preflight import RunIds, check_ready
+from tiekd.data.inputs import RunIds
+from tiekd.distill.preflight import check_ready
 from tiekd.errors import UserError
 from tiekd.store.run_status import FINISHED
 from tiekd.store.run_store import RunStore

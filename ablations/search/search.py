@@ -13,6 +13,8 @@ import optuna
 
 from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.monitor.study_progress import CellProgress, StudyProgress
+from ablations.planning.cells import StudyCell
+from ablations.planning.plan import make_plan
 from ablations.search.optuna_storage import ended_outside, get_trials, restricted
 from ablations.search.prepared_search import (
     PreparedSearch,
@@ -27,6 +29,7 @@ from ablations.search.prepared_search import (
     write_search_study,
 )
 from ablations.search.results import SearchResults, collect_results, format_point, print_results, write_best_config
+from tiekd.data.inputs import maps_to_make
 from tiekd.distill.target_floor import floor_line
 
 
@@ -98,6 +101,8 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
         check_nodes(prepared.store, [prepared.base])
         study = stack.enter_context(open_search(prepared))
         cells |= record_search(prepared, study)
+        if not _make_maps(prepared, launch_options):
+            return False
         enqueue_base(prepared, study)
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
@@ -109,11 +114,22 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
             run_id=lambda params: prepared.current_run_id(params["point"]),
             searcher=OptunaSearcher(study, prepared.space, search, budget, limit.stop_all),
             scheduler=build_scheduler(search, epochs),
-            trials=-1,  # the searcher ends the search
             max_concurrent=launch_options.max_concurrent,
         )
         run_sweep(sweep, prepared.store)
     return limit.reached is None
+
+
+def _make_maps(prepared: PreparedSearch, launch_options: LaunchOptions) -> bool:
+    """Make the teacher's maps that all trials read, unless they exist. Returns whether they do."""
+    from ablations.execution.run_jobs import run_jobs
+
+    if not maps_to_make(prepared.base):
+        return True
+    plan, run_id = make_plan([StudyCell(prepared.base, {})], prepared.store), prepared.run_id_of(prepared.base)
+    progress = StudyProgress(prepared.name, [])
+    run_jobs(plan, progress, prepared.store, prepared.base.execution, launch_options, lambda job: job.key != run_id)
+    return maps_to_make(prepared.base) is None
 
 
 def _report_results(

@@ -10,7 +10,7 @@ from ablations.planning.search_point import SeedRuns, measured_objectives
 from ablations.search.optuna_storage import get_trials
 from search_spaces.space import Point, SearchSpace
 from tiekd.config.documents import flatten
-from tiekd.distill.preflight import RunIds
+from tiekd.data.inputs import RunIds
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 

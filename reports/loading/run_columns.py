@@ -10,6 +10,7 @@ from reports.loading.schema import SETTING_TYPES, TABLE_COLUMNS
 from tiekd.config import RunConfig, TeacherConfig, build
 from tiekd.config.documents import flatten
 from tiekd.config.labels import fidelity, labels
+from tiekd.config.sections import TEACHER_SOURCES
 from tiekd.deploy.profile_records import network_id
 from tiekd.errors import UserError
 
@@ -64,12 +65,18 @@ def _describe(document: Any, source: str) -> ConfigDescription | UserError:
     except UserError as error:
         return error
     document = config.document()
-    document["teacher"] = document["teacher"] or dict.fromkeys(TeacherConfig.model_fields)
+    document["teacher"] = _as_columns(document["teacher"] or dict.fromkeys(TeacherConfig.model_fields))
     columns, settings = _scalars(flatten(document)), _scalars(flatten(config.identity()))
     del settings["seed"]
-    inputs = ["data.root", "data.train_split", "data.test_split", *(["teacher.maps"] if config.reads_teacher else [])]
+    inputs = ["data.root", "data.train_split", "data.test_split"]
+    inputs += [f"teacher.{source}" for source in TEACHER_SOURCES if config.reads_teacher and document["teacher"][source]]
     settings |= {path: columns[path] for path in inputs} | {"fidelity": fidelity(config)}
     return ConfigDescription(columns | labels(config) | {"network": network_id(config)}, settings)
+
+
+def _as_columns(teacher: dict[str, Any]) -> dict[str, Any]:
+    """A teacher whose run, if it has one, is one value: its columns are not those of the student's run."""
+    return {**teacher, "run": json.dumps(teacher["run"], sort_keys=True) if teacher["run"] else None}
 
 
 def _scalars(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from reports.tables.table import Table, build_tables
 from tiekd.config import RunConfig
 from tiekd.data import FrameSource, open_frames
 from tiekd.data.frame_source import evenly_spaced
-from tiekd.data.teacher_maps import TeacherMaps, open_maps
+from tiekd.data.inputs import open_teacher
+from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.errors import UserError
 from tiekd.inference.protocols import check_protocol
 from tiekd.store.find_weights import WEIGHTS_FILE
@@ -100,7 +101,7 @@ def choose_datasets(
         except UserError as error:
             left_out[str(error)] = None
             continue
-        maps, problem = _teacher_maps(config, dataset)
+        maps, problem = _teacher_maps(config, dataset, store)
         if problem:
             left_out[problem] = None
         dataset.runs.append(ShownRun(run_id, config, table, cell, maps))
@@ -154,13 +155,13 @@ def _dataset(datasets: dict[str, ShownDataset], config: RunConfig, n_images: int
     return datasets[key]
 
 
-def _teacher_maps(config: RunConfig, dataset: ShownDataset) -> tuple[TeacherMaps | None, str]:
+def _teacher_maps(config: RunConfig, dataset: ShownDataset, store: RunStore) -> tuple[TeacherMaps | None, str]:
     """Open the maps a student was trained on. Returns None and the reason if they have no or wrong maps of the shown frames."""
     if config.teacher is None or not config.reads_teacher:
         return None, ""
     keys = dataset.source.keys
     try:
-        maps = open_maps(config.teacher.maps)
+        maps = open_teacher(config, store)
         indices = [index for index in dataset.indices if keys[index] in maps.manifest.frames]
         if not indices:
             raise UserError(f"teacher maps {maps.folder}: no maps of the test frames")

@@ -11,7 +11,7 @@ from support.runs import compute
 from ablations.planning.study import StudyConfig
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.config.documents import with_values
-from tiekd.distill.preflight import run_id_of
+from tiekd.data.inputs import run_id_of
 from tiekd.store.run_store import RunStore
 
 

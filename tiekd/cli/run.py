@@ -12,6 +12,8 @@ from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from tiekd.config import RunConfig
+    from tiekd.store.run_status import Status
+    from tiekd.store.run_store import RunRecord, RunStore
 
 
 def run(
@@ -22,11 +24,12 @@ def run(
 ) -> None:
     """Train and evaluate one run in this process, without Ray.
 
-    Resumes from the run's last checkpoint. A finished run is not computed again.
+    Resumes from the run's last checkpoint. A finished run is not computed again. If the config names a teacher by `run`,
+    `weights` or `hf`, its training and its maps come first.
 
     Example: tiekd run debug --set loss.sigma=0.8 --store demo/store
     """
-    from tiekd.cli.console import RunDisplay, make_console, show_run
+    from tiekd.cli.console import show_run
     from tiekd.config import load_config
     from tiekd.config.documents import parse_overrides
     from tiekd.store.run_store import RunStore
@@ -40,17 +43,7 @@ def run(
         )
     run_store = RunStore(settings.execution.store)
     run_store.check_writable()
-    from tiekd.distill.preflight import ready_record
-    from tiekd.distill.target_floor import floor_line
-
-    record = ready_record(settings, run_store)
-    if line := floor_line([settings]):
-        make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
-    from tiekd.distill.run import execute
-    from tiekd.distill.runtime import LocalRuntime
-
-    with RunDisplay(quiet=as_json) as display:
-        status = execute(settings, record, lambda: LocalRuntime(settings.execution, record, display))
+    record, status = _compute(settings, run_store, as_json)
     if as_json:
         summary = record.summary() if status.state == "done" else None
         print(json_text({"run_id": record.run_id, "state": status.state, "cause": status.cause, "summary": summary}))
@@ -58,6 +51,37 @@ def run(
         show_run(record, status)
     if status.state != "done":
         raise typer.Exit(1)
+
+
+def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunRecord", "Status"]:
+    """Compute a run, after its teacher's if that has to be trained, unless the store holds it."""
+    from tiekd.cli.console import RunDisplay, make_console, show_run
+    from tiekd.data.inputs import maps_to_make
+    from tiekd.distill.preflight import check_ready, ready_record
+    from tiekd.distill.target_floor import floor_line
+
+    console = make_console(stderr=True, quiet=quiet)
+    check_ready(config)
+    if maps_to_make(config):
+        assert config.teacher is not None
+        if config.teacher_run:
+            console.print(f"teacher {config.teacher.name}:", highlight=False, markup=False)
+            record, status = _compute(config.teacher_run, store, quiet)
+            if status.state != "done":
+                return record, status
+            if not quiet:
+                show_run(record, status)
+        from tiekd.deploy.export_maps import make_maps
+
+        make_maps(config)
+    record = ready_record(config, store)
+    if line := floor_line([config]):
+        make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+    from tiekd.distill.run import execute
+    from tiekd.distill.runtime import LocalRuntime
+
+    with RunDisplay(quiet=quiet) as display:
+        return record, execute(config, record, lambda: LocalRuntime(config.execution, record, display))
 
 
 def diff(

@@ -1,6 +1,6 @@
 """One run's settings as a typed document, what they default to, and what makes two runs the same. Imports no PyTorch."""
 
-from tiekd.config.run_config import RunConfig, build, config_of_frames, diff, load_config, override
+from tiekd.config.run_config import RunConfig, build, config_of_frames, diff, load_config, override, with_complete_teacher
 from tiekd.config.sections import (
     AugmentConfig,
     BinsConfig,
@@ -35,4 +35,5 @@ __all__ = [
     "diff",
     "load_config",
     "override",
+    "with_complete_teacher",
 ]

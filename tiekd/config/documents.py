@@ -16,6 +16,7 @@ _NESTED = (dict, list)
 MAX_BYTES = 2**20
 MAX_DEPTH = 50  # of nested mappings and lists
 MAX_VALUES = 200_000  # of a document whose aliases are expanded
+TEACHER_SOURCES = ("maps", "run", "weights", "hf")  # settings of `teacher` of which a document states one
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version if PyYAML was built with it
 
 
@@ -110,8 +111,10 @@ def parse_overrides(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, A
 
 
 def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict:
-    """A copy of a document with settings, given by dotted path, replaced."""
+    """A copy of a document with settings, given by dotted path, replaced; a source of the teacher replaces the others."""
     changed = copied(dict(document))
+    if isinstance(changed.get("teacher"), dict) and any(f"teacher.{source}" in values for source in TEACHER_SOURCES):
+        changed["teacher"] = {key: value for key, value in changed["teacher"].items() if key not in TEACHER_SOURCES}
     for path, value in values.items():
         *parents, leaf = path.split(".")
         section = changed

@@ -7,6 +7,7 @@ A run is one YAML document. The data set, the student and the loss that it names
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -73,6 +74,7 @@ class RunConfig(Section):
         for name in ("data", "teacher", "student", "bins", "loss", "optim", "augment", "evaluation", "execution"):
             if document.get(name) is not None and not isinstance(document[name], dict):
                 raise ValueError(f"{name}: a section is a mapping of settings, got {document[name]!r}")
+        document = with_complete_teacher(document)
         filled = {"student": {}} | document
         for defaults in defaults_for(filled):
             filled = merged(filled, defaults)
@@ -149,6 +151,13 @@ class RunConfig(Section):
             return self.loss.spec.method
         return "Teacher" if self.student.is_teacher else "Baseline"
 
+    @cached_property
+    def teacher_run(self) -> "RunConfig | None":
+        """The run that trains the teacher; None unless the teacher is one. It is computed where this one is."""
+        if self.teacher is None or self.teacher.run is None:
+            return None
+        return build({**self.teacher.run, "execution": self.execution.model_dump(mode="json")}, source="teacher.run")
+
     @property
     def stated(self) -> dict:
         """The settings that the document states; the others are defaults."""
@@ -160,20 +169,24 @@ class RunConfig(Section):
 
     def with_absolute_paths(self) -> "RunConfig":
         """The same run with absolute paths, which work from any folder of this machine."""
-        paths = {"execution.store": self.execution.store}
+        paths: dict[str, Any] = {"execution.store": self.execution.store}
         if self.data.root:
             paths["data.root"] = self.data.root
         if self.teacher:
-            paths["teacher.maps"] = self.teacher.maps
+            paths |= {f"teacher.{name}": path for name in ("maps", "weights") if (path := getattr(self.teacher, name))}
+        if self.teacher_run:
+            paths["teacher.run"] = self.teacher_run.with_absolute_paths().document()
         if self.execution.packed:
             paths["execution.packed"] = self.execution.packed
-        return override(self, {setting: _absolute(path) for setting, path in paths.items()})
+        absolute = {setting: _absolute(path) if isinstance(path, str) else path for setting, path in paths.items()}
+        return override(self, absolute)
 
     def identity(self) -> dict:
         """What is computed, as plain values.
 
-        Without paths, in place of which the content of the inputs counts; execution; how often the student is validated; and
-        settings that the run does not read. The teacher's name counts, because it names the run in tables.
+        Without paths and the source of the teacher's maps, in place of which the content of the inputs counts; execution; how
+        often the student is validated; and settings that the run does not read. The teacher's name counts, because it names the
+        run in tables.
         """
         what = self.document()
         del what["execution"], what["evaluation"]["every"]
@@ -181,7 +194,7 @@ class RunConfig(Section):
         if not self.reads_teacher:
             what["teacher"] = None
         if what["teacher"]:
-            del what["teacher"]["maps"]
+            what["teacher"] = {"name": what["teacher"]["name"]}
         if self.student.head == "regression":
             what["bins"] = None
         if self.student.head == "adaptive_bins":
@@ -199,6 +212,32 @@ class RunConfig(Section):
         content = {"config": self.identity(), "inputs": dict(inputs or {})}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def with_complete_teacher(document: Mapping[str, Any], inherited: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a config document whose `teacher.run`, if it has one, is the complete config of the run that trains the teacher.
+
+    The document states a file with a run config, or changes: nested, or by dotted path. What they leave out comes from
+    `inherited`, by default the document itself, except its teacher, loss and seed; the loss is SI on ground truth unless the
+    network's recipe has its own. A complete config is left as it is. Raises UserError if it is invalid.
+    """
+    teacher = document.get("teacher")
+    if not isinstance(teacher, Mapping) or teacher.get("run") is None:
+        return dict(document)
+    run = teacher["run"]
+    if isinstance(run, str):
+        complete = read_document(run, "teacher.run")
+    elif isinstance(run, Mapping):
+        settings = {key: value for key, value in (inherited or document).items() if key not in ("teacher", "loss", "seed")}
+        complete = merged(with_values({}, run), settings)
+        network = NETWORKS.get((complete.get("student") or {}).get("name", ""))
+        if network and not network.defaults.get("loss"):
+            complete = merged(complete, {"loss": {"name": "si", "target": "ground_truth"}})
+    else:
+        raise UserError(f"teacher.run: expected a run config's file or a mapping of settings, got {run!r}")
+    what = build({**complete, "execution": {}}, source="teacher.run").document()
+    del what["execution"]
+    return {**document, "teacher": {**teacher, "run": what}}
 
 
 def _sparse_losses() -> str:

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from tiekd.config.cpus import usable_cpus
+from tiekd.config.documents import TEACHER_SOURCES
 from tiekd.config.specs import DATASETS, LOSSES, NETWORKS, PROTOCOLS, TEACHERS, DatasetSpec, Head, LossSpec
 from tiekd.errors import unknown
 
@@ -127,10 +128,40 @@ class DataConfig(Section):
 
 
 class TeacherConfig(Section):
-    """The teacher: a folder of its depth maps."""
+    """The teacher: a folder of its depth maps, or the model from which a launch makes them."""
 
     name: Text = Field(description="its name in tables")
-    maps: Text = Field(description="folder of 16-bit depth maps with manifest.json; the maps, not their path, identify a run")
+    maps: Text | None = Field(
+        None, description="folder of 16-bit depth maps with manifest.json; the maps, not their path, identify a run"
+    )
+    run: dict[str, Any] | None = Field(
+        None,
+        description="a network that is trained first: a run config's file, or what it changes in this document "
+        "(its teacher, loss and seed are not inherited)",
+        json_schema_extra={"anyOf": [{"type": "object"}, {"type": "string"}, {"type": "null"}]},
+    )
+    weights: Text | None = Field(None, description="weights of a trained or converted network; their content identifies a run")
+    hf: Text | None = Field(
+        None, pattern="^[^@]+@[^@]+$", description="NAME@REVISION of a metric depth model of the Hugging Face hub"
+    )
+    metric: bool = Field(False, description="with hf: it predicts metres, although neither its config nor its family says so")
+    flip_tta: bool = Field(
+        True, description="average with the depth of the mirrored image; for maps that are made from run or weights"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TeacherConfig":
+        given = [name for name in TEACHER_SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"teacher: needs exactly one of {', '.join(TEACHER_SOURCES)}, got {' and '.join(given) or 'none of them'}"
+            )
+        return self
+
+    @property
+    def made(self) -> bool:
+        """Whether its maps are made by the launch, in the run store."""
+        return self.maps is None
 
 
 class StudentConfig(Section):

@@ -14,6 +14,7 @@ from tiekd.data.image_io import Size, StoredDepth, format_size
 from tiekd.errors import UserError
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 class Box(NamedTuple):

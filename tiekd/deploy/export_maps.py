@@ -1,7 +1,9 @@
 """Export the depth maps of a teacher: predicted by a network or another model, or imported from another program's maps."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,14 +11,16 @@ import numpy as np
 import torch
 
 from tiekd.config import RunConfig, override
-from tiekd.data import Frame, FrameSource, open_frames
+from tiekd.data import Frame, FrameSource
 from tiekd.data.depth_range import check_reach
+from tiekd.data.inputs import made_maps_id, maps_folder, open_splits, run_id_of
 from tiekd.data.progress import track
-from tiekd.data.teacher_maps import MapWriter, TeacherMaps
+from tiekd.data.teacher_maps import MAPS_FORMAT, MapWriter, TeacherMaps
+from tiekd.data.teacher_maps.blocks import MapBlocks
 from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.data.teacher_maps.released_layout import ReleasedWriter, released_map_names
 from tiekd.data.transforms import normalize_image
-from tiekd.distill.preflight import run_id_of
+from tiekd.distill.runtime import choose_device
 from tiekd.errors import UserError, unknown
 from tiekd.inference.predict import check_finite, predict
 from tiekd.models.checkpoint import load_network
@@ -77,6 +81,57 @@ def trained_weights(config: RunConfig) -> Path:
     return fetch_weights(store, run_id)
 
 
+def make_maps(config: RunConfig, share: int = 0, n_shares: int = 1) -> bool:
+    """Make the maps of a config's teacher in the run store, unless they exist. Returns whether they are complete.
+
+    Processes that call this with different `share` < `n_shares` divide the frames. A killed one loses the block that it was
+    making. Raises UserError if the teacher has no weights, and the errors of `export_maps`.
+    """
+    assert config.teacher is not None
+    store, maps_id = RunStore(config.execution.store), made_maps_id(config)
+    train, test = open_splits(config)
+    frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
+    blocks = MapBlocks(store, maps_folder(maps_id), list(frames), config.data.max_depth, maps_id)
+    if blocks.complete:
+        return True
+    maker = _teacher_model(config)
+    check_reach(f"teacher {config.teacher.name}", maker.max_depth, config.data.max_depth)
+    torch.set_num_threads(config.execution.threads)
+    shared = [block for block in range(len(blocks)) if block % n_shares == share]
+    made_by = {"teacher": config.teacher.name, **maker.made_by}
+    return _make_blocks(blocks, shared, frames, maker, made_by)
+
+
+def _teacher_model(config: RunConfig) -> TeacherModel:
+    """Load the model of a config's teacher."""
+    teacher, device = config.teacher, choose_device(config.execution.device)
+    assert teacher is not None
+    if teacher.hf:
+        from tiekd.deploy.huggingface import HuggingFaceTeacher
+
+        return HuggingFaceTeacher.load(teacher.hf, config.data.max_depth, device, teacher.metric)
+    weights = trained_weights(config.teacher_run) if config.teacher_run else Path(str(teacher.weights))
+    return NetworkTeacher(weights, teacher.flip_tta, device)
+
+
+def _make_blocks(
+    blocks: MapBlocks, numbers: Iterable[int], frames: Frames, maker: TeacherModel, made_by: dict[str, Any]
+) -> bool:
+    """Make those of the numbered blocks that are unfinished, and the manifest if no block is left."""
+    todo = sorted(set(blocks.unfinished()) & set(numbers))
+    for key in track([key for block in todo for key in blocks.keys(block)], "depth maps"):
+        source, index = frames[key]
+        blocks.write(key, _predict(maker, key, source.load(index)))
+    return blocks.close(made_by)
+
+
+def _predict(maker: TeacherModel, key: str, frame: Frame) -> np.ndarray:
+    """Predict a frame's depth, float32 [H, W] m. Raises DivergedError if it is not finite."""
+    depth = maker.depth(frame.image)
+    check_finite(depth, key)
+    return depth
+
+
 def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd") -> None:
     """Raise UserError if frames cannot be read or maps cannot be written, before a model is loaded."""
     if layout not in MAP_LAYOUTS:
@@ -86,30 +141,30 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
         if safe_name(name) != name:
             raise UserError(f"--name: becomes part of a folder's name in --layout released, got {name!r}")
     check_output_folder(out, "--out")
-    for source in _open_sources(config):
+    for source in open_splits(config):
         source.check()
 
 
 def export_maps(config: RunConfig, maker: TeacherModel, out: Path, name: str, layout: str = "tiekd") -> dict[str, Any]:
     """Predict every train and test frame, and write 16-bit maps of its view. Returns a summary.
 
-    Raises UserError if the model's depth ends before that of the data, and DivergedError if a prediction is not finite.
+    Goes on with what a killed export of the same teacher and frames has left, except in the released layout. Raises
+    UserError if the model's depth ends before that of the data, and DivergedError if a prediction is not finite.
     """
     check_reach(f"teacher {name}", maker.max_depth, config.data.max_depth)
-    train, test = _open_sources(config)
+    train, test = open_splits(config)
     torch.set_num_threads(config.execution.threads)
     frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
-
-    def depth_of(key: str, frame: Frame) -> np.ndarray:
-        depth = maker.depth(frame.image)
-        check_finite(depth, key)
-        return depth
-
     if layout == "released":
         writer = ReleasedWriter(out, name, config.data.dataset, train.keys, test.keys)
-        _write_each(frames, depth_of, writer.write)
+        _write_each(frames, partial(_predict, maker), writer.write)
         return {"maps": len(frames), "out": str(out), "folders": [str(folder) for folder in writer.folders]}
-    return _write_teacher(config, frames, depth_of, out, {"teacher": name, **maker.made_by})
+    content = [maker.made_by, train.digest(), test.digest(), config.data.max_depth, MAPS_FORMAT]
+    maps_id = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    blocks = MapBlocks(RunStore(out), "", list(frames), config.data.max_depth, maps_id)
+    blocks.start_afresh()
+    _make_blocks(blocks, range(len(blocks)), frames, maker, {"teacher": name, **maker.made_by})
+    return {"maps": len(frames), "out": str(out), "digest": TeacherMaps(out).digest()}
 
 
 def import_maps(
@@ -121,7 +176,7 @@ def import_maps(
     """
     if out.resolve() in [folder.resolve() for folder in folders]:
         raise UserError(f"--out {out}: is one of the input folders; choose another one")
-    train, test = _open_sources(config)
+    train, test = open_splits(config)
     frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.has_ground_truth, range(len(test))))
     maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)
     for source in (train, test):
@@ -129,11 +184,6 @@ def import_maps(
         maps.check_units(source, config.data.max_depth)
     made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}
     return _write_teacher(config, frames, maps.load, out, made_by)
-
-
-def _open_sources(config: RunConfig) -> list[FrameSource]:
-    """The train and the test frames."""
-    return [open_frames(config.data, split) for split in ("train", "test")]
 
 
 def _by_key(source: FrameSource, indices: Iterable[int]) -> Frames:

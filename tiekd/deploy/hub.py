@@ -141,7 +141,7 @@ def shareable(config: RunConfig) -> RunConfig:
     del document["execution"]
     document["data"]["root"] = None
     if config.teacher:
-        document["teacher"]["maps"] = f"maps/{config.data.dataset}/{config.teacher.name}"
+        document["teacher"] = {"name": config.teacher.name, "maps": f"maps/{config.data.dataset}/{config.teacher.name}"}
     return build(document)
 
 

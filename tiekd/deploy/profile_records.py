@@ -99,7 +99,7 @@ def store_networks(store: RunStore, study: str | None = None) -> tuple[dict[str,
     for name, config in students.items():
         if any(f"teacher {name}" in network.roles for network in networks.values()):
             continue
-        teacher = _teacher_config(config)
+        teacher = _teacher_config(config, store)
         if teacher is None:
             maps_only.append(name)
         else:
@@ -141,13 +141,14 @@ def _build_or_none(document: dict) -> RunConfig | None:
         return None
 
 
-def _teacher_config(config: RunConfig) -> RunConfig | None:
+def _teacher_config(config: RunConfig, store: RunStore) -> RunConfig | None:
     """The config of the network that made a run's teacher maps; None if their manifest is not found or does not state it."""
-    from tiekd.data.teacher_maps import open_maps
+    from tiekd.data.inputs import open_teacher
 
-    assert config.teacher is not None
+    if config.teacher_run:
+        return config.teacher_run
     try:
-        made_by = open_maps(config.teacher.maps).manifest.made_by
+        made_by = open_teacher(config, store).manifest.made_by
     except UserError:
         return None
     return _build_or_none(made_by["config"]) if made_by.get("config") else None

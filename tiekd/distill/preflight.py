@@ -1,40 +1,21 @@
-"""Identify a run, and check that it can start. Does not import PyTorch if the network is a preset."""
-
-from collections.abc import Hashable
+"""Check that a run can start. Does not import PyTorch if the network is a preset."""
 
 from tiekd.config import RunConfig
-from tiekd.data import check_inputs, input_digests, inputs_key, open_frames
+from tiekd.data import check_inputs, open_frames
+from tiekd.data.inputs import open_teacher, run_id_of
 from tiekd.errors import UserError
 from tiekd.inference.protocols import check_protocol
 from tiekd.store.run_store import RunRecord, RunStore
 
-METHOD_VERSION = "3"  # raised by hand when the same config would give other numbers
-
-
-def run_id_of(config: RunConfig) -> str:
-    """The run's identity: a hash of what is computed, the content of its inputs, and METHOD_VERSION.
-
-    Raises UserError if an input is missing.
-    """
-    return RunIds()(config)
-
-
-class RunIds:
-    """`run_id_of` for many runs at one time: looks once at inputs that runs share."""
-
-    def __init__(self) -> None:
-        self._digests: dict[Hashable, dict[str, str]] = {}
-
-    def __call__(self, config: RunConfig) -> str:
-        key = inputs_key(config)
-        if key not in self._digests:
-            self._digests[key] = input_digests(config)
-        return config.fingerprint({**self._digests[key], "method_version": METHOD_VERSION})
-
 
 def ready_record(config: RunConfig, store: RunStore) -> RunRecord:
-    """Return the record of a run in a store, whether it exists or not. Raises UserError like `check_ready`."""
+    """Return the record of a run in a store, whether it exists or not.
+
+    Raises UserError like `check_ready`, and if the teacher's maps have not been made yet.
+    """
     check_ready(config)
+    if config.reads_teacher:
+        open_teacher(config)
     return store.run(run_id_of(config))
 
 

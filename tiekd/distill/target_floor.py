@@ -12,6 +12,7 @@ import numpy as np
 from tiekd.config import RunConfig
 from tiekd.data import inputs_key, open_inputs
 from tiekd.data.frame_source import evenly_spaced
+from tiekd.data.inputs import maps_to_make
 
 STATED = 0.02  # abs_rel; a lower floor is not worth a line
 DENSITY_FLOOR = 1e-16  # 1/m; as in tiekd/bins.py
@@ -57,7 +58,9 @@ def floor_of(config: RunConfig, histogram: Histogram) -> float:
 
 
 def teacher_histogram(config: RunConfig) -> Histogram | None:
-    """Count the depths of some of the teacher's maps; None if no pixel is inside the depth range."""
+    """Count the depths of some of the teacher's maps; None if they are not made yet, or no pixel is inside the depth range."""
+    if maps_to_make(config):
+        return None
     train, _, maps = open_inputs(config)
     assert maps is not None
     low, high = config.data.depth_range

@@ -6,7 +6,7 @@ import pytest
 
 from ablations.execution.node_checks import Expected, differences
 from tiekd.config import build
-from tiekd.distill.preflight import METHOD_VERSION, run_id_of
+from tiekd.data.inputs import METHOD_VERSION, run_id_of
 from tiekd.store.run_store import RunStore
 
 

@@ -13,7 +13,7 @@ from ablations.execution.cluster import ray_cluster
 from ablations.execution.resources import check_capacity, trial_slots
 from tiekd.config import ExecutionConfig, build
 from tiekd.config.documents import with_values
-from tiekd.distill.preflight import run_id_of
+from tiekd.data.inputs import run_id_of
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 

@@ -20,8 +20,8 @@ from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.data import open_frames
 from tiekd.data.dataset import EpochSampler
+from tiekd.data.inputs import run_id_of
 from tiekd.distill.ddp import DDPRuntime
-from tiekd.distill.preflight import run_id_of
 from tiekd.distill.run import compute_run
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore

@@ -1,14 +1,12 @@
 import json
-import shlex
 from collections import Counter
 
 import pytest
-from support.runs import compute
 
 from ablations.planning.cells import expand_cells
 from ablations.planning.estimate import NO_BASIS, SAME_KIND, SAME_NETWORK, Estimate
 from ablations.planning.plan import make_plan, readiness_errors, study_record
-from ablations.prepared_study import PreparedStudy, prepare_study
+from ablations.prepared_study import PreparedStudy
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
@@ -162,7 +160,8 @@ def test_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, tmp
     outcome = tiekd("ablate", path, "--store", tmp_path / "store", "--dry-run", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     found = json.loads(outcome.out)
-    assert set(found) == {"cells", "to_compute", "missing_inputs", "estimated_device_seconds", "estimate", "remark"}
+    keys = {"cells", "teachers", "maps", "to_compute", "missing_inputs", "estimated_device_seconds", "estimate", "remark"}
+    assert set(found) == keys
     assert found["remark"] == ""
     there, nowhere = found["cells"]
     assert {"run_id", "state", "config"} <= set(there)
@@ -182,23 +181,25 @@ def test_dry_run_as_text_lists_cells_missing_inputs_and_the_estimate(tiekd, stud
     assert "(1 of 2 cells)" in out
 
 
-def test_printed_export_command_makes_the_missing_maps(tiekd, study_file, store, tmp_path, tiny):
-    """A study that trains its own teacher: BTS on a small encoder."""
-    network = {"student.encoder": "resnet18", "student.decoder_channels": [16, 8, 8, 8, 4]}
-    source = {"bts": {"teacher.name": "bts", "teacher.maps": str(tmp_path / "maps")}}
-    path = study_file(
-        base=tiny | {"execution": {"store": store.uri}},
-        factors=[{"teacher": {"bts": {"student.name": "bts", "loss.target": "ground_truth", **network}}}, {"source": source}],
-    )
-    assert "the study has trained" not in tiekd("ablate", path, "--dry-run").out
-    (teacher, _) = prepare_study(path, None, []).plan.cells
-    compute(teacher.cell.config, store)
-    lines = tiekd("ablate", path, "--dry-run").out.splitlines()
-    (command,) = [line.partition("trained that teacher: ")[2] for line in lines if "the study has trained" in line]
-    assert tiekd(*shlex.split(command)[1:]).code == 0
-    out = tiekd("ablate", path, "--dry-run").out
-    assert "2 cells: 1 done, 1 missing; 1 to compute" in out
-    assert "no such folder" not in out
+def test_dry_run_shows_what_is_made_for_the_cells(tiekd, study_file, tmp_path, tiny):
+    teacher = {"teacher": {"name": "bts", "run": {"student.name": "small"}}}
+    baseline = {"loss.name": ["si"], "loss.target": ["ground_truth"]}
+    path = study_file(base=tiny | teacher, factors=[{"loss.name": ["mse"]}, baseline])
+    words = "ablate", path, "--store", tmp_path / "store", "--dry-run"
+    found = json.loads(tiekd(*words, "--json").out)
+    (run,), (maps,) = found["teachers"], found["maps"]
+    student, alone = found["cells"]
+    assert found["to_compute"] == [run["run_id"], student["run_id"], alone["run_id"]]
+    assert maps == {"maps_id": maps["maps_id"], "teacher": "bts", "made": False, "needs": run["run_id"]}
+    header, *rows, last = tiekd(*words).out.splitlines()
+    assert header.split()[-2:] == ["begins", "after"]
+    assert [row.split() for row in rows] == [
+        [run["run_id"], "missing", "teacher=bts,", "seed=0"],
+        [maps["maps_id"], "missing", "maps", "of", "bts,", "12", "frames", run["run_id"]],
+        [student["run_id"], "missing", "loss.name=mse,", "seed=0", maps["maps_id"]],
+        [alone["run_id"], "missing", "loss.name=si,", "loss.target=ground_truth,", "seed=0"],
+    ]
+    assert last.startswith("2 cells: 2 missing; 3 to compute, maps of bts to make, estimate unknown")
 
 
 def test_protocol_that_does_not_fit_the_frames_is_a_missing_input(study, store):

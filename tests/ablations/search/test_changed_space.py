@@ -45,7 +45,7 @@ class Search:
                 study.add_trial(create_trial(params=point, distributions=distributions, value=value, user_attrs=attrs))
 
     def add_run(self, config, value: float) -> str:
-        from tiekd.distill.preflight import run_id_of
+        from tiekd.data.inputs import run_id_of
 
         record = self.store.run(run_id_of(config))
         record.write_config(config)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ablations.planning.study import load_study
 from ablations.search.prepared_search import SearchOptions, enqueue_base, open_search, point_cells, prepare_search, start_search
-from tiekd.distill.preflight import run_id_of
+from tiekd.data.inputs import run_id_of
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore

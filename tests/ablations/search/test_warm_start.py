@@ -9,7 +9,7 @@ from ablations.search.optuna_storage import budget_used, remaining_points
 from ablations.search.warm_start import warm_start
 from search_spaces.space import SearchSpace
 from tiekd.config import build, override
-from tiekd.distill.preflight import run_id_of
+from tiekd.data.inputs import run_id_of
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 

@@ -273,7 +273,9 @@ def test_diff_tells_both_values_of_what_differs_and_nothing_else():
         "loss.sigma": (0.15, 0.8),
         "loss.target": ("teacher", "ground_truth"),
         "student.head": ("dpm", "regression"),
+        "teacher.flip_tta": (True, None),
         "teacher.maps": ("maps", None),
+        "teacher.metric": (False, None),
         "teacher.name": ("adabins", None),
     }
 
@@ -339,6 +341,11 @@ NOT_READ = {
     "data.train_split": "other.txt",
     "data.test_split": "other.txt",
     "teacher.maps": "elsewhere",
+    "teacher.run": {"student.name": "small"},  # what its maps are made from is in their digest
+    "teacher.weights": "w.safetensors",
+    "teacher.hf": "org/model@main",
+    "teacher.metric": True,
+    "teacher.flip_tta": False,
     "loss.si_weight": 2.0,
     "loss.si_mean_weight": 0.5,
     "loss.mse_weight": 2.0,

@@ -1,6 +1,7 @@
 import pytest
 
-from tiekd.distill.preflight import RunIds, check_ready, run_id_of
+from tiekd.data.inputs import RunIds, run_id_of
+from tiekd.distill.preflight import check_ready
 from tiekd.errors import UserError
 
 SK = {"student": {"name": "timm", "encoder": "skresnet18", "head": "regression"}, "loss.name": "si"}

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from tiekd.config import RunConfig
-from tiekd.distill.preflight import ready_record, run_id_of
+from tiekd.data.inputs import run_id_of
+from tiekd.distill.preflight import ready_record
 from tiekd.distill.run import compute_run, execute
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime
 from tiekd.errors import UserError, error_line

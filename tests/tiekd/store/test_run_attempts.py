@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tiekd.distill.preflight import ready_record, run_id_of
+from tiekd.data.inputs import run_id_of
+from tiekd.distill.preflight import ready_record
 from tiekd.distill.run import compute_run, execute
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.errors import SupersededError

@@ -101,13 +101,17 @@ def _unreadable(path: str, error: OSError) -> UserError:
 # -- cache -----------------------------------------------------------------------------------------------------------------
 
 
-def _cache_file(root: str) -> Path | None:
-    """The file with the digests of a folder; None if the user has no folder for caches."""
+def cache_folder(*names: str) -> Path | None:
+    """Return a folder in tiekd's part of the user's cache; None if the user has no folder for caches."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     base = given if os.path.isabs(given) else os.path.expanduser("~/.cache")
-    if not os.path.isabs(base):
-        return None
-    return Path(base, "tiekd", "digests", f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.json")
+    return Path(base, "tiekd", *names) if os.path.isabs(base) else None
+
+
+def _cache_file(root: str) -> Path | None:
+    """The file with the digests of a folder; None if the user has no folder for caches."""
+    folder = cache_folder("digests")
+    return folder and folder / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.json"
 
 
 def _read_cache(cache: Path | None) -> Known:

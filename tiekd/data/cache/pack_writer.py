@@ -19,8 +19,9 @@ from tiekd.data.cache.pack_format import ALIGNMENT, ITEM_DTYPE, PACK_FORMAT, Pac
 from tiekd.data.cache.pack_reader import pack_name
 from tiekd.data.frame_source import FrameSource
 from tiekd.data.image_io import Size, StoredDepth, uint16_size
+from tiekd.data.inputs import open_teacher
 from tiekd.data.progress import track
-from tiekd.data.teacher_maps import TeacherMaps, open_maps
+from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.errors import UserError
 from tiekd.store.files import check_output_folder, nearest_existing, write_atomically
 
@@ -94,8 +95,8 @@ def verify_packs(config: RunConfig, folder: Path) -> dict[str, Any]:
 def _contents(config: RunConfig) -> list[PackContent]:
     """The packs of a run, without duplicates."""
     contents = [_frames_content(open_frames(config.data, split), config) for split in ("train", "test")]
-    if config.teacher and config.reads_teacher:
-        contents.append(_maps_content(open_maps(config.teacher.maps)))
+    if config.reads_teacher:
+        contents.append(_maps_content(open_teacher(config)))
     return list({content.name: content for content in contents}.values())
 
 

@@ -31,6 +31,7 @@ from tiekd.errors import UserError
 from tiekd.store.files import stat_signature, write_atomically
 
 MAPS_FORMAT = 1
+MANIFEST = "manifest.json"
 MAX_VALUE = 2**16 - 1
 
 
@@ -55,6 +56,19 @@ def encode_map(key: str, depth: np.ndarray, max_depth: float) -> bytes:
     return encode_png(value.astype(np.uint16))
 
 
+def manifest_bytes(max_depth: float, made_by: Mapping[str, Any], sizes: Mapping[str, int], frames: Mapping[str, str]) -> bytes:
+    """Return the content of a manifest; see `MapsManifest`."""
+    manifest = MapsManifest(
+        format=MAPS_FORMAT,
+        depth_per_unit=max_depth / MAX_VALUE,
+        max_depth=max_depth,
+        made_by=dict(made_by),
+        sizes=dict(sizes),
+        frames=dict(frames),
+    )
+    return (manifest.model_dump_json(indent=1) + "\n").encode()
+
+
 class MapWriter:
     """Context manager that writes a teacher's maps, and the manifest at the end if there was no exception.
 
@@ -69,7 +83,7 @@ class MapWriter:
 
     @property
     def _manifest(self) -> Path:
-        return self.folder / "manifest.json"
+        return self.folder / MANIFEST
 
     def write(self, key: str, depth: np.ndarray) -> None:
         """Write the map of one frame. depth [H, W] m, finite; depths outside 0 .. max_depth are clamped."""
@@ -82,15 +96,7 @@ class MapWriter:
 
     def close(self) -> None:
         """Write the manifest, which makes the folder complete."""
-        manifest = MapsManifest(
-            format=MAPS_FORMAT,
-            depth_per_unit=self.max_depth / MAX_VALUE,
-            max_depth=self.max_depth,
-            made_by=self.made_by,
-            sizes=self._sizes,
-            frames=self._frames,
-        )
-        write_atomically(self._manifest, (manifest.model_dump_json(indent=1) + "\n").encode())
+        write_atomically(self._manifest, manifest_bytes(self.max_depth, self.made_by, self._sizes, self._frames))
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +208,7 @@ class TeacherMaps:
 
 def open_maps(folder: str | Path) -> TeacherMaps:
     """Open the maps of a folder. A process reads a manifest once, and again when the file has changed."""
-    manifest = Path(folder) / "manifest.json"
+    manifest = Path(folder) / MANIFEST
     return _open(folder, stat_signature(manifest)) if manifest.is_file() else TeacherMaps(folder)
 
 
@@ -225,14 +231,19 @@ def _map_path(folder: Path, key: str) -> Path:
 def _read_manifest(folder: Path) -> MapsManifest:
     if not folder.is_dir():
         raise UserError(f"teacher maps {folder}: no such folder; teacher.maps is a folder that `tiekd teacher export` wrote")
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.is_file():
         raise UserError(
             f"teacher maps {folder}: no manifest.json, so the export is unfinished or this is not a folder of teacher maps"
         )
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(content: bytes, name: str) -> MapsManifest:
+    """Parse a manifest. Raises UserError, which names it, if it is none."""
     try:
-        return MapsManifest.model_validate_json(path.read_bytes())
+        return MapsManifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = "".join(f"{part}: " for part in first["loc"])
-        raise UserError(f"teacher maps {path}: not a manifest of format {MAPS_FORMAT}: {where}{first['msg']}") from None
+        raise UserError(f"teacher maps {name}: not a manifest of format {MAPS_FORMAT}: {where}{first['msg']}") from None

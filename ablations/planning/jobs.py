@@ -1,0 +1,82 @@
+"""The jobs of a launch, and when each may begin: a teacher's run, then its maps, then the runs of its students."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablations.planning.plan import Plan, PlannedMaps
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to compute."""
+
+    key: str  # its run id
+    document: dict[str, Any]  # its config
+    needs: tuple[str, ...] = ()  # keys of the jobs that have to be done before it
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapsJob(Job):
+    """A share of a teacher's maps to make; `document` is the config of a run that reads them."""
+
+    share: int
+    n_shares: int
+
+
+def make_jobs(plan: Plan, slots: int) -> list[Job]:
+    """Return the jobs of a plan, each after those that it needs; maps are made in as many shares as there are slots."""
+    shares = {maps.maps_id: _shares(maps, plan, slots) for maps in plan.maps_to_make}
+    jobs: dict[str, Job] = {}
+    for planned in plan.to_compute:
+        assert planned.run_id is not None
+        makes = shares.get(planned.maps_id or "", [])
+        jobs |= {job.key: job for job in makes}
+        jobs[planned.run_id] = Job(planned.run_id, planned.cell.config.document(), tuple(job.key for job in makes))
+    return list(jobs.values())
+
+
+def _shares(maps: PlannedMaps, plan: Plan, slots: int) -> list[MapsJob]:
+    n_shares = min(max(slots, 1), maps.n_blocks)
+    waits_for = [run_id for run_id in [maps.run_id] if run_id in {c.run_id for c in plan.to_compute}]
+    return [
+        MapsJob(
+            key=f"maps/{maps.maps_id}/{share}",
+            document=maps.config.document(),
+            needs=tuple(run_id for run_id in waits_for if run_id),
+            share=share,
+            n_shares=n_shares,
+        )
+        for share in range(n_shares)
+    ]
+
+
+class JobQueue:
+    """Which job may begin next. A job whose need has failed never begins."""
+
+    def __init__(self, jobs: Sequence[Job]):
+        self._waiting = {job.key: job for job in jobs}
+        self._unmet = {job.key for job in jobs}  # not done, whether waiting, begun or failed
+        self._begun: set[str] = set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether no job can begin any more: each has begun, or needs one that has failed."""
+        return not self._waiting or not (self._begun or self._next())
+
+    def begin(self) -> str | None:
+        """Return the key of the next job that may begin now; None if all that are left wait for others."""
+        key = self._next()
+        if key is not None:
+            del self._waiting[key]
+            self._begun.add(key)
+        return key
+
+    def end(self, key: str, done: bool) -> None:
+        """Note that a job has ended."""
+        self._begun.discard(key)
+        if done:
+            self._unmet.discard(key)
+
+    def _next(self) -> str | None:
+        return next((key for key, job in self._waiting.items() if self._unmet.isdisjoint(job.needs)), None)

@@ -1,0 +1,129 @@
+"""Launches that train teachers, make their maps and train students: in order, once, and after a kill in every stage."""
+
+import contextlib
+import json
+
+import pytest
+from support.driver import Driver
+from support.runs import compute
+
+from tiekd.config import build
+from tiekd.config.documents import with_values
+from tiekd.data.inputs import made_maps_id, maps_folder, open_teacher, run_id_of
+from tiekd.deploy.export_maps import make_maps
+from tiekd.store.run_store import RunStore
+
+TEACHER = {"teacher": {"name": "own", "run": {"student.name": "small", "optim.epochs": 2}}}
+BASELINE = {"loss.name": "si", "loss.target": "ground_truth"}
+VARIANTS = {"variant": {"baseline": BASELINE, "mse": {"loss.name": "mse"}, "si": {"loss.name": "si"}}}
+
+
+def run_ids(store: RunStore) -> set[str]:
+    return {record.run_id for record in store.runs()}
+
+
+def test_one_launch_trains_the_teacher_makes_its_maps_and_trains_the_students(
+    tiekd, study_file, tiny, tmp_path, shared_cluster
+):
+    path = study_file(base=tiny | TEACHER, factors=VARIANTS)
+    words = "ablate", path, "--store", tmp_path / "store", "--address", shared_cluster
+    first = tiekd(*words)
+    assert first.code == 0, first.out + first.err
+    ended = [line.split("  ")[0:] for line in first.out.splitlines() if line.startswith("done ")]
+    names = [" ".join(" ".join(words).split()[1:3]) for words in ended]
+    assert names.index("teacher=own, seed=0") < names.index("maps of") < names.index("variant=mse, seed=0")
+    assert "3 cells: 3 done; computed 4, " in first.out
+    again = tiekd(*words)
+    assert (again.code, again.out.splitlines()[-1]) == (0, "3 cells: 3 done; nothing to compute")
+    # A second study finds teacher and maps in the store.
+    other = study_file(name="other", base=tiny | TEACHER, factors={"loss.name": ["ssim_mse"]})
+    plan = json.loads(tiekd("ablate", other, "--store", tmp_path / "store", "--dry-run", "--json").out)
+    assert ([maps["made"] for maps in plan["maps"]], len(plan["to_compute"])) == ([True], 1)
+
+
+def test_students_of_a_teacher_that_diverges_are_missing_and_the_others_are_computed(
+    tiekd, study_file, tiny, tmp_path, shared_cluster
+):
+    teacher = {"name": "wild", "run": {"loss": {"name": "mse", "target": "ground_truth"}, "optim.lr": 1e30}}
+    path = study_file(base=tiny | {"teacher": teacher}, factors=VARIANTS)
+    outcome = tiekd("ablate", path, "--store", tmp_path / "store", "--address", shared_cluster)
+    assert outcome.code == 1
+    assert "3 cells: 1 done, 2 missing; computed 4, " in outcome.out
+    assert "missing teacher wild: its run " in outcome.out
+    assert " diverged: not finite at step " in outcome.out
+    assert len(run_ids(RunStore(tmp_path / "store"))) == 2
+
+
+def test_a_search_makes_the_maps_that_its_trials_read(tiekd, study_file, tiny, tmp_path, shared_cluster):
+    space = tmp_path / "space.yaml"
+    space.write_text("parameters:\n  loss.mse_weight: {type: float, low: 0.5, high: 2.0}\n")
+    base = tiny | TEACHER | {"loss": {"name": "mse"}}
+    search = {"space": "space.yaml", "sampler": "random", "trials": 2, "objectives": ["abs_rel"]}
+    path = study_file(base=base, search=search)
+    words = "search", path, "--store", tmp_path / "store", "--address", shared_cluster
+    outcome = tiekd(*words)
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert "best trial: abs_rel " in outcome.out
+    assert len(run_ids(RunStore(tmp_path / "store"))) == 3
+
+
+def test_tiekd_run_trains_the_teacher_first(tiekd, as_yaml, tiny, tmp_path):
+    path = as_yaml(tmp_path / "run.yaml", tiny | TEACHER | {"loss": {"name": "mse"}})
+    outcome = tiekd("run", path, "--store", tmp_path / "store")
+    assert outcome.code == 0, outcome.err
+    config = build(tiny | TEACHER | {"loss": {"name": "mse"}, "execution": {"store": str(tmp_path / "store")}})
+    assert run_ids(RunStore(tmp_path / "store")) == {run_id_of(config), run_id_of(config.teacher_run)}
+    assert open_teacher(config).manifest.made_by["teacher"] == "own"
+
+
+FRAMES = {"train_frames": 190, "test_frames": 2}  # three blocks of maps
+
+
+@pytest.fixture(scope="session")
+def long(tiny):
+    """A base whose teacher, maps and students each take seconds."""
+    teacher = {"name": "own", "run": {"student.name": "small", "optim.epochs": 2}}
+    return tiny | {"data": tiny["data"] | FRAMES, "teacher": teacher}
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(long, tmp_path_factory):
+    """Metrics by run id and the digest of the maps, computed in this process."""
+    store = RunStore(tmp_path_factory.mktemp("uninterrupted"))
+    base = long | {"execution": {"store": store.uri}}
+    configs = [build(with_values(base, changes)) for changes in VARIANTS["variant"].values()]
+    compute(configs[1].teacher_run, store)
+    assert make_maps(configs[1])
+    for config in configs:
+        compute(config, store)
+    return {r.run_id: r.read_json("summary.json")["metrics"] for r in store.runs()}, open_teacher(configs[1]).digest()
+
+
+def test_a_launch_killed_in_every_stage_of_its_graph_ends_like_one_that_was_not(
+    driver, tiekd, study_file, long, uninterrupted, tmp_path, shared_cluster
+):
+    store = RunStore(tmp_path / "store")
+    path = study_file(base=long, factors=VARIANTS)
+    words = "ablate", path, "--store", store.uri
+    student = build(with_values(long | {"execution": {"store": store.uri}}, VARIANTS["variant"]["mse"]))
+    teacher = store.run(run_id_of(student.teacher_run))
+    maps = tmp_path / "store" / maps_folder(made_maps_id(student))
+    stages = {
+        "teacher": lambda: teacher.status().epoch >= 2,
+        "maps": lambda: list(maps.glob("parts/*.json")),
+        "student": lambda: store.run(run_id_of(student)).status().epoch >= 1,
+    }
+    with contextlib.ExitStack() as stack:
+        for reached in stages.values():
+            launch: Driver = stack.enter_context(driver(*words))
+            launch.until(reached)
+            launch.kill()
+            if reached is stages["teacher"]:
+                assert teacher.status().state == "running"
+            elif reached is stages["maps"]:
+                assert teacher.status().state == "done"
+    outcome = tiekd(*words, "--address", shared_cluster)
+    assert outcome.code == 0, outcome.out + outcome.err
+    metrics, digest = uninterrupted
+    assert {r.run_id: r.read_json("summary.json")["metrics"] for r in store.runs()} == metrics
+    assert open_teacher(student).digest() == digest

@@ -1,0 +1,103 @@
+"""Teacher maps made block by block, by one process or by several that share the blocks; a killed one loses the open block.
+
+FOLDER/<key>.png            the maps
+FOLDER/parts/<number>.json  what the manifest will say of a finished block; deleted once the manifest is written
+FOLDER/manifest.json        written last
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tiekd.data.image_io import format_size
+from tiekd.data.teacher_maps import MANIFEST, encode_map, manifest_bytes
+from tiekd.store.run_store import RunStore
+
+BLOCK_FRAMES = 64
+
+
+class _Part(BaseModel):
+    """A finished block."""
+
+    model_config = ConfigDict(frozen=True)
+
+    maps_id: str
+    sizes: dict[str, int]
+    frames: dict[str, str]
+
+
+class MapBlocks:
+    """The maps of `keys` below a folder of a store, made for `maps_id`: blocks that were made for another id are made again."""
+
+    def __init__(self, store: RunStore, folder: str, keys: Sequence[str], max_depth: float, maps_id: str):
+        self._store, self._folder, self._max_depth, self._maps_id = store, folder, max_depth, maps_id
+        self._keys = list(keys)
+        self._block = {key: index // BLOCK_FRAMES for index, key in enumerate(self._keys)}
+        self._frames: dict[str, str] = {}  # of the open block
+        self._sizes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return -(-len(self._keys) // BLOCK_FRAMES)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the manifest is written."""
+        return self._store.read_bytes(self._name(MANIFEST)) is not None
+
+    def keys(self, block: int) -> list[str]:
+        """The frames of a block."""
+        return self._keys[block * BLOCK_FRAMES : (block + 1) * BLOCK_FRAMES]
+
+    def unfinished(self) -> list[int]:
+        """The blocks that have to be made, by reading what the finished ones have left."""
+        return [block for block in range(len(self)) if self._part(block) is None]
+
+    def start_afresh(self) -> None:
+        """Delete the manifest, so that the folder counts as unfinished."""
+        self._store.delete(self._name(MANIFEST))
+
+    def write(self, key: str, depth: np.ndarray) -> None:
+        """Write the map of a frame [H, W] m, finite; depths outside 0 .. max_depth are clamped. Blocks are written in order."""
+        content = encode_map(key, depth, self._max_depth)
+        self._store.write_bytes(self._name(f"{key}.png"), content)
+        self._frames[key] = hashlib.sha256(content).hexdigest()
+        self._sizes[format_size((depth.shape[0], depth.shape[1]))] += 1
+        block = self._block[key]
+        if list(self._frames) == self.keys(block):
+            part = _Part(maps_id=self._maps_id, sizes=self._sizes, frames=self._frames)
+            self._store.write_bytes(self._part_name(block), part.model_dump_json().encode())
+            self._frames, self._sizes = {}, Counter()
+
+    def close(self, made_by: Mapping[str, Any]) -> bool:
+        """Write the manifest if every block is finished; returns whether it is. Of several processes, the last one does it."""
+        parts = [self._part(block) for block in range(len(self))]
+        frames: dict[str, str] = {}
+        sizes: Counter[str] = Counter()
+        for part in parts:
+            if part is None:
+                return self.complete
+            frames |= part.frames
+            sizes.update(part.sizes)
+        self._store.write_bytes(self._name(MANIFEST), manifest_bytes(self._max_depth, made_by, sizes, frames))
+        for block in range(len(self)):
+            self._store.delete(self._part_name(block))
+        return True
+
+    def _part(self, block: int) -> _Part | None:
+        """What a finished block has left; None if it is not finished, damaged, or of other maps."""
+        content = self._store.read_bytes(self._part_name(block))
+        try:
+            part = _Part.model_validate_json(content or b"")
+        except ValidationError:
+            return None
+        return part if part.maps_id == self._maps_id and list(part.frames) == self.keys(block) else None
+
+    def _part_name(self, block: int) -> str:
+        return self._name(f"parts/{block:06d}.json")
+
+    def _name(self, name: str) -> str:
+        return f"{self._folder}/{name}" if self._folder else name
