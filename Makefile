@@ -22,12 +22,10 @@ lock:
 	mv .venv-lock/constraints.txt constraints.txt
 	rm -rf .venv-lock
 
-# The main job on the embedded data: a teacher, its maps, the nine methods with two seeds, a short search, report and viewer.
+# The main job on the embedded data: a teacher and the nine methods with two seeds, a short search, viewer and report.
 demo: install
-	$(BIN)/tiekd run ablations/runs/teacher.yaml --store $(DEMO)/store
-	$(BIN)/tiekd teacher export ablations/runs/teacher.yaml --store $(DEMO)/store --out $(DEMO)/maps
-	$(BIN)/tiekd ablate ablations/studies/debug.yaml --store $(DEMO)/store --set teacher.maps=$(DEMO)/maps
-	$(BIN)/tiekd search ablations/studies/dpm.yaml --store $(DEMO)/store --set teacher.maps=$(DEMO)/maps
+	$(BIN)/tiekd ablate ablations/studies/debug.yaml --store $(DEMO)/store
+	$(BIN)/tiekd search ablations/studies/dpm.yaml --store $(DEMO)/store
 	$(BIN)/tiekd measure $(DEMO)/store --study debug
 	$(BIN)/tiekd view $(DEMO)/store --out $(DEMO)/viewer --study debug
 	$(BIN)/tiekd report $(DEMO)/store --out $(DEMO)/report --viewer $(DEMO)/viewer

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import ablations.execution.ray_environment  # noqa: F401 - before Ray is imported
+import ablations.execution  # noqa: F401 - sets Ray's environment variables
 
 if TYPE_CHECKING:
     from ablations.ablate import CellResult, StudyResult, run_study

@@ -39,7 +39,7 @@ from tiekd.data.cache.in_memory import cache_inputs
 from tiekd.data.cache.pack_writer import write_packs
 from tiekd.data.dataset import DepthDataset
 from tiekd.data.image_io import read_rgb, read_uint16
-from tiekd.data.split_list import ListedFrames
+from tiekd.data.layouts.split_list import ListedFrames
 from tiekd.data.synthetic import synthesize
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.transforms import IMAGE_MEAN, IMAGE_STD, AugmentParams, TrainTransform

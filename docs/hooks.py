@@ -154,8 +154,18 @@ def settings_page() -> str:
         if section is None:
             single[name] = described
             continue
-        lines += [f"## `{name}`", "", section.get("description", ""), "", *settings_table(section["properties"], schema)]
+        lines += section_lines(name, section, schema)
     return "\n".join([*lines, "## Other", "", *settings_table(single, schema)])
+
+
+def section_lines(path: str, section: dict, schema: dict) -> list[str]:
+    """A section's settings, and below them those of the sections in it."""
+    inner = {name: found for name, described in section["properties"].items() if (found := section_of(described, schema))}
+    plain = {name: described for name, described in section["properties"].items() if name not in inner}
+    lines = [f"## `{path}`", "", section.get("description", ""), "", *settings_table(plain, schema)]
+    for name, found in inner.items():
+        lines += section_lines(f"{path}.{name}", found, schema)
+    return lines
 
 
 def section_of(described: dict, schema: dict) -> dict | None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 import tiekd
 from tiekd.config.specs import DATASETS, DatasetSpec, License
-from tiekd.data.split_list import Layout
+from tiekd.data.layouts.split_list import Layout
 
 ROOT = Path("demo/examples/walls")
 WALLS = Layout(

@@ -18,7 +18,7 @@
 #SBATCH --output=tiekd-%j.log
 # ---- edit: study and store; all nodes must see every path under this name ---------------------------------------------------
 ENVIRONMENT=/shared/tiekd/.venv # a virtual environment with tiekd
-FOLDER=/shared/tiekd # contains data/ and maps/ as the study names them
+FOLDER=/shared/tiekd # contains data/ as the study names it
 STUDY=ablations/studies/kitti.yaml
 STORE=/shared/stores/kitti # or s3://bucket/prefix
 OPTIONS=() # more options of `tiekd ablate`, such as (--seeds 1)

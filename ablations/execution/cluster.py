@@ -20,7 +20,7 @@ from ray._private.authentication.authentication_token_setup import ensure_token_
 from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]  # in Cython, which has no stubs
 from ray.exceptions import AuthenticationError, RayError
 
-from ablations.execution.ray_environment import GIVEN_VARIABLES
+from ablations.execution import GIVEN_VARIABLES
 from ablations.execution.resources import check_capacity, check_devices
 from ablations.execution.watchdog import CONNECT_TIMEOUT_S, defer_interrupts, ignore_signals, watch_ray
 from tiekd.config import ExecutionConfig

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from reports.loading.schema import SETTING_TYPES, TABLE_COLUMNS
-from tiekd.config import RunConfig, TeacherConfig, build
+from tiekd.config import FolderConfig, RunConfig, TeacherConfig, build
 from tiekd.config.documents import flatten
 from tiekd.config.labels import fidelity, labels
 from tiekd.config.sections import TEACHER_SOURCES
@@ -65,6 +65,7 @@ def _describe(document: Any, source: str) -> ConfigDescription | UserError:
     except UserError as error:
         return error
     document = config.document()
+    document["data"]["folder"] = document["data"]["folder"] or dict.fromkeys(FolderConfig.model_fields)
     document["teacher"] = _as_columns(document["teacher"] or dict.fromkeys(TeacherConfig.model_fields))
     columns, settings = _scalars(flatten(document)), _scalars(flatten(config.identity()))
     del settings["seed"]

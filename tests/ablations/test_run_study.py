@@ -79,7 +79,7 @@ print(sorted({"ray", "torch"} & set(sys.modules)))
 
 
 def test_packaged_studies_are_found_outside_the_clone(tmp_path):
-    commands = ["ablate debug --dry-run", "search dpm", "ablate debgu"]
+    commands = ["ablate debug --dry-run", "search dpm --set teacher.maps=nowhere", "ablate debgu"]
     done = subprocess.run(
         [sys.executable, "-c", OUTSIDE, *commands],
         cwd=tmp_path,
@@ -89,10 +89,10 @@ def test_packaged_studies_are_found_outside_the_clone(tmp_path):
         timeout=240,
         check=True,
     )
-    assert "18 cells: 18 missing; 2 to compute" in done.stdout  # the baselines; the other cells need the demo's teacher maps
+    assert "18 cells: 18 missing; 19 to compute, maps of embedded to make" in done.stdout
     assert [line for line in done.stdout.splitlines() if line.startswith("exit")] == ["exit 0", "exit 2", "exit 2"]
     search, ablate = done.stderr.splitlines()
-    assert search.startswith(f"tiekd: teacher maps {tmp_path}/demo/maps: no such folder")
+    assert search.startswith(f"tiekd: teacher maps {tmp_path}/nowhere: no such folder")
     assert ablate.startswith("tiekd: study: unknown 'debgu'; did you mean debug? valid: backbones, ")
     assert done.stdout.splitlines()[-1] == "[]"
     assert list(tmp_path.iterdir()) == []

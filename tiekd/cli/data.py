@@ -15,18 +15,19 @@ app = typer.Typer(help="Check a data set, pack it, or write the embedded one.", 
 @app.command()
 def check(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="the data set's folder", show_default=False)],
-    dataset: Annotated[str | None, typer.Option(help="kitti or nyu [default: by the split lists in ROOT]")] = None,
+    dataset: Annotated[str | None, typer.Option(help="kitti, nyu or folder [default: by what is in ROOT]")] = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
-    """Check a data set and list its problems.
+    """Check a data set and list its problems. Prints the config of an RGB-D folder whose layout is known.
 
     Example: tiekd data check data/kitti
     """
     from tiekd.config.documents import parse_overrides
-    from tiekd.data.doctor import check_dataset, data_config
+    from tiekd.data.doctor import check_dataset, check_folder, data_config
 
-    report = check_dataset(data_config(root, dataset, parse_overrides(overrides)))
+    changes = parse_overrides(overrides)
+    report = check_folder(root, changes) if dataset is None else check_dataset(data_config(root, dataset, changes))
     print(json_text(report.to_dict(), indent=2) if as_json else report.to_text())
     if not report.ok:
         raise typer.Exit(2)

@@ -22,7 +22,7 @@ def config_names(config: RunConfig) -> dict[str, str]:
     taught_by = config.teacher.name if config.teacher and config.loss.target == "teacher" else ""
     teacher = student.name if config.method == TEACHER else taught_by
     backbone = student.name if _as_preset(student) else str(student.encoder)
-    return dict(zip(LABELS, (config.data.dataset, teacher, config.method, config.loss.name, backbone), strict=True))
+    return dict(zip(LABELS, (config.data.name, teacher, config.method, config.loss.name, backbone), strict=True))
 
 
 def labels(config: RunConfig) -> dict[str, str]:

@@ -205,6 +205,10 @@ class RunConfig(Section):
         what["fidelity"] = sorted(self.quirks)
         if not self.data.rendered:
             del what["data"]["scene_seed"]
+        # Which files a folder's frames consist of is in the digests of the inputs; these say what their values mean.
+        folder = what["data"].pop("folder")
+        if folder:
+            what["data"]["folder"] = {name: folder[name] for name in ("name", "depth_scale", "invalid", "rotate_bits", "array")}
         return what
 
     def fingerprint(self, inputs: Mapping[str, str] | None = None) -> str:

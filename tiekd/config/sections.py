@@ -1,5 +1,6 @@
 """The sections of a run config: each setting with its range, its unit and one sentence. Sizes are (height, width) in pixels."""
 
+import re
 from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Any, Literal, get_args
@@ -79,6 +80,60 @@ def _is_number(model: type[BaseModel], field: str) -> bool:
     return any(kind in (int, float) for kind in found) and not any(kind is bool for kind in found)
 
 
+class FolderConfig(Section):
+    """How to find the frames of any RGB-D folder. Patterns are relative to data.root.
+
+    In a pattern, `*` matches within a name, `**` any number of folders, and `{split}` the folder of a split.
+    """
+
+    name: Text = Field("folder", description="the data set's name in tables")
+    images: Text = Field(description="pattern of the images, such as '{split}/rgb/*.png'")
+    depths: Text | None = Field(None, description="pattern of the depth maps; default: no frame has ground truth")
+    masks: Text | None = Field(None, description="pattern of masks, not 0 where the depth is valid")
+    pair_by: Literal["name", "folder", "time"] = Field(
+        "name",
+        description="an image's depth map has the same wildcards (name), all but the last one (folder), or the nearest time in "
+        "the last one (time)",
+    )
+    time_tolerance: float = Field(0.02, gt=0, description="largest difference in s; pair_by time only")
+    depth_scale: float = Field(1000.0, gt=0, description="stored value at 1 m")
+    invalid: tuple[float, ...] = Field((), description="stored values without depth, beside 0, negative and not finite ones")
+    rotate_bits: int = Field(0, ge=0, le=15, description="rotate 16-bit values right by so many bits (SUN RGB-D: 3)")
+    array: Text | None = Field(None, description="name of the array in .npz and HDF5 files; default: the only one")
+    splits: tuple[Text, Text] = Field(("train", "test"), description="what {split} stands for: training and test folder")
+    test_groups: tuple[Text, ...] = Field((), description="without {split}: groups that are tested on; may have wildcards")
+    test_share: Probability = Field(0.2, description="without {split} and test_groups: share of the frames that are tested on")
+    split_by: Literal["group", "time"] = Field(
+        "group", description="test_share: random groups, or the last frames of each folder"
+    )
+    split_gap: Probability = Field(0.0, description="split_by time: share of the frames between both splits, which is left out")
+    split_seed: int = Field(0, ge=0, le=2**31 - 1, description="split_by group: seed of the choice")
+    group: Text | None = Field(None, description="regular expression of the group in an image's path; default: its folder")
+    group_frames: int | None = Field(None, ge=1, description="divide each group into blocks of so many frames in order")
+
+    @field_validator("group")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"data.folder.group: not a regular expression: {error}, got {value!r}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FolderConfig":
+        patterns = [pattern for pattern in (self.images, self.depths, self.masks) if pattern is not None]
+        if len({"{split}" in pattern for pattern in patterns}) > 1:
+            raise ValueError(f"data.folder: either all patterns contain {{split}} or none, got {', '.join(patterns)}")
+        if self.masks and not self.depths:
+            raise ValueError("data.folder.masks: needs data.folder.depths")
+        if self.test_share + self.split_gap >= 1:
+            raise ValueError(
+                f"data.folder: test_share and split_gap leave nothing to train on, got {self.test_share} and {self.split_gap}"
+            )
+        return self
+
+
 class DataConfig(Section):
     """The frames, and the depth range that is valid."""
 
@@ -88,7 +143,10 @@ class DataConfig(Section):
     test_split: Text | None = Field(None, description="list of test frames, relative to root")
     train_frames: int | None = Field(None, ge=1, le=1_000_000, description="use only the first N training frames")
     test_frames: int | None = Field(None, ge=1, le=1_000_000, description="use only the first N test frames")
-    frame_size: Size | None = Field(None, description="size of a rendered frame, px; rendered data only")
+    folder: FolderConfig | None = Field(None, description="how to find the frames; data set `folder` only")
+    frame_size: Size | None = Field(
+        None, description="size of a rendered frame, px, or to which images and depth maps of a folder are brought"
+    )
     scene_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the rendered scenes; rendered data only")
     min_depth: float = Field(1e-3, gt=0, description="m; smaller depths are invalid")
     max_depth: float = Field(80.0, gt=0, description="m; larger depths are invalid, and predictions are clamped to it")
@@ -114,14 +172,24 @@ class DataConfig(Section):
     @property
     def rendered(self) -> bool:
         """Whether its frames are rendered, at any size."""
-        return self.spec.evaluation_size is None
+        return self.spec.rendered
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        return self.folder.name if self.folder else self.dataset
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":
         if self.min_depth >= self.max_depth:
             raise ValueError(f"data.min_depth must be below data.max_depth, got {self.min_depth} and {self.max_depth}")
-        if self.frame_size and not self.rendered:
-            raise ValueError(f"data.frame_size: only rendered data has a free frame size, and {self.dataset} is not rendered")
+        if self.frame_size and self.spec.evaluation_size:
+            raise ValueError(f"data.frame_size: only rendered data and folders have a free frame size, not {self.dataset}")
+        if bool(self.folder) != (self.dataset == "folder"):
+            problem = "data set 'folder' needs this section" if self.folder is None else f"{self.dataset} does not read it"
+            raise ValueError(f"data.folder: {problem}; `tiekd data check ROOT` prints one")
+        if self.folder and self.frame_size is None:
+            raise ValueError("data.frame_size: needed for data set 'folder', such as [480, 640]")
         if self.frame_size and any(c > f for c, f in zip(self.train_crop, self.frame_size, strict=True)):
             raise ValueError(f"data.train_crop {self.train_crop} exceeds data.frame_size {self.frame_size}")
         return self

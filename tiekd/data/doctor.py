@@ -1,24 +1,29 @@
 """The dataset doctor: list all problems of a data set at once, and describe its content."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from pydantic import ValidationError
 
-from tiekd.config import DataConfig
-from tiekd.config.documents import explain
+from tiekd.config import DataConfig, FolderConfig
+from tiekd.config.documents import explain, with_values
 from tiekd.config.specs import DATASETS
+from tiekd.config.specs.folders import FOLDER_LAYOUTS
 from tiekd.data import open_frames
+from tiekd.data.depth_files import depth_size
 from tiekd.data.depth_range import check_units
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop
 from tiekd.data.image_io import MissingFileError, format_size
+from tiekd.data.layouts.folder import Entry, find_entries, group_names
+from tiekd.data.layouts.split_list import ListedFrames, scan_split_list
 from tiekd.data.progress import track
-from tiekd.data.split_list import ListedFrames, scan_split_list
 from tiekd.errors import UserError
 
 COLUMNS = ("image", "ground truth, or None", "focal length in px, not used")
@@ -71,6 +76,8 @@ class DatasetReport:
     root: str | None
     splits: list[SplitReport]
     remarks: list[str]
+    layout: str = ""  # that was recognized; "" if the user has named the data set
+    settings: dict[str, Any] = field(default_factory=dict)  # the `data` section of the recognized layout
 
     @property
     def ok(self) -> bool:
@@ -81,6 +88,8 @@ class DatasetReport:
 
     def to_text(self) -> str:
         lines = [f"{self.dataset} in {self.root}" if self.root else self.dataset]
+        if self.layout:
+            lines = [f"layout of {self.layout}; in a config:", "", *_yaml_lines(self.settings), ""]
         if DATASETS[self.dataset].frames is None:
             lines.append(f"columns of a list: {'; '.join(COLUMNS)}")
         for split in self.splits:
@@ -96,25 +105,92 @@ def data_config(root: str | Path, dataset: str | None, settings: Mapping[str, An
     """
     dataset = dataset or _detect_dataset(Path(root))
     defaults = DATASETS[dataset].defaults["data"] if dataset in DATASETS else {}
-    named = {path.removeprefix("data."): value for path, value in settings.items()}
     try:
-        return DataConfig(**{**defaults, "dataset": dataset, "root": str(root), **named})
+        return DataConfig(**with_values({**defaults, "dataset": dataset, "root": str(root)}, _of_data(settings)))
     except ValidationError as error:
         raise UserError(f"data: {explain(error, DataConfig)}") from None
+
+
+def _split_lists() -> dict[str, tuple[str, str]]:
+    """The names of both split lists of each data set that has them."""
+    listed = {name: spec.defaults["data"] for name, spec in DATASETS.items() if spec.frames is None}
+    return {name: (data["train_split"], data["test_split"]) for name, data in listed.items()}
+
+
+def _has_lists(root: Path) -> bool:
+    return any((root / file).is_file() for files in _split_lists().values() for file in files)
 
 
 def _detect_dataset(root: Path) -> str:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
-    listed = {name: spec.defaults["data"] for name, spec in DATASETS.items() if spec.frames is None}
-    lists = {name: (data["train_split"], data["test_split"]) for name, data in listed.items()}
+    lists = _split_lists()
     found = [name for name, files in lists.items() if any((root / file).is_file() for file in files)]
     if len(found) != 1:
         wanted = "; ".join(f"{name}: {', '.join(files)}" for name, files in lists.items())
         raise UserError(
-            f"{root}: found the split lists of {' and '.join(found) or 'no data set'} ({wanted}); name the data set"
+            f"{root}: found the split lists of {' and '.join(found) or 'no data set'} ({wanted}); name the data set; or "
+            f"describe any RGB-D folder by data.folder, for the frames here have no usual layout ({', '.join(FOLDER_LAYOUTS)})"
         )
     return found[0]
+
+
+def _of_data(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their path below `data`."""
+    return {path.removeprefix("data."): value for path, value in settings.items()}
+
+
+def check_folder(root: Path, settings: Mapping[str, Any]) -> DatasetReport:
+    """Check a folder as what it is recognized as: a data set by its split lists, or the layout of an RGB-D folder."""
+    known = _has_lists(root) or any(path.startswith("folder.") for path in _of_data(settings))
+    found = None if known else recognize_folder(root)
+    if found is None:
+        dataset = "folder" if known and not _has_lists(root) else None
+        return check_dataset(data_config(root, dataset, settings))
+    section = with_values(found.section, _of_data(settings))
+    report = check_dataset(data_config(root, "folder", {key: value for key, value in section.items() if key != "root"}))
+    return replace(report, layout=found.layout, settings=section)
+
+
+class Recognized(NamedTuple):
+    """The layout of an RGB-D folder, and the `data` section that describes it."""
+
+    layout: str
+    section: dict[str, Any]
+
+
+def recognize_folder(root: Path) -> Recognized | None:
+    """Find the layout of an RGB-D folder; None if none has frames. Of several, that with the most pairs of image and depth."""
+    found: dict[str, list[Entry]] = {}
+    for name, layout in FOLDER_LAYOUTS.items():
+        with contextlib.suppress(UserError):  # names that are no times
+            found[name] = _pairs(root, FolderConfig.model_validate(layout.settings))
+    name = max(found, key=lambda name: len(found[name]))
+    if not found[name]:
+        return None
+    layout, folder = FOLDER_LAYOUTS[name], FolderConfig.model_validate(FOLDER_LAYOUTS[name].settings)
+    settings = dict(layout.settings)
+    if "{split}" not in folder.images and len(set(group_names(found[name], folder))) == 1:
+        settings |= {"split_by": "time", "split_gap": 0.1, "group_frames": 20}  # one scene: neighbours in time are alike
+    height, width = depth_size(root / str(found[name][0].depth))
+    crop = [max(int(0.87 * side) // 32 * 32, 32) for side in (height, width)]
+    sizes = {"frame_size": [height, width], "train_crop": crop, "max_depth": layout.max_depth}
+    return Recognized(name, {"dataset": "folder", "root": str(root), "folder": settings, **sizes})
+
+
+def _pairs(root: Path, folder: FolderConfig) -> list[Entry]:
+    """The frames with a depth map of both splits."""
+    places = folder.splits if "{split}" in folder.images else ("",)
+    return [entry for place in places for entry in find_entries(root, folder, place) if entry.depth]
+
+
+def _yaml_lines(section: Mapping[str, Any]) -> list[str]:
+    """A `data` section to paste, with a line per setting."""
+    lines = ["data:"]
+    for key, value in section.items():
+        text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+        lines.append(f"  {key}: {text.splitlines()[0]}")
+    return lines
 
 
 def check_dataset(config: DataConfig) -> DatasetReport:
@@ -164,7 +240,7 @@ def _remarks_on_both(train: FrameSource, test: FrameSource) -> list[str]:
 def _open_split(config: DataConfig, split: Split) -> tuple[FrameSource, list[str]]:
     """The frames of a split, and one message per invalid line of its list."""
     if config.spec.frames is None:
-        return scan_split_list(config, split, resolve_name(config.spec.layout))
+        return scan_split_list(config, split, resolve_name(str(config.spec.layout)))
     return open_frames(config, split), []
 
 

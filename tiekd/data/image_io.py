@@ -67,7 +67,7 @@ def read_rgb(path: Path) -> np.ndarray:
     decoded = _decode_png(content, RGB_PNG, decode_image_png_u8, "rgb")
     if decoded is not None and not any(chunk.startswith(PNG_ORIENTATION) for chunk in _png_chunks(content)):
         return decoded
-    with _open(path, "image", content) as image:
+    with open_image(path, "image", content) as image:
         return np.array(_to_rgb(ImageOps.exif_transpose(_to_8_bits(image, path))))
 
 
@@ -100,7 +100,7 @@ def read_uint16(path: Path, what: str) -> np.ndarray:
 
 def rgb_size(path: Path) -> Size:
     """Read height and width of the upright photo from the header of an image."""
-    with _open(path, "image") as image:
+    with open_image(path, "image") as image:
         size = image.height, image.width
         # The base class's method, since PNG's own decodes the image; a TIFF's size is upright.
         on_its_side = image.format != "TIFF" and Image.Image.getexif(image).get(ORIENTATION) in ON_ITS_SIDE
@@ -168,12 +168,12 @@ def _png_chunks(content: bytes) -> Iterator[bytes]:
 
 
 def _read(path: Path, what: str) -> bytes:
-    with _user_errors(path, what):
+    with user_errors(path, what):
         return path.read_bytes()
 
 
 @contextmanager
-def _user_errors(path: Path, what: str) -> Iterator[None]:
+def user_errors(path: Path, what: str) -> Iterator[None]:
     """Turn the errors of reading a file into UserErrors that name it."""
     try:
         yield
@@ -190,15 +190,15 @@ def _user_errors(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _open(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
+def open_image(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open the image of a file, or of its `content` if that has been read."""
-    with _user_errors(path, what), Image.open(path if content is None else io.BytesIO(content)) as image:
+    with user_errors(path, what), Image.open(path if content is None else io.BytesIO(content)) as image:
         yield image
 
 
 @contextmanager
 def _open_uint16(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
-    with _open(path, what, content) as image:
+    with open_image(path, what, content) as image:
         # Older Pillow releases call a 16-bit PNG "I", which in other formats may have 32 bits, a sign, or another scale.
         if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")):
             found = MODE_NAMES.get(image.mode, image.mode)

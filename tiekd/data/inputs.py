@@ -17,7 +17,7 @@ from tiekd.data.cache.file_digests import cache_folder, file_digests
 from tiekd.data.cache.pack_reader import packed_frames, packed_maps
 from tiekd.data.depth_range import N_MAPS, check_reach, check_units
 from tiekd.data.frame_source import FrameSource, Split, check_train_crop, evenly_spaced
-from tiekd.data.split_list import open_list
+from tiekd.data.layouts.split_list import open_list
 from tiekd.data.teacher_maps import MANIFEST, MAPS_FORMAT, MapSource, TeacherMaps, open_maps, parse_manifest
 from tiekd.errors import UserError
 from tiekd.store.files import write_atomically
@@ -44,7 +44,7 @@ def open_frames(config: DataConfig, split: Split) -> FrameSource:
     spec = config.spec
     if spec.frames is not None:
         return resolve_name(spec.frames)(config, split)
-    return open_list(config, split, resolve_name(spec.layout))
+    return open_list(config, split, resolve_name(str(spec.layout)))
 
 
 def open_inputs(config: RunConfig) -> Inputs:

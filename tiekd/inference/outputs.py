@@ -54,7 +54,9 @@ class PredictionReport:
 
 def depth_scale(data: DataConfig) -> float:
     """Value of a depth PNG at 1 m: that of the data set's ground truth."""
-    return resolve_name(data.spec.layout).depth_scale
+    if data.spec.layout is None:
+        return 1000.0 if data.max_depth * 1000 < 2**16 else 256.0
+    return resolve_name(str(data.spec.layout)).depth_scale
 
 
 def encode_depth(depth: np.ndarray, scale: float) -> tuple[bytes, int]:

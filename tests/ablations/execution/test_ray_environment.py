@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from ablations.execution.ray_environment import READ_AT_IMPORT, READ_WHEN_USED
+from ablations.execution import READ_AT_IMPORT, READ_WHEN_USED
 
 
 def test_settings_that_are_read_when_used_apply_although_ray_was_imported_first(monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 
 import ablations
 from ablations.execution.cluster import ray_cluster
@@ -25,6 +26,7 @@ SWEEP = Sweep(
     callback=tune.Callback(),
     stopper=FailureLimit(0),
     run_id=lambda params: params["point"],
+    searcher=Searcher(),
 )
 # Messages of Ray.
 KILLED = """The actor died unexpectedly before finishing this task.

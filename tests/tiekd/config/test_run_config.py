@@ -107,7 +107,7 @@ def test_a_value_out_of_range_is_refused_by_its_path_and_what_came(setting, valu
         ({"teacher": None}, "teacher: loss.target 'teacher' needs a section"),
         (
             {"data.dataset": "kitti", "data.frame_size": [352, 1216]},
-            "data.frame_size: only rendered data has a free frame size",
+            "data.frame_size: only rendered data and folders have a free frame size",
         ),
         ({"data.train_crop": [96, 160]}, "data.train_crop (96, 160) exceeds data.frame_size (96, 128)"),
         ({"data.min_depth": 10.0}, "data.min_depth must be below data.max_depth, got 10.0 and 10.0"),
@@ -338,6 +338,7 @@ READ = {
 # Paths, execution, and what only other losses read.
 NOT_READ = {
     "data.root": "elsewhere",
+    "data.folder": None,  # test_folder.py
     "data.train_split": "other.txt",
     "data.test_split": "other.txt",
     "teacher.maps": "elsewhere",

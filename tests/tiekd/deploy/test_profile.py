@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tiekd.config import build
-from tiekd.data.kitti import KITTI
+from tiekd.data.layouts.kitti import KITTI
 from tiekd.deploy.profile import (
     EFFICIENCY_FILE,
     LEAST_IMAGES,

@@ -7,7 +7,7 @@ _RENDERED = License("apache-2.0", "Apache-2.0, as the code that rendered what it
 DATASETS: dict[str, DatasetSpec] = {
     "kitti": DatasetSpec(
         label="KITTI",
-        layout="tiekd.data.kitti:KITTI",
+        layout="tiekd.data.layouts.kitti:KITTI",
         evaluation_size=(352, 1216),  # the kb-crop
         license=License("cc-by-nc-sa-3.0", "CC BY-NC-SA 3.0, the license of the KITTI images that it was trained on"),
         agreement_first_row=110,
@@ -26,7 +26,7 @@ DATASETS: dict[str, DatasetSpec] = {
     ),
     "nyu": DatasetSpec(
         label="NYU Depth v2",
-        layout="tiekd.data.nyu:NYU",
+        layout="tiekd.data.layouts.nyu:NYU",
         evaluation_size=(480, 640),
         license=License("other", "not stated: NYU Depth v2, on which it was trained, names no license for models"),
         # The released configs reach NYU's images through the relative root data/nyu, which becomes part of the name.
@@ -45,10 +45,24 @@ DATASETS: dict[str, DatasetSpec] = {
             "evaluation": {"protocol": "nyu-eigen"},
         },
     ),
+    "folder": DatasetSpec(
+        label="folder",
+        layout=None,
+        frames="tiekd.data.layouts.folder:folder_frames",
+        evaluation_size=None,
+        license=License("other", "not stated: those of the images that it was trained on apply"),
+        defaults={
+            "data": {"min_depth": 1e-3, "max_depth": 10.0, "train_crop": [416, 544]},
+            "bins": {"n_bins": 64},
+            "loss": {"sigma": 0.15},
+            "evaluation": {"protocol": "none"},
+        },
+    ),
     "synthetic-outdoor": DatasetSpec(
         label="rendered streets",
-        layout="tiekd.data.kitti:KITTI",
+        layout="tiekd.data.layouts.kitti:KITTI",
         frames="tiekd.data.synthetic:synthetic_frames",
+        rendered=True,
         evaluation_size=None,
         license=_RENDERED,
         defaults={
@@ -66,8 +80,9 @@ DATASETS: dict[str, DatasetSpec] = {
     ),
     "synthetic-indoor": DatasetSpec(
         label="rendered rooms",
-        layout="tiekd.data.nyu:NYU",
+        layout="tiekd.data.layouts.nyu:NYU",
         frames="tiekd.data.synthetic:synthetic_frames",
+        rendered=True,
         evaluation_size=None,
         license=_RENDERED,
         defaults={

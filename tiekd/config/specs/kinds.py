@@ -42,10 +42,11 @@ class DatasetSpec:
     """A data set: where its frames come from, how they are evaluated, and what a config that names it leaves out."""
 
     label: str  # in tables
-    layout: str  # 'module:NAME' of the tiekd.data.split_list.Layout of its files
+    layout: str | None  # 'module:NAME' of the tiekd.data.layouts.split_list.Layout of its files; None: a config describes them
     evaluation_size: tuple[int, int] | None  # height and width of an evaluated frame, px; None: data.frame_size
     license: License
     defaults: Mapping[str, Mapping[str, Any]]  # sections of a config
+    rendered: bool = False  # whether its frames are rendered
     frames: str | None = None  # 'module:function', (DataConfig, Split) -> FrameSource; None: read from split lists
     agreement_first_row: int = 0  # first row of a frame that counts in the agreement with a teacher
     released_map_names: ReleasedMapNames | None = None  # None: the released code does not read it

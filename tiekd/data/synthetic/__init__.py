@@ -19,10 +19,10 @@ from tiekd.config import DataConfig
 from tiekd.config.specs import DATASETS
 from tiekd.data.frame_source import Frame, Split
 from tiekd.data.image_io import Size, StoredDepth, encode_jpeg, encode_png
-from tiekd.data.kitti import KITTI
-from tiekd.data.nyu import NYU
+from tiekd.data.layouts.kitti import KITTI
+from tiekd.data.layouts.nyu import NYU
+from tiekd.data.layouts.split_list import Layout
 from tiekd.data.progress import track
-from tiekd.data.split_list import Layout
 from tiekd.data.synthetic.frame import FRAMES_PER_SCENE, RENDERER_VERSION, SCENE_KINDS, RenderedFrame, SceneSettings
 from tiekd.errors import UserError, unknown
 

@@ -112,7 +112,7 @@ def _scale_of(folder: Path, dataset: str) -> float | None:
     if (folder / "manifest.json").is_file():
         return 1 / TeacherMaps(folder).manifest.depth_per_unit
     spec = DATASETS[dataset]
-    return resolve_name(spec.layout).depth_scale if spec.frames is None else None
+    return resolve_name(str(spec.layout)).depth_scale if spec.frames is None else None
 
 
 def _read(path: Path, scale: float | None) -> np.ndarray:

@@ -114,7 +114,7 @@ def test_number_and_size_of_frames_are_required(section, setting):
 
 
 def test_scene_kinds_are_the_rendered_data_sets():
-    assert list(SCENE_KINDS) == [name for name, spec in DATASETS.items() if spec.evaluation_size is None]
+    assert list(SCENE_KINDS) == [name for name, spec in DATASETS.items() if spec.rendered]
 
 
 def test_a_frame_takes_milliseconds():

@@ -8,7 +8,7 @@ The scenes may also be in the folders in which BTS ships them: root/sync and roo
 """
 
 from tiekd.data.frame_source import Box, TrainRegion
-from tiekd.data.split_list import Layout
+from tiekd.data.layouts.split_list import Layout
 
 NYU = Layout(
     root_holds="the split lists and a folder per scene with rgb_*.jpg and sync_depth_*.png (16-bit, value / 1000 = m)",

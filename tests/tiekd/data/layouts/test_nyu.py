@@ -3,7 +3,7 @@ import pytest
 
 from tiekd.data import open_frames
 from tiekd.data.frame_source import check_train_crop
-from tiekd.data.nyu import NYU
+from tiekd.data.layouts.nyu import NYU
 from tiekd.errors import UserError
 
 

@@ -8,7 +8,7 @@ The folders of KITTI's own archives and of BTS are found, too: images in root or
 root/data_depth_annotated, with or without its folders train and val.
 """
 
-from tiekd.data.split_list import Layout
+from tiekd.data.layouts.split_list import Layout
 
 KITTI = Layout(
     root_holds="the split lists, input/ (images) and gt_depth/ (16-bit depth PNGs, value / 256 = m)",

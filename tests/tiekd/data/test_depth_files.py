@@ -1,0 +1,110 @@
+"""Depth maps in all formats are read as they are stored."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tiekd.data.depth_files import depth_size, read_depth
+from tiekd.errors import UserError
+
+MILLIMETERS = np.arange(6, dtype=np.uint16).reshape(2, 3) * 1000
+METERS = MILLIMETERS.astype(np.float32) / 1000
+
+
+def write(path, values):
+    match path.suffix:
+        case ".npy":
+            np.save(path, values)
+        case ".npz":
+            np.savez(path, depth=values)
+        case ".h5":
+            h5py = pytest.importorskip("h5py", reason="the extra `formats` reads HDF5")
+            with h5py.File(path, "w") as file:
+                file["depth"] = values
+        case ".exr":
+            exr = pytest.importorskip("OpenEXR", reason="the extra `formats` reads EXR")
+            exr.File({"type": exr.scanlineimage}, {"Z": values}).write(str(path))
+        case _:
+            Image.fromarray(values).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("d.png", MILLIMETERS),
+        ("d.png", MILLIMETERS.astype(np.uint8)),
+        ("d.tif", MILLIMETERS),
+        ("d.tiff", METERS),
+        ("d.tif", MILLIMETERS.astype(np.int32) * 100),
+        ("d.npy", METERS),
+        ("d.npy", METERS.astype(np.float64)[..., None]),
+        ("d.npy", MILLIMETERS.astype(np.int64)),
+        ("d.npz", METERS),
+        ("d.h5", METERS),
+        ("d.exr", METERS),
+    ],
+    ids=str,
+)
+def test_every_format_gives_what_is_stored(tmp_path, name, values):
+    write(tmp_path / name, values)
+    found = read_depth(tmp_path / name)
+    assert found.dtype in (np.uint16, np.float32)
+    np.testing.assert_allclose(found, values.reshape(2, 3), rtol=1e-7)
+    assert depth_size(tmp_path / name) == (2, 3)
+
+
+def test_a_jpeg_is_read_as_its_gray_values(tmp_path):
+    Image.fromarray(np.full((16, 16), 40, np.uint8)).save(tmp_path / "d.jpg")
+    assert read_depth(tmp_path / "d.jpg").dtype == np.uint16
+    assert np.all(np.abs(read_depth(tmp_path / "d.jpg").astype(int) - 40) <= 1)
+
+
+def test_one_of_several_arrays_is_named(tmp_path):
+    np.savez(tmp_path / "d.npz", depth=METERS, color=METERS + 1)
+    np.testing.assert_array_equal(read_depth(tmp_path / "d.npz", "color"), METERS + 1)
+    with pytest.raises(UserError, match=r"d\.npz: holds depth, color; data\.folder\.array names one of them"):
+        read_depth(tmp_path / "d.npz")
+    with pytest.raises(UserError, match=r"d\.npz: holds depth, color; no 'z'"):
+        read_depth(tmp_path / "d.npz", "z")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("d.png", b"", "not an image file"),
+        ("d.npy", b"\x93NUMPY", "cannot be read"),
+        ("d.npz", b"PK", "cannot be read"),
+        ("d.xyz", b"depth", "not an image file of a supported format"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    for read in (read_depth, depth_size):
+        with pytest.raises(UserError, match=rf"depth map .*{name}: .*{reason}") as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for name in ("d.png", "d.npy", "d.npz", "d.tif"):
+        with pytest.raises(UserError, match=rf"depth map .*{name}: no such file"):
+            read_depth(tmp_path / name)
+
+
+def test_no_pickle_is_read(tmp_path):
+    np.save(tmp_path / "d.npy", np.array([[{}]], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"d\.npy: cannot be read: "):
+        read_depth(tmp_path / "d.npy")
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3, 2), (0, 3), (2, 2, 3)])
+def test_only_one_depth_per_pixel_is_read(tmp_path, shape):
+    np.save(tmp_path / "d.npy", np.zeros(shape, np.float32))
+    with pytest.raises(UserError, match=r"needed one depth per pixel, \[H, W\], got an array of shape"):
+        read_depth(tmp_path / "d.npy")
+
+
+def test_a_color_picture_is_no_depth_map(tmp_path):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "d.png")
+    with pytest.raises(UserError, match=r"needed one channel of depth, found RGB"):
+        read_depth(tmp_path / "d.png")
