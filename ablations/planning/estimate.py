@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from tiekd.config import RunConfig
-from tiekd.data import open_frames
+from tiekd.data.inputs import train_frames
 from tiekd.store.run_status import Status
 
 # What the estimate of a cell is based on.
@@ -85,7 +85,7 @@ class _EpochCosts:
 
 def _kind(config: RunConfig) -> str:
     """Return a key of runs whose epochs cost about the same."""
-    return str((config.data, config.student, config.bins.n_bins, config.optim.batch_size))
+    return str((config.data, _n_frames(config), config.student, config.bins.n_bins, config.optim.batch_size))
 
 
 def _network(config: RunConfig) -> str:
@@ -94,4 +94,4 @@ def _network(config: RunConfig) -> str:
 
 
 def _n_frames(config: RunConfig) -> int:
-    return len(open_frames(config.data, "train"))
+    return len(train_frames(config))

@@ -205,6 +205,7 @@ class RunConfig(Section):
         what["fidelity"] = sorted(self.quirks)
         if not self.data.rendered:
             del what["data"]["scene_seed"]
+        del what["data"]["labelled"], what["data"]["label_seed"]  # the frames that they choose are in the digests
         # Which files a folder's frames consist of is in the digests of the inputs; these say what their values mean.
         folder = what["data"].pop("folder")
         if folder:

@@ -147,6 +147,12 @@ class DataConfig(Section):
     frame_size: Size | None = Field(
         None, description="size of a rendered frame, px, or to which images and depth maps of a folder are brought"
     )
+    labelled: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="train on the ground truth of so many frames (5), or of such a share (0.05), group by group; default: all; "
+        "losses on a teacher use all frames",
+    )
+    label_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the choice of labelled frames")
     scene_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the rendered scenes; rendered data only")
     min_depth: float = Field(1e-3, gt=0, description="m; smaller depths are invalid")
     max_depth: float = Field(80.0, gt=0, description="m; larger depths are invalid, and predictions are clamped to it")

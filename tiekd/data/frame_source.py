@@ -173,6 +173,52 @@ class WrappedFrames:
         self.source.check()
 
 
+class ChosenFrames(WrappedFrames):
+    """Some frames of another source."""
+
+    def __init__(self, source: FrameSource, indices: tuple[int, ...]):
+        super().__init__(source)
+        self._indices = indices
+
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        return [self.source.keys[index] for index in self._indices]
+
+    @property
+    def n_without_ground_truth(self) -> int:
+        return sum(not self.source.has_ground_truth(index) for index in self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def group(self, index: int) -> str:
+        return self.source.group(self._indices[index])
+
+    def has_ground_truth(self, index: int) -> bool:
+        return self.source.has_ground_truth(self._indices[index])
+
+    def load(self, index: int) -> Frame:
+        return self.source.load(self._indices[index])
+
+    def frame_size(self, index: int) -> Size:
+        return self.source.frame_size(self._indices[index])
+
+    def size(self, index: int) -> Size:
+        return self.source.size(self._indices[index])
+
+    def files(self, index: int) -> list[Path]:
+        return self.source.files(self._indices[index])
+
+    def signature(self, index: int) -> int:
+        return self.source.signature(self._indices[index])
+
+    def list_digest(self) -> str:
+        return digest_of_frames(self.keys, [[self.source.list_digest()]])
+
+    def digest(self) -> str:
+        return digest_of_frames(self.keys, [[self.source.digest()]])
+
+
 def digest_of_frames(keys: Sequence[str], files: Sequence[Sequence[str]]) -> str:
     """Return the digest of frames from their names and the digests of their files: image, then ground truth if there is one."""
     content = json.dumps([list(keys), [list(digests) for digests in files]], separators=(",", ":"))

@@ -5,6 +5,7 @@ Does not import PyTorch.
 
 import hashlib
 import json
+import math
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -12,11 +13,13 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import NamedTuple
 
+import numpy as np
+
 from tiekd.config import DataConfig, RunConfig
 from tiekd.data.cache.file_digests import cache_folder, file_digests
 from tiekd.data.cache.pack_reader import packed_frames, packed_maps
 from tiekd.data.depth_range import N_MAPS, check_reach, check_units
-from tiekd.data.frame_source import FrameSource, Split, check_train_crop, evenly_spaced
+from tiekd.data.frame_source import ChosenFrames, FrameSource, Split, check_train_crop, evenly_spaced
 from tiekd.data.layouts.split_list import open_list
 from tiekd.data.teacher_maps import MANIFEST, MAPS_FORMAT, MapSource, TeacherMaps, open_maps, parse_manifest
 from tiekd.errors import UserError
@@ -31,7 +34,7 @@ FETCH_THREADS = 32  # that copy maps from an object store
 class Inputs(NamedTuple):
     """The inputs of a run."""
 
-    train: FrameSource
+    train: FrameSource  # with a teacher all frames, without one those with ground truth
     test: FrameSource
     maps: MapSource | None  # of the training frames; None if the student is not trained on them
 
@@ -50,8 +53,10 @@ def open_frames(config: DataConfig, split: Split) -> FrameSource:
 def open_inputs(config: RunConfig) -> Inputs:
     """Open the frames and maps of a run on disk: in their files, or packed. Raises UserError if the maps are not made yet."""
     train, test = open_splits(config)
-    maps = open_teacher(config) if config.reads_teacher else None
-    if maps and config.execution.packed:
+    if not config.reads_teacher:
+        return Inputs(train_frames(config), test, None)
+    maps = open_teacher(config)
+    if config.execution.packed:
         return Inputs(train, test, packed_maps(maps, Path(config.execution.packed)))
     return Inputs(train, test, maps)
 
@@ -63,6 +68,37 @@ def open_splits(config: RunConfig) -> tuple[FrameSource, FrameSource]:
         return train, test
     folder = Path(config.execution.packed)
     return packed_frames(train, folder), packed_frames(test, folder)
+
+
+def labelled_frames(train: FrameSource, data: DataConfig) -> FrameSource:
+    """Return the frames that are trained on their ground truth: those that have one, or as many as `data.labelled` says.
+
+    These are the frames of groups in a random order, so that few labels come from few drives or scenes. Raises UserError if
+    there are none, or fewer than asked for.
+    """
+    return _labelled(train, data.labelled, data.label_seed)
+
+
+@lru_cache(maxsize=16)
+def _labelled(train: FrameSource, labelled: float | None, seed: int) -> FrameSource:
+    indices = [index for index in range(len(train)) if train.has_ground_truth(index)]
+    if not indices:
+        raise UserError(f"data.train_split: none of its {len(train)} frames has ground truth; loss.target needs it")
+    if isinstance(labelled, int) and labelled > len(indices):
+        raise UserError(f"data.labelled: only {len(indices)} training frames have ground truth, got {labelled}")
+    if labelled is not None:
+        count = labelled if isinstance(labelled, int) else math.ceil(labelled * len(indices))
+        groups = list(dict.fromkeys(map(train.group, indices)))
+        order = np.random.default_rng(seed).permutation(len(groups))
+        place = {groups[group]: position for position, group in enumerate(order)}
+        indices = sorted(sorted(indices, key=lambda index: place[train.group(index)])[:count])
+    return train if len(indices) == len(train) else ChosenFrames(train, tuple(indices))
+
+
+def train_frames(config: RunConfig) -> FrameSource:
+    """Return the frames that a run trains on, whether its teacher's maps exist or not."""
+    train, _ = open_splits(config)
+    return train if config.reads_teacher else labelled_frames(train, config.data)
 
 
 def open_teacher(config: RunConfig, store: RunStore | None = None) -> TeacherMaps:
@@ -122,11 +158,11 @@ def check_inputs(config: RunConfig) -> None:
     A process checks valid inputs once, and again when a list or a manifest has changed. Maps that a launch will make need not
     exist, but what they are made from.
     """
-    train, test = open_splits(config)
-    maps = open_inputs(config).maps if config.reads_teacher and not maps_to_make(config) else None
-    _check(train, test, maps, config.data, config.reads_teacher)
     if maps_to_make(config):
+        _check(*open_splits(config), None, config.data)
         check_teacher_source(config)
+    else:
+        _check(*open_inputs(config), config.data)
 
 
 def maps_to_make(config: RunConfig) -> str | None:
@@ -148,13 +184,11 @@ def check_teacher_source(config: RunConfig) -> None:
 
 
 @lru_cache(maxsize=64)
-def _check(train: FrameSource, test: FrameSource, maps: MapSource | None, data: DataConfig, reads_teacher: bool) -> None:
+def _check(train: FrameSource, test: FrameSource, maps: MapSource | None, data: DataConfig) -> None:
     for source in (train, test):
         source.check()
     if test.n_without_ground_truth == len(test):
         raise UserError(f"data.test_split: none of its {len(test)} frames has ground truth to evaluate on")
-    if not reads_teacher and train.n_without_ground_truth == len(train):
-        raise UserError(f"data.train_split: none of its {len(train)} frames has ground truth; loss.target needs it")
     check_train_crop(data.train_crop, train.size(0), train.train_region, train.keys[0])
     for source in (train, test):
         check_ground_truth(source, data.max_depth)
@@ -188,9 +222,9 @@ def input_digests(config: RunConfig) -> dict[str, str]:
     at every file, and reads those that have changed (cache/file_digests.py). Raises UserError if one is missing.
     """
     train, test = open_splits(config)
-    digests = {"train": train.digest(), "test": test.digest()}
     if not config.reads_teacher or config.teacher is None:
-        return digests
+        return {"train": train_frames(config).digest(), "test": test.digest()}
+    digests = {"train": train.digest(), "test": test.digest()}
     if config.teacher.made:
         return digests | {MADE_MAPS: _made_maps_id(config, digests)}
     maps = open_inputs(config).maps

@@ -1,8 +1,8 @@
 """Check that a run can start. Does not import PyTorch if the network is a preset."""
 
 from tiekd.config import RunConfig
-from tiekd.data import check_inputs, open_frames
-from tiekd.data.inputs import open_teacher, run_id_of
+from tiekd.data import check_inputs
+from tiekd.data.inputs import open_teacher, run_id_of, train_frames
 from tiekd.errors import UserError
 from tiekd.inference.protocols import check_protocol
 from tiekd.store.run_store import RunRecord, RunStore
@@ -27,7 +27,7 @@ def check_ready(config: RunConfig) -> None:
         check_network(config)
     check_inputs(config)
     check_protocol(config)
-    n_frames = len(open_frames(config.data, "train"))
+    n_frames = len(train_frames(config))
     if n_frames < config.execution.workers:
         raise UserError(f"execution.workers: each needs a training frame, got {config.execution.workers} for {n_frames} frames")
     if has_batch_of_one(config):
@@ -38,4 +38,4 @@ def check_ready(config: RunConfig) -> None:
 
 def has_batch_of_one(config: RunConfig) -> bool:
     """Whether the run trains on one frame at a time, which some networks do not support."""
-    return config.optim.batch_size == 1 or len(open_frames(config.data, "train")) == 1
+    return config.optim.batch_size == 1 or len(train_frames(config)) == 1

@@ -339,6 +339,8 @@ READ = {
 NOT_READ = {
     "data.root": "elsewhere",
     "data.folder": None,  # test_folder.py
+    "data.labelled": 5,  # on a teacher, all frames are trained on
+    "data.label_seed": 3,
     "data.train_split": "other.txt",
     "data.test_split": "other.txt",
     "teacher.maps": "elsewhere",
