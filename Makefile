@@ -44,12 +44,12 @@ test-lowest: .venv-lowest/.installed
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint .venv-lowest/constraints.txt --editable '.[test]'
 	touch $@
 
-# The quick check before a commit: under 3 minutes. It leaves out the tests that start a Ray cluster.
+# The quick check before a commit: under 3 minutes. It leaves out the tests that start a Ray cluster, and the slow ones.
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not cluster"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not cluster and not slow"
 
 lint: install
 	$(BIN)/ruff check .

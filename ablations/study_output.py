@@ -36,7 +36,8 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool, max_
         return
     console = make_console()
     console.print(_plan_table(plan))
-    make = "".join(f", {maps} to make" for maps in plan.maps_to_make)
+    unmade = plan.maps_to_make
+    make = f", {unmade[0] if len(unmade) == 1 else f'maps of {len(unmade)} teachers'} to make" if unmade else ""
     estimate = plan.estimate().summary(slots)
     console.print(
         f"{count_states(prepared)}; {len(plan.to_compute)} to compute{make}, estimate {estimate}",

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 MODULE = re.compile(r"^`(\w[\w/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL | re.MULTILINE)
 ENTRY = re.compile(r"^In `\w+` of \[`([\w/]+\.py)`\]\(.*?\):\n\n```python\n(.*?)```", re.DOTALL | re.MULTILINE)
 DRIVER = """

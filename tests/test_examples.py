@@ -11,6 +11,8 @@ import pytest
 from nbclient import NotebookClient
 from support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 ORDER = ("distill_a_run.py", "read_store.py", "own_loss.py", "own_data_set.py")
 NOTEBOOK = "student_to_depth.ipynb"
 

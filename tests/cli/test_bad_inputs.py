@@ -20,6 +20,8 @@ from tiekd.data.synthetic import synthesize
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {
     "empty": "",
     "blank": " ",

@@ -20,6 +20,8 @@ from tiekd.deploy.hub import load_student
 from tiekd.deploy.profile_records import Cost, cost_path, network_id, network_name, write_cost
 from tiekd.store.run_store import RunStore
 
+pytestmark = pytest.mark.slow
+
 RUN_FILES = (
     "config.yaml",
     "attempt.json",

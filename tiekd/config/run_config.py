@@ -176,6 +176,8 @@ class RunConfig(Section):
             paths |= {f"teacher.{name}": path for name in ("maps", "weights") if (path := getattr(self.teacher, name))}
         if self.teacher_run:
             paths["teacher.run"] = self.teacher_run.with_absolute_paths().document()
+        if isinstance(self.student.pretrained, str):
+            paths["student.pretrained"] = self.student.pretrained
         if self.execution.packed:
             paths["execution.packed"] = self.execution.packed
         absolute = {setting: _absolute(path) if isinstance(path, str) else path for setting, path in paths.items()}
@@ -195,6 +197,8 @@ class RunConfig(Section):
             what["teacher"] = None
         if what["teacher"]:
             what["teacher"] = {"name": what["teacher"]["name"]}
+        if isinstance(self.student.pretrained, str):
+            what["student"]["pretrained"] = "file"
         if self.student.head == "regression":
             what["bins"] = None
         if self.student.head == "adaptive_bins":
@@ -234,7 +238,10 @@ def with_complete_teacher(document: Mapping[str, Any], inherited: Mapping[str, A
         complete = read_document(run, "teacher.run")
     elif isinstance(run, Mapping):
         settings = {key: value for key, value in (inherited or document).items() if key not in ("teacher", "loss", "seed")}
-        complete = merged(with_values({}, run), settings)
+        changes: dict[str, Any] = {}
+        for path, value in run.items():  # nested sections and dotted paths may set parts of one section
+            changes = merged(with_values({}, {path: value}), changes)
+        complete = merged(changes, settings)
         network = NETWORKS.get((complete.get("student") or {}).get("name", ""))
         if network and not network.defaults.get("loss"):
             complete = merged(complete, {"loss": {"name": "si", "target": "ground_truth"}})

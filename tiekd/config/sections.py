@@ -254,7 +254,11 @@ class StudentConfig(Section):
         (512, 256, 256, 128, 128), min_length=2, description="one width per level, starting with the deepest"
     )
     head: Head = Field("dpm", description="expected depth over fixed bins, one sigmoid, or AdaBins' bins per image")
-    pretrained: bool = Field(False, description="start from timm's ImageNet weights, from the hub or its cache")
+    pretrained: bool | Text = Field(
+        False,
+        description="start from timm's ImageNet weights, from the hub or its cache; or from those of a file, whose content "
+        "identifies a run",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudentConfig":

@@ -19,7 +19,7 @@ from tiekd.config import DataConfig, RunConfig
 from tiekd.data.cache.file_digests import cache_folder, file_digests
 from tiekd.data.cache.pack_reader import packed_frames, packed_maps
 from tiekd.data.depth_range import N_MAPS, check_reach, check_units
-from tiekd.data.frame_source import ChosenFrames, FrameSource, Split, check_train_crop, evenly_spaced
+from tiekd.data.frame_source import SPLITS, ChosenFrames, FrameSource, Split, check_train_crop, evenly_spaced
 from tiekd.data.layouts.split_list import open_list
 from tiekd.data.teacher_maps import MANIFEST, MAPS_FORMAT, MapSource, TeacherMaps, open_maps, parse_manifest
 from tiekd.errors import UserError
@@ -221,34 +221,35 @@ def input_digests(config: RunConfig) -> dict[str, str]:
     Maps that a launch makes are identified by what they are made from, so that their digest is known before they exist. Looks
     at every file, and reads those that have changed (cache/file_digests.py). Raises UserError if one is missing.
     """
-    train, test = open_splits(config)
-    if not config.reads_teacher or config.teacher is None:
-        return {"train": train_frames(config).digest(), "test": test.digest()}
+    train, test = train_frames(config), open_splits(config)[1]
     digests = {"train": train.digest(), "test": test.digest()}
+    if isinstance(config.student.pretrained, str):
+        digests["encoder"] = _file_digest(config.student.pretrained)
+    if not config.reads_teacher or config.teacher is None:
+        return digests
     if config.teacher.made:
-        return digests | {MADE_MAPS: _made_maps_id(config, digests)}
+        return digests | {MADE_MAPS: made_maps_id(config)}
     maps = open_inputs(config).maps
     assert maps is not None
     maps.check_content(train.keys)
     return digests | {"teacher_maps": maps.digest()}
 
 
+def _file_digest(path: str) -> str:
+    return file_digests(Path(path).parent, [Path(path).name])[0]
+
+
 def made_maps_id(config: RunConfig) -> str:
     """Return the id of the maps that a launch makes for a run: 16 hex digits over the teacher, the frames and the encoding."""
-    train, test = open_splits(config)
-    return _made_maps_id(config, {"train": train.digest(), "test": test.digest()})
-
-
-def _made_maps_id(config: RunConfig, frames: dict[str, str]) -> str:
     teacher = config.teacher
     assert teacher is not None
     if config.teacher_run:
         source = {"run": run_id_of(config.teacher_run), "flip_tta": teacher.flip_tta}
     elif teacher.weights:
-        path = Path(teacher.weights)
-        source = {"weights": file_digests(path.parent, [path.name])[0], "flip_tta": teacher.flip_tta}
+        source = {"weights": _file_digest(teacher.weights), "flip_tta": teacher.flip_tta}
     else:
         source = {"hf": teacher.hf, "metric": teacher.metric}
+    frames = {split: frames.digest() for split, frames in zip(SPLITS, open_splits(config), strict=True)}
     content = {"format": MAPS_FORMAT, "source": source, "frames": frames, "max_depth": config.data.max_depth}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -256,7 +257,8 @@ def _made_maps_id(config: RunConfig, frames: dict[str, str]) -> str:
 def inputs_key(config: RunConfig) -> Hashable:
     """Return the settings on which `check_inputs` and `input_digests` depend."""
     teacher = config.teacher.model_dump_json() if config.teacher and config.reads_teacher else None
-    return config.data, teacher, config.execution.packed, config.execution.store if teacher else None
+    encoder = config.student.pretrained if isinstance(config.student.pretrained, str) else None
+    return config.data, teacher, encoder, config.execution.packed, config.execution.store if teacher else None
 
 
 def run_id_of(config: RunConfig) -> str:

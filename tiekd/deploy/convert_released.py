@@ -20,7 +20,8 @@ from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import DATASETS, NETWORKS, STUDENTS, ReleasedCheckpoint
 from tiekd.errors import UserError, unknown
-from tiekd.models.checkpoint import pack_network, tensor_mismatches
+from tiekd.models.checkpoint import pack_network
+from tiekd.models.encoder import tensor_mismatches
 from tiekd.models.registry import build_network, count_parameters
 from tiekd.models.released_keys import ReleasedKeys
 from tiekd.store.files import check_output_folder, write_atomically

@@ -140,6 +140,7 @@ def shareable(config: RunConfig) -> RunConfig:
     document = config.document()
     del document["execution"]
     document["data"]["root"] = None
+    document["student"]["pretrained"] = bool(document["student"]["pretrained"])  # not the path of a file
     if config.teacher:
         document["teacher"] = {"name": config.teacher.name, "maps": f"maps/{config.data.dataset}/{config.teacher.name}"}
     return build(document)

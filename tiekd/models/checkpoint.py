@@ -1,7 +1,6 @@
 """A network's weights in a safetensors file, with the run's config in its header."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import safe_open
@@ -10,11 +9,11 @@ from torch import Tensor, nn
 
 from tiekd.config import RunConfig, build, override
 from tiekd.errors import DivergedError, UserError
+from tiekd.models.encoder import listed, tensor_mismatches
 from tiekd.models.registry import build_network
 from tiekd.store.find_weights import check_weights_file
 
 PYTORCH_STARTS = (b"PK\x03\x04", b"\x80")  # a zip file, and the pickle of old releases
-MAX_LISTED = 3  # names in a message
 
 
 def pack_network(network: nn.Module, config: RunConfig) -> bytes:
@@ -42,7 +41,7 @@ def load_network(path: str | Path) -> tuple[nn.Module, RunConfig]:
     if mismatches := tensor_mismatches(network.state_dict(), tensors):
         raise UserError(f"weights {path}: not those of the network in the header: {mismatches}")
     if broken := [name for name, tensor in tensors.items() if not tensor.float().isfinite().all()]:
-        raise DivergedError(f"weights {path}: not finite in {_listed(broken)}")
+        raise DivergedError(f"weights {path}: not finite in {listed(broken)}")
     network.load_state_dict(tensors)
     return network, config
 
@@ -61,21 +60,3 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 f"--out {path.with_suffix('.safetensors').name}`"
             )
     raise UserError(message)
-
-
-def tensor_mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """List the tensors that are missing, unknown or of another shape, in one line; empty if there are none."""
-    kinds = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unknown": sorted(found.keys() - expected.keys()),
-        "of another shape": [
-            f"{name} {list(found[name].shape)} instead of {list(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in found and found[name].shape != tensor.shape
-        ],
-    }
-    return "; ".join(f"{kind} ({len(names)}): {_listed(names)}" for kind, names in kinds.items() if names)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")

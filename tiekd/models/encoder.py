@@ -1,17 +1,20 @@
 """Encoders: any timm model that returns features at several strides."""
 
 import difflib
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import timm
 from huggingface_hub import HfApi, try_to_load_from_cache
 from timm.models import FeatureInfo
-from torch import nn
+from torch import Tensor, nn
 
 from tiekd.config import StudentConfig
-from tiekd.errors import UserError
+from tiekd.errors import UserError, error_line, shorten
 
 HUB_TIMEOUT_S = 10.0
+MAX_LISTED = 3  # names in a message
 
 
 def build_encoder(config: StudentConfig) -> nn.Module:
@@ -34,8 +37,11 @@ def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
     name = _known_name(config)
     if config.output_stride != 32:
         options["output_stride"] = config.output_stride
+    if isinstance(config.pretrained, str):
+        check_encoder_file(config)
+        options["pretrained_cfg_overlay"] = {"file": config.pretrained}
     try:
-        encoder = timm.create_model(name, pretrained=config.pretrained, **options)
+        encoder = timm.create_model(name, pretrained=bool(config.pretrained), **options)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError, OSError) as error:
         if config.pretrained and _is_connection_error(error):
             raise _weights_unreachable(name, error) from None
@@ -48,8 +54,56 @@ def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
     return encoder
 
 
+def check_encoder_file(config: StudentConfig) -> None:
+    """Raise UserError unless the file of `student.pretrained` has every tensor of the encoder, in its shape.
+
+    It may have more, such as those of a classifier. No code is run: a pickle of anything but tensors is refused.
+    """
+    name, path = _known_name(config), str(config.pretrained)
+    try:
+        found = timm.models.load_state_dict(path)
+    except FileNotFoundError:
+        raise UserError(f"student.pretrained {path}: no such file") from None
+    except Exception as error:  # PyTorch and safetensors raise errors of many types
+        raise UserError(f"student.pretrained {path}: not a file of weights ({shorten(error_line(error))})") from None
+    network = timm.create_model(name, pretrained=False, num_classes=0)
+    adapt = getattr(sys.modules[timm.model_entrypoint(name).__module__], "checkpoint_filter_fn", None)
+    try:
+        found = adapt(found, network) if adapt else found  # names of tensors that timm has changed since
+    except Exception as error:  # of a file of something else
+        raise UserError(f"student.pretrained {path}: not weights of {name} ({shorten(error_line(error))})") from None
+    wanted = network.state_dict()
+    if mismatches := tensor_mismatches(wanted, {key: found[key] for key in wanted if key in found}):
+        unknown = sorted(found.keys() - wanted.keys())[:MAX_LISTED]
+        hint = f"; the file has {', '.join(unknown)}" if unknown else ""
+        raise UserError(f"student.pretrained {path}: not weights of {name}: {mismatches}{hint}")
+
+
+def tensor_mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """List the tensors that are missing, unknown or of another shape, in one line; empty if there are none."""
+    kinds = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unknown": sorted(found.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {list(found[name].shape)} instead of {list(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in found and found[name].shape != tensor.shape
+        ],
+    }
+    return "; ".join(f"{kind} ({len(names)}): {listed(names)}" for kind, names in kinds.items() if names)
+
+
+def listed(names: list[str]) -> str:
+    return ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+
+
 def check_pretrained_weights(config: StudentConfig) -> None:
-    """Raise UserError unless pretrained weights are in the Hugging Face cache or the hub responds. Downloads nothing."""
+    """Raise UserError unless pretrained weights fit (a file), are in the Hugging Face cache, or the hub responds.
+
+    Downloads nothing.
+    """
+    if isinstance(config.pretrained, str):
+        return check_encoder_file(config)
     encoder = _known_name(config)
     source = timm.get_pretrained_cfg(encoder)
     if source is None or not source.has_weights:

@@ -42,6 +42,11 @@ def test_the_run_of_a_teacher_changes_this_document_and_inherits_neither_loss_no
     assert (teacher.seed, teacher.teacher) == (0, None)
 
 
+def test_dotted_paths_and_sections_of_a_teachers_run_are_merged_and_the_last_counts():
+    teacher = with_teacher(run={"optim.lr": 1e-2, "optim.epochs": 3, "optim": {"epochs": 9, "batch_size": 2}}).teacher_run
+    assert (teacher.optim.lr, teacher.optim.epochs, teacher.optim.batch_size) == (1e-2, 9, 2)
+
+
 def test_the_recipe_of_a_published_teacher_has_its_own_loss():
     assert with_teacher(run={"student.name": "adabins"}).teacher_run.loss.name == "si_chamfer"
 

@@ -16,6 +16,8 @@ from tiekd.deploy.hub import DepthModel
 from tiekd.deploy.onnx import Difference, check_onnx, export_onnx
 from tiekd.errors import ExportError, UserError
 
+pytestmark = pytest.mark.slow
+
 DATA = {"dataset": "synthetic-outdoor", "frame_size": [64, 96], "train_crop": [64, 96]}
 GROUND_TRUTH = {"name": "si", "target": "ground_truth"}
 DPM = {"data": DATA, "student": {"name": "tiny", "head": "dpm"}, "bins": {"n_bins": 16}, "loss": GROUND_TRUTH}

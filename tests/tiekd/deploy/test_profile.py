@@ -25,6 +25,8 @@ from tiekd.deploy.profile_records import network_id
 from tiekd.models.registry import build_network, count_parameters
 from tiekd.store.run_store import RunStore
 
+pytestmark = pytest.mark.slow
+
 
 def macs_of(network, *size):
     with torch.inference_mode():

@@ -26,6 +26,8 @@ from tiekd.models.registry import build_network
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
+pytestmark = pytest.mark.slow
+
 BATCH = 5  # images: two ranks have 3 and 2 of them, three have 2, 2 and 1
 WORLDS = (3, 2)
 # AdaBins' students choose bins themselves; the loss on them has its own test with made-up bins.

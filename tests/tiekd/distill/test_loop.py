@@ -20,6 +20,8 @@ from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network
 from tiekd.store.run_store import RunStore
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 STEPS = 4  # per epoch of the tiny config: 8 frames in batches of 2
 GROUND_TRUTH = {"loss": {"name": "si", "target": "ground_truth"}}

@@ -15,6 +15,8 @@ from tiekd.models.depthformer import DepthFormer, SwinEncoder, depthformer_relea
 from tiekd.models.hahi import DeformableAttention, pixel_centers, sine_encoding
 from tiekd.models.registry import build_network, check_network, count_parameters
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "name": "depthformer",
     "encoder": "swin_tiny_patch4_window7_224.ms_in1k",

@@ -10,6 +10,8 @@ from tiekd.config import build
 from tiekd.errors import UserError
 from tiekd.models.encoder import build_encoder, check_pretrained_weights
 
+pytestmark = pytest.mark.slow
+
 
 def student_section(**settings):
     document = {"data": {"dataset": "nyu"}, "loss": {"name": "si", "target": "ground_truth"}}

@@ -17,6 +17,8 @@ from tiekd.models.registry import build_network
 from tiekd.models.released_keys import student_released_keys
 from tiekd.models.student import DepthStudent
 
+pytestmark = pytest.mark.slow
+
 BOUND = 1e-4
 PAGES = {
     "mobilenetv2_dpm": ("mobilenetv2", "dpm"),

@@ -7,6 +7,8 @@ from tiekd.config import RunConfig, build
 from tiekd.config.specs import STUDENTS
 from tiekd.models.registry import build_network, count_parameters
 
+pytestmark = pytest.mark.slow
+
 HEADS = {"dpm": {"name": "tie_kd"}, "regression": {"name": "si"}}
 SIZES = [(64, 96), (50, 70), (35, 33)]
 

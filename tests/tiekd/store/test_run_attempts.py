@@ -17,6 +17,8 @@ from tiekd.errors import SupersededError
 from tiekd.store.run_status import Attempt, Status
 from tiekd.store.run_store import RunRecord, RunStore
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 6
 
 
