@@ -84,7 +84,7 @@ def work_as_rank(settings: dict[str, Any]) -> None:
     config = build(settings["document"])
     record = RunStore(config.execution.store, must_exist=True).run(settings["run_id"])
     record.attempt = settings["attempt"]
-    ended = compute_run(config, record, DDPRuntime(get_device(), config.execution.threads, record))
+    ended = compute_run(config, record, DDPRuntime(get_device(), config.execution, record))
     if ended.state == "failed":
         raise RuntimeError(ended.cause)
 

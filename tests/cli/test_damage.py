@@ -91,7 +91,7 @@ def store(tmp_path_factory, tiekd, tiny, as_yaml) -> RunStore:
     for loss in ("si", "mse"):
         document = tiny | {"loss": {"name": loss}, "optim": {"epochs": 1, "batch_size": 4}}
         config = as_yaml(folder / f"{loss}.yaml", document)
-        outcome = tiekd("run", config, "--store", store.uri, "--json")
+        outcome = tiekd("run", config, "--store", store.uri, "--json", "--set", "execution.keep_checkpoint=true")
         assert outcome.code == 0, outcome
         documents[loss] = json.loads(outcome.out)["run_id"], document
     for loss, (run_id, document) in documents.items():

@@ -82,8 +82,8 @@ def teacher(tmp_path_factory, execute_run) -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def tiny_in(teacher):
     """The tiny config in a store of choice, with overrides: TIE-KD from the exported teacher."""
-    source = {"teacher": {"name": "embedded", "maps": str(teacher.maps)}}
-    return lambda store, overrides: build(with_values(TINY, {**source, "execution.store": str(store), **overrides}))
+    fixed = {"teacher": {"name": "embedded", "maps": str(teacher.maps)}, "execution.keep_checkpoint": True}
+    return lambda store, overrides: build(with_values(TINY, {**fixed, "execution.store": str(store), **overrides}))
 
 
 @pytest.fixture

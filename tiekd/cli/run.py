@@ -1,6 +1,10 @@
 """`tiekd run` and `tiekd diff`."""
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +16,7 @@ from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
     from tiekd.config import RunConfig
+    from tiekd.distill.runtime import LocalRuntime
     from tiekd.store.run_status import Status
     from tiekd.store.run_store import RunRecord, RunStore
 
@@ -80,8 +85,30 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
     from tiekd.distill.run import execute
     from tiekd.distill.runtime import LocalRuntime
 
-    with RunDisplay(quiet=quiet) as display:
-        return record, execute(config, record, lambda: LocalRuntime(config.execution, record, display))
+    with RunDisplay(quiet=quiet) as display, contextlib.ExitStack() as stack:
+
+        def make_runtime() -> LocalRuntime:
+            runtime = LocalRuntime(config.execution, record, display)
+            stack.enter_context(_finish_step_on_sigterm(runtime))
+            return runtime
+
+        return record, execute(config, record, make_runtime)
+
+
+@contextlib.contextmanager
+def _finish_step_on_sigterm(runtime: "LocalRuntime") -> Iterator[None]:
+    """Let SIGTERM, after which a batch system takes the machine away, write a last state. A second one ends the run at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, handler)
+        runtime.stop(lambda: signal.raise_signal(signum))
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def diff(

@@ -401,6 +401,10 @@ class ExecutionConfig(Section):
         1.0, ge=0, description="GB of decoded frames that a process keeps for later epochs and runs; all frames or none"
     )
     packed: Text | None = Field(None, description="folder of `tiekd data pack` from which frames and maps are read")
+    checkpoint_minutes: float = Field(
+        10.0, gt=0, description="minutes after which the state is kept within an epoch, beside the state after each epoch"
+    )
+    keep_checkpoint: bool = Field(False, description="keep the state of a training that is done")
     store: Text = Field("store", description="folder or URI of the run store")
 
     @property

@@ -84,10 +84,11 @@ class EpochSampler(Sampler[list[EpochIndex]]):
                 f"each of {world_size} workers needs a frame per step, got batch_size {batch_size} and {n_frames} frames"
             )
         self.n_frames, self.batch_size, self.seed, self.rank, self.world_size = n_frames, batch_size, seed, rank, world_size
-        self.epoch = 0
+        self.epoch = self.skip = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Choose the epoch, and how many of its steps are left out because they have been computed."""
+        self.epoch, self.skip = epoch, skip
 
     @property
     def steps_per_epoch(self) -> int:
@@ -100,7 +101,7 @@ class EpochSampler(Sampler[list[EpochIndex]]):
     def __iter__(self) -> Iterator[list[EpochIndex]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_frames)
         starts = [step * self.batch_size for step in range(1, self.steps_per_epoch)]
-        for batch in np.split(order, starts):
+        for batch in np.split(order, starts)[self.skip :]:
             yield [(self.epoch, int(index)) for index in np.array_split(batch, self.world_size)[self.rank]]
 
 

@@ -12,7 +12,8 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tiekd.distill.runtime import MetricRow, Restore, restore_state, save_epoch
+from tiekd.config import ExecutionConfig
+from tiekd.distill.runtime import CHECK_EVERY, Checkpoints, MetricRow, Restore, restore_state
 from tiekd.distill.sync_batch_norm import all_reduce_sum, sync_batch_norms
 from tiekd.store.run_store import RunRecord
 
@@ -20,10 +21,10 @@ from tiekd.store.run_store import RunRecord
 class DDPRuntime:
     """One rank of PyTorch's default process group. The first rank keeps the run's checkpoint in the run store."""
 
-    def __init__(self, device: torch.device, threads: int, record: RunRecord):
+    def __init__(self, device: torch.device, execution: ExecutionConfig, record: RunRecord):
         self.device, self.rank, self.world_size = device, dist.get_rank(), dist.get_world_size()
-        torch.set_num_threads(threads)
-        self._record = record
+        torch.set_num_threads(execution.threads)
+        self._record, self._checkpoints = record, Checkpoints(record, execution.checkpoint_minutes)
 
     def wrap(self, student: nn.Module) -> nn.Module:
         """Synchronize the student's batch norms in place, and wrap it in DistributedDataParallel."""
@@ -48,9 +49,20 @@ class DDPRuntime:
     def report_step(self, step: int, steps: int) -> None:
         pass
 
+    def checkpoint_due(self, step: int) -> bool:
+        """Ask the first rank, whose clock counts, every few steps on a GPU: the answer waits for the device."""
+        if self.device.type == "cuda" and step % CHECK_EVERY:
+            return False
+        due = torch.tensor([float(self.rank == 0 and self._checkpoints.due)], device=self.device)
+        return bool(all_reduce_sum(due))
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        if self.rank == 0:
+            self._checkpoints.write(state)
+
     def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
         if self.rank == 0:
-            save_epoch(self._record, epochs, state, self.world_size)
+            self._checkpoints.write_epoch(epochs, state, self.world_size)
         dist.barrier()  # otherwise the first rank could overwrite the failure that another one records meanwhile
 
     def is_worker_loss(self, error: Exception) -> bool:

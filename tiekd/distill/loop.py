@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from tiekd.data.cache.in_memory import cache_inputs
 from tiekd.data.dataset import DepthDataset, EpochSampler, derive_seed, shard
 from tiekd.data.transforms import TrainTransform
 from tiekd.distill.optim import apply_schedule, build_optimizer
-from tiekd.distill.runtime import LocalRuntime, MetricRow, Runtime
+from tiekd.distill.runtime import CHECK_EVERY, LocalRuntime, MetricRow, Runtime
 from tiekd.errors import DivergedError
 from tiekd.inference.evaluate import evaluate, is_constant, require_finite
 from tiekd.losses import build_loss
@@ -24,7 +25,7 @@ from tiekd.metrics import mean_metrics
 from tiekd.models.prediction import Prediction
 from tiekd.models.registry import build_network, count_parameters
 
-CHECK_EVERY = 50  # steps between checks that the loss is finite, each of which waits for the device
+EpochPart = dict[str, Any]  # of an epoch that is not complete: steps, sums over them, random states of the ranks, seconds
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,17 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
     optimizer = build_optimizer(student, config.optim)
 
     epochs: list[MetricRow] = []
+    part: EpochPart = {}  # of the next epoch, if the training was interrupted within it
 
     def restore(state: dict[str, Any]) -> None:
         check_state(state, student, optimizer)
         student.load_state_dict(state["student"])
         optimizer.load_state_dict(state["optimizer"])
         epochs.extend(state["epochs"])
+        part.update(state.get("part") or {})
+
+    def state(part: EpochPart | None = None) -> dict[str, Any]:
+        return {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs, "part": part}
 
     runtime.resume(restore)
     model = runtime.wrap(student)
@@ -66,13 +72,18 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
 
     images: list[MetricRow] = []
     for epoch in range(len(epochs) + 1, config.optim.epochs + 1):
-        started = time.perf_counter()
-        row = train_epoch(epoch, model, loss, loader, optimizer, config.optim, runtime)
+        started = time.perf_counter() - part.get("seconds", 0.0)
+
+        def save(part: EpochPart, started: float = started) -> None:
+            runtime.checkpoint(state({**part, "seconds": time.perf_counter() - started}))
+
+        row = train_epoch(epoch, model, loss, loader, optimizer, config.optim, runtime, part, save)
+        part.clear()
         if epoch % config.evaluation.every == 0 or epoch == config.optim.epochs:
             images = validate(student, config, inputs.test, runtime)
             row |= mean_metrics(images)
         epochs.append(row | {"seconds": time.perf_counter() - started})
-        runtime.report(epochs, {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs})
+        runtime.report(epochs, state())
 
     images = images or validate(student, config, inputs.test, runtime)
     return DistillResult(student, images, mean_metrics(images), is_constant(images))
@@ -114,24 +125,52 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     optim: OptimConfig,
     runtime: Runtime,
+    part: EpochPart,
+    save: Callable[[EpochPart], None],
 ) -> MetricRow:
-    """Train on all frames once. Returns the epoch's row: mean loss and terms, last learning rate."""
+    """Train on all frames once. Returns the epoch's row: mean loss and terms, last learning rate.
+
+    part: what has been computed of the epoch; empty if it begins. save: called when the runtime wants to keep a new part.
+    """
     sampler = loader.batch_sampler
     assert isinstance(sampler, EpochSampler)
-    sampler.set_epoch(epoch)
+    done = part.get("steps", 0)
+    sampler.set_epoch(epoch, skip=done)
     # Random layers (dropout) depend on the epoch and not on earlier draws, so that a resumed run draws the same numbers.
-    torch.manual_seed(derive_seed(sampler.seed, epoch, sampler.rank))
+    torch.manual_seed(derive_seed(sampler.seed, epoch, sampler.rank, *([done] if done else [])))
+    set_random_state(part, runtime)
     model.train()
     steps_per_epoch, steps = len(loader), len(loader) * optim.epochs
     first_step = (epoch - 1) * steps_per_epoch
-    log = StepLog(first_step)
-    for step, batch in enumerate(loader, start=first_step):
+    log = StepLog(first_step, done, part.get("sums", {}))
+    for step, batch in enumerate(loader, start=first_step + done):
         lr = apply_schedule(optimizer, step, steps, optim)
         log.add(train_step(model, loss, batch, optimizer, optim, runtime), lr)
         runtime.report_step(step + 1, steps)
+        done = step + 1 - first_step
+        if done < steps_per_epoch and runtime.checkpoint_due(step + 1):
+            save({"steps": done, "sums": log.sums(), "random": random_states(runtime)})
     means = log.means()
     terms = {f"part_{name}": means[name] for name in loss.terms}
     return {"epoch": epoch, "step": epoch * steps_per_epoch, "lr": lr, "loss": means["loss"], **terms}
+
+
+def random_states(runtime: Runtime) -> list[dict[str, Tensor]]:
+    """Return the state of each rank's random numbers, by device."""
+    own = {"cpu": torch.get_rng_state()}
+    if runtime.device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(runtime.device)
+    return runtime.gather([own])
+
+
+def set_random_state(part: EpochPart, runtime: Runtime) -> None:
+    """Continue the random numbers of an interrupted epoch, unless it was computed by another number of ranks or device."""
+    states = part.get("random", [])
+    own = states[runtime.rank] if len(states) == runtime.world_size else {}
+    if "cpu" in own and ("cuda" in own) == (runtime.device.type == "cuda"):
+        torch.set_rng_state(own["cpu"])
+        if "cuda" in own:
+            torch.cuda.set_rng_state(own["cuda"], runtime.device)
 
 
 def train_step(
@@ -182,17 +221,22 @@ def validate(student: nn.Module, config: RunConfig, test: FrameSource, runtime: 
 class StepLog:
     """Means over an epoch's steps. Values stay on the device until they are checked, every CHECK_EVERY steps."""
 
-    def __init__(self, first_step: int):
+    def __init__(self, first_step: int, n_steps: int = 0, sums: dict[str, float] | None = None):
         self._first_step = first_step
         self._pending: list[tuple[dict[str, Tensor], float]] = []
-        self._sums: dict[str, float] = {}
-        self._n_steps = 0
+        self._sums: dict[str, float] = dict(sums or {})
+        self._n_steps = n_steps
 
     def add(self, values: dict[str, Tensor], lr: float) -> None:
         """Add a step. Raises DivergedError if this or an earlier one is not finite."""
         self._pending.append((values, lr))
         if len(self._pending) == CHECK_EVERY:
             self._check()
+
+    def sums(self) -> dict[str, float]:
+        """The sums over the steps so far. Raises DivergedError if one is not finite."""
+        self._check()
+        return dict(self._sums)
 
     def means(self) -> dict[str, float]:
         """Raises DivergedError if a step is not finite."""

@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from tiekd.errors import UserError, error_line
 from tiekd.store.run_store import RunRecord
 
 CHECKPOINT = "checkpoint/state.pt"
+CHECK_EVERY = 50  # steps between checks that wait for the device
 MetricRow = dict[str, Any]
 Restore = Callable[[dict[str, Any]], None]
 
@@ -47,6 +49,14 @@ class Runtime(Protocol):
         """Called after each step, for progress displays; does not wait for the device."""
         ...
 
+    def checkpoint_due(self, step: int) -> bool:
+        """Whether to call `checkpoint` after a step of the training; the same on every rank."""
+        ...
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        """Store the state to resume from within an epoch. Returns before it is written."""
+        ...
+
     def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
         """Store the rows of all epochs so far, and the state to resume from. Called after each epoch."""
         ...
@@ -67,6 +77,12 @@ class LocalRuntime:
         check_execution(execution, self.device)
         torch.set_num_threads(execution.threads)
         self._record, self._display = record, display
+        self._checkpoints = Checkpoints(record, execution.checkpoint_minutes) if record else None
+        self._stop: Callable[[], None] | None = None
+
+    def stop(self, then: Callable[[], None]) -> None:
+        """Let the current step end, write the state after it, and call `then`, which raises an exception."""
+        self._stop = then
 
     def wrap(self, student: nn.Module) -> nn.Module:
         return student
@@ -85,14 +101,75 @@ class LocalRuntime:
         if self._display:
             self._display(step=step, steps=steps)
 
+    def checkpoint_due(self, step: int) -> bool:
+        return self._stop is not None or (self._checkpoints is not None and self._checkpoints.due)
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        if self._checkpoints:
+            self._checkpoints.write(state)
+        self._stop_if_asked()
+
     def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
-        if self._record:
-            save_epoch(self._record, epochs, state, self.world_size)
+        if self._checkpoints:
+            self._checkpoints.write_epoch(epochs, state, self.world_size)
         if self._display:
             self._display(epoch=epochs[-1])
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self._stop:
+            if self._checkpoints:
+                self._checkpoints.wait()
+            self._stop()
 
     def is_worker_loss(self, error: Exception) -> bool:
         return False
+
+
+class Checkpoints:
+    """Writes the state of a training to its run: after each epoch, and in a thread within epochs, so that no step waits."""
+
+    def __init__(self, record: RunRecord, minutes: float):
+        self._record, self._interval = record, 60 * minutes
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._last = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the interval has passed since the last state. Raises what prevented that one from being written."""
+        if self._writing and self._writing.done():
+            self._writing.result()
+        return time.monotonic() - self._last >= self._interval and not (self._writing and not self._writing.done())
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Write a copy of the state in the thread."""
+        self._last = time.monotonic()
+        self._writing = self._thread.submit(self._write, copy_to_cpu(state))
+
+    def wait(self) -> None:
+        """Wait until the thread has written the last state. Raises what prevented it."""
+        if self._writing:
+            self._writing.result()
+
+    def _write(self, state: dict[str, Any]) -> None:
+        self._record.own_status()
+        self._record.write_file(CHECKPOINT, pack_state(state))
+
+    def write_epoch(self, epochs: list[MetricRow], state: dict[str, Any], workers: int) -> None:
+        """Write the state after an epoch, when an earlier one has been written; see `save_epoch`."""
+        self.wait()
+        save_epoch(self._record, epochs, state, workers)
+        self._last = time.monotonic()
+
+
+def copy_to_cpu(value: Any) -> Any:
+    """Copy a state, which training changes in place, into the memory of the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: copy_to_cpu(inner) for key, inner in value.items()}
+    return [copy_to_cpu(inner) for inner in value] if isinstance(value, list) else value
 
 
 def restore_state(record: RunRecord, restore: Restore) -> None:

@@ -65,7 +65,7 @@ def compute_as_rank(rank: int, folder: str, config: RunConfig) -> None:
     if rank == 0:
         record.start(config)
     dist.barrier()
-    compute_run(config, record, DDPRuntime(torch.device("cpu"), THREADS, record))
+    compute_run(config, record, DDPRuntime(torch.device("cpu"), config.execution, record))
     dist.destroy_process_group()
 
 

@@ -11,7 +11,7 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 from torch import nn
 
-from tiekd.config import RunConfig, build
+from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import LOSSES
 from tiekd.data import open_frames, open_inputs
@@ -68,7 +68,7 @@ def work(rank: int, folder: str, configs: dict[str, RunConfig]) -> None:
         if rank < world:
             place = f"file://{folder}/rendezvous{world}"
             dist.init_process_group("gloo", init_method=place, rank=rank, world_size=world)
-            runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(folder).run("none"))
+            runtime = DDPRuntime(torch.device("cpu"), ExecutionConfig(), RunStore(folder).run("none"))
             results = {name: first_step(config, runtime) for name, config in configs.items()}
             torch.save(results, f"{folder}/{world}-{rank}.pt")
             dist.destroy_process_group()
@@ -168,7 +168,7 @@ def test_the_moments_of_a_far_away_channel_are_exact(group_of_one):
 def test_the_device_seconds_are_those_of_all_ranks(group_of_one, tmp_path):
     record = RunStore(tmp_path).run("0123")
     record.write_status(Status("running", epochs=3))
-    runtime = DDPRuntime(torch.device("cpu"), 1, record)
+    runtime = DDPRuntime(torch.device("cpu"), ExecutionConfig(), record)
     rows = [{"epoch": epoch, "seconds": 2.0 * epoch} for epoch in (1, 2)]
     runtime.report(rows[:1], {})
     runtime.world_size = 3
@@ -181,7 +181,7 @@ def test_the_device_seconds_are_those_of_all_ranks(group_of_one, tmp_path):
 
 def meet_and_die(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(folder).run("none"))
+    runtime = DDPRuntime(torch.device("cpu"), ExecutionConfig(), RunStore(folder).run("none"))
     runtime.all_sum(torch.ones(1))
     if rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -200,14 +200,14 @@ def test_a_dead_rank_is_told_from_a_failure_of_the_work(group_of_one, tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
     assert (tmp_path / "lost").read_text() == "True"
-    runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(tmp_path).run("none"))
+    runtime = DDPRuntime(torch.device("cpu"), ExecutionConfig(), RunStore(tmp_path).run("none"))
     assert not any(map(runtime.is_worker_loss, (RuntimeError("out of memory"), OSError("[..]/gloo/ is a folder"))))
 
 
 def test_what_a_rank_meets_once_its_group_is_gone_is_of_another_ranks_end(tmp_path):
     """As Ray Train leaves a worker that was still building its network when another one failed."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    runtime = DDPRuntime(torch.device("cpu"), 1, RunStore(tmp_path).run("none"))
+    runtime = DDPRuntime(torch.device("cpu"), ExecutionConfig(), RunStore(tmp_path).run("none"))
     dist.destroy_process_group()
     with pytest.raises(ValueError, match="process group") as met:
         runtime.wrap(nn.Linear(1, 1))

@@ -188,7 +188,8 @@ def test_what_layers_draw_depends_on_the_epoch_and_not_on_what_was_drawn_before(
         torch.manual_seed(drawn_before)
         optimizer = build_optimizer(model, config.optim)
         loader = train_loader(open_inputs(config), config, runtime)
-        return train_epoch(1, model, build_loss(config), loader, optimizer, config.optim, runtime)["loss"]
+        part, ignore = {}, lambda part: None
+        return train_epoch(1, model, build_loss(config), loader, optimizer, config.optim, runtime, part, ignore)["loss"]
 
     assert loss(drawn_before=1) == pytest.approx(loss(drawn_before=2), rel=1e-6)
 

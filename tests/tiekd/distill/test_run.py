@@ -47,7 +47,6 @@ def test_a_finished_run_has_all_its_files(done):
         f"{record.folder}/{name}"
         for name in (
             "attempt.json",
-            "checkpoint/state.pt",
             "config.yaml",
             "epochs.parquet",
             "images.parquet",
