@@ -224,7 +224,7 @@ def input_digests(config: RunConfig) -> dict[str, str]:
     train, test = train_frames(config), open_splits(config)[1]
     digests = {"train": train.digest(), "test": test.digest()}
     if isinstance(config.student.pretrained, str):
-        digests["encoder"] = _file_digest(config.student.pretrained)
+        digests["encoder"] = _file_digest("student.pretrained", config.student.pretrained)
     if not config.reads_teacher or config.teacher is None:
         return digests
     if config.teacher.made:
@@ -235,7 +235,9 @@ def input_digests(config: RunConfig) -> dict[str, str]:
     return digests | {"teacher_maps": maps.digest()}
 
 
-def _file_digest(path: str) -> str:
+def _file_digest(setting: str, path: str) -> str:
+    if not Path(path).is_file():
+        raise UserError(f"{setting} {path}: no such file")
     return file_digests(Path(path).parent, [Path(path).name])[0]
 
 
@@ -246,7 +248,7 @@ def made_maps_id(config: RunConfig) -> str:
     if config.teacher_run:
         source = {"run": run_id_of(config.teacher_run), "flip_tta": teacher.flip_tta}
     elif teacher.weights:
-        source = {"weights": _file_digest(teacher.weights), "flip_tta": teacher.flip_tta}
+        source = {"weights": _file_digest("teacher.weights", teacher.weights), "flip_tta": teacher.flip_tta}
     else:
         source = {"hf": teacher.hf, "metric": teacher.metric}
     frames = {split: frames.digest() for split, frames in zip(SPLITS, open_splits(config), strict=True)}

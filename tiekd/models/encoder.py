@@ -1,6 +1,7 @@
 """Encoders: any timm model that returns features at several strides."""
 
 import difflib
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -40,6 +41,8 @@ def create_encoder(config: StudentConfig, **options: Any) -> nn.Module:
     if isinstance(config.pretrained, str):
         check_encoder_file(config)
         options["pretrained_cfg_overlay"] = {"file": config.pretrained}
+    # timm warns of tensors that only the classifier has.
+    logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
     try:
         encoder = timm.create_model(name, pretrained=bool(config.pretrained), **options)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError, OSError) as error:
