@@ -137,13 +137,14 @@ def _launch(prepared: PreparedStudy, address: str | None, launch_options: Launch
     Ray is imported here, so that a finished study does not wait for the import.
     """
     from ablations.execution.cluster import ray_cluster
-    from ablations.execution.node_checks import readiness_errors_on_cluster
+    from ablations.execution.node_checks import check_nodes, readiness_errors_on_cluster
     from ablations.execution.run_jobs import run_jobs
 
     with ray_cluster(address, prepared.execution):
         prepared = prepared.check_networks(readiness_errors_on_cluster)
         prepared.check_any_can_run()
-        if prepared.plan.to_compute:
+        if todo := prepared.plan.to_compute:
+            check_nodes(prepared.store, [c.cell.config for c in todo])
             _record(prepared)
             run_jobs(prepared.plan, prepared.progress(), prepared.store, prepared.execution, launch_options)
     return prepared

@@ -7,7 +7,6 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from ablations.execution.node_checks import check_nodes
 from ablations.execution.resources import trial_slots
 from ablations.execution.sweep import Sweep, run_sweep
 from ablations.execution.trial import compute_job
@@ -30,12 +29,11 @@ def run_jobs(
     launch_options: LaunchOptions,
     wanted: Callable[[Job], bool] = lambda job: True,
 ) -> None:
-    """Compute the runs of a plan that can begin, after the runs and maps of their teachers.
+    """Compute the runs of a plan that can begin, after the runs and maps of their teachers; see also `check_nodes`.
 
     progress: of a study, whose name is its title; the jobs of other runs and of maps are added to it. wanted: says which jobs
     to run.
     """
-    check_nodes(store, [c.cell.config for c in plan.to_compute])
     slots = trial_slots(execution)
     jobs = {job.key: job for job in make_jobs(plan, slots) if wanted(job)}
     cells = _add_cells(progress, plan, list(jobs.values()), store)

@@ -115,9 +115,11 @@ def trial_resources(execution: ExecutionConfig) -> tune.PlacementGroupFactory:
 def settle_run(trial: Trial, sweep: Sweep, store: RunStore) -> None:
     """Record the outcome of a run that was left as running because its process died or the scheduler stopped it."""
     result = trial.last_result or {}
+    if "state" in result:
+        return  # the trial has recorded it; its run may have no id, if its settings contradict each other
     run_id = sweep.run_id(trial.config)
-    if "state" in result or run_id is None:
-        return  # the trial has recorded it, or computes no run
+    if run_id is None:
+        return
     record = store.run(run_id)
     if record.status().state == "running":
         record.write_attempt(Attempt.current())  # takes over the run: a worker that is still active must not write any more

@@ -11,10 +11,12 @@ from rich.console import Console
 
 from ablations.execution.cluster import ray_cluster
 from ablations.execution.resources import CapacityMonitor
+from ablations.execution.run_jobs import JobSearcher
 from ablations.execution.sweep import Sweep, run_sweep
 from ablations.execution.tune_callback import FailureLimit, ProgressCallback, track_progress
 from ablations.monitor.reporters import LaunchOptions, LiveReporter
 from ablations.monitor.study_progress import CellProgress, StudyProgress
+from ablations.planning.jobs import Job, JobQueue
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
@@ -64,14 +66,14 @@ def test_failure_limit_stops_running_trials_and_starts_no_more(tmp_path, ray_fol
 
     def report(params: dict) -> None:
         """Report epochs without end, or fail once that trial has reported."""
-        if params["run_id"] == "endless":
+        if params["job"] == "endless":
             for epoch in range(1, 10**6):
                 tune.report({"run_id": "endless", "epoch": epoch})
                 reached.touch()
                 time.sleep(0.01)
         while not reached.exists():
             time.sleep(0.01)
-        tune.report({"run_id": params["run_id"], "state": "failed", "cause": "OSError: disk is full", "epoch": 0})
+        tune.report({"run_id": params["job"], "state": "failed", "cause": "OSError: disk is full", "epoch": 0})
 
     store = RunStore(tmp_path / "store")
     store.write_study("demo", {})
@@ -83,9 +85,10 @@ def test_failure_limit_stops_running_trials_and_starts_no_more(tmp_path, ray_fol
     execution = ExecutionConfig(cpus_per_worker=max(os.cpu_count() // 2, 1))  # two trials at a time
     with (
         ray_cluster(None, execution),
-        track_progress(progress, lambda params: cells[params["run_id"]], store, launch_options, execution) as (callback, limit),
+        track_progress(progress, lambda params: cells[params["job"]], store, launch_options, execution) as (callback, limit),
     ):
-        sweep = Sweep("demo", report, execution, callback, limit, lambda params: params["run_id"], names)
+        jobs = JobSearcher(JobQueue([Job(name, {}) for name in names]))
+        sweep = Sweep("demo", report, execution, callback, limit, lambda params: params["job"], jobs, max_concurrent=len(names))
         run_sweep(sweep, store)
     assert [c.name for c in progress.in_state("failed")] == ["failing0", "failing1"]
     assert len(progress.in_state("waiting")) >= len(names) - 4
