@@ -11,11 +11,11 @@ from tiekd.store.run_store import RunRecord, RunStore
 def ready_record(config: RunConfig, store: RunStore) -> RunRecord:
     """Return the record of a run in a store, whether it exists or not.
 
-    Raises UserError like `check_ready`, and if the teacher's maps have not been made yet.
+    Raises UserError like `check_ready`, and if the teacher's maps have not been made yet or differ from their manifest.
     """
     check_ready(config)
-    if config.reads_teacher:
-        open_teacher(config)
+    if config.reads_teacher and not config.execution.packed:
+        open_teacher(config).check_content(train_frames(config).keys)
     return store.run(run_id_of(config))
 
 

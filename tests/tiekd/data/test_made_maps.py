@@ -1,5 +1,8 @@
 """Maps that a launch makes in the run store: their identity is known before they exist."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from tiekd.config import build
 from tiekd.data import check_inputs, input_digests, open_frames
 from tiekd.data.frame_source import SPLITS
 from tiekd.data.inputs import made_maps_id, maps_folder, maps_to_make, open_teacher, run_id_of
+from tiekd.data.teacher_maps import encode_map
 from tiekd.data.teacher_maps.blocks import MapBlocks
 from tiekd.distill.preflight import check_ready, ready_record
 from tiekd.errors import UserError
@@ -105,6 +109,26 @@ def test_inputs_are_complete_if_the_maps_can_be_made_but_a_run_needs_them(studen
         ready_record(config, RunStore(config.execution.store))
     make_maps_of(config)
     ready_record(config, RunStore(config.execution.store))
+
+
+def test_a_made_map_that_was_changed_is_refused_before_training(student):
+    config = student()
+    maps_id = make_maps_of(config)
+    key = open_frames(config.data, "train").keys[0]
+    other = encode_map(key, np.linspace(9, 40, 64 * 96).reshape(64, 96), 80.0)
+    Path(config.execution.store, maps_folder(maps_id), f"{key}.png").write_bytes(other)
+    with pytest.raises(UserError, match=r"1 of 8 maps do not match manifest\.json"):
+        ready_record(config, RunStore(config.execution.store))
+
+
+@pytest.mark.parametrize("key", ["../outside", "/etc/outside", "a/../../outside"])
+def test_a_manifest_cannot_name_files_outside_its_folder(student, key):
+    config = student()
+    manifest = Path(config.execution.store, maps_folder(make_maps_of(config)), "manifest.json")
+    document = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(document | {"frames": {key: "0" * 64}}))
+    with pytest.raises(UserError, match=r"not a manifest of format 1: frames: .*leaves the folder"):
+        open_teacher(config)
 
 
 def test_weights_that_do_not_exist_are_a_missing_input(student, tmp_path):

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tiekd.data.cache.file_digests import file_digests
 from tiekd.data.image_io import (
@@ -46,6 +46,15 @@ class MapsManifest(BaseModel):
     made_by: dict[str, Any] = Field(description="teacher, run, digests of its inputs; not part of the digest")
     sizes: dict[str, int] = Field(description="number of maps of each size, 'HxW'")
     frames: dict[str, str] = Field(description="key of a frame: sha256 of its PNG file")
+
+    @field_validator("frames")
+    @classmethod
+    def _stay_inside(cls, frames: dict[str, str]) -> dict[str, str]:
+        """Keys become names of files."""
+        for key in frames:
+            if key.startswith("/") or ".." in key.split("/"):
+                raise ValueError(f"the key {key!r} leaves the folder")
+        return frames
 
 
 def encode_map(key: str, depth: np.ndarray, max_depth: float) -> bytes:
