@@ -95,6 +95,7 @@ def read_status(store: RunStore, study: str | None = None) -> StoreStatus:
         raise UserError(unknown(f"store {store.uri}: --study", study, known))
     documents = {name: found for name in (known if study is None else [study]) if (found := store.read_study(name))}
     assigned = {c["run_id"] for document in documents.values() for c in document["cells"]} - {None}
+    assigned |= {run_id for document in documents.values() for run_id in document.get("teachers", ())}
     records = [record for record in store.runs() if study is None or record.run_id in assigned]
     runs = dict(zip([record.run_id for record in records], store.read_each(RunRecord.status, records), strict=True))
     if not runs and not known:

@@ -239,5 +239,6 @@ def _error_of(check: Callable[[RunConfig], object], config: RunConfig) -> str:
 
 
 def study_record(study: StudyConfig, plan: Plan, commands: list[Argv]) -> dict[str, Any]:
-    """Return what the store keeps of a study: its document, the commands that launched it, and its cells."""
-    return {"study": study.model_dump(mode="json"), "commands": commands, "cells": [c.to_dict() for c in plan.cells]}
+    """Return what the store keeps of a study: its document, the commands that launched it, its cells, its teachers' runs."""
+    cells = [c.to_dict() for c in plan.cells]
+    return {"study": study.model_dump(mode="json"), "commands": commands, "cells": cells, "teachers": list(plan.teachers)}

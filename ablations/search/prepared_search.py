@@ -237,4 +237,7 @@ def point_cells(prepared: PreparedSearch, point: Point) -> StudyCells:
 
 def write_search_study(prepared: PreparedSearch, cells: StudyCells) -> None:
     document = prepared.study.model_dump(mode="json") | {"name": prepared.name, "kind": "search"}
-    prepared.store.write_study(prepared.name, {"study": document, "commands": prepared.commands, "cells": list(cells.values())})
+    teacher = prepared.base.teacher_run if prepared.base.reads_teacher else None
+    teachers = [prepared.run_id_of(teacher)] if teacher else []
+    record = {"study": document, "commands": prepared.commands, "cells": list(cells.values()), "teachers": teachers}
+    prepared.store.write_study(prepared.name, record)

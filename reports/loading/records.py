@@ -50,6 +50,7 @@ class StudyRecord:
     planned: tuple[PlannedRun, ...] = ()
     importance: dict[str, float] = field(default_factory=dict)  # of a search: the share of each parameter
     commands: tuple[list[str], ...] = ()  # argv of each launch
+    teachers: tuple[str, ...] = ()  # ids of the runs that train its teachers, which a launch makes too
 
     @property
     def is_search(self) -> bool:
@@ -78,7 +79,8 @@ def _study(name: str, content: StudyDocument, importance: dict[str, float]) -> S
         PlannedRun(cell["run_id"], dict(cell["config"]), cell.get("factors", {}), cell.get("missing", ""))
         for cell in content["cells"]
     )
-    return StudyRecord(name, document.get("title") or "", document, planned, importance, tuple(content.get("commands", ())))
+    title, commands, teachers = document.get("title") or "", content.get("commands", ()), content.get("teachers", ())
+    return StudyRecord(name, title, document, planned, importance, tuple(commands), tuple(teachers))
 
 
 def read_run(record: RunRecord, with_document: bool = True) -> StoredRun:

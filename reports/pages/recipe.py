@@ -82,9 +82,10 @@ def _reads_teacher(collected: StoreFrames) -> list[bool]:
 def _single_runs(collected: StoreFrames, store: RunStore) -> dict[str, dict[str, dict]]:
     """The configs of the runs outside all studies by id: of "runs" without a teacher, and of "students"."""
     found: dict[str, dict[str, dict]] = {"runs": {}, "students": {}}
+    made_by_studies = {run_id for study in collected.studies.values() for run_id in study.teachers}
     rows = zip(collected.runs["run_id"], collected.runs["study"], _reads_teacher(collected), strict=True)
     for run_id, study, reads_teacher in rows:
-        if study == NO_STUDY:
+        if study == NO_STUDY and run_id not in made_by_studies:
             document = store.run(run_id).document()
             if isinstance(document, dict):
                 found["students" if reads_teacher else "runs"][run_id] = document

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import pytest
 from support.driver import Driver
@@ -35,6 +36,10 @@ def test_one_launch_trains_the_teacher_makes_its_maps_and_trains_the_students(
     assert "3 cells: 3 done; computed 4, " in first.out
     again = tiekd(*words)
     assert (again.code, again.out.splitlines()[-1]) == (0, "3 cells: 3 done; nothing to compute")
+    assert "belong to no study" not in tiekd("status", tmp_path / "store").out
+    assert tiekd("report", tmp_path / "store", "--out", tmp_path / "report").code == 0
+    commands = re.findall(r"^tiekd \w+", (tmp_path / "report/report.md").read_text(), flags=re.MULTILINE)
+    assert commands == ["tiekd ablate", "tiekd report"]  # the launch makes teacher and maps again
     # A second study finds teacher and maps in the store.
     other = study_file(name="other", base=tiny | TEACHER, factors={"loss.name": ["ssim_mse"]})
     plan = json.loads(tiekd("ablate", other, "--store", tmp_path / "store", "--dry-run", "--json").out)

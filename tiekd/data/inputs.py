@@ -21,7 +21,7 @@ from tiekd.data.cache.pack_reader import packed_frames, packed_maps
 from tiekd.data.depth_range import N_MAPS, check_reach, check_units
 from tiekd.data.frame_source import SPLITS, ChosenFrames, FrameSource, Split, check_train_crop, evenly_spaced
 from tiekd.data.layouts.split_list import open_list
-from tiekd.data.teacher_maps import MANIFEST, MAPS_FORMAT, MapSource, TeacherMaps, open_maps, parse_manifest
+from tiekd.data.teacher_maps import MANIFEST, MAPS_FORMAT, MapSource, TeacherMaps, is_manifest, open_maps, parse_manifest
 from tiekd.errors import UserError
 from tiekd.store.files import write_atomically
 from tiekd.store.run_store import RunStore
@@ -125,7 +125,7 @@ def maps_folder(maps_id: str) -> str:
 
 def maps_are_made(store: RunStore, maps_id: str) -> bool:
     """Whether a store has all the maps with an id."""
-    return store.read_bytes(f"{maps_folder(maps_id)}/{MANIFEST}") is not None
+    return is_manifest(store.read_bytes(f"{maps_folder(maps_id)}/{MANIFEST}"))
 
 
 def _fetch_maps(store: RunStore, maps_id: str) -> Path:

@@ -126,11 +126,12 @@ class LaunchedStudy(TypedDict):
 
 @_any_keys
 class StudyDocument(TypedDict):
-    """study.json: a study as it was launched, the argv of each launch, its cells."""
+    """study.json: a study as it was launched, the argv of each launch, its cells, the runs that train its teachers."""
 
     study: LaunchedStudy
     commands: NotRequired[list[list[str]]]
     cells: list[CellDocument]
+    teachers: NotRequired[list[str]]
 
 
 @_any_keys

@@ -10,7 +10,7 @@ from tiekd.config import build
 from tiekd.data import check_inputs, input_digests, open_frames
 from tiekd.data.frame_source import SPLITS
 from tiekd.data.inputs import made_maps_id, maps_folder, maps_to_make, open_teacher, run_id_of
-from tiekd.data.teacher_maps import encode_map
+from tiekd.data.teacher_maps import TeacherMaps, encode_map
 from tiekd.data.teacher_maps.blocks import MapBlocks
 from tiekd.distill.preflight import check_ready, ready_record
 from tiekd.errors import UserError
@@ -121,14 +121,25 @@ def test_a_made_map_that_was_changed_is_refused_before_training(student):
         ready_record(config, RunStore(config.execution.store))
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", None], ids=str)
+def test_maps_with_a_damaged_or_missing_manifest_are_made_again(student, content):
+    config = student()
+    manifest = Path(config.execution.store, maps_folder(make_maps_of(config)), "manifest.json")
+    manifest.unlink() if content is None else manifest.write_bytes(content)
+    assert maps_to_make(config)
+    make_maps_of(config)
+    assert maps_to_make(config) is None
+
+
 @pytest.mark.parametrize("key", ["../outside", "/etc/outside", "a/../../outside"])
 def test_a_manifest_cannot_name_files_outside_its_folder(student, key):
     config = student()
     manifest = Path(config.execution.store, maps_folder(make_maps_of(config)), "manifest.json")
     document = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(document | {"frames": {key: "0" * 64}}))
+    assert maps_to_make(config)  # it counts as damaged
     with pytest.raises(UserError, match=r"not a manifest of format 1: frames: .*leaves the folder"):
-        open_teacher(config)
+        TeacherMaps(manifest.parent)
 
 
 def test_weights_that_do_not_exist_are_a_missing_input(student, tmp_path):

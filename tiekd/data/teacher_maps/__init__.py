@@ -248,6 +248,15 @@ def _read_manifest(folder: Path) -> MapsManifest:
     return parse_manifest(path.read_bytes(), str(path))
 
 
+def is_manifest(content: bytes | None) -> bool:
+    """Whether a file exists and is a manifest; a damaged one counts as none."""
+    try:
+        MapsManifest.model_validate_json(content or b"")
+    except ValidationError:
+        return False
+    return True
+
+
 def parse_manifest(content: bytes, name: str) -> MapsManifest:
     """Parse a manifest. Raises UserError, which names it, if it is none."""
     try:

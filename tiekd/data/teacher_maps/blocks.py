@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tiekd.data.image_io import format_size
-from tiekd.data.teacher_maps import MANIFEST, encode_map, manifest_bytes
+from tiekd.data.teacher_maps import MANIFEST, encode_map, is_manifest, manifest_bytes
 from tiekd.store.run_store import RunStore
 
 BLOCK_FRAMES = 64
@@ -46,7 +46,7 @@ class MapBlocks:
     @property
     def complete(self) -> bool:
         """Whether the manifest is written."""
-        return self._store.read_bytes(self._name(MANIFEST)) is not None
+        return is_manifest(self._store.read_bytes(self._name(MANIFEST)))
 
     def keys(self, block: int) -> list[str]:
         """The frames of a block."""
