@@ -1,16 +1,23 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from tiekd.config import override
+from tiekd.config import build, override
 from tiekd.data import open_frames
+from tiekd.data.inputs import open_teacher
 from tiekd.data.teacher_maps import TeacherMaps
+from tiekd.data.teacher_maps.blocks import BLOCK_FRAMES
 from tiekd.data.transforms import normalize_image
-from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
+from tiekd.deploy.export_maps import NetworkTeacher, export_maps, make_maps, trained_weights
 from tiekd.errors import DivergedError, UserError
 from tiekd.inference.predict import predict
 from tiekd.models.checkpoint import load_network
@@ -105,3 +112,45 @@ def test_a_teacher_that_ends_before_the_data_is_refused(teacher, tmp_path):
     ):
         export_maps(override(teacher.config, {"data.max_depth": 80}), maker, tmp_path / "maps", "t")
     assert not (tmp_path / "maps").exists()
+
+
+def test_an_export_that_is_killed_three_times_ends_like_one_that_was_not(teacher, tmp_path):
+    """Real processes with SIGKILL; each time, another block of maps has been finished."""
+    many = {"data.train_frames": 4 * BLOCK_FRAMES, "execution.store": teacher.config.execution.store}
+    config = override(teacher.config, many)
+    weights = trained_weights(teacher.config)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": config.document()["data"]}))
+    words = ["teacher", "export", "config.yaml", "--weights", str(weights), "--out", "maps", "--name", "embedded"]
+    command = [sys.executable, "-m", "tiekd", *words]
+    finished: list[Path] = []
+    for _ in range(3):
+        with subprocess.Popen(command, cwd=tmp_path) as process:
+            while len(found := sorted(tmp_path.glob("maps/parts/*.json"))) <= len(finished):
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.kill()
+        finished = found
+        assert not (tmp_path / "maps/manifest.json").exists()
+    kept = {part: part.stat().st_mtime_ns for part in finished}
+    made = {path: path.stat().st_mtime_ns for part in finished[:1] for path in maps_of(tmp_path / "maps", part)}
+    assert kept
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert made == {path: path.stat().st_mtime_ns for path in made}  # finished blocks are not made again
+    whole = export_maps(config, NetworkTeacher(weights, True, CPU), tmp_path / "whole", "embedded")
+    assert TeacherMaps(tmp_path / "maps").digest() == whole["digest"]
+
+
+def maps_of(folder: Path, part: Path) -> list[Path]:
+    """The files of a finished block."""
+    return [folder / f"{key}.png" for key in json.loads(part.read_text())["frames"]]
+
+
+@pytest.mark.parametrize("n_shares", [2])
+def test_maps_made_in_shares_are_the_same(teacher, tmp_path, n_shares):
+    source = {"name": "embedded", "weights": str(trained_weights(teacher.config))}
+    data = teacher.config.document()["data"] | {"train_frames": 2 * BLOCK_FRAMES}
+    config = build({"data": data, "teacher": source, "execution": {"store": str(tmp_path / "store")}, "loss": {"name": "mse"}})
+    complete = [make_maps(config, share, n_shares) for share in range(n_shares)]
+    assert complete == [False] * (n_shares - 1) + [True]
+    whole = export_maps(config, NetworkTeacher(Path(source["weights"]), True, CPU), tmp_path / "whole", "embedded")
+    assert open_teacher(config).digest() == whole["digest"]
