@@ -225,6 +225,14 @@ class RunStore:
         return self.read_as(f"studies/{name}/findings.json", FINDINGS.parse) or {}
 
 
+def _parse_config(content: bytes) -> dict[str, Any]:
+    """Parse a config that was written whole. Raises ValueError if its end is missing: what is left would still be YAML."""
+    document = parse_mapping(content)
+    if "store" not in (document.get("execution") or {}):
+        raise ValueError("its end is missing")
+    return document
+
+
 def open_run(uri: str) -> "RunRecord | None":
     """Open a run by the URI of its folder, such as `s3://bucket/prefix/runs/<run_id>`; None for any other string."""
     store, runs, run_id = uri.rstrip("/").rpartition("/runs/")
@@ -283,11 +291,11 @@ class RunRecord:
         return self.status()
 
     def config(self) -> RunConfig | None:
-        return self.read_as("config.yaml", lambda content: build(parse_mapping(content), source="config"))
+        return self.read_as("config.yaml", lambda content: build(_parse_config(content), source="config"))
 
     def document(self) -> dict | None:
         """Return the config as it was written, without validation."""
-        return self.read_as("config.yaml", parse_mapping)
+        return self.read_as("config.yaml", _parse_config)
 
     def summary(self) -> Summary | None:
         return self.read_as("summary.json", SUMMARY.parse)

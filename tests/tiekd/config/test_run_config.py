@@ -359,6 +359,8 @@ NOT_READ = {
     "execution.kernel": "triton",
     "execution.compile": True,
     "execution.workers": 2,
+    "execution.checkpoint_minutes": 1.0,
+    "execution.keep_checkpoint": True,
     "execution.cpus_per_worker": 3,
     "execution.gpus_per_worker": 1.0,
     "execution.data_workers": 4,
