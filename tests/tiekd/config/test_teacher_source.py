@@ -66,8 +66,8 @@ def test_the_run_of_a_teacher_is_a_file_or_settings(run):
 
 
 def test_an_invalid_run_of_a_teacher_is_refused_with_its_place():
-    with pytest.raises(UserError, match=r"teacher\.run: student\.name: unknown 'smal'; did you mean small"):
-        with_teacher(run={"student.name": "smal"})
+    with pytest.raises(UserError, match=r"teacher\.run: student\.name: unknown 'small2'; did you mean small"):
+        with_teacher(run={"student.name": "small2"})
 
 
 def test_a_complete_document_has_the_same_teacher_as_the_short_one():
