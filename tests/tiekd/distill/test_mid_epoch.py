@@ -103,7 +103,7 @@ def test_a_killed_process_loses_the_steps_since_the_last_state(tiny, tiny_in, ex
 
 
 def test_sigterm_lets_the_step_end_and_keeps_its_state(tiny, tiny_in, execute_run, tmp_path):
-    long = {"data.train_frames": 256, "teacher": None, "loss": {"name": "si", "target": "ground_truth"}}
+    long = {"data.train_frames": 128, "teacher": None, "loss": {"name": "si", "target": "ground_truth"}}
     config = tiny(long)  # which would keep a state within an epoch after ten minutes
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.document()))
     command = [sys.executable, "-m", "tiekd", "run", str(tmp_path / "run.yaml")]
