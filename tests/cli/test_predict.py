@@ -23,6 +23,8 @@ from tiekd.deploy.hub import DepthModel
 from tiekd.models.checkpoint import load_network, pack_network
 from tiekd.store.run_store import RunStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory, tiekd, tiny, as_yaml) -> SimpleNamespace:

@@ -24,6 +24,8 @@ from tiekd.inference.predict import predict
 from tiekd.losses import dpm_target
 from tiekd.models.checkpoint import load_network
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def expected(viewed):

@@ -5,6 +5,8 @@ import pytest
 
 from reports.viewer.serve import make_server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def get(tmp_path):

@@ -22,6 +22,8 @@ from tiekd.errors import DivergedError, UserError
 from tiekd.inference.predict import predict
 from tiekd.models.checkpoint import load_network
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

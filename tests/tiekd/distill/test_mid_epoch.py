@@ -18,6 +18,8 @@ from tiekd.distill.runtime import CHECKPOINT, Checkpoints, LocalRuntime, copy_to
 from tiekd.errors import StoreError, SupersededError
 from tiekd.store.run_store import RunStore
 
+pytestmark = pytest.mark.slow
+
 ALWAYS = {"execution.checkpoint_minutes": 1e-9}
 STEPS = 4  # per epoch
 

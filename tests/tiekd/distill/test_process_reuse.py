@@ -10,6 +10,8 @@ from tiekd.data.teacher_maps import MapWriter
 from tiekd.models import student as student_module
 from tiekd.store.provenance import code_state
 
+pytestmark = pytest.mark.slow
+
 happened: list[tuple[str, str]] = []  # what Python told of files opened and processes started, while `watching`
 watching = False
 
