@@ -30,8 +30,8 @@ class Stops(LocalRuntime):
     at = STEPS + 3
 
     def report_step(self, step, steps):
+        self._checkpoints.wait()  # so that a state is due after each step
         if step == self.at:
-            self._checkpoints._writing.result()
             raise KeyboardInterrupt
 
 
@@ -105,7 +105,7 @@ def test_a_killed_process_loses_the_steps_since_the_last_state(tiny, tiny_in, ex
 
 
 def test_sigterm_lets_the_step_end_and_keeps_its_state(tiny, tiny_in, execute_run, tmp_path):
-    long = {"data.train_frames": 128, "teacher": None, "loss": {"name": "si", "target": "ground_truth"}}
+    long = {"data.train_frames": 256, "teacher": None, "loss": {"name": "si", "target": "ground_truth"}}
     config = tiny(long)  # which would keep a state within an epoch after ten minutes
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.document()))
     command = [sys.executable, "-m", "tiekd", "run", str(tmp_path / "run.yaml")]
@@ -113,12 +113,15 @@ def test_sigterm_lets_the_step_end_and_keeps_its_state(tiny, tiny_in, execute_ru
         while not any(record.status().epoch == 1 for record in RunStore(config.execution.store).runs()):
             assert process.poll() is None
             time.sleep(0.01)
+        time.sleep(0.2)  # into the second epoch
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     assert err.splitlines()[-1] == "tiekd: terminated; rerun the same command to resume from the last checkpoint"
     (record,) = RunStore(config.execution.store).runs()
-    assert unpack_state(record.read_file(CHECKPOINT))["part"]["steps"] > 0
+    state = unpack_state(record.read_file(CHECKPOINT))
+    assert len(state["epochs"]) == 1
+    assert 0 < state["part"]["steps"] < 128
     record, _ = execute_run(config)
     undisturbed, _ = execute_run(tiny_in(tmp_path / "other", long))
     assert_equal(outcome(record), outcome(undisturbed))
