@@ -39,7 +39,7 @@ class HuggingFaceTeacher:
 
     @classmethod
     def load(cls, model: str, max_depth: float, device: torch.device, metric: bool = False) -> Self:
-        """Load the model of a folder or hub name, for data up to `max_depth` m.
+        """Load the model of a folder, or of a hub name with or without @REVISION, for data up to `max_depth` m.
 
         metric: its output is in m, although neither its config nor its family says so. Raises UserError for an unknown model,
         one of relative depth, and one with a smaller range, before its weights are downloaded.
@@ -53,7 +53,7 @@ class HuggingFaceTeacher:
         network = _read_network(model, folder, config)
         of_hub = not Path(model).is_dir()
         made_by = {
-            "model": model if of_hub else folder.resolve().name,
+            "model": model.partition("@")[0] if of_hub else folder.resolve().name,
             "revision": folder.name if of_hub else None,
             "weights": {file.name: _digest(file) for file in sorted(folder.glob(WEIGHTS))},
             "architecture": type(network).__name__,
@@ -192,28 +192,32 @@ def _folder(model: str, patterns: list[str]) -> Path:
 
     if Path(model).is_dir():
         return Path(model)
+    name, _, revision = model.partition("@")
     try:
-        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not _hub_responds(model)))
+        offline = not _hub_responds(name, revision or None)
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns, local_files_only=offline))
     except HFValidationError:
         raise UserError(f"model {model}: no such folder, and no name of the Hugging Face hub; valid: {EXAMPLES}") from None
     except LocalEntryNotFoundError:
         raise UserError(
             f"model {model}: no such folder, and not in the cache of the Hugging Face hub, which is out of reach; "
-            f"`hf download {model}` where it is not, or give a folder"
+            f"`hf download {name}{f' --revision {revision}' if revision else ''}` where it is not, or give a folder"
         ) from None
 
 
-def _hub_responds(model: str) -> bool:
+def _hub_responds(model: str, revision: str | None) -> bool:
     """Whether the hub responds to a query about a model. Raises UserError if it does not have the model or restricts it."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        HfApi().model_info(model, timeout=HUB_TIMEOUT_S)
+        HfApi().model_info(model, revision=revision, timeout=HUB_TIMEOUT_S)
     except HFValidationError:
         raise
     except GatedRepoError:
         raise UserError(f"model {model}: accept its terms at huggingface.co/{model}, then `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise UserError(f"model {model}: the Hugging Face hub has no revision {revision!r} of it") from None
     except RepositoryNotFoundError:
         raise UserError(
             f"model {model}: no such folder, and the Hugging Face hub knows no such model (a private one: `hf auth login`)"

@@ -19,7 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
+from tiekd.config import build
+from tiekd.data.inputs import open_teacher
 from tiekd.deploy import huggingface
+from tiekd.deploy.export_maps import make_maps
 from tiekd.deploy.huggingface import HuggingFaceTeacher
 from tiekd.errors import UserError
 
@@ -505,7 +508,12 @@ class _HubRequest(BaseHTTPRequestHandler):
     def _tell(self):
         """What the hub knows of a model, or the list of its files."""
         name, _, rest = self.path.removeprefix("/api/models/").partition("?")[0].partition("/tree/")
-        name = name.partition("/revision/")[0]
+        name, _, revision = name.partition("/revision/")
+        if revision not in ("", "main", REVISION):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RevisionNotFound")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if name not in self.server.models:
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")
@@ -568,6 +576,23 @@ def test_a_model_of_the_hub_is_downloaded_once_and_named_with_its_revision(hub, 
     again = HuggingFaceTeacher.load("tiny/dpt", MAX_DEPTH, CPU)
     assert again.made_by == teacher.made_by
     np.testing.assert_array_equal(again.depth(noise(*SIZES[0])), teachers("dpt").depth(noise(*SIZES[0])))
+
+
+@pytest.mark.parametrize("revision", ["main", REVISION])
+def test_a_launch_makes_the_maps_of_a_model_of_the_hub_at_its_revision(hub, tmp_path, revision):
+    """The data are rendered rooms, the teacher is named as a config names it."""
+    data = {"dataset": "synthetic-indoor", "train_frames": 2, "test_frames": 1, "max_depth": MAX_DEPTH}
+    data |= {"frame_size": [64, 96], "train_crop": [64, 96]}
+    teacher = {"name": "dpt", "hf": f"tiny/dpt@{revision}"}
+    execution = {"store": str(tmp_path / "store")}
+    config = build({"data": data, "teacher": teacher, "loss": {"name": "mse"}, "execution": execution})
+    assert make_maps(config)
+    made_by = open_teacher(config).manifest.made_by
+    assert (made_by["teacher"], made_by["model"], made_by["revision"]) == ("dpt", "tiny/dpt", REVISION)
+
+
+def test_a_revision_that_the_hub_does_not_have_is_refused(hub):
+    assert "model tiny/dpt: the Hugging Face hub has no revision 'nonesuch' of it" in refuse("tiny/dpt@nonesuch")
 
 
 def test_a_model_is_refused_before_its_weights_are_downloaded(hub):
