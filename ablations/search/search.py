@@ -29,8 +29,8 @@ from ablations.search.prepared_search import (
     write_search_study,
 )
 from ablations.search.results import SearchResults, collect_results, format_point, print_results, write_best_config
-from tiekd.data.inputs import maps_to_make
 from tiekd.distill.target_floor import floor_line
+from tiekd.errors import UserError
 
 
 def run_search(
@@ -101,8 +101,7 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
         check_nodes(prepared.store, [prepared.base])
         study = stack.enter_context(open_search(prepared))
         cells |= record_search(prepared, study)
-        if not _make_maps(prepared, launch_options):
-            return False
+        _make_maps(prepared, launch_options)
         enqueue_base(prepared, study)
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
@@ -120,16 +119,19 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
     return limit.reached is None
 
 
-def _make_maps(prepared: PreparedSearch, launch_options: LaunchOptions) -> bool:
-    """Make the teacher's maps that all trials read, unless they exist. Returns whether they do."""
+def _make_maps(prepared: PreparedSearch, launch_options: LaunchOptions) -> None:
+    """Make the teacher's maps that all trials read, unless they exist. Raises UserError, with the reason, if they cannot be."""
     from ablations.execution.run_jobs import run_jobs
 
-    if not maps_to_make(prepared.base):
-        return True
-    plan, run_id = make_plan([StudyCell(prepared.base, {})], prepared.store), prepared.run_id_of(prepared.base)
-    progress = StudyProgress(prepared.name, [])
-    run_jobs(plan, progress, prepared.store, prepared.base.execution, launch_options, lambda job: job.key != run_id)
-    return maps_to_make(prepared.base) is None
+    cell, run_id = StudyCell(prepared.base, {}), prepared.run_id_of(prepared.base)
+    plan = make_plan([cell], prepared.store)
+    if plan.maps_to_make:
+        progress = StudyProgress(prepared.name, [])
+        run_jobs(plan, progress, prepared.store, prepared.base.execution, launch_options, lambda job: job.key != run_id)
+        plan = make_plan([cell], prepared.store)
+    if plan.missing_inputs or plan.maps_to_make:
+        reason = next(iter(plan.missing_inputs), "its maps could not be made")
+        raise UserError(f"search {prepared.name}: no trial can begin: {reason}")
 
 
 def _report_results(

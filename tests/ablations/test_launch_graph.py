@@ -72,6 +72,18 @@ def test_a_search_makes_the_maps_that_its_trials_read(tiekd, study_file, tiny, t
     assert len(run_ids(RunStore(tmp_path / "store"))) == 3
 
 
+def test_a_search_whose_teacher_diverges_says_so_each_time(tiekd, study_file, tiny, tmp_path, shared_cluster):
+    teacher = {"name": "wild", "run": {"loss": {"name": "mse", "target": "ground_truth"}, "optim.lr": 1e30}}
+    search = {"space": "dpm.yaml", "sampler": "random", "trials": 2, "objectives": ["abs_rel"]}
+    path = study_file(base=tiny | {"teacher": teacher, "loss": {"name": "tie_kd"}}, search=search)
+    for _ in range(2):
+        outcome = tiekd("search", path, "--store", tmp_path / "store", "--address", shared_cluster)
+        assert outcome.code == 2
+        last = outcome.err.splitlines()[-1]
+        assert last.startswith("tiekd: search demo-search: no trial can begin: teacher wild: its run ")
+        assert " diverged: not finite at step " in last
+
+
 def test_tiekd_run_trains_the_teacher_first(tiekd, as_yaml, tiny, tmp_path):
     path = as_yaml(tmp_path / "run.yaml", tiny | TEACHER | {"loss": {"name": "mse"}})
     outcome = tiekd("run", path, "--store", tmp_path / "store")

@@ -70,17 +70,13 @@ def open_splits(config: RunConfig) -> tuple[FrameSource, FrameSource]:
     return packed_frames(train, folder), packed_frames(test, folder)
 
 
-def labelled_frames(train: FrameSource, data: DataConfig) -> FrameSource:
+@lru_cache(maxsize=16)
+def labelled_frames(train: FrameSource, labelled: float | None = None, seed: int = 0) -> FrameSource:
     """Return the frames that are trained on their ground truth: those that have one, or as many as `data.labelled` says.
 
     These are the frames of groups in a random order, so that few labels come from few drives or scenes. Raises UserError if
     there are none, or fewer than asked for.
     """
-    return _labelled(train, data.labelled, data.label_seed)
-
-
-@lru_cache(maxsize=16)
-def _labelled(train: FrameSource, labelled: float | None, seed: int) -> FrameSource:
     indices = [index for index in range(len(train)) if train.has_ground_truth(index)]
     if not indices:
         raise UserError(f"data.train_split: none of its {len(train)} frames has ground truth; loss.target needs it")
@@ -98,7 +94,7 @@ def _labelled(train: FrameSource, labelled: float | None, seed: int) -> FrameSou
 def train_frames(config: RunConfig) -> FrameSource:
     """Return the frames that a run trains on, whether its teacher's maps exist or not."""
     train, _ = open_splits(config)
-    return train if config.reads_teacher else labelled_frames(train, config.data)
+    return train if config.reads_teacher else labelled_frames(train, config.data.labelled, config.data.label_seed)
 
 
 def open_teacher(config: RunConfig, store: RunStore | None = None) -> TeacherMaps:
@@ -160,7 +156,9 @@ def check_inputs(config: RunConfig) -> None:
     """
     if maps_to_make(config):
         _check(*open_splits(config), None, config.data)
-        check_teacher_source(config)
+        if config.teacher and config.teacher_run:
+            check_inputs(config.teacher_run)
+            check_reach(f"teacher {config.teacher.name}", config.teacher_run.data.max_depth, config.data.max_depth)
     else:
         _check(*open_inputs(config), config.data)
 
@@ -171,16 +169,6 @@ def maps_to_make(config: RunConfig) -> str | None:
         return None
     maps_id = made_maps_id(config)
     return None if maps_are_made(RunStore(config.execution.store), maps_id) else maps_id
-
-
-def check_teacher_source(config: RunConfig) -> None:
-    """Raise UserError unless the maps of a config's teacher can be made, as far as it can be told without loading a model."""
-    assert config.teacher is not None
-    if config.teacher_run:
-        check_inputs(config.teacher_run)
-        check_reach(f"teacher {config.teacher.name}", config.teacher_run.data.max_depth, config.data.max_depth)
-    elif config.teacher.weights and not Path(config.teacher.weights).is_file():
-        raise UserError(f"teacher.weights {config.teacher.weights}: no such file")
 
 
 @lru_cache(maxsize=64)

@@ -70,12 +70,12 @@ def test_a_teacher_has_the_labels_of_its_student_unless_it_states_others():
 def test_frames_without_ground_truth_are_trained_on_with_a_teacher_alone(tmp_path):
     rows = [ListEntry(f"a/{i}.png", None if i % 3 == 0 else f"a/{i}_d.png") for i in range(9)]
     source = ListedFrames(tmp_path, "list", rows, Layout("files", "a b 1", 1000.0), "train")
-    chosen = labelled_frames(source, config().data)
+    chosen = labelled_frames(source)
     assert [chosen.keys[index] for index in range(len(chosen))] == [f"a/{i}" for i in (1, 2, 4, 5, 7, 8)]
     assert chosen.n_without_ground_truth == 0
     unlabelled = ListedFrames(tmp_path, "list", [ListEntry("a.png", None)], Layout("files", "a b 1", 1000.0), "train")
     with pytest.raises(UserError, match=r"none of its 1 frames has ground truth; loss.target needs it"):
-        labelled_frames(unlabelled, config().data)
+        labelled_frames(unlabelled)
 
 
 def test_more_labels_than_there_are_is_refused():
