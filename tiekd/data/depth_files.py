@@ -3,6 +3,7 @@
 PNG, JPEG and TIFF of 8 or 16 bits, TIFF of 32 bits, .npy, .npz; EXR and HDF5 with the extra `formats`. No pickle is read.
 """
 
+import importlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _exr(path: Path, array: str | None) -> np.ndarray:
 
 def _library(name: str, path: Path) -> Any:
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     except ImportError:
         raise UserError(f"depth map {path}: reading {path.suffix} needs {name}; pip install 'tiekd[formats]'") from None
 

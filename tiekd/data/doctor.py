@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -21,7 +21,7 @@ from tiekd.data.depth_files import depth_size
 from tiekd.data.depth_range import check_units
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop
 from tiekd.data.image_io import MissingFileError, format_size
-from tiekd.data.layouts.folder import Entry, find_entries, group_names
+from tiekd.data.layouts.folder import Entry, FolderFrames, find_entries, group_names, list_files
 from tiekd.data.layouts.split_list import ListedFrames, scan_split_list
 from tiekd.data.progress import track
 from tiekd.errors import UserError
@@ -162,9 +162,10 @@ class Recognized(NamedTuple):
 def recognize_folder(root: Path) -> Recognized | None:
     """Find the layout of an RGB-D folder; None if none has frames. Of several, that with the most pairs of image and depth."""
     found: dict[str, list[Entry]] = {}
+    names = list_files(root)
     for name, layout in FOLDER_LAYOUTS.items():
         with contextlib.suppress(UserError):  # names that are no times
-            found[name] = _pairs(root, FolderConfig.model_validate(layout.settings))
+            found[name] = _pairs(names, FolderConfig.model_validate(layout.settings))
     name = max(found, key=lambda name: len(found[name]))
     if not found[name]:
         return None
@@ -178,10 +179,10 @@ def recognize_folder(root: Path) -> Recognized | None:
     return Recognized(name, {"dataset": "folder", "root": str(root), "folder": settings, **sizes})
 
 
-def _pairs(root: Path, folder: FolderConfig) -> list[Entry]:
+def _pairs(names: Sequence[str], folder: FolderConfig) -> list[Entry]:
     """The frames with a depth map of both splits."""
     places = folder.splits if "{split}" in folder.images else ("",)
-    return [entry for place in places for entry in find_entries(root, folder, place) if entry.depth]
+    return [entry for place in places for entry in find_entries(names, folder, place) if entry.depth]
 
 
 def _yaml_lines(section: Mapping[str, Any]) -> list[str]:
@@ -253,7 +254,10 @@ def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> N
         report.problems.append(f"{len(repeated)} frames are listed more than once{_first_of(repeated)}")
     if len(source) and source.n_without_ground_truth == len(source):
         report.problems.append(f"none of the {len(source)} frames has ground truth")
-    readable = _check_files(source, report) if isinstance(source, ListedFrames) else list(range(len(source)))
+    if isinstance(source, ListedFrames):
+        _report_missing(source, report)
+    of_files = isinstance(source, ListedFrames | FolderFrames)
+    readable = _check_headers(source, report) if of_files else list(range(len(source)))
     frames = _load_some(source, readable, report)
     report.depth = [_statistics(key, frame) for key, frame in frames.items()]
     labelled = {key for index, key in enumerate(source.keys) if source.has_ground_truth(index)}
@@ -271,14 +275,18 @@ def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> N
             report.problems.append(str(error))
 
 
-def _check_files(source: ListedFrames, report: SplitReport) -> list[int]:
-    """Check that every file exists, then the header of each. Returns the frames without problems."""
+def _report_missing(source: ListedFrames, report: SplitReport) -> None:
+    """Report the files of a split list that do not exist."""
     for kind, missing in zip(("images", "depth maps"), source.missing(), strict=True):
         report.missing[kind] = len(missing)
         if missing:
             report.problems.append(
                 f"{len(missing)} {kind} are missing{_first_of(missing)}{source.place_hint(kind, missing[0])}"
             )
+
+
+def _check_headers(source: FrameSource, report: SplitReport) -> list[int]:
+    """Check the header of every file. Returns the frames without problems."""
     sizes: Counter[str] = Counter()
     readable, broken = [], []
     for index in track(range(len(source)), f"{report.split} files"):

@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from tiekd.data.image_io import Size, StoredDepth, format_size
+from tiekd.data.image_io import MissingFileError, Size, StoredDepth, format_size
 from tiekd.errors import UserError
+from tiekd.store.files import stat_signature
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -223,6 +224,14 @@ def digest_of_frames(keys: Sequence[str], files: Sequence[Sequence[str]]) -> str
     """Return the digest of frames from their names and the digests of their files: image, then ground truth if there is one."""
     content = json.dumps([list(keys), [list(digests) for digests in files]], separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def signature_of_frame(key: str, files: Sequence[Path]) -> int:
+    """Return a number that changes with the files of a frame; never 0. Raises UserError if one is missing."""
+    try:
+        return stat_signature(*files)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"frame {key}: {error.filename}: no such file") from None
 
 
 def evenly_spaced(n_frames: int, at_most: int = 500) -> range:

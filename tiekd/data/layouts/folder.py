@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -21,10 +21,17 @@ from PIL import Image
 from tiekd.config import DataConfig, FolderConfig
 from tiekd.data.cache.file_digests import file_digests
 from tiekd.data.depth_files import depth_size, read_depth
-from tiekd.data.frame_source import SPLITS, Frame, Split, TrainRegion, digest_of_frames, evenly_spaced
-from tiekd.data.image_io import MissingFileError, Size, StoredDepth, format_size, missing_files, read_rgb, rgb_size
+from tiekd.data.frame_source import (
+    SPLITS,
+    Frame,
+    Split,
+    TrainRegion,
+    digest_of_frames,
+    evenly_spaced,
+    signature_of_frame,
+)
+from tiekd.data.image_io import Size, StoredDepth, format_size, missing_files, read_rgb, rgb_size
 from tiekd.errors import UserError
-from tiekd.store.files import stat_signature
 
 MAX_STRETCH = 1.05  # of a frame's sides against each other, when it is brought to data.frame_size
 _WILDCARD = re.compile(r"\*\*/|\*\*|\*")
@@ -113,10 +120,7 @@ class FolderFrames:
         return [self._root / name for name in self._entries[index] if name]
 
     def signature(self, index: int) -> int:
-        try:
-            return stat_signature(*self.files(index))
-        except FileNotFoundError as error:
-            raise MissingFileError(f"frame {self.keys[index]}: {error.filename}: no such file") from None
+        return signature_of_frame(self.keys[index], self.files(index))
 
     def list_digest(self) -> str:
         return hashlib.sha256(repr((self._size, self._entries)).encode()).hexdigest()
@@ -166,7 +170,13 @@ _frames = lru_cache(maxsize=16)(FolderFrames)
 def _of_split(root: Path, folder: FolderConfig, split: Split) -> list[tuple[Entry, str]]:
     """Return the frames of a split with their groups, in order."""
     place = folder.splits[SPLITS.index(split)]
-    entries = find_entries(root, folder, place)
+    entries = find_entries(list_files(root), folder, place)
+    repeated = [key for key, count in Counter(entry.key for entry in entries).items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"data.root {root}: {len(repeated)} images differ from another one only in their suffix, first {repeated[0]}; "
+            "narrow data.folder.images"
+        )
     grouped = list(zip(entries, group_names(entries, folder), strict=True))
     chosen = grouped if "{split}" in folder.images else _choose(grouped, folder, split)
     if not chosen:
@@ -176,22 +186,30 @@ def _of_split(root: Path, folder: FolderConfig, split: Split) -> list[tuple[Entr
     return chosen
 
 
-def find_entries(root: Path, folder: FolderConfig, place: str) -> list[Entry]:
-    """Find the images and their depth maps and masks; `place` replaces {split}. In natural order: frame 10 comes after 9."""
-    names = sorted(_walk(root), key=_natural)
+def find_entries(names: Sequence[str], folder: FolderConfig, place: str) -> list[Entry]:
+    """Find the images among the files of a folder, and their depth maps and masks; `place` replaces {split}.
+
+    In natural order: frame 10 comes after 9.
+    """
     images, depths, masks = (
         _matches(names, pattern.replace("{split}", place)) if pattern else {}
         for pattern in (folder.images, folder.depths, folder.masks)
     )
     depth_of, mask_of = _Pairing(depths, folder), _Pairing(masks, folder)
-    return [Entry(name, depth_of(wildcards), mask_of(wildcards)) for name, wildcards in images.items()]
+    entries = [Entry(name, depth_of(wildcards), mask_of(wildcards)) for name, wildcards in images.items()]
+    return sorted(entries, key=lambda entry: _natural(entry.image))
 
 
-def _walk(root: Path) -> list[str]:
-    """The files below a folder, without hidden ones."""
-    found = []
+def list_files(root: Path) -> list[str]:
+    """Return the files below a folder, relative to it, without hidden ones. Links are followed, each folder once."""
+    found, seen = [], set()
     for parent, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        place = os.path.realpath(parent)
+        if place in seen:  # a link to a folder above would lead round for ever
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = "" if parent == str(root) else f"{os.path.relpath(parent, root)}/"
         found += [f"{below}{name}" for name in files if not name.startswith(".")]
     return found

@@ -13,9 +13,8 @@ import numpy as np
 
 from tiekd.config import DataConfig
 from tiekd.data.cache.file_digests import file_digests
-from tiekd.data.frame_source import Box, Frame, Split, TrainRegion, digest_of_frames, evenly_spaced
+from tiekd.data.frame_source import Box, Frame, Split, TrainRegion, digest_of_frames, evenly_spaced, signature_of_frame
 from tiekd.data.image_io import (
-    MissingFileError,
     Size,
     StoredDepth,
     format_size,
@@ -213,10 +212,7 @@ class ListedFrames:
         return [path for path in paths if path]
 
     def signature(self, index: int) -> int:
-        try:
-            return stat_signature(*self.files(index))
-        except FileNotFoundError as error:
-            raise MissingFileError(f"frame {self.keys[index]}: {error.filename}: no such file") from None
+        return signature_of_frame(self.keys[index], self.files(index))
 
     def list_digest(self) -> str:
         return self._list_digest

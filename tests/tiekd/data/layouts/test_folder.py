@@ -200,6 +200,28 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path):
     assert keys_of(data(tmp_path, images="*.jpg", test_share=0, train_frames=2)) == ["1", "9"]
 
 
+def test_a_link_to_a_folder_above_does_not_lead_round(tmp_path):
+    save_frame(tmp_path, "rgb/1.jpg", None, 1)
+    (tmp_path / "rgb/again").symlink_to(tmp_path)
+    assert keys_of(data(tmp_path, images="**/*.jpg", test_share=0)) == ["rgb/1"]
+
+
+def test_images_that_differ_only_in_their_suffix_are_refused(tmp_path):
+    save_frame(tmp_path, "rgb/1.jpg", None, 1)
+    save_frame(tmp_path, "rgb/1.png", None, 1)
+    with pytest.raises(UserError, match=r"1 images differ from another one only in their suffix, first rgb/1; narrow"):
+        open_frames(data(tmp_path, images="rgb/*.*", test_share=0), "train")
+
+
+def test_every_header_is_checked(tmp_path):
+    seven_scenes(tmp_path)
+    bad = tmp_path / "seq-02/frame-000001.color.png"
+    bad.write_bytes(b"")
+    report = check_folder(tmp_path, {"train_crop": [32, 64]})
+    assert not report.ok
+    assert str(bad) in report.to_text()
+
+
 def test_a_time_pairs_with_the_nearest_within_the_tolerance(tmp_path):
     for time in ("1.00", "1.10", "1.20"):
         save_frame(tmp_path, f"rgb/{time}.png", None, 1)
