@@ -5,11 +5,15 @@ from pkgutil import resolve_name
 import torch
 from torch import nn
 
+from tiekd.bins import DepthBins
 from tiekd.config import BinsConfig, DataConfig, RunConfig, StudentConfig, override
 from tiekd.config.specs import NETWORKS
 from tiekd.data.image_io import format_size
 from tiekd.errors import UserError
-from tiekd.models.encoder import check_pretrained_weights
+from tiekd.models.decoder import DenseDepthDecoder
+from tiekd.models.dpm_head import DPMHead
+from tiekd.models.encoder import build_encoder, check_pretrained_weights, feature_info
+from tiekd.models.student import DepthStudent, RegressionHead
 
 _checked: set[tuple[StudentConfig, BinsConfig, DataConfig]] = set()  # networks that this process has built
 
@@ -21,6 +25,18 @@ def build_network(config: RunConfig) -> nn.Module:
     layers are in its submodule `encoder`.
     """
     return resolve_name(NETWORKS[config.student.name].build)(config)
+
+
+def build_depth_student(config: RunConfig) -> DepthStudent:
+    """Build the student of a run from its encoder, decoder widths and head."""
+    student = config.student
+    encoder = build_encoder(student)
+    levels = feature_info(encoder)
+    decoder = DenseDepthDecoder(levels.channels(), levels.reduction(), student.decoder_channels)
+    if student.head == "dpm":
+        bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
+        return DepthStudent(encoder, decoder, DPMHead(decoder.channels_out, bins, config.execution.kernel))
+    return DepthStudent(encoder, decoder, RegressionHead(decoder.channels_out, config.data.max_depth))
 
 
 def check_network(config: RunConfig) -> None:

@@ -3,11 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tiekd.bins import DepthBins
-from tiekd.config import RunConfig
 from tiekd.models.decoder import DenseDepthDecoder
 from tiekd.models.dpm_head import DPMHead, DPMPrediction
-from tiekd.models.encoder import build_encoder, feature_info
 from tiekd.models.prediction import Prediction
 
 
@@ -36,15 +33,3 @@ class DepthStudent(nn.Module):
         # Convolutions and resizing are fastest in this memory format. The weights, and so the stored files, keep the usual one.
         image = image.contiguous(memory_format=torch.channels_last)
         return self.head(self.decoder(self.encoder(image), image.shape[-2:]))
-
-
-def build_depth_student(config: RunConfig) -> DepthStudent:
-    """Build the student of a run from its encoder, decoder widths and head."""
-    student = config.student
-    encoder = build_encoder(student)
-    levels = feature_info(encoder)
-    decoder = DenseDepthDecoder(levels.channels(), levels.reduction(), student.decoder_channels)
-    if student.head == "dpm":
-        bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
-        return DepthStudent(encoder, decoder, DPMHead(decoder.channels_out, bins, config.execution.kernel))
-    return DepthStudent(encoder, decoder, RegressionHead(decoder.channels_out, config.data.max_depth))

@@ -7,7 +7,7 @@ import pytest
 
 from tiekd.data.cache.pack_writer import write_packs
 from tiekd.data.teacher_maps import MapWriter
-from tiekd.models import student as student_module
+from tiekd.models import registry
 from tiekd.store.provenance import code_state
 
 pytestmark = pytest.mark.slow
@@ -32,13 +32,13 @@ def watched(_hooked, monkeypatch):
 
     def look(execute_run, config):
         built = []
-        build = student_module.build_depth_student
-        monkeypatch.setattr(student_module, "build_depth_student", lambda config: built.append(1) or build(config))
+        build = registry.build_depth_student
+        monkeypatch.setattr(registry, "build_depth_student", lambda config: built.append(1) or build(config))
         monkeypatch.setattr(sys.modules[__name__], "watching", True)
         happened.clear()
         _, status = execute_run(config)
         monkeypatch.setattr(sys.modules[__name__], "watching", False)
-        monkeypatch.setattr(student_module, "build_depth_student", build)
+        monkeypatch.setattr(registry, "build_depth_student", build)
         assert status.state == "done"
         inputs = [name for event, name in happened if event != "subprocess.Popen" and name.startswith(config.teacher.maps)]
         return inputs, len(built), sum(event == "subprocess.Popen" for event, _ in happened)
@@ -49,6 +49,7 @@ def watched(_hooked, monkeypatch):
 def test_a_second_run_reads_no_input_again_and_builds_its_student_alone(tiny, execute_run, watched, monkeypatch):
     code_state.cache_clear()
     monkeypatch.setattr("tiekd.models.registry._checked", set())
+    monkeypatch.setattr("tiekd.data.cache.file_digests.SETTLING_TIME", 0)  # the maps may have been written just now
     widths = {"student.decoder_channels": [24, 16, 8, 8]}  # of no preset: whether the network can be built is tried
     inputs, built, started = watched(execute_run, tiny({"execution.cache_gb": 0} | widths))
     assert len([name for name in inputs if name.endswith(".png")]) >= 2 * 8  # every map in each of two epochs

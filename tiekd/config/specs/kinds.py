@@ -76,7 +76,7 @@ class NetworkSpec:
 class StudentSpec(NetworkSpec):
     """A student: by default a timm encoder with a DenseDepth decoder."""
 
-    build: str = "tiekd.models.student:build_depth_student"
+    build: str = "tiekd.models.registry:build_depth_student"
 
 
 @dataclass(frozen=True, kw_only=True)
