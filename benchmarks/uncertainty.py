@@ -15,14 +15,16 @@ from reports.loading.schema import METRICS
 from reports.render.markdown import markdown_table
 from reports.render.text_table import TextTable
 from reports.tables.image_bootstrap import cluster_interval, image_intervals, resamples
-from reports.tables.seed_statistics import ALPHA, best_rows, holm, sign_flip_p, summarize_seeds
+from reports.tables.seed_statistics import ALPHA, holm, rows_not_worse, sign_flip_p, summarize_seeds
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
-# Mean 0 and variance 1; "skewed" is exponential. A difference of two such values is heavy-tailed but not skewed.
+# Mean 0 and variance 1; "skewed" is exponential, "log-normal" has sigma 1.
+# A difference of two exponential values is heavy-tailed but not skewed.
 SHAPES: dict[str, Draw] = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
     "skewed": lambda rng, shape: rng.standard_exponential(shape) - 1,
+    "log-normal": lambda rng, shape: (np.exp(rng.standard_normal(shape)) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e),
     "heavy-tailed": lambda rng, shape: (rng.standard_exponential((2, *shape)) * [[[1]], [[-1]]]).sum(0) / 2**0.5,
 }
 MAX_IMAGES = 40  # per group
@@ -61,8 +63,8 @@ def percentile_interval(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarra
 
 def over_groups(rng: np.random.Generator, draws: int) -> pd.DataFrame:
     rows = []
-    for shape in ("normal", "skewed"):
-        for n_groups in (5, 10, 30):
+    for shape in ("normal", "skewed", "log-normal"):
+        for n_groups in (5, 6, 10, 30):
             hits = []
             for part in np.array_split(np.arange(draws), max(1, draws // 200)):  # with different group sizes
                 counts, values = images_of_groups(rng, SHAPES[shape], len(part), n_groups)
@@ -71,7 +73,7 @@ def over_groups(rng: np.random.Generator, draws: int) -> pd.DataFrame:
                 ends.append(cluster_interval(values, np.ones(values.shape[1], dtype=int)))
                 hits.append([coverage(*end) for end in ends])
             ours, plain, naive = np.mean(hits, axis=0)
-            shares = {"groups drawn, widened (ours)": ours, "groups drawn, plain percentile": plain, "images drawn": naive}
+            shares = {"groups drawn, studentized (ours)": ours, "groups drawn, percentiles": plain, "images drawn": naive}
             rows.append({"effect of a group": shape, "groups": n_groups} | shares)
     return pd.DataFrame(rows)
 
@@ -126,7 +128,7 @@ def families(rng: np.random.Generator, draws: int) -> pd.DataFrame:
                     "against a baseline, uncorrected": (p_values < ALPHA).any(-1).mean(),
                     "Holm": np.mean([(holm(p) < ALPHA).any() for p in p_values]),
                     "against the best, Holm over those tests": (against_best < ALPHA).mean(),
-                    "Holm over all pairs (bold)": np.mean([best_rows(block, higher=False).any() for block in chosen]),
+                    "Holm over all pairs (bold)": np.mean([rows_not_worse(block, higher=False).any() for block in chosen]),
                 }
             )
     return pd.DataFrame(rows)
@@ -138,7 +140,7 @@ def bold(rng: np.random.Generator, draws: int) -> pd.DataFrame:
     for gap in (0.5, 1.0, 2.0, 4.0):
         for n in (10, 11, 13):
             values = rng.standard_normal((draws, ROWS, n)) - np.where(np.arange(ROWS) == 0, gap, 0)[:, None]
-            marked = np.array([best_rows(block, higher=False) for block in values])
+            marked = np.array([rows_not_worse(block, higher=False) for block in values])
             some = marked.any(-1)
             shares = {"any is bold": some.mean(), "the better row is": marked[:, 0].mean()}
             rows.append({"gap": f"{gap:g}", "seeds": n} | shares | {"it alone": (marked[:, 0] & (marked.sum(-1) == 1)).mean()})

@@ -2,10 +2,11 @@
 
 import gc
 import shlex
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,59 +14,104 @@ from tiekd.errors import UserError
 from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
-    from reports.loading.collect import StoreFrames
+    from reports.pages.write import ReportContent
     from reports.tables.table import Table
 
+PAPER = "Paper table"
 _MAX_ROWS = 40  # of a table in the terminal
 
 
 def report(
-    store: Annotated[str | None, typer.Argument(help="folder or URI of the run store")] = None,
+    stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="folders or URIs of run stores")] = [],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", help="output folder; created if missing")] = Path("report"),
-    study: Annotated[str | None, typer.Option("--study", help="report only this study")] = None,
+    more: Annotated[list[str], typer.Option("--store", metavar="STORE", help="another store; repeatable")] = [],  # noqa: B006
+    study: Annotated[
+        list[str], typer.Option("--study", metavar="NAME", help="only this study; several share a paper table")
+    ] = [],  # noqa: B006
     viewer: Annotated[Path | None, typer.Option("--viewer", help="folder of a viewer to which the runs link")] = None,
     published: Annotated[bool, typer.Option("--published", help="also write the published tables; needs no store")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    metrics: Annotated[str | None, typer.Option(metavar="NAME,...", help="columns of numbers", rich_help_panel=PAPER)] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="labels and settings of a row [default: all that vary]", rich_help_panel=PAPER),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="label or setting whose values stand side by side", rich_help_panel=PAPER),
+    ] = None,
+    only: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=VALUE,...", help="only cells with one of these values; repeatable", rich_help_panel=PAPER),
+    ] = [],  # noqa: B006
+    digits: Annotated[int | None, typer.Option(help="decimals", rich_help_panel=PAPER)] = None,
+    spread: Annotated[
+        str | None, typer.Option(metavar="std|ci|none", help="what is shown beside a mean", rich_help_panel=PAPER)
+    ] = None,
+    bold: Annotated[
+        str | None,
+        typer.Option(metavar="best|tested|none", help="what is bold, here and in all other tables", rich_help_panel=PAPER),
+    ] = None,
+    caption: Annotated[str | None, typer.Option(help="caption [default: the study's title]", rich_help_panel=PAPER)] = None,
+    label: Annotated[str | None, typer.Option(help="LaTeX label [default: tab:STUDY]", rich_help_panel=PAPER)] = None,
 ) -> None:
-    """Write the tables, figures and pages of a run store.
+    """Write the tables, figures and pages of run stores.
 
-    Example: tiekd report store --out report --study kitti
+    Each study also gets a table as a paper prints it, in paper/: LaTeX for \\input, Markdown and CSV. The options below change
+    it, as does the section `report` of the study.
+
+    Example: tiekd report store --study kitti --study nyu --metrics abs_rel,rmse,delta1 --only backbone=MobileNetV2
     """
     from reports.pages.output_folder import staged_output
     from reports.viewer.links import find_viewer
 
-    if store is None and not published:
+    stores = [*stores, *more]
+    texts = {"columns": columns, "digits": digits, "spread": spread, "bold": bold, "caption": caption, "label": label}
+    changes: dict[str, Any] = {name: value for name, value in texts.items() if value is not None}
+    changes |= {name: value.split(",") for name, value in (("metrics", metrics), ("rows", rows)) if value is not None}
+    changes |= {"only": dict(map(_choice, only))} if only else {}
+    if not stores and not published:
         raise UserError("STORE is required: a folder or URI of a run store; or use --published for the published tables alone")
-    for option, value in (("--study", study), ("--viewer", viewer)):
-        if store is None and value is not None:
+    for option, value in (("--study", study), ("--viewer", viewer), *((f"--{name}", True) for name in changes)):
+        if not stores and value:
             raise UserError(f"{option} requires STORE: a folder or URI of a run store")
+    if repeated := [name for name, n in Counter(stores).items() if n > 1]:
+        raise UserError(f"STORE: must not repeat a store, got {repeated[0]} twice")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
     pictures = find_viewer(viewer, report=out) if viewer else None
-    frames: StoreFrames | None = None
-    tables: list[Table] = []
     files: list[Path] = []
-    if store is not None:
+    content: ReportContent | None = None
+    if stores:
         with staged_output(out, "report", files) as folder:
-            frames, tables = _read(store, study, folder / "images.parquet")
-            command = _command(out, study, published)
-            _import_writer().write_report(folder, frames, tables, store, command, pictures)
+            content = _read(stores, study, changes, folder / "images.parquet")
+            command = _command(out, study, changes, published)
+            _import_writer().write_report(folder, content, command, pictures)
     if published:
         with staged_output(out, "published", files) as folder:
-            _import_writer().write_published(folder, tables)
-    _print_summary(frames, tables, files, as_json)
+            _import_writer().write_published(folder, content.tables if content else [])
+    _print_summary(content, files, as_json)
 
 
-def _read(store: str, study: str | None, images_to: Path) -> "tuple[StoreFrames, list[Table]]":
-    from reports.loading.collect import collect
+def _choice(text: str) -> tuple[str, list[str]]:
+    """NAME=VALUE,... as a name and values."""
+    name, equals, values = text.partition("=")
+    if not equals or not name:
+        raise UserError(f"--only {text!r}: expected NAME=VALUE or NAME=VALUE,VALUE")
+    return name, values.split(",")
+
+
+def _read(stores: list[str], studies: list[str], changes: dict[str, Any], images_to: Path) -> "ReportContent":
+    """Read the stores and compute the tables; `changes` are settings of the paper tables."""
     from tiekd.store.run_store import RunStore
 
     gc.disable()
     try:
-        frames = collect(RunStore(store), study, images_to, while_waiting=_import_writer)
-        from reports.tables.table import build_tables  # _import_writer has imported it
+        from reports.loading.stores import collect_stores
 
-        return frames, build_tables(frames)
+        found = [RunStore(store) for store in stores]
+        parts = collect_stores(found, studies, images_to, while_waiting=_import_writer)
+        return _import_writer().make_content(parts, found, studies, changes)
     finally:
         gc.freeze()  # these objects live until the end; scanning them for garbage would take a tenth of the time
         gc.enable()
@@ -76,17 +122,23 @@ def _import_writer() -> ModuleType:
     return import_module("reports.pages.write")
 
 
-def _command(out: Path, study: str | None, published: bool) -> str:
+def _command(out: Path, studies: list[str], changes: dict[str, Any], published: bool) -> str:
     """The command that makes the report again from the store that its recipe makes."""
     from reports.pages.recipe import STORE
 
-    argv = ["tiekd", "report", STORE, "--out", out.name or "report", *(["--study", study] if study else [])]
+    argv = ["tiekd", "report", STORE, "--out", out.name or "report", *(f"--study={study}" for study in studies)]
+    for name, value in changes.items():
+        if name == "only":
+            argv += [f"--only={label}={','.join(values)}" for label, values in value.items()]
+        else:
+            argv.append(f"--{name}={','.join(value) if isinstance(value, list) else value}")
     return shlex.join([*argv, *(["--published"] if published else [])])
 
 
-def _print_summary(frames: "StoreFrames | None", tables: "list[Table]", files: list[Path], as_json: bool) -> None:
+def _print_summary(content: "ReportContent | None", files: list[Path], as_json: bool) -> None:
     from reports.pages.report_page import table_heading
 
+    frames, tables = (content.frames, content.tables) if content else (None, [])
     if as_json:
         states = {} if frames is None else frames.runs["state"].value_counts().to_dict()
         headings = [table_heading(table) for table in tables]
@@ -103,6 +155,8 @@ def _print_summary(frames: "StoreFrames | None", tables: "list[Table]", files: l
     for file in files:
         if file not in figures:
             typer.echo(file)
+    for name, reason in (content.left_out if content else {}).items():
+        typer.echo(f"no paper table of {name}: {reason}", err=True)
     if figures:
         typer.echo(f"{figures[0].parent}: {len(figures)} files, each figure as PNG and SVG with its data")
 

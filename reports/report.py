@@ -20,7 +20,7 @@ class Report:
 
     def __init__(self, store: RunStore, study: str | None = None):
         self._store = store
-        self._frames = collect(store, study)
+        self._frames = collect(store, [study] if study else [])
 
     @property
     def runs(self) -> pd.DataFrame:

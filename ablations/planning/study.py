@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 from ablations.planning.search_config import SearchConfig
 from tiekd.config import Section, with_complete_teacher
 from tiekd.config.documents import explain, read_document, with_values
+from tiekd.config.report_config import ReportConfig
 from tiekd.errors import UserError, unknown
 from tiekd.store.files import safe_name
 
@@ -38,7 +39,7 @@ class StudyConfig(Section):
     factors: Factors | list[Factors] = Field(default_factory=dict)
     vary: Literal["grid", "one_at_a_time"] = Field("grid", description="all combinations, or one factor at a time")
     seeds: list[int] = Field([0], min_length=1, description="each cell is one run per seed")
-    tables: list[str] = Field(default_factory=list, description="the report tables that show the study")
+    report: ReportConfig | None = Field(None, description="its table as a paper prints it, in paper/ of a report")
     search: SearchConfig | None = None
 
     @field_validator("factors", mode="before")

@@ -1,6 +1,6 @@
 """The run store as data frames: one row for each cell of each study, and one for each run outside all studies."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ EPOCH_HEAD = ("run_id", "epoch", "step", "lr", "loss", *METRICS)
 
 @dataclass(frozen=True)
 class StoreFrames:
-    """The data frames of a store, or of one of its studies.
+    """The data frames of a store, or of some of its studies.
 
     runs        runs.parquet, with the columns of RUN_TYPES: one row for each cell of each study
     identities  for each row of `runs`: the `settings` that the run reads, by dotted path, and the `factors` of its study; None
@@ -61,20 +61,20 @@ class _RowSource(NamedTuple):
 
 def collect(
     store: RunStore,
-    study: str | None = None,
+    only: Sequence[str] = (),
     images_to: Path | None = None,
     while_waiting: Callable[[], Any] = lambda: None,
 ) -> StoreFrames:
-    """Read a store, or one study of it. Raises UserError if there is nothing to read.
+    """Read a store, or `only` these studies of it. Raises UserError if there is nothing to read.
 
     The per-image rows of all runs do not fit in memory: only their sums are returned, and the rows are written to the Parquet
     file `images_to` while they are read. `while_waiting` is called when everything else has been read.
     """
     if store.local and not Path(store.filesystem[1]).is_dir():
         raise UserError(f"store {store.uri}: no such folder")
-    studies = read_studies(store, study)
+    studies = read_studies(store, only)
     planned = {plan.run_id for record in studies.values() for plan in record.planned}
-    records = [record for record in store.runs() if study is None or record.run_id in planned]
+    records = [record for record in store.runs() if not only or record.run_id in planned]
     if not records and not studies:
         damage = "; ".join(f"{name} is damaged: {reason}" for name, reason in store.damaged.items())
         raise UserError(f"store {store.uri}: holds no runs and no studies" + (f" that can be read: {damage}" if damage else ""))

@@ -66,7 +66,7 @@ class ImageAggregator:
         self._schema = IMAGE_SCHEMA if path else pa.schema([IMAGE_SCHEMA.field(name) for name in _SUMMED])
         self.columns = self._schema.names[1:]
         self._stored = pa.schema([(name, _STORED[name]) for name in self.columns])
-        self._file = _open_writer(path) if path else None
+        self._file = open_images_writer(path) if path else None
         self._waiting: list[tuple[str, pa.Table]] = []
         self._groups = [group_sums(self._schema.empty_table())]
 
@@ -107,7 +107,7 @@ class ImageAggregator:
             self._file.write_table(rows, row_group_size=len(rows))
 
 
-def _open_writer(path: Path) -> pq.ParquetWriter:
+def open_images_writer(path: Path) -> pq.ParquetWriter:
     """Statistics are kept for run_id alone, by which readers select row groups; numbers hardly shrink when compressed."""
     texts = ["run_id", "image", "group"]
     compression = {name: "snappy" if name in texts else "none" for name in IMAGE_SCHEMA.names}

@@ -4,6 +4,7 @@ The store survives damaged files (tiekd/store/run_store.py): only what needs suc
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -57,19 +58,21 @@ class StudyRecord:
         return self.document.get("kind") == "search"
 
 
-def read_studies(store: RunStore, only: str | None = None) -> dict[str, StudyRecord]:
-    """Read the studies by name. Raises UserError if `only` names one that does not exist or is damaged."""
+def read_studies(store: RunStore, only: Sequence[str] = ()) -> dict[str, StudyRecord]:
+    """Read all studies, or `only` these, by name. Raises UserError if one of `only` does not exist or is damaged."""
     names = store.studies()
-    if only is not None and only not in names:
-        raise UserError(unknown("--study", only, names))
-    found = ((name, store.read_study(name)) for name in (names if only is None else [only]))
+    for name in only:
+        if name not in names:
+            raise UserError(unknown("--study", name, names))
+    found = ((name, store.read_study(name)) for name in only or names)
     studies = {
         name: _study(name, content, store.read_findings(name).get("importance", {})) for name, content in found if content
     }
-    if only is not None and only not in studies:
-        reason = store.damaged.get(f"studies/{only}/study.json")
-        problem = f"is damaged: {reason}" if reason else "is missing"
-        raise UserError(f"--study {only}: studies/{only}/study.json {problem} in store {store.uri}: launch it first")
+    for name in only:
+        if name not in studies:
+            reason = store.damaged.get(f"studies/{name}/study.json")
+            problem = f"is damaged: {reason}" if reason else "is missing"
+            raise UserError(f"--study {name}: studies/{name}/study.json {problem} in store {store.uri}: launch it first")
     return studies
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS
 from reports.pages.table_layouts import objective_metric
 from reports.tables.aggregates import Numbers
-from reports.tables.formatting import ROW_LABELS
+from reports.tables.formatting import ROW_LABELS, label_text
 from reports.tables.image_bootstrap import FEWEST_GROUPS, interval_coverage
 from reports.tables.seed_statistics import ALPHA, seeds_needed, smallest_p
 from reports.tables.table import Table
@@ -69,7 +69,7 @@ def cost_notes() -> list[str]:
 
 def _shared(table: Table) -> Iterator[str]:
     """The labels that all rows share, which are therefore not columns."""
-    if shared := [f"{name} {table.cells[0].labels[name]}" for name in ROW_LABELS if name in table.common]:
+    if shared := [f"{name} {label_text(name, table.cells[0].labels[name])}" for name in ROW_LABELS if name in table.common]:
         yield f"All rows: {'; '.join(shared)}."
 
 
@@ -104,10 +104,11 @@ def _images(table: Table) -> Iterator[str]:
             f" drive are similar; these come from {' or '.join(map(str, groups))}."
         )
     elif np.isfinite(table.numbers["baseline_images_ci_low"]).any():
+        skewed, normal = interval_coverage(groups[-1])
         yield (
             f"95 % over images: the range for another draw of the {groups[-1]} drives or scenes with the same trained networks"
-            f" (bootstrap of whole groups; with this many groups it covered the true value in"
-            f" {interval_coverage(groups[-1]):.0%} of simulated studies)."
+            f" (studentized bootstrap of whole groups; with this many groups it held the true value in {skewed:.0%} of"
+            f" simulated studies with strongly skewed groups and in {normal:.0%} with normal ones)."
             " It does not include the spread over seeds, and the interval over seeds does not include the one over images."
         )
 
@@ -149,6 +150,10 @@ def _bold(table: Table, blocks: Iterable[Sequence[int]], block: str) -> Iterator
     blocks = [[n for n in cells if table.cells[n].n_done] for cells in blocks]
     blocks = [cells for cells in blocks if len(cells) > 1]
     if not blocks:
+        return
+    if table.bold == "best":
+        yield f"Bold: in {block}, the best mean of each metric. It is not a test: `--bold tested` marks what the seeds support."
+    if table.bold != "tested":
         return
     if any(table.best_of(cells, MAIN_METRIC) for cells in blocks):
         yield (

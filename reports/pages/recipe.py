@@ -40,9 +40,18 @@ class Recipe:
 
     def add(self, *words: object) -> None:
         """Add a command, once."""
-        line = shlex.join(map(str, words))
+        self.add_line(shlex.join(map(str, words)))
+
+    def add_line(self, line: str) -> None:
+        """Add a line, once."""
         if line not in self.commands:
             self.commands.append(line)
+
+    def add_recipe(self, other: "Recipe") -> None:
+        """Add the files and commands of another recipe."""
+        self.files |= other.files
+        for line in other.commands:
+            self.add_line(line)
 
 
 @dataclass(frozen=True)
@@ -166,7 +175,8 @@ def _add_single_runs(recipe: Recipe, singles: Mapping[str, Mapping[str, dict]], 
 
 def _add_study(recipe: Recipe, study: StudyRecord, teachers: Mapping[str, _Teacher]) -> None:
     """Add a study as its last launch had it: its file contains what options have set."""
-    document = {key: value for key, value in study.document.items() if key != "kind"}
+    ignored = ("kind", "tables")  # "tables" was a setting in earlier versions, without an effect
+    document = {key: value for key, value in study.document.items() if key not in ignored}
     if study.is_search:
         document["name"] = study.name.removesuffix("-search")
     file = recipe.add_file(f"studies/{study.name}", _portable(document, teachers))

@@ -19,7 +19,14 @@ from reports.pages.table_layouts import (
 from reports.render.text_table import ABSENT, Entry, Number, TextTable, entry_text
 from reports.tables.aggregates import Numbers, numbers_of
 from reports.tables.factor_views import FactorBlock, FactorGrid, label_grids, numeric_grids, one_factor_blocks
-from reports.tables.formatting import common_name, difference_entries, format_value, mean_entry, status_entries
+from reports.tables.formatting import (
+    common_name,
+    difference_entries,
+    format_value,
+    label_text,
+    mean_entry,
+    status_entries,
+)
 from reports.tables.table import Table
 
 _LABEL_TITLES = {"backbone": "Backbones", "teacher": "Teachers"}
@@ -108,7 +115,8 @@ def _places(grid: FactorGrid, columns: Collection[Hashable]) -> list[tuple[int, 
 
 def _title(name: str, value: Hashable) -> str:
     """A column's title: a label's value, or a factor with its value."""
-    return (str(value) or "no teacher") if name in _LABEL_TITLES else f"{name.rpartition('.')[2]} = {format_value(value)}"
+    shown = label_text(name, str(value)) or "no teacher"
+    return shown if name in _LABEL_TITLES else f"{name.rpartition('.')[2]} = {format_value(value)}"
 
 
 def _place(table: Table, indices: tuple[int, ...], best: Collection[int]) -> Entry:

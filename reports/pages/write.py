@@ -1,12 +1,16 @@
 """Write a report's files into a folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reports.figures.figures import figures_of, save_figure
 from reports.loading.collect import StoreFrames
-from reports.pages.recipe import make_recipe
+from reports.loading.stores import join_frames
+from reports.pages.paper import paper_caption, paper_frame, paper_latex, paper_stem, paper_text
+from reports.pages.recipe import Recipe, make_recipe
 from reports.pages.report_page import (
     RUNS_PAGE,
     make_section,
@@ -21,20 +25,59 @@ from reports.pages.report_page import (
     tables_markdown,
 )
 from reports.pages.reproduce import reproduction_blocks
-from reports.render.blocks import Figure
+from reports.render.blocks import Bullets, Figure, Heading, PageBlock
+from reports.render.markdown import render_markdown
+from reports.tables.paper_table import PaperTable, paper_table
 from reports.tables.published import published_table
-from reports.tables.table import Table, tables_frame
+from reports.tables.table import Table, build_tables, tables_frame
 from reports.viewer.links import Viewer
+from tiekd.config.report_config import report_config
+from tiekd.errors import UserError
+from tiekd.store.files import safe_name
 from tiekd.store.run_store import RunStore
 
 
-def write_report(
-    folder: Path, collected: StoreFrames, tables: list[Table], store: str, command: str, viewer: Viewer | None
-) -> None:
-    """Write Parquet, Markdown, HTML, LaTeX, figures and recipe of a store; images.parquet has been written already.
+@dataclass(frozen=True)
+class ReportContent:
+    """What a report is made of. `left_out`: studies whose cells no paper table can tell apart, with the reasons."""
+
+    frames: StoreFrames
+    tables: list[Table]
+    papers: list[PaperTable]
+    left_out: dict[str, str]
+    recipe: Recipe
+
+
+def make_content(
+    parts: Sequence[StoreFrames], stores: Sequence[RunStore], studies: Sequence[str], changes: Mapping[str, Any]
+) -> ReportContent:
+    """Compute the tables of stores. Several `studies` share a paper table; `changes` are settings of the paper tables."""
+    frames, recipe = join_frames(parts, stores), Recipe()
+    for part, store in zip(parts, stores, strict=True):
+        recipe.add_recipe(make_recipe(part, store))
+    tables = build_tables(frames, changes.get("bold", "best"))
+    groups: dict[str, list[Table]] = {}
+    for table in tables:
+        if not table.study.is_search:
+            groups.setdefault("" if len(studies) > 1 else table.study.name, []).append(table)
+    papers, left_out = [], {}
+    for group in groups.values():
+        section: dict[str, Any] = next((found for table in group if (found := table.study.document.get("report"))), {})
+        try:
+            papers.append(paper_table(group, report_config(section, changes)))
+        except UserError as error:
+            if section or changes or len(studies) > 1:
+                raise
+            left_out[group[0].study.name or "runs without a study"] = str(error)
+    return ReportContent(frames, tables, papers, left_out, recipe)
+
+
+def write_report(folder: Path, content: ReportContent, command: str, viewer: Viewer | None) -> None:
+    """Write Parquet, Markdown, HTML, LaTeX, figures and recipe of a report; images.parquet has been written already.
 
     `command` makes the report again from the store of the recipe; the pages link to the pictures of `viewer`.
     """
+    collected, tables, recipe = content.frames, content.tables, content.recipe
     with ThreadPoolExecutor(1) as thread:  # NumPy, which computes the statistics, releases the GIL
         found = thread.submit(lambda: [table.numbers for table in tables])
         collected.runs.to_parquet(folder / "runs.parquet", index=False)
@@ -42,9 +85,12 @@ def write_report(
         runs = run_listings(tables, viewer)
         _write(folder / RUNS_PAGE, runs_markdown(runs))
         found.result()
-    tables_frame(tables).to_parquet(folder / "tables.parquet", index=False)
+    frame = tables_frame(tables)
+    frame.to_parquet(folder / "tables.parquet", index=False)
+    frame.drop(columns="run_ids").to_csv(folder / "tables.csv", index=False)
+    for paper in content.papers:
+        _write_paper(folder / "paper", paper)
     shown = [make_section(table, _figures(folder, table, collected)) for table in tables]
-    recipe = make_recipe(collected, RunStore(store))
     for name, text in recipe.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _write(folder / name, text)
@@ -60,6 +106,17 @@ def write_published(folder: Path, tables: list[Table]) -> None:
     published_table().to_csv(folder / "published.csv", index=False)
     _write(folder / "published.md", published_markdown(tables))
     _write(folder / "published.tex", published_latex(tables))
+
+
+def _write_paper(folder: Path, paper: PaperTable) -> None:
+    """Write a paper table as LaTeX, Markdown and CSV."""
+    folder.mkdir(exist_ok=True)
+    stem = safe_name(paper_stem(paper))
+    _write(folder / f"{stem}.tex", paper_latex(paper))
+    text, notes = paper_text(paper)
+    page: list[PageBlock] = [Heading(1, paper_caption(paper)), text, Bullets([*notes])]
+    _write(folder / f"{stem}.md", render_markdown(page, f"../{RUNS_PAGE}"))
+    paper_frame(paper).to_csv(folder / f"{stem}.csv", index=False)
 
 
 def _write(file: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Render tables as LaTeX with booktabs."""
 
 import re
+from collections.abc import Iterable
 
 from reports.render.inline_markup import single_line, split_spans
 from reports.render.text_table import Entry, Number, TextTable
@@ -13,6 +14,8 @@ _SYMBOLS = {
     "−": r"$-$",
     "–": "--",
     "×": r"$\times$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
     "…": r"\ldots{}",
     "·": r"$\cdot$",
     "|": r"\textbar{}",
@@ -73,24 +76,29 @@ def _table(table: TextTable, caption: str, label: str, notes: list[str]) -> str:
             r"\centering",
             rf"\caption{{{latex_text(caption)}}}",
             rf"\label{{{label}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{''.join(map(_column, table.columns))}}}",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}%",
-            "}",
-            *(_notes(notes) if notes else []),
+            *latex_tabular(map(_column, table.columns), lines),
+            *latex_notes(notes),
             r"\end{table}",
         ]
     )
 
 
-def _notes(notes: list[str]) -> list[str]:
+def latex_tabular(columns: Iterable[str], lines: Iterable[str]) -> list[str]:
+    """Lines under column types, scaled down to the line width if they are wider."""
     return [
-        r"\par\medskip\begin{minipage}{\linewidth}\raggedright\footnotesize",
-        *(rf"{_prose(note)}\par" for note in notes),
-        r"\end{minipage}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{''.join(columns)}}}",
+        *lines,
+        r"\bottomrule",
+        r"\end{tabular}%",
+        "}",
     ]
+
+
+def latex_notes(notes: list[str]) -> list[str]:
+    """Notes below a table, each on a line of its own."""
+    lines = [rf"{_prose(note)}\par" for note in notes]
+    return [r"\par\medskip\begin{minipage}{\linewidth}\raggedright\footnotesize", *lines, r"\end{minipage}"] if notes else []
 
 
 def _column(title: str) -> str:

@@ -8,6 +8,7 @@ from reports.loading.schema import DIGITS, MAIN_METRIC, METRIC_LABELS
 from reports.render.text_table import ABSENT, Entry, Number
 from reports.tables.cells import TableCell
 from reports.tables.table import Table
+from tiekd.config.specs import DATASETS, TEACHERS
 
 ROW_LABELS = {"teacher": "Teacher", "method": "Method", "loss": "Loss", "backbone": "Backbone"}
 _CAUSE_LENGTH = 120
@@ -15,18 +16,26 @@ _CAUSE_LENGTH = 120
 
 def name_entries(table: Table, index: int) -> dict[str, Entry]:
     cell = table.cells[index]
-    labels: dict[str, Entry] = {title: cell.labels[name] or "-" for name, title in ROW_LABELS.items()}
+    labels: dict[str, Entry] = {title: label_text(name, cell.labels[name]) or "-" for name, title in ROW_LABELS.items()}
     return labels | {path: format_value(table.value(cell, path)) for path in table.varying}
+
+
+def label_text(name: str, value: str) -> str:
+    """A label's value as papers print it: AdaBins for the teacher adabins, KITTI for the data set kitti."""
+    if name == "teacher" and value in TEACHERS:
+        return TEACHERS[value].title
+    return DATASETS[value].label if name == "dataset" and value in DATASETS else value
 
 
 def common_name(table: Table) -> str:
     """The labels that all cells of a table share."""
-    return " · ".join(table.cells[0].labels[name] for name in ROW_LABELS if name in table.common)
+    return " · ".join(label_text(name, table.cells[0].labels[name]) for name in ROW_LABELS if name in table.common)
 
 
 def cell_name(table: Table, cell: TableCell, without: tuple[str, ...] = ()) -> str:
     """A name that distinguishes a cell from the others of its table; `without` lists labels and settings to leave out."""
-    names = [cell.labels[name] for name in ROW_LABELS if cell.labels[name] and name not in (*without, *table.common)]
+    shown = [name for name in ROW_LABELS if cell.labels[name] and name not in (*without, *table.common)]
+    names = [label_text(name, cell.labels[name]) for name in shown]
     values = {path: table.value(cell, path) for path in table.varying if path not in without}
     levels = [f"{path.rpartition('.')[2]}={format_value(value)}" for path, value in values.items() if value is not None]
     return ", ".join([*([" · ".join(names)] if names else []), *levels]) or common_name(table)

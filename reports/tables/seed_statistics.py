@@ -11,6 +11,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import stdtrit
 
+from reports.loading.schema import DIGITS
+from tiekd.config.report_config import Bold
+
 ALPHA = 0.05
 EXACT_UP_TO = 16  # seeds; with more, that many random sign patterns replace all patterns
 _TIE = 1e-12  # relative; sums that differ by less are equal up to rounding
@@ -104,7 +107,19 @@ def holm(p_values: np.ndarray, tests: int | None = None) -> np.ndarray:
     return corrected
 
 
-def best_rows(values: np.ndarray, higher: bool) -> np.ndarray:
+def bold_rows(values: np.ndarray, higher: bool, rule: Bold, digits: int = DIGITS) -> np.ndarray:
+    """The rows of a block that are set in bold: values [rows, seeds] to bool [rows].
+
+    best: the best mean, and means with the same digits. tested: see `rows_not_worse`. No row if less than two have a result.
+    """
+    if rule == "tested":
+        return rows_not_worse(values, higher)
+    means = np.round(summarize_seeds(values).mean, digits) * (-1 if higher else 1)
+    compared = rule == "best" and np.isfinite(means).sum() > 1
+    return means == np.nanmin(means) if compared else np.zeros(len(means), dtype=bool)
+
+
+def rows_not_worse(values: np.ndarray, higher: bool) -> np.ndarray:
     """The best row of a block and all rows that are not significantly worse: values [rows, seeds] to bool [rows].
 
     Each row is tested against the row with the best mean, paired by seed. Since that row was selected by its mean, Holm's

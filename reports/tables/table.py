@@ -27,8 +27,9 @@ from reports.tables.aggregates import (
 )
 from reports.tables.cells import Baselines, TableCell, group_into_cells
 from reports.tables.published import published_value
-from reports.tables.seed_statistics import best_rows
+from reports.tables.seed_statistics import bold_rows
 from tiekd.config.labels import HIGHER_IS_BETTER, LABELS, TEACHER
+from tiekd.config.report_config import Bold
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Table:
     """The cells of one study, data set and protocol, in the study's order, teachers and baselines first.
 
     `first`: the number of cells in the tables before this one. `groups`: the rows of StoreFrames.groups of its runs. `costs`:
-    the cost of networks on one device, by network.
+    the cost of networks on one device, by network. `bold`: which cells of a block are bold, see `best_of`.
     """
 
     study: StudyRecord
@@ -46,6 +47,7 @@ class Table:
     first: int
     groups: pd.DataFrame
     costs: pd.DataFrame
+    bold: Bold = "best"
 
     def anchor(self, index: int) -> str:
         """The anchor of the runs of a cell, given by its position."""
@@ -138,9 +140,10 @@ class Table:
         return {metric: frozenset(n for block in self.blocks for n in self.best_of(block, metric)) for metric in METRICS}
 
     def best_of(self, block: Sequence[int], metric: str) -> list[int]:
-        """The cells of a block that are set in bold; see `best_rows`."""
+        """The cells of a block that are set in bold: the best mean, or with `tested` all that are not significantly worse."""
         values = self.by_seed[list(block), METRICS.index(metric)]
-        return [index for index, bold in zip(block, best_rows(values, metric in HIGHER_IS_BETTER), strict=True) if bold]
+        chosen = bold_rows(values, metric in HIGHER_IS_BETTER, self.bold)
+        return [index for index, bold in zip(block, chosen, strict=True) if bold]
 
     def _shared(self, cell: TableCell) -> dict:
         """The columns that all rows of a cell share."""
@@ -156,8 +159,8 @@ class Table:
         }
 
 
-def build_tables(collected: StoreFrames) -> list[Table]:
-    """Build every table of a store; runs whose config cannot be read are in none."""
+def build_tables(collected: StoreFrames, bold: Bold = "best") -> list[Table]:
+    """Build every table of a store; runs whose config cannot be read are in none. `bold`: see `Table.best_of`."""
     runs = collected.runs.join(collected.identities)
     runs = runs.loc[runs["settings"].notna()]
     costs = costs_on_one_device(collected.costs)
@@ -167,7 +170,7 @@ def build_tables(collected: StoreFrames) -> list[Table]:
         cells = tuple(group_into_cells(part))
         groups = collected.groups.loc[collected.groups["run_id"].isin(part["run_id"])]
         study = collected.studies.get(name, StudyRecord(name))
-        tables.append(Table(study, dataset, protocol, cells, first, groups, costs))
+        tables.append(Table(study, dataset, protocol, cells, first, groups, costs, bold))
         first += len(cells)
     return tables
 

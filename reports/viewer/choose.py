@@ -118,7 +118,7 @@ def choose_datasets(
 def _candidates(store: RunStore, study: str | None, prefixes: Sequence[str]) -> Iterator[tuple[Table, TableCell, str]]:
     """Each cell with its first finished run, or with every finished run that matches a prefix."""
     unused = set(prefixes)
-    for table in build_tables(collect(store, study)):
+    for table in build_tables(collect(store, [study] if study else [])):
         for cell in table.cells:
             finished = [run_id for _, run_id in sorted(cell.done_ids.items())]
             for run_id in finished if prefixes else finished[:1]:

@@ -22,8 +22,10 @@ FILES = {
     "epochs.parquet",
     "images.parquet",
     "tables.parquet",
+    "tables.csv",
     "tables.md",
     "tables.tex",
+    "paper",
     "report.md",
     "report.html",
     "runs.md",
@@ -78,7 +80,7 @@ def test_the_page_shows_figures_failures_and_provenance(out):
 
 
 def test_the_same_store_gives_the_same_files(out, made, tmp_path):
-    report(made.uri, tmp_path / "again")
+    report([made.uri], tmp_path / "again")
     names = [path.relative_to(out) for path in out.rglob("*") if path.is_file() and path.suffix not in (".md", ".html")]
     assert [name for name in names if (out / name).read_bytes() != (tmp_path / "again" / name).read_bytes()] == []
 
@@ -92,18 +94,18 @@ def small(store) -> RunStore:
 
 
 def test_stale_figures_are_deleted_and_other_files_kept(small, tmp_path):
-    report(small.uri, tmp_path / "out")
+    report([small.uri], tmp_path / "out")
     figures = tmp_path / "out" / "figures"
     whole = {path.name for path in figures.iterdir()}
     assert "other-kitti-adabins-kb-garg-seeds.png" in whole
     (figures / "other-mine.png").write_text("kept")
-    report(small.uri, tmp_path / "out", study="demo")
+    report([small.uri], tmp_path / "out", study=["demo"])
     left = {path.name for path in figures.iterdir()}
     assert left == {name for name in whole if name.startswith("demo-")} | {"other-mine.png"}
 
 
 def test_published_alone_keeps_the_report(small, tmp_path):
-    report(small.uri, tmp_path / "out", published=True)
+    report([small.uri], tmp_path / "out", published=True)
     assert "Our Abs Rel" in (tmp_path / "out" / "published.md").read_text()
     before = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert tmp_path / "out" / "tables.md" in before
@@ -144,7 +146,7 @@ def test_a_store_with_only_a_running_run(store, tmp_path):
         Status("running"),
         0,
     )
-    report(store.uri, tmp_path / "out")
+    report([store.uri], tmp_path / "out")
     assert "| running |" in (tmp_path / "out" / "tables.md").read_text()
 
 
@@ -152,16 +154,16 @@ def test_a_store_with_only_a_running_run(store, tmp_path):
     ("arguments", "message"),
     [
         ({}, "STORE is required"),
-        ({"study": "demo", "published": True}, "--study requires STORE"),
+        ({"study": ["demo"], "published": True}, "--study requires STORE"),
         ({"viewer": "viewer", "published": True}, "--viewer requires STORE"),
         (
-            {"store": "store", "viewer": "store"},
+            {"stores": ["store"], "viewer": "store"},
             "--viewer store: no viewer in this folder; create one with `tiekd view",
         ),
-        ({"store": "nowhere"}, "no such folder"),
-        ({"store": "store", "study": "dmeo"}, "did you mean demo"),
-        ({"store": "store", "out": "file"}, "--out file: is a file"),
-        ({"store": "store", "out": "file/below"}, "--out file/below: cannot be written"),
+        ({"stores": ["nowhere"]}, "no such folder"),
+        ({"stores": ["store"], "study": ["dmeo"]}, "did you mean demo"),
+        ({"stores": ["store"], "out": "file"}, "--out file: is a file"),
+        ({"stores": ["store"], "out": "file/below"}, "--out file/below: cannot be written"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(demo, tmp_path, monkeypatch, arguments, message):

@@ -16,7 +16,7 @@ def test_load_returns_the_frames_of_the_parquet_files(demo, tmp_path, study):
     fill(demo, [{"loss.name": "mse"}, {"loss.name": "si"}], 1, {"name": "other"})
     broken = next(record for record in demo.runs() if record.status().state == "done")
     broken.write_file("images.parquet", b"PAR1, truncated")
-    report(demo.uri, tmp_path / "out", study=study)
+    report([demo.uri], tmp_path / "out", study=[study] if study else [])
     loaded = reports.load(demo.uri, study)
     for name in FRAMES:
         getattr(loaded, name).to_parquet(tmp_path / f"{name}.parquet", index=False)

@@ -97,7 +97,7 @@ def test_seeds_without_a_result_are_listed_without_a_value(examples):
     data = examples["seeds"].data
     assert len(data) == 18
     assert data.loc[data["state"] != "done", "abs_rel"].isna().all()
-    row = data[(data["cell"] == "adabins · Res-KD · SSIM, SI · MobileNetV2") & (data["seed"] == 1)].iloc[0]
+    row = data[(data["cell"] == "AdaBins · Res-KD · SSIM, SI · MobileNetV2") & (data["seed"] == 1)].iloc[0]
     assert row["abs_rel"] == pytest.approx(metrics_of(3, 1)["abs_rel"])
     assert row["published"] == 0.0701
 

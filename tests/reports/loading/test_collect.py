@@ -102,8 +102,8 @@ def test_labels_of_a_run_without_a_study_come_from_its_config(store):
 
 def test_one_study_can_be_read_alone(demo):
     fill(demo, [{"loss.name": "mse"}, {"loss.name": "si"}], 1, {"name": "other"})
-    assert set(collect(demo, "other").runs["study"]) == {"other"}
-    assert len(collect(demo, "other").runs) == 2
+    assert set(collect(demo, ["other"]).runs["study"]) == {"other"}
+    assert len(collect(demo, ["other"]).runs) == 2
     assert len(collect(demo).runs) == 20  # a run of two studies has a row in each
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_study_is_named_and_does_not_affect_others(demo, content):
     found = collect(demo)
     assert ([*found.studies], [*found.damaged], len(found.runs)) == (["demo"], ["studies/bad/study.json"], 18)
     with pytest.raises(UserError, match=r"studies/bad/study\.json is damaged"):
-        collect(demo, "bad")
+        collect(demo, ["bad"])
 
 
 def test_images_are_summed_by_group_and_copied_unchanged(made, collected, tmp_path):
@@ -243,5 +243,5 @@ def test_mistakes_are_user_errors(demo, tmp_path: Path):
     with pytest.raises(UserError, match="holds no runs and no studies"):
         collect(RunStore(tmp_path / "empty"))
     with pytest.raises(UserError, match="did you mean demo"):
-        collect(demo, "dmeo")
+        collect(demo, ["dmeo"])
     assert len(collect(demo).runs) == 18

@@ -5,14 +5,17 @@ import shutil
 import subprocess
 
 import pytest
-from support.made_store import BASE, CELLS, fill
+from support.made_store import BASE, CELLS, LOST, fill
 
 from reports.loading.collect import collect
+from reports.pages.paper import paper_latex
 from reports.pages.report_page import make_section, published_latex, tables_latex
 from reports.pages.table_layouts import full_layout
 from reports.render.latex import ROWS_PER_PAGE, latex_document, latex_tables, latex_text
 from reports.render.text_table import Number, TextTable
+from reports.tables.paper_table import paper_table
 from reports.tables.table import build_tables
+from tiekd.config.report_config import report_config
 
 HOSTILE = r"a | b & 100% of C_1 #2 $x {y} ~z^ \cmd <tag> `code` *bold* [link](x)"
 
@@ -78,6 +81,20 @@ def test_the_published_tables_compile_and_fit_the_page(tmp_path):
     log, text = compiled(published_latex([]), tmp_path)
     assert "Overfull" not in log
     assert "0.1445" in text
+
+
+def test_a_paper_table_compiles_where_it_is_input(store, tmp_path):
+    nyu = {"data.dataset": "nyu", "data.root": "nyu", "data.max_depth": 10.0, "evaluation.protocol": "nyu-eigen"}
+    fill(store, CELLS[:7], 2, {"name": "kitti"}, LOST)
+    fill(store, [{**cell, **nyu} for cell in CELLS[:4]], 2, {"name": "nyu"})
+    paper = paper_latex(paper_table(build_tables(collect(store)), report_config({}, {"caption": HOSTILE})))
+    packages = re.search(r"needs (\\usepackage\{.*?\})", paper)
+    lines = [r"\documentclass[twocolumn]{article}", packages[1], r"\begin{document}", paper, r"\end{document}"]
+    log, text = compiled("\n".join(lines), tmp_path)
+    assert "Overfull" not in log
+    assert re.search(r"L_?\s*DPM", text)
+    assert "0.0622(4)" in text
+    assert "diverged" in text
 
 
 def test_text_that_looks_like_a_latex_option_is_text(tmp_path):

@@ -9,8 +9,10 @@ from reports.render.text_table import Number
 from reports.tables.factor_views import label_grids, numeric_grids, one_factor_blocks
 from reports.tables.table import build_tables, tables_frame
 from tiekd.config import build
+from tiekd.config.report_config import Bold
 from tiekd.deploy.profile_records import Cost, network_id, write_cost
 from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 ONE_AT_A_TIME = {"name": "oat", "vary": "one_at_a_time", "base": BASE}
 GRID = [{"bins.n_bins": n, "loss.temperature": t} for n in (64, 32) for t in (0.5, 1.0, 2.0)]
@@ -100,7 +102,7 @@ def test_methods_by_backbones(store):
     fill(store, cells, 1, {"name": "backbones"})
     frame = titled(extra_views(table_of(store)), "Backbones").content.to_frame()
     assert list(frame.columns) == ["Method", "ResNet18", "ResNet50"]
-    assert frame["Method"].tolist() == ["Baseline · SI", "adabins · Res-KD · MSE"]
+    assert frame["Method"].tolist() == ["Baseline · SI", "AdaBins · Res-KD · MSE"]
     assert frame["ResNet50"].tolist() == ["0.0640 ± – (1)", "0.0660 ± – (1)"]
 
 
@@ -113,22 +115,33 @@ def test_methods_by_teachers_with_a_baseline_without_teacher(store):
     (grid,) = label_grids(table)
     assert (grid.columns, len(grid.places)) == (("", "adabins", "bts"), 5)
     frame = titled(extra_views(table), "Teachers").content.to_frame()
-    assert list(frame.columns) == ["Method", "no teacher", "adabins", "bts"]
+    assert list(frame.columns) == ["Method", "no teacher", "AdaBins", "BTS"]
     assert frame.iloc[0].tolist()[1:] == ["0.0600 ± – (1)", "", ""]
 
 
-def test_the_best_is_bold_with_enough_seeds(store):
-    fill(store, [{"loss.name": name} for name in ("si", "mse")], 6, {"name": "six"})
-    fill(store, [{"loss.name": name} for name in ("si", "mse")], 5, {"name": "five"})
-    bold = {}
-    for table in build_tables(collect(store)):
+def bold_and_notes(store: RunStore, rule: Bold) -> dict[str, tuple[list[tuple[bool, bool]], str]]:
+    """By study: whether Abs Rel and δ1 of each row are bold, and the notes."""
+    found = {}
+    for table in build_tables(collect(store), rule):
         (view,) = compact_views(table)
         abs_rel, delta1 = (view.content.columns.index(title) for title in ("Abs Rel", "δ1"))
-        bold[table.study.name] = [(row[abs_rel].best, row[delta1].best) for row in view.content.rows], " ".join(view.notes)
-    assert bold["six"][0] == [(True, False), (False, True)]
-    assert "Bold: in the students of one backbone" in bold["six"][1]
-    assert bold["five"][0] == [(False, False)] * 2
-    assert "**Nothing is bold**: 5 seeds cannot show which of 2 rows is best; that needs 6 per row." in bold["five"][1]
+        found[table.study.name] = [(row[abs_rel].best, row[delta1].best) for row in view.content.rows], " ".join(view.notes)
+    return found
+
+
+def test_the_best_mean_is_bold_or_what_the_seeds_support(store):
+    fill(store, [{"loss.name": name} for name in ("si", "mse")], 6, {"name": "six"})
+    fill(store, [{"loss.name": name} for name in ("si", "mse")], 5, {"name": "five"})
+    best, tested, none = (bold_and_notes(store, rule) for rule in ("best", "tested", "none"))
+    for name in ("five", "six"):
+        assert best[name][0] == [(True, False), (False, True)]
+        assert "the best mean of each metric. It is not a test" in best[name][1]
+        assert none[name][0] == [(False, False)] * 2
+        assert "old" not in none[name][1]
+    assert tested["six"][0] == [(True, False), (False, True)]
+    assert "Bold: in the students of one backbone" in tested["six"][1]
+    assert tested["five"][0] == [(False, False)] * 2
+    assert "**Nothing is bold**: 5 seeds cannot show which of 2 rows is best; that needs 6 per row." in tested["five"][1]
 
 
 def test_a_search_shows_only_its_trials(store):

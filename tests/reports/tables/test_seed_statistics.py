@@ -9,8 +9,8 @@ from scipy import stats
 from reports.tables.seed_statistics import (
     ALPHA,
     EXACT_UP_TO,
-    best_rows,
     holm,
+    rows_not_worse,
     seeds_needed,
     sign_flip_p,
     smallest_p,
@@ -149,43 +149,43 @@ def separate(gaps: list[float], seeds: int) -> np.ndarray:
 
 def test_the_best_row_and_rows_not_significantly_worse_are_best():
     values = separate([0.0, 0.0, 9.0], seeds=9)
-    assert best_rows(values, higher=False).tolist() == [True, True, False]
-    assert best_rows(-values, higher=True).tolist() == [True, True, False]
-    assert best_rows(values, higher=True).tolist() == [False, False, True]
+    assert rows_not_worse(values, higher=False).tolist() == [True, True, False]
+    assert rows_not_worse(-values, higher=True).tolist() == [True, True, False]
+    assert rows_not_worse(values, higher=True).tolist() == [False, False, True]
 
 
 def test_no_row_is_best_if_none_is_significantly_worse():
-    assert not best_rows(separate([0.0, 0.0, 0.0], seeds=9), higher=False).any()
-    assert not best_rows(np.ones((3, 9)), higher=False).any()
+    assert not rows_not_worse(separate([0.0, 0.0, 0.0], seeds=9), higher=False).any()
+    assert not rows_not_worse(np.ones((3, 9)), higher=False).any()
 
 
 def test_no_row_is_best_with_too_few_seeds_for_all_pairs():
     # five rows make ten pairs: 2 / 2^n < 0.05 / 10 takes 9 seeds; the four tests made alone would take 8
     gaps = [0.0, 9.0, 9.0, 9.0, 9.0]
-    assert not best_rows(separate(gaps, seeds=8), higher=False).any()
-    assert best_rows(separate(gaps, seeds=9), higher=False).tolist() == [True, False, False, False, False]
+    assert not rows_not_worse(separate(gaps, seeds=8), higher=False).any()
+    assert rows_not_worse(separate(gaps, seeds=9), higher=False).tolist() == [True, False, False, False, False]
 
 
 def test_no_row_is_best_if_one_has_too_few_seeds():
     values = separate([0.0, 9.0, 9.0], seeds=9)
     values[2, 4:] = np.nan
-    assert not best_rows(values, higher=False).any()
+    assert not rows_not_worse(values, higher=False).any()
 
 
 def test_a_row_that_is_better_on_shared_seeds_is_not_worse():
     values = np.array([[1.0] * 8 + [-100.0], [0.0] * 8 + [math.nan]])  # one seed alone makes the first row's mean the best
-    assert not best_rows(values, higher=False).any()
+    assert not rows_not_worse(values, higher=False).any()
 
 
 def test_rows_without_values_are_ignored():
     values = separate([0.0, 0.0, 9.0], seeds=6)
     values[1] = np.nan
-    assert best_rows(values, higher=False).tolist() == [True, False, False]
-    assert not best_rows(values[:2], higher=False).any()
-    assert not best_rows(values[1:2], higher=False).any()
+    assert rows_not_worse(values, higher=False).tolist() == [True, False, False]
+    assert not rows_not_worse(values[:2], higher=False).any()
+    assert not rows_not_worse(values[1:2], higher=False).any()
 
 
 def test_equal_rows_are_best_in_at_most_five_percent_of_blocks():
     draws = 500
     blocks = np.random.default_rng(3).normal(size=(draws, 5, 9))
-    assert 0 < sum(best_rows(block, higher=False).any() for block in blocks) <= binomial(draws, ALPHA)[1]
+    assert 0 < sum(rows_not_worse(block, higher=False).any() for block in blocks) <= binomial(draws, ALPHA)[1]

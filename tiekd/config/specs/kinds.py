@@ -83,6 +83,8 @@ class StudentSpec(NetworkSpec):
 class TeacherSpec(NetworkSpec):
     """A published teacher's architecture with its own recipe; `defaults` state its head and decoder widths."""
 
+    title: str  # teacher in tables
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolSpec:

@@ -4,6 +4,7 @@ from tiekd.config.specs.kinds import ReleasedCheckpoint, TeacherSpec
 
 TEACHERS: dict[str, TeacherSpec] = {
     "adabins": TeacherSpec(
+        title="AdaBins",
         label="EfficientNetB5-AP",
         build="tiekd.models.adabins:build_adabins",
         released=ReleasedCheckpoint(
@@ -27,6 +28,7 @@ TEACHERS: dict[str, TeacherSpec] = {
         },
     ),
     "bts": TeacherSpec(
+        title="BTS",
         label="ResNet-50",
         build="tiekd.models.bts:build_bts",
         released=ReleasedCheckpoint(
@@ -40,6 +42,7 @@ TEACHERS: dict[str, TeacherSpec] = {
         },
     ),
     "depthformer": TeacherSpec(
+        title="DepthFormer",
         label="SwinL-w7-22k",
         build="tiekd.models.depthformer:build_depthformer",
         released=ReleasedCheckpoint(
