@@ -8,7 +8,7 @@ FACTORS = {"loss.sigma": [0.5, 1.0], "method": {"a": {"loss.name": "si"}, "b": {
 
 def test_study_defaults(study_file):
     study = load_study(study_file())
-    assert (study.blocks, study.vary, study.seeds, study.tables, study.search) == ([{}], "grid", [0], [], None)
+    assert (study.blocks, study.vary, study.seeds, study.report, study.search) == ([{}], "grid", [0], None, None)
 
 
 def test_packaged_study_is_found_by_name(tmp_path, monkeypatch):
