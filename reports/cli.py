@@ -158,7 +158,7 @@ def _print_summary(content: "ReportContent | None", files: list[Path], as_json: 
     for name, reason in (content.left_out if content else {}).items():
         typer.echo(f"no paper table of {name}: {reason}", err=True)
     if figures:
-        typer.echo(f"{figures[0].parent}: {len(figures)} files, each figure as PNG and SVG with its data")
+        typer.echo(f"{figures[0].parent}: {len(figures)} files, each figure as PNG, SVG and PDF with its data")
 
 
 def _text(table: "Table") -> str:

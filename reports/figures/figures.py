@@ -105,13 +105,14 @@ def figures_of(table: Table, frames: StoreFrames, stem: str) -> Iterator[ReportF
 
 
 def save_figure(figure: ReportFigure, folder: Path) -> list[Path]:
-    """Draw a figure and write it as PNG, SVG and CSV; returns the files in this order."""
+    """Draw a figure and write it as PNG, SVG, PDF and CSV; returns the files in this order."""
     folder.mkdir(parents=True, exist_ok=True)
-    png, svg, csv = (folder / f"{safe_name(figure.name)}.{suffix}" for suffix in ("png", "svg", "csv"))
+    png, svg, pdf, csv = (folder / f"{safe_name(figure.name)}.{suffix}" for suffix in ("png", "svg", "pdf", "csv"))
     with matplotlib.rc_context(RC_PARAMS):
         drawing = figure.draw(figure.data)
         drawing.savefig(png, dpi=200)
         drawing.set_layout_engine("none")  # keep the layout of the first file
         drawing.savefig(svg, metadata={"Date": None})
+        drawing.savefig(pdf, metadata={"CreationDate": None})
     figure.data.to_csv(csv, index=False)
-    return [png, svg, csv]
+    return [png, svg, pdf, csv]

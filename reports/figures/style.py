@@ -44,6 +44,7 @@ RC_PARAMS: dict[RcKeyType, Any] = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "svg.hashsalt": "tiekd",  # makes SVG files reproducible
+    "pdf.fonttype": 42,  # text as text, in fonts that publishers accept
 }
 
 

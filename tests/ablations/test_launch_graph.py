@@ -93,7 +93,7 @@ def test_tiekd_run_trains_the_teacher_first(tiekd, as_yaml, tiny, tmp_path):
     assert open_teacher(config).manifest.made_by["teacher"] == "own"
 
 
-FRAMES = {"train_frames": 130, "test_frames": 2}  # three blocks of maps
+FRAMES = {"train_frames": 66, "test_frames": 2}  # two blocks of maps
 
 
 @pytest.fixture(scope="session")
