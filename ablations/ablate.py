@@ -12,7 +12,7 @@ from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.planning.plan import study_record
 from ablations.planning.study import StudyConfig
 from ablations.prepared_study import PreparedStudy, prepare_study
-from ablations.study_output import count_states, print_floor, print_missing_inputs, print_study_results
+from ablations.study_output import count_states, print_decisions, print_floor, print_missing_inputs, print_study_results
 from tiekd.config import RunConfig
 
 
@@ -55,6 +55,7 @@ def run_study(
     max_failures: int = 10,
     max_concurrent: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    until_decided: bool = False,
     verbose: bool = True,
 ) -> StudyResult:
     """Compute the cells of a study that its run store does not have yet, as `tiekd ablate` does.
@@ -69,12 +70,14 @@ def run_study(
     max_failures: stop after this many failures with the same cause; 0: no limit.
     max_concurrent: compute at most this many cells at the same time. Default: as many as the resources allow.
     overrides: settings of the base config by dotted path, such as {"loss.sigma": 0.8}.
+    until_decided: add seeds until the difference of each row from its Baseline is decided, at most `seeds`.
     verbose: print progress and a table of results.
 
     A cell that fails does not raise an error; its state and cause are in the result. Raises UserError if the study is invalid
     or no cell can run, StoreError if the run store fails, ClusterError if Ray ends during the launch.
     """
-    prepared = prepare_study(study, None if store is None else str(store), overrides or {}, name, seeds, only, retry_failed)
+    where = None if store is None else str(store)
+    prepared = prepare_study(study, where, overrides or {}, name, seeds, only, retry_failed, until_decided)
     options = LaunchOptions(as_json=False, max_failures=max_failures, quiet=not verbose, max_concurrent=max_concurrent)
     return launch_study(prepared, address, options)
 
@@ -86,7 +89,7 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
     prepared.store.check_writable()
     console = launch_options.console
     started = time.perf_counter()
-    todo = plan.to_compute
+    todo, computed = plan.to_compute, 0
     _print_replaced_cells(prepared, console)
     floor = print_floor(prepared, console)
     if todo:
@@ -94,26 +97,26 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
         )
         print_missing_inputs(prepared, console)
-        launched = _launch(prepared, address, launch_options)
-        todo, prepared = launched.plan.to_compute, launched.refreshed()
+        prepared, computed = _launch(prepared, address, launch_options)
         if not floor:
             print_floor(prepared, console)  # which the maps that were made have
     _record(prepared)
     progress = prepared.progress()
     if launch_options.as_json:
         failures = [failure.to_dict() for failure in progress.failures]
-        print_event("summary", **prepared.plan.to_dict(), computed=len(todo), failures=failures)
+        print_event("summary", **prepared.plan.to_dict(), computed=computed, failures=failures)
     else:
         print_study_results(prepared, progress, console)
         print_missing_inputs(prepared, console)
-        computed = f"computed {len(todo)}, {time.perf_counter() - started:.1f} s" if todo else "nothing to compute"
-        console.print(f"{count_states(prepared)}; {computed}")
+        print_decisions(prepared, console)
+        done = f"computed {computed}, {time.perf_counter() - started:.1f} s" if todo else "nothing to compute"
+        console.print(f"{count_states(prepared)}; {done}")
     metrics = {c.run_id: c.metrics for c in progress.cells}
     cells = [
         CellResult(c.run_id, c.status.state, c.status.cause, c.cell.factors, c.cell.config, metrics.get(c.run_id or "", {}))
         for c in prepared.plan.cells
     ]
-    return StudyResult(prepared.study.name, prepared.store.uri, cells, len(todo))
+    return StudyResult(prepared.study.name, prepared.store.uri, cells, computed)
 
 
 def _print_replaced_cells(prepared: PreparedStudy, console: Console) -> None:
@@ -128,11 +131,15 @@ def _print_replaced_cells(prepared: PreparedStudy, console: Console) -> None:
 
 
 def _record(prepared: PreparedStudy) -> None:
-    prepared.store.write_study(prepared.study.name, study_record(prepared.study, prepared.full_plan, prepared.commands))
+    record = study_record(prepared.study, prepared.full_plan, prepared.commands)
+    sequential = {"sequential": prepared.sequential.to_dict()} if prepared.sequential else {}
+    prepared.store.write_study(prepared.study.name, record | sequential)
 
 
-def _launch(prepared: PreparedStudy, address: str | None, launch_options: LaunchOptions) -> PreparedStudy:
-    """Compute the cells that can begin on a Ray cluster. Returns the study without the cells that cannot.
+def _launch(prepared: PreparedStudy, address: str | None, launch_options: LaunchOptions) -> tuple[PreparedStudy, int]:
+    """Compute the cells that can begin on a Ray cluster, and the seeds that their results ask for.
+
+    Returns the study as the store then has it, without the cells that cannot begin, and the number of computed runs.
 
     Ray is imported here, so that a finished study does not wait for the import.
     """
@@ -140,11 +147,16 @@ def _launch(prepared: PreparedStudy, address: str | None, launch_options: Launch
     from ablations.execution.node_checks import check_nodes, readiness_errors_on_cluster
     from ablations.execution.run_jobs import run_jobs
 
+    tried: set[str | None] = set()
     with ray_cluster(address, prepared.execution):
         prepared = prepared.check_networks(readiness_errors_on_cluster)
         prepared.check_any_can_run()
-        if todo := prepared.plan.to_compute:
+        while todo := [c for c in prepared.plan.to_compute if c.run_id not in tried]:
             check_nodes(prepared.store, [c.cell.config for c in todo])
             _record(prepared)
             run_jobs(prepared.plan, prepared.progress(), prepared.store, prepared.execution, launch_options)
-    return prepared
+            tried |= {c.run_id for c in todo}
+            prepared = prepared.refreshed()
+            if prepared.sequential is None:
+                break
+    return prepared, len(tried)

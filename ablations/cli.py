@@ -67,6 +67,14 @@ def ablate(
     seeds: Annotated[
         int | None, typer.Option(metavar="N", help="run every cell with seeds 0 to N-1", rich_help_panel=STUDY)
     ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="add seeds until each difference from the Baseline is decided, at most --seeds",
+            rich_help_panel=STUDY,
+        ),
+    ] = False,
     only: Annotated[
         list[str],
         typer.Option(metavar="NAME=VALUE", help="only cells with this label or factor; repeatable", rich_help_panel=STUDY),
@@ -93,7 +101,7 @@ def ablate(
     from ablations.study_output import print_plan
 
     launch_options = LaunchOptions(as_json, max_failures, max_concurrent=max_concurrent)
-    prepared = prepare_study(study, store, overrides, name, seeds, only, retry_failed)
+    prepared = prepare_study(study, store, overrides, name, seeds, only, retry_failed, until_decided)
     if dry_run:
         print_plan(prepared, address, as_json, max_concurrent)
     elif not launch_study(prepared, address, launch_options).complete:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations.monitor.study_progress import CellProgress, StudyProgress, cell_progress
 from ablations.planning.cells import StudyCell, expand_cells, filter_cells
@@ -15,6 +15,9 @@ from tiekd.config.documents import parse_overrides
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
+if TYPE_CHECKING:
+    from ablations.planning.sequential_plan import SequentialPlan
+
 BEST_METRIC = "abs_rel"  # by which the progress display chooses the best cell
 
 
@@ -24,10 +27,12 @@ class PreparedStudy:
 
     study: StudyConfig
     store: RunStore
-    full_plan: Plan  # all cells of the study, which the store records
+    full_plan: Plan  # all cells of the study, which the store records; with seeds until decided, those asked for so far
     selected: list[StudyCell]  # the cells of this launch
     commands: list[Argv]  # that launched the study; the last is this launch
     network_errors: Mapping[NetworkKey, str] = field(default_factory=dict)  # networks whose runs cannot begin, and why
+    all_cells: list[StudyCell] = field(default_factory=list)  # with all seeds that rows may need
+    sequential: "SequentialPlan | None" = None  # of a study with seeds until decided
 
     @property
     def plan(self) -> Plan:
@@ -41,8 +46,9 @@ class PreparedStudy:
 
     def refreshed(self) -> "PreparedStudy":
         """Return the same cells with their current states in the store."""
-        plan = make_plan([c.cell for c in self.full_plan.cells], self.store)
-        return replace(self, full_plan=plan.exclude(self.network_errors))
+        cells = self.all_cells or [c.cell for c in self.full_plan.cells]
+        plan, sequential = _asked_for(self.study, make_plan(cells, self.store), self.store)
+        return replace(self, full_plan=plan.exclude(self.network_errors), sequential=sequential)
 
     def check_networks(self, check: Callable[[list[RunConfig]], list[str]]) -> "PreparedStudy":
         """Return the study without the cells whose runs cannot begin.
@@ -71,6 +77,17 @@ class PreparedStudy:
         return StudyProgress(self.study.name, self.store.read_each(look_up, map(self.store.run, cells)), BEST_METRIC)
 
 
+def _asked_for(study: StudyConfig, plan: Plan, store: RunStore) -> "tuple[Plan, SequentialPlan | None]":
+    """Return the plan of the cells that the results so far ask for: all, unless the study adds seeds until rows are decided."""
+    if isinstance(study.seeds, list):
+        return plan, None
+    from ablations.planning.sequential_plan import sequential_plan  # imports SciPy
+
+    sequential = sequential_plan(study, plan.cells, store)
+    cells = [c for c in plan.cells if sequential.includes(c.cell)]
+    return replace(plan, cells=cells, study_cells=cells), sequential
+
+
 def prepare_study(
     study: str | Path | StudyConfig,
     store: str | None = None,
@@ -79,16 +96,19 @@ def prepare_study(
     seeds: int | None = None,
     only: Sequence[str] = (),
     retry_failed: bool = False,
+    until_decided: bool = False,
 ) -> PreparedStudy:
     """Read a study, expand it and look its cells up in the store. Writes nothing. Raises UserError for an invalid study."""
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
-    loaded = load_study(study, changes, name, seeds)
+    loaded = load_study(study, changes, name, seeds, until_decided)
     cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand_cells(loaded)]
     run_store = RunStore(cells[0].config.execution.store)
     if isinstance(study, StudyConfig):  # no command can launch it
         commands = launch_commands(run_store, loaded.name)
     else:
-        command = build_argv("ablate", study, store=store, set=overrides, name=name, seeds=seeds, only=only)
+        options: dict[str, object] = {"store": store, "set": overrides, "name": name, "seeds": seeds, "only": only}
+        command = build_argv("ablate", study, **options, until_decided=until_decided)
         commands = launch_commands(run_store, loaded.name, command)
-    plan = make_plan(cells, run_store, retry_failed)
-    return PreparedStudy(loaded, run_store, plan, filter_cells(cells, only), commands)
+    plan, sequential = _asked_for(loaded, make_plan(cells, run_store, retry_failed), run_store)
+    selected = filter_cells(cells, only)
+    return PreparedStudy(loaded, run_store, plan, selected, commands, all_cells=cells, sequential=sequential)

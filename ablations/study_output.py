@@ -1,6 +1,7 @@
 """What `tiekd ablate` prints: the plan of a dry run, missing inputs, and the results of a launch."""
 
 import itertools
+import json
 import math
 
 from rich.console import Console
@@ -113,6 +114,20 @@ def print_study_results(prepared: PreparedStudy, progress: StudyProgress, consol
         for line in failure_lines(failures):
             console.print(line, highlight=False, soft_wrap=True)
         console.print("use --retry-failed to compute failed cells again")
+
+
+def print_decisions(prepared: PreparedStudy, console: Console) -> None:
+    """Print how the rows of a study with seeds until decided stand."""
+    if prepared.sequential is None:
+        return
+    config = prepared.sequential.config
+    table = Table("row", "seeds", f"{config.metric} - Baseline", "interval", "p", "decision", box=None, pad_edge=False)
+    for row, test in prepared.sequential.tests.items():
+        name = ", ".join(f"{key}={value}" for key, value in json.loads(row).items()) or "base"
+        known = not math.isnan(test.p)
+        numbers = [f"{test.difference:+.4f}", f"[{test.low:+.4f}, {test.high:+.4f}]", f"{test.p:.3f}"] if known else [""] * 3
+        table.add_row(escape(name), str(test.n_seeds), *numbers, test.state)
+    console.print(table)
 
 
 def count_states(prepared: PreparedStudy) -> str:

@@ -51,7 +51,7 @@ class FactorLevel:
 def expand_cells(study: StudyConfig) -> list[StudyCell]:
     """Return all cells in the order of the study. Raises UserError for contradicting factors and for invalid configs."""
     sizes = ([len(levels) for levels in block.values()] for block in study.blocks)
-    count = len(study.seeds) * sum(math.prod(each) if study.vary == "grid" else 1 + sum(each) for each in sizes)
+    count = len(study.all_seeds) * sum(math.prod(each) if study.vary == "grid" else 1 + sum(each) for each in sizes)
     if count > MAX_CELLS:
         raise UserError(f"study {study.name}: has {count} cells; at most {MAX_CELLS} are planned")
     cells = []
@@ -59,7 +59,7 @@ def expand_cells(study: StudyConfig) -> list[StudyCell]:
         factors = {name: _factor_levels(study, name, levels) for name, levels in block.items()}
         _refuse_overlap(study, block)
         combinations = _grid(factors) if study.vary == "grid" else _one_at_a_time(factors)
-        cells += [_make_cell(study, combination, seed) for combination in combinations for seed in study.seeds]
+        cells += [_make_cell(study, combination, seed) for combination in combinations for seed in study.all_seeds]
     if not cells:
         raise UserError(f"study {study.name}: has no cells; factors must be a mapping, or a list of at least one mapping")
     return cells

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from ablations.planning.search_config import SearchConfig
+from ablations.planning.seeds import SeedsConfig
 from tiekd.config import Section, with_complete_teacher
 from tiekd.config.documents import explain, read_document, with_values
 from tiekd.config.report_config import ReportConfig
@@ -38,7 +39,7 @@ class StudyConfig(Section):
     base: dict[str, Any] = Field(description="a run config; a study's cells are overrides of it")
     factors: Factors | list[Factors] = Field(default_factory=dict)
     vary: Literal["grid", "one_at_a_time"] = Field("grid", description="all combinations, or one factor at a time")
-    seeds: list[int] = Field([0], min_length=1, description="each cell is one run per seed")
+    seeds: list[int] | SeedsConfig = Field([0], description="each cell is one run per seed; or until rows are decided")
     report: ReportConfig | None = Field(None, description="its table as a paper prints it, in paper/ of a report")
     search: SearchConfig | None = None
 
@@ -62,10 +63,17 @@ class StudyConfig(Section):
 
     @field_validator("seeds")
     @classmethod
-    def _check_seeds(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds):
+    def _check_seeds(cls, seeds: list[int] | SeedsConfig) -> list[int] | SeedsConfig:
+        if isinstance(seeds, list) and not seeds:
+            raise ValueError("seeds: needs at least one")
+        if isinstance(seeds, list) and len(set(seeds)) != len(seeds):
             raise ValueError(f"seeds: must not repeat a value, got {seeds}")
         return seeds
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """The seeds that a cell can have."""
+        return list(range(self.seeds.max)) if isinstance(self.seeds, SeedsConfig) else self.seeds
 
     @property
     def blocks(self) -> list[Factors]:
@@ -130,11 +138,13 @@ def load_study(
     overrides: dict[str, Any] | None = None,
     name: str | None = None,
     seeds: int | None = None,
+    until_decided: bool = False,
 ) -> StudyConfig:
     """Read a study from its file, or by the name of a packaged one, and change it as a launch asks.
 
     `overrides` are set in its base config, by dotted path. `name` replaces its name; `seeds` replaces its seeds by
-    0 .. seeds - 1. Raises UserError if the study is invalid, and for an override of a setting that a factor varies.
+    0 .. seeds - 1. `until_decided` adds seeds until rows are decided, at most `seeds`. Raises UserError if the study is
+    invalid, and for an override of a setting that a factor varies.
     """
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds: must be at least 1, got {seeds}")
@@ -145,7 +155,11 @@ def load_study(
     else:
         source = f"study {find_study(study)}"
         document = read_document(find_study(study), "study")
-    changes = {"name": name, "seeds": None if seeds is None else list(range(seeds))}
+    changes: dict[str, Any] = {"name": name, "seeds": None if seeds is None else list(range(seeds))}
+    if until_decided:
+        given = document.get("seeds")
+        most = {} if seeds is None else {"max": seeds}
+        changes["seeds"] = {"until": "decided"} | (given if isinstance(given, dict) else {}) | most
     document |= {key: value for key, value in changes.items() if value is not None}
     try:
         loaded = StudyConfig.model_validate(document)

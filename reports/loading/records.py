@@ -51,6 +51,7 @@ class StudyRecord:
     planned: tuple[PlannedRun, ...] = ()
     importance: dict[str, float] = field(default_factory=dict)  # of a search: the share of each parameter
     commands: tuple[list[str], ...] = ()  # argv of each launch
+    sequential: dict = field(default_factory=dict)  # of seeds until decided: the `rule`, and the tests of `rows`
     teachers: tuple[str, ...] = ()  # ids of the runs that train its teachers, which a launch makes too
 
     @property
@@ -83,7 +84,8 @@ def _study(name: str, content: StudyDocument, importance: dict[str, float]) -> S
         for cell in content["cells"]
     )
     title, commands, teachers = document.get("title") or "", content.get("commands", ()), content.get("teachers", ())
-    return StudyRecord(name, title, document, planned, importance, tuple(commands), tuple(teachers))
+    sequential: Any = content.get("sequential") or {}
+    return StudyRecord(name, title, document, planned, importance, tuple(commands), sequential, tuple(teachers))
 
 
 def read_run(record: RunRecord, with_document: bool = True) -> StoredRun:

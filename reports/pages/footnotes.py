@@ -37,8 +37,23 @@ def table_notes(table: Table, whole: bool = True) -> list[str]:
 
 def baseline_notes(table: Table) -> list[str]:
     """Notes for differences from the baseline."""
+    if table.study.sequential:
+        return [*sequential_notes(table), *_images(table)]
     difference = f"{_LABEL} − Baseline (same data, backbone, protocol and shared settings)"
     return [*_test(table, table.numbers, difference), *_images(table)]
+
+
+def sequential_notes(table: Table) -> list[str]:
+    """Notes for the tests of a study with seeds until decided."""
+    rule = table.study.sequential["rule"]
+    label = METRIC_LABELS[rule["metric"]]
+    return [
+        f"Seeds were added until rows were decided: {label} − Baseline, paired by seed, was tested after"
+        f" each seed from {rule['min']} to {rule['max']}. p counts all looks (Student's t, calibrated by simulation) and is"
+        f" corrected over the rows by Holm's method: a wrong decision anywhere has probability {rule['alpha']:g} at most. The"
+        f" interval holds for all looks and rows together. A hopeless row ended early without a decision. Tests with a fixed"
+        " number of seeds do not apply to such a study and are left out."
+    ]
 
 
 def one_factor_notes(table: Table, compared: Numbers, blocks: Sequence[Sequence[int]]) -> list[str]:

@@ -1,12 +1,20 @@
 """The tables of one study on a page: all cells, one factor at a time, grids of two factors, and network costs."""
 
+import math
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from reports.loading.schema import MAIN_METRIC, METRIC_LABELS
-from reports.pages.footnotes import baseline_notes, cost_notes, grid_notes, one_factor_notes, table_notes
+from reports.pages.footnotes import (
+    baseline_notes,
+    cost_notes,
+    grid_notes,
+    one_factor_notes,
+    sequential_notes,
+    table_notes,
+)
 from reports.pages.table_layouts import (
     COMPACT_METRICS,
     baseline_layout,
@@ -20,8 +28,11 @@ from reports.render.text_table import ABSENT, Entry, Number, TextTable, entry_te
 from reports.tables.aggregates import Numbers, numbers_of
 from reports.tables.factor_views import FactorBlock, FactorGrid, label_grids, numeric_grids, one_factor_blocks
 from reports.tables.formatting import (
+    cell_name,
     common_name,
     difference_entries,
+    format_interval,
+    format_number,
     format_value,
     label_text,
     mean_entry,
@@ -58,6 +69,8 @@ def extra_views(table: Table) -> list[TableView]:
     found = [_one_factor(table, blocks)] if (blocks := one_factor_blocks(table)) else []
     found += [_grid(table, grid, by_column=False) for grid in numeric_grids(table)]
     found += [_grid(table, grid, by_column=True) for grid in label_grids(table)]
+    if table.sequential:
+        found.append(TableView("Seeds until decided", _decisions(table), sequential_notes(table)))
     costs = _costs(table)
     return [*found, TableView("Networks", costs, cost_notes())] if costs.rows else found
 
@@ -128,6 +141,25 @@ def _place(table: Table, indices: tuple[int, ...], best: Collection[int]) -> Ent
     seeds = f"{cell.n_done}" if cell.state == "done" else f"{cell.n_done} of {len(cell.runs)}"
     text = f"{cell.state} ({seeds})" if mean == ABSENT else f"{entry_text(mean)} ({seeds})"
     return Number(text, table.anchor(index), index in best)
+
+
+def _decisions(table: Table) -> TextTable:
+    """How each row of a study with seeds until decided stands."""
+    label = METRIC_LABELS[table.study.sequential["rule"]["metric"]]
+    rows: list[dict[str, Entry]] = []
+    for index, row in table.sequential.items():
+        low, high, p = (math.nan if row[name] is None else row[name] for name in ("low", "high", "p"))
+        difference = math.nan if row["difference"] is None else row["difference"]
+        texts: dict[str, Entry] = {
+            f"{label} − Baseline": format_number(difference, sign=True),
+            "95 %": format_interval(low, high),
+            "p": ABSENT if p != p else f"{p:.3f}",
+            "Decision": row["state"],
+        }
+        name = cell_name(table, table.cells[index])
+        shown: dict[str, Entry] = {"Row": Number(name, table.anchor(index)), "Seeds": str(row["n_seeds"])}
+        rows.append(shown | texts)
+    return TextTable.from_rows(rows)
 
 
 def _costs(table: Table) -> TextTable:

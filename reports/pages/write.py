@@ -125,5 +125,5 @@ def _write(file: Path, text: str) -> None:
 
 def _figures(folder: Path, table: Table, collected: StoreFrames) -> Iterator[Figure]:
     for figure in figures_of(table, collected, table_stem(table)):
-        _, svg, _ = save_figure(figure, folder / "figures")
+        _, svg, *_ = save_figure(figure, folder / "figures")
         yield Figure(svg, figure.caption)

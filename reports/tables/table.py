@@ -115,7 +115,27 @@ class Table:
         """The statistics of each cell and metric, [cells, metrics], by column of tables.parquet."""
         published = [[published_value(cell.labels, self.protocol, m) or np.nan for m in METRICS] for cell in self.cells]
         numbers = seed_numbers(self.by_seed) | {"published": np.array(published, dtype=float)}
-        return numbers | {"difference": numbers["mean"] - numbers["published"]} | self.compared(self.baselines)
+        numbers |= {"difference": numbers["mean"] - numbers["published"]} | self.compared(self.baselines)
+        return numbers | (self._sequential_numbers() if self.study.sequential else {})
+
+    @cached_property
+    def sequential(self) -> dict[int, dict[str, Any]]:
+        """The tests of a study with seeds until decided, by the position of the cell."""
+        by_run = {run_id: row for row in self.study.sequential.get("rows", ()) for run_id in row["run_ids"] if run_id}
+        found = (
+            (index, next((by_run[run] for run in cell.run_ids if run in by_run), None)) for index, cell in enumerate(self.cells)
+        )
+        return {index: row for index, row in found if row}
+
+    def _sequential_numbers(self) -> Numbers:
+        """The columns of the test against the baseline, from the looks; tests with a fixed number of seeds do not apply."""
+        names = {"p_value": "", "p_holm": "p", "baseline_ci_low": "low", "baseline_ci_high": "high"}
+        columns = {name: np.full((len(self.cells), len(METRICS)), np.nan) for name in names}
+        metric = METRICS.index(self.study.sequential["rule"]["metric"])
+        for index, row in self.sequential.items():
+            for name, key in names.items():
+                columns[name][index, metric] = np.nan if row.get(key) is None else row[key]
+        return columns
 
     def result(self, index: int, metric: str) -> dict[str, float]:
         """The statistics of a cell's metric, by column of tables.parquet."""

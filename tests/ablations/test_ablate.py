@@ -267,3 +267,21 @@ def test_launch_stops_after_max_failures_with_the_same_cause(copy, tiekd, tiny, 
     first = copy.store.read_study("many")["cells"][0]["run_id"]
     assert stopped.startswith("stopped after 2 failures with the same cause: UserError: teacher map ")
     assert f"; log {copy.store.uri}/runs/{first}/error.txt (" in stopped
+
+
+def test_seeds_are_added_until_rows_are_decided(tiekd, study_file, tiny, tmp_path, shared_cluster):
+    variants = {"baseline": {"loss.name": "si", "loss.target": "ground_truth"}, "same": {"loss.name": "si", "optim.lr": 1e-30}}
+    base = tiny | {"optim": {"epochs": 1, "batch_size": 8}}
+    path = study_file(base=base, factors={"variant": variants}, seeds={"until": "decided", "max": 4, "alpha": 1e-9})
+    words = "ablate", path, "--store", tmp_path / "store", "--address", shared_cluster
+    outcome = tiekd(*words)
+    assert outcome.code == 0, outcome.out + outcome.err
+    record = RunStore(tmp_path / "store").read_study("demo")
+    (row,) = record["sequential"]["rows"]
+    assert row["factors"] == {"variant": "same"}
+    n_seeds = row["n_seeds"]
+    assert (n_seeds, row["state"]) in [(4, "hopeless"), (4, "undecided")]
+    assert f"8 cells: 8 done; computed {2 * n_seeds}, " in outcome.out
+    assert len(record["cells"]) == 2 * n_seeds
+    again = tiekd(*words)
+    assert again.out.splitlines()[-1] == "8 cells: 8 done; nothing to compute"

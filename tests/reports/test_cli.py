@@ -55,7 +55,7 @@ def out(app, made, tmp_path_factory):
 
 def test_exactly_the_expected_files_are_written(out):
     assert {path.name for path in out.iterdir()} == FILES
-    assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".svg", ".csv"}
+    assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".svg", ".pdf", ".csv"}
 
 
 def test_parquet_files_can_be_read(out, collected):

@@ -125,6 +125,27 @@ class LaunchedStudy(TypedDict):
 
 
 @_any_keys
+class SequentialRow(TypedDict):
+    """The test of one row of a study with seeds until decided; numbers are None before the first look."""
+
+    run_ids: list[str | None]
+    n_seeds: int
+    state: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+@_any_keys
+class SequentialDocument(TypedDict):
+    """How a study with seeds until decided stands: the settings of the rule, and its rows."""
+
+    rule: dict[str, Any]
+    rows: list[SequentialRow]
+
+
+@_any_keys
 class StudyDocument(TypedDict):
     """study.json: a study as it was launched, the argv of each launch, its cells, the runs that train its teachers."""
 
@@ -132,6 +153,7 @@ class StudyDocument(TypedDict):
     commands: NotRequired[list[list[str]]]
     cells: list[CellDocument]
     teachers: NotRequired[list[str]]
+    sequential: NotRequired[SequentialDocument]
 
 
 @_any_keys

@@ -11,6 +11,8 @@ from reports.loading.schema import COSTS, METRICS
 from reports.pages.footnotes import table_notes
 from reports.pages.report_page import table_heading
 from reports.pages.table_layouts import compact_layout, full_layout, trial_layout
+from reports.pages.table_views import extra_views
+from reports.render.text_table import entry_text
 from reports.tables.table import build_tables, tables_frame
 from tiekd.config import build
 from tiekd.config.documents import with_values
@@ -268,3 +270,30 @@ def test_inactive_parameters_of_a_trial_have_no_value(store):
 
 def test_all_metrics_are_in_the_frame(table):
     assert set(tables_frame([table])["metric"]) == set(METRICS)
+
+
+def test_looks_replace_the_tests_with_a_fixed_number_of_seeds(store):
+    cells = fill(store, [GROUND_TRUTH, {"loss.name": "mse"}], 4, {"name": "demo"})
+    row = {"run_ids": [c["run_id"] for c in cells[4:]], "n_seeds": 4, "state": "different"}
+    row |= {"difference": 0.002, "low": 0.001, "high": 0.003, "p": 0.03}
+    rule = {"until": "decided", "min": 3, "max": 12, "metric": "rmse", "alpha": 0.05}
+    store.write_study("demo", store.read_study("demo") | {"sequential": {"rule": rule, "rows": [row]}})
+    (table,) = build_tables(collect(store))
+    frame = tables_frame([table]).set_index(["loss", "metric"])
+    assert frame["p_value"].isna().all()
+    assert frame["p_holm"].dropna().to_dict() == {("MSE", "rmse"): 0.03}
+    assert frame.loc[("MSE", "rmse"), ["baseline_ci_low", "baseline_ci_high"]].tolist() == [0.001, 0.003]
+    assert frame.loc[("MSE", "abs_rel"), "baseline_difference"] == pytest.approx(0.002)
+    (view,) = [view for view in extra_views(table) if view.title == "Seeds until decided"]
+    shown = dict(zip(view.content.columns, map(entry_text, view.content.rows[0]), strict=True))
+    assert shown == {
+        "Row": "AdaBins · Res-KD · MSE",
+        "Seeds": "4",
+        "RMSE − Baseline": "+0.0020",
+        "95 %": "[+0.0010, +0.0030]",
+        "p": "0.030",
+        "Decision": "different",
+    }
+    notes = " ".join(table_notes(table))
+    assert "tested after each seed from 3 to 12" in notes
+    assert "sign-flip" not in notes
