@@ -16,7 +16,7 @@ from tiekd.config.documents import with_values
 from tiekd.config.specs import LOSSES
 from tiekd.data import open_frames, open_inputs
 from tiekd.distill.ddp import DDPRuntime
-from tiekd.distill.loop import train_loader, train_step, validate
+from tiekd.distill.loop import random_states, set_random_state, train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer
 from tiekd.distill.runtime import LocalRuntime
 from tiekd.distill.sync_batch_norm import SyncedBatchNorm, sync_batch_norms
@@ -62,6 +62,16 @@ def first_step(config: RunConfig, runtime) -> dict:
     }
 
 
+def interrupted_draws(runtime) -> list[torch.Tensor]:
+    """A rank's random numbers as they were drawn, and as they are drawn after an interruption."""
+    torch.manual_seed(runtime.rank)
+    part = {"random": random_states(runtime)}
+    drawn = torch.rand(4)
+    torch.manual_seed(9)
+    set_random_state(part, runtime)
+    return [drawn, torch.rand(4)]
+
+
 def work(rank: int, folder: str, configs: dict[str, RunConfig]) -> None:
     """One rank, first of three and then of two; what it computed is kept in files."""
     for world in WORLDS:
@@ -70,6 +80,7 @@ def work(rank: int, folder: str, configs: dict[str, RunConfig]) -> None:
             dist.init_process_group("gloo", init_method=place, rank=rank, world_size=world)
             runtime = DDPRuntime(torch.device("cpu"), ExecutionConfig(), RunStore(folder).run("none"))
             results = {name: first_step(config, runtime) for name, config in configs.items()}
+            results["draws"] = interrupted_draws(runtime)
             torch.save(results, f"{folder}/{world}-{rank}.pt")
             dist.destroy_process_group()
 
@@ -118,6 +129,13 @@ def test_every_test_image_is_validated_once_and_every_rank_has_all_rows(configs,
         assert [row["image"] for row in rows] == keys
         for row, one in zip(rows, alone["si"]["rows"], strict=True):
             assert {name: row[name] for name in METRICS} == pytest.approx({name: one[name] for name in METRICS}, rel=1e-5)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_each_rank_goes_on_with_its_own_random_numbers(ranks, world):
+    drawn = [ranks[world, rank]["draws"] for rank in range(world)]
+    assert all(torch.equal(before, after) for before, after in drawn)
+    assert len({tuple(before.tolist()) for before, _ in drawn}) == world
 
 
 # -- batch norm, in this process: a group of one ----------------------------------------------------------------------------
