@@ -17,6 +17,10 @@ class SupersededError(RuntimeError):
     """Another process has taken over this run."""
 
 
+class PreemptedError(RuntimeError):
+    """A training has stopped because its machine is taken away; its last step is in the checkpoint."""
+
+
 class StoreError(RuntimeError):
     """The run store could not be read or written."""
 

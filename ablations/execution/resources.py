@@ -65,7 +65,7 @@ class CapacityMonitor:
         if bool(before) == bool(self._shortage):
             return ""
         if self._shortage:
-            return f"waiting for nodes ({self._shortage}); runs resume from their last epoch when a node joins"
+            return f"waiting for nodes ({self._shortage}); runs resume from their last checkpoint when a node joins"
         return "the cluster has capacity for a trial again"
 
 

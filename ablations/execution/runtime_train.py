@@ -19,14 +19,16 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from ablations.execution.resources import worker_resources
 from ablations.execution.train_placement import TrialTrainer
+from ablations.execution.watchdog import stop_when_drained
 from ablations.planning.search_point import ReportFn
 from tiekd.config import RunConfig, build
 from tiekd.distill.runtime import check_execution
-from tiekd.errors import StoreError
+from tiekd.errors import PreemptedError, StoreError
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
 
 POLL_S = 0.5  # between reads of the run's status in the store
+REASONS = (StoreError, PreemptedError)  # of workers that end without an outcome, which the trial passes on
 NO_RESTARTS = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
 
 
@@ -53,10 +55,10 @@ def execute_on_workers(config: RunConfig, record: RunRecord, report: ReportFn) -
 
 
 def _error_of(error: BaseException | None) -> Exception:
-    """Return the reason why the workers ended without an outcome: a StoreError if there is one, else a RuntimeError."""
+    """Return the reason why the workers ended without an outcome: one of REASONS if there is one, else a RuntimeError."""
     failures = [*error.worker_failures.values()] if isinstance(error, WorkerGroupError) else [error]
-    store_errors = (failure for failure in failures if isinstance(failure, StoreError))
-    return next(store_errors, RuntimeError(f"the workers ended without an outcome: {failures[0]}"))
+    reasons = (failure for failure in failures if isinstance(failure, REASONS))
+    return next(reasons, RuntimeError(f"the workers ended without an outcome: {failures[0]}"))
 
 
 def _trainer(config: RunConfig, record: RunRecord) -> TrialTrainer:
@@ -84,7 +86,9 @@ def work_as_rank(settings: dict[str, Any]) -> None:
     config = build(settings["document"])
     record = RunStore(config.execution.store, must_exist=True).run(settings["run_id"])
     record.attempt = settings["attempt"]
-    ended = compute_run(config, record, DDPRuntime(get_device(), config.execution, record))
+    runtime = DDPRuntime(get_device(), config.execution, record)
+    with stop_when_drained(runtime.stop):
+        ended = compute_run(config, record, runtime)
     if ended.state == "failed":
         raise RuntimeError(ended.cause)
 

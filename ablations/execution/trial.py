@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from ablations.execution.watchdog import stop_when_drained
 from ablations.planning.jobs import Job, MapsJob
 from ablations.planning.search_point import ReportFn, SeedRuns, execute_point
 from tiekd.config import RunConfig, build
@@ -61,7 +62,8 @@ def _report_store_errors() -> Iterator[None]:
 def execute_run(document: dict[str, Any], report: ReportFn) -> dict[str, Any]:
     """Execute the run of a config document unless the store already holds it. Returns its result for `tune.report`.
 
-    Keeps no state between calls, because trial processes are reused.
+    Raises PreemptedError if this node is drained, so that Tune starts the trial again on another one. Keeps no state between
+    calls, because trial processes are reused.
     """
     try:
         config = build(document)
@@ -82,7 +84,14 @@ def _execute(config: RunConfig, record: RunRecord, report: ReportFn) -> Status:
     from ablations.execution.runtime_tune import TuneRuntime
     from tiekd.distill.run import execute
 
-    return execute(config, record, lambda: TuneRuntime(config, record, report))
+    with contextlib.ExitStack() as stack:
+
+        def make_runtime() -> TuneRuntime:
+            runtime = TuneRuntime(config, record, report)
+            stack.enter_context(stop_when_drained(runtime.stop))
+            return runtime
+
+        return execute(config, record, make_runtime)
 
 
 def trial_result(record: RunRecord, status: Status) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from ablations.monitor.failure_groups import short_cause
+from tiekd.errors import PreemptedError
 from tiekd.store.run_store import RunRecord
 
 MAX_RETRIES = 2
@@ -18,6 +19,7 @@ SIGNAL = re.compile(r"\*\*\* (SIG\w+) received")
 
 # Patterns of Ray's messages about a dead process, and the cause that is shown; the first match counts.
 DEATH_PATTERNS = [
+    (re.compile(r"PreemptedError: ([^\n]+)"), "{0}"),
     (
         re.compile(r"running low on memory\. Memory on the node \(IP: ([^,]+).*?was (\S+) used / (\S+) limit", re.S),
         "killed by Ray's memory monitor: {1} of {2} in use on {0}",
@@ -33,7 +35,8 @@ DEATH_PATTERNS = [
 class RetryBudget(tune.Callback):
     """Allows a trial's process to die MAX_RETRIES times within one epoch; each time the trial resumes from its checkpoint.
 
-    Tune itself counts all failures of a trial. In a run of days, lost nodes add up without being the run's fault.
+    Tune itself counts all failures of a trial, except the loss of a node that was drained. In a run of days, lost nodes add up
+    without being the run's fault.
     """
 
     def __init__(self) -> None:
@@ -48,6 +51,10 @@ class RetryBudget(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         trial.max_failures = trial.num_failures + MAX_RETRIES
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if PreemptedError.__name__ in last_error(trial):  # it left a drained node, which is no death
+            trial.max_failures += 1
 
 
 def last_error(trial: Trial) -> str:

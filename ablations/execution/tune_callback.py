@@ -101,7 +101,7 @@ class ProgressCallback(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         cell = self._cell(trial)
-        cell.state, cell.cause = "waiting", f"{death_cause(last_error(trial))}; resumes from its last epoch"
+        cell.state, cell.cause = "waiting", f"{death_cause(last_error(trial))}; resumes from its last checkpoint"
         self._report("lost", cell, {})
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:

@@ -1,4 +1,7 @@
-"""Signals and Ray: ends the launch when Ray's processes are gone, and protects Ray's start and shutdown from signals."""
+"""Signals and Ray: ends the launch when Ray's processes are gone, and protects Ray's start and shutdown from signals.
+
+In a trial: stops its training when its node is taken away.
+"""
 
 import contextlib
 import os
@@ -6,10 +9,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
+from ray._private.state import state
 
 from tiekd.errors import ClusterError
 
@@ -18,6 +22,7 @@ POLL_S = 1.0  # between connection attempts
 # A cluster's head may be restarted meanwhile. After 60 s without it, Ray would end this process without a message.
 RECONNECT_S = 45.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+DRAIN_POLL_S = 2.0  # a drained node has 30 s by default
 
 
 @contextlib.contextmanager
@@ -81,6 +86,28 @@ def _poll(
                     failures.append(f"lost the connection to Ray: its {name} does not answer ({error})")
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
+
+
+@contextlib.contextmanager
+def stop_when_drained(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` in a thread when this process's node is drained, which Ray does before it stops or loses a node.
+
+    Ray tells the processes on the node nothing; they have to ask. (Ray Train's watcher asks in the same way, for its workers.)
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        here = ray.get_runtime_context().get_node_id()
+        while not ended.wait(DRAIN_POLL_S):
+            if here in state.get_draining_nodes():
+                stop()
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import typer
 
 from tiekd.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption
 from tiekd.cli.packaged import find_run_config
-from tiekd.errors import UserError
+from tiekd.errors import PreemptedError, UserError
 from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
@@ -92,7 +92,11 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
             stack.enter_context(_finish_step_on_sigterm(runtime))
             return runtime
 
-        return record, execute(config, record, make_runtime)
+        try:
+            return record, execute(config, record, make_runtime)
+        except PreemptedError:
+            signal.raise_signal(signal.SIGTERM)
+            raise
 
 
 @contextlib.contextmanager
@@ -102,7 +106,7 @@ def _finish_step_on_sigterm(runtime: "LocalRuntime") -> Iterator[None]:
 
     def handle(signum: int, frame: FrameType | None) -> None:
         signal.signal(signum, handler)
-        runtime.stop(lambda: signal.raise_signal(signum))
+        runtime.stop()
 
     signal.signal(signal.SIGTERM, handle)
     try:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tiekd.config import ExecutionConfig
-from tiekd.distill.runtime import CHECK_EVERY, Checkpoints, MetricRow, Restore, restore_state
+from tiekd.distill.runtime import CHECK_EVERY, PREEMPTED, Checkpoints, MetricRow, Restore, restore_state
 from tiekd.distill.sync_batch_norm import all_reduce_sum, sync_batch_norms
+from tiekd.errors import PreemptedError
 from tiekd.store.run_store import RunRecord
 
 
@@ -25,6 +26,11 @@ class DDPRuntime:
         self.device, self.rank, self.world_size = device, dist.get_rank(), dist.get_world_size()
         torch.set_num_threads(execution.threads)
         self._record, self._checkpoints = record, Checkpoints(record, execution.checkpoint_minutes)
+        self._asked = self._stopping = False  # of this rank; of all ranks
+
+    def stop(self) -> None:
+        """Let all ranks end their step, write the state after it, and raise PreemptedError. Any thread may call this."""
+        self._asked = True
 
     def wrap(self, student: nn.Module) -> nn.Module:
         """Synchronize the student's batch norms in place, and wrap it in DistributedDataParallel."""
@@ -50,15 +56,22 @@ class DDPRuntime:
         pass
 
     def checkpoint_due(self, step: int) -> bool:
-        """Ask the first rank, whose clock counts, every few steps on a GPU: the answer waits for the device."""
+        """Ask the first rank, whose clock counts, and all whether to stop; every few steps on a GPU, since it waits for it."""
         if self.device.type == "cuda" and step % CHECK_EVERY:
             return False
-        due = torch.tensor([float(self.rank == 0 and self._checkpoints.due)], device=self.device)
-        return bool(all_reduce_sum(due))
+        asked = torch.tensor([float(self.rank == 0 and self._checkpoints.due), float(self._asked)], device=self.device)
+        due, stopping = all_reduce_sum(asked).tolist()
+        self._stopping = stopping > 0
+        return due > 0 or self._stopping
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         if self.rank == 0:
             self._checkpoints.write(state)
+        if self._stopping:
+            if self.rank == 0:
+                self._checkpoints.wait()
+            dist.barrier()  # a rank that ends earlier would end the first one while it writes
+            raise PreemptedError(PREEMPTED)
 
     def report(self, epochs: list[MetricRow], state: dict[str, Any]) -> None:
         if self.rank == 0:

@@ -12,7 +12,7 @@ from tiekd.config import RunConfig
 from tiekd.data import input_digests
 from tiekd.distill.loop import DistillResult, distill, summarize
 from tiekd.distill.runtime import CHECKPOINT, Runtime
-from tiekd.errors import DivergedError, StoreError, SupersededError, error_line
+from tiekd.errors import DivergedError, PreemptedError, StoreError, SupersededError, error_line
 from tiekd.models.checkpoint import pack_network
 from tiekd.store.provenance import provenance
 from tiekd.store.run_status import FINISHED, State, Status
@@ -36,9 +36,10 @@ def execute(config: RunConfig, record: RunRecord, make_runtime: Callable[[], Run
 def compute_run(config: RunConfig, record: RunRecord, runtime: Runtime) -> Status:
     """Compute a started run as one of its processes. Returns the run's final status as this process sees it.
 
-    The first rank records the outcome; a failure is recorded by the first rank that meets one. Three kinds of errors are raised
+    The first rank records the outcome; a failure is recorded by the first rank that meets one. Four kinds of errors are raised
     and leave the run as running, because it is resumed elsewhere or later: the loss of another process, SupersededError
-    (another attempt has started), and StoreError (a failure of the store is not a failure of the run).
+    (another attempt has started), PreemptedError (the runtime was stopped), and StoreError (a failure of the store is not a
+    failure of the run).
     """
     record.attempt = record.attempt or record.last_attempt()
     try:
@@ -46,7 +47,7 @@ def compute_run(config: RunConfig, record: RunRecord, runtime: Runtime) -> Statu
     except DivergedError as error:  # raised on every rank, since the loss is that of all ranks
         state, cause = "diverged", str(error)
     except Exception as error:
-        if isinstance(error, SupersededError | StoreError) or runtime.is_worker_loss(error):
+        if isinstance(error, SupersededError | PreemptedError | StoreError) or runtime.is_worker_loss(error):
             raise
         return _record_failure(record, error)
     status = replace(record.own_status(), state=state, cause=cause, updated=time.time())

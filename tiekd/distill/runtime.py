@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from tiekd.config import ExecutionConfig
-from tiekd.errors import UserError, error_line
+from tiekd.errors import PreemptedError, UserError, error_line
 from tiekd.store.run_store import RunRecord
 
 CHECKPOINT = "checkpoint/state.pt"
 CHECK_EVERY = 50  # steps between checks that wait for the device
+PREEMPTED = "stopped after a step, since its machine is being taken away"
 MetricRow = dict[str, Any]
 Restore = Callable[[dict[str, Any]], None]
 
@@ -78,11 +79,11 @@ class LocalRuntime:
         torch.set_num_threads(execution.threads)
         self._record, self._display = record, display
         self._checkpoints = Checkpoints(record, execution.checkpoint_minutes) if record else None
-        self._stop: Callable[[], None] | None = None
+        self._stopping = False
 
-    def stop(self, then: Callable[[], None]) -> None:
-        """Let the current step end, write the state after it, and call `then`, which raises an exception."""
-        self._stop = then
+    def stop(self) -> None:
+        """Let the current step end, write the state after it, and raise PreemptedError. Any thread may call this."""
+        self._stopping = True
 
     def wrap(self, student: nn.Module) -> nn.Module:
         return student
@@ -102,7 +103,7 @@ class LocalRuntime:
             self._display(step=step, steps=steps)
 
     def checkpoint_due(self, step: int) -> bool:
-        return self._stop is not None or (self._checkpoints is not None and self._checkpoints.due)
+        return self._stopping or (self._checkpoints is not None and self._checkpoints.due)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         if self._checkpoints:
@@ -117,10 +118,10 @@ class LocalRuntime:
         self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
-        if self._stop:
+        if self._stopping:
             if self._checkpoints:
                 self._checkpoints.wait()
-            self._stop()
+            raise PreemptedError(PREEMPTED)
 
     def is_worker_loss(self, error: Exception) -> bool:
         return False

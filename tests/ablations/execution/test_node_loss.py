@@ -1,19 +1,26 @@
 """A cluster of several nodes: its capacity, trials with two workers on two nodes, and trials whose node is lost."""
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
+import pandas as pd
 import pytest
 from optuna.trial import TrialState
+from support.runs import compute
 
 from ablations.execution.cluster import ray_cluster
 from ablations.execution.resources import check_capacity, trial_slots
+from ablations.execution.watchdog import DRAIN_POLL_S
 from tiekd.config import ExecutionConfig, build
 from tiekd.config.documents import with_values
 from tiekd.data.inputs import run_id_of
+from tiekd.distill.runtime import CHECKPOINT, PREEMPTED, unpack_state
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
@@ -34,6 +41,15 @@ class Nodes:
 
     def add(self) -> None:
         self._cluster.add_node(num_cpus=1)
+
+    def drain(self, pid: int) -> None:
+        """Announce the end of the node that a process runs on, as `ray start` does at SIGTERM."""
+        from ray._raylet import GcsClient
+        from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+
+        node = self._by_raylet()[parent_of(pid)]
+        end = int(1000 * (time.time() + 600))
+        assert GcsClient(address=self.address).drain_node(node.node_id, DRAIN_NODE_REASON_PREEMPTION, "test", end) == (True, "")
 
     def lose(self, pid: int) -> None:
         """Kill the node that a process runs on."""
@@ -111,12 +127,22 @@ def checkpointed_seconds(record: RunRecord) -> list[float]:
     return list(record.read_table("epochs.parquet")["seconds"])[: record.status().epoch]
 
 
-def test_trial_of_a_lost_node_resumes_on_another(nodes, driver, tiny, as_yaml, undisturbed, tmp_path):
-    lengths = "short", "long"
-    factors = {"length": {length: undisturbed.settings(length) for length in lengths}}
-    study = as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": tiny, "factors": factors})
-    record = RunStore(tmp_path / "store").run(undisturbed.run_id("long"))
+def test_trial_of_a_drained_and_of_a_lost_node_resumes_on_another(nodes, driver, tiny, as_yaml, tmp_path):
+    """The drained one, which is about to be preempted, costs no step; the lost one what came after the last epoch."""
+    changes = {"data.train_frames": 256, "teacher": None, "loss.target": "ground_truth", "optim.epochs": 3}
+    base = with_values(tiny, changes)
+    study = as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": base})
+    record = RunStore(tmp_path / "store").run(run_id_of(build(base)))
     with driver("ablate", study, "--store", tmp_path / "store", "--address", nodes.address) as command:
+        command.until(lambda: record.status().epoch >= 1)
+        drained = record.last_attempt()
+        os.kill(drained.pid, signal.SIGSTOP)  # so that it learns of the drain within a few steps, however fast it is
+        nodes.drain(drained.pid)
+        time.sleep(DRAIN_POLL_S)
+        os.kill(drained.pid, signal.SIGCONT)
+        command.until(lambda: record.last_attempt() != drained)
+        state = unpack_state(record.read_file(CHECKPOINT))
+        nodes.add()
         command.until(lambda: record.status().epoch >= 2)
         lost = record.last_attempt()
         nodes.lose(lost.pid)
@@ -124,14 +150,18 @@ def test_trial_of_a_lost_node_resumes_on_another(nodes, driver, tiny, as_yaml, u
         code, out = command.wait(timeout=240)
     nodes.add()
     assert code == 0, out
-    assert "2 cells: 2 done" in out.splitlines()[-1]
-    (line,) = [line for line in out.splitlines() if line.startswith("waiting ")]
-    assert line.startswith("waiting   length=long, seed=0  its node was lost: ")
-    assert line.endswith("; resumes from its last epoch")
-    assert record.last_attempt().pid != lost.pid
+    assert "1 cells: 1 done" in out.splitlines()[-1]
+    assert (len(state["epochs"]), 0 < state["part"]["steps"] < 64) == (1, True)
+    first, second = [line for line in out.splitlines() if line.startswith("waiting ")]
+    assert first == f"waiting   seed=0  {PREEMPTED}; resumes from its last checkpoint"
+    assert second.startswith("waiting   seed=0  its node was lost: ")
+    assert second.endswith("; resumes from its last checkpoint")
+    assert len({drained.pid, lost.pid, record.last_attempt().pid}) == 3
     assert checkpointed_seconds(record)[: len(kept)] == kept
-    runs = RunStore(tmp_path / "store").runs()
-    assert {run.run_id: run.read_json("summary.json")["metrics"] for run in runs} == undisturbed.metrics(*lengths)
+    undisturbed = compute(build(base), RunStore(tmp_path / "undisturbed"))
+    epochs, expected = (r.read_table("epochs.parquet").drop(columns="seconds") for r in (record, undisturbed))
+    pd.testing.assert_frame_equal(epochs, expected, check_exact=True)
+    assert record.read_file("images.parquet") == undisturbed.read_file("images.parquet")
 
 
 # -- two workers on two nodes ------------------------------------------------------------------------------------------------
@@ -186,7 +216,7 @@ def test_trial_on_two_nodes_waits_for_a_lost_one_and_ends_as_if_uninterrupted(no
     assert waiting.startswith("waiting   seed=0  its node was lost: ")
     assert lost == (
         "waiting for nodes (execution.workers: a trial needs 2 workers of 1 CPUs, the cluster has capacity for 1); "
-        "runs resume from their last epoch when a node joins"
+        "runs resume from their last checkpoint when a node joins"
     )
     assert regained == "the cluster has capacity for a trial again"
     assert len(kept) >= epoch

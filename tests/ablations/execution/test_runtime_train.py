@@ -196,7 +196,7 @@ def test_run_resumes_within_an_epoch_after_the_death_of_a_worker_or_the_controll
     assert killed.first.device_seconds == pytest.approx(WORKERS * epochs["seconds"][:done].sum())  # not computed again
     told = [line for line in killed.out.splitlines() if line.startswith("waiting ")]
     assert len(told) >= 2
-    assert all(line.endswith("; resumes from its last epoch") for line in told)
+    assert all(line.endswith("; resumes from its last checkpoint") for line in told)
 
 
 def test_number_of_workers_is_not_part_of_a_runs_identity(killed, command, tiekd):

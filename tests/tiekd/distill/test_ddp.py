@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -11,15 +12,18 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 from torch import nn
 
-from tiekd.config import ExecutionConfig, RunConfig, build
+from tiekd.config import ExecutionConfig, RunConfig, build, override
 from tiekd.config.documents import with_values
 from tiekd.config.specs import LOSSES
 from tiekd.data import open_frames, open_inputs
+from tiekd.data.inputs import run_id_of
 from tiekd.distill.ddp import DDPRuntime
 from tiekd.distill.loop import random_states, set_random_state, train_loader, train_step, validate
 from tiekd.distill.optim import build_optimizer
-from tiekd.distill.runtime import LocalRuntime
+from tiekd.distill.run import compute_run
+from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, unpack_state
 from tiekd.distill.sync_batch_norm import SyncedBatchNorm, sync_batch_norms
+from tiekd.errors import PreemptedError
 from tiekd.losses import build_loss
 from tiekd.metrics import METRICS
 from tiekd.models.registry import build_network
@@ -35,6 +39,10 @@ RUNS = {name: {"loss.name": name} for name in LOSSES if name != "si_chamfer"}
 RUNS["plain batch norms"] = {
     "student": {"name": "timm", "encoder": "resnet10t", "levels": [1, 2], "decoder_channels": [32, 16]}
 }
+
+
+STOPPED = {"optim.batch_size": 3, "evaluation.every": 2, "execution.keep_checkpoint": True}  # 3 steps per epoch
+TABLES = ("epochs", "images")
 
 
 def first_step(config: RunConfig, runtime) -> dict:
@@ -72,6 +80,33 @@ def interrupted_draws(runtime) -> list[torch.Tensor]:
     return [drawn, torch.rand(4)]
 
 
+class StopsLast(DDPRuntime):
+    """The last rank is told to stop after the first step of the second epoch."""
+
+    def report_step(self, step, steps):
+        if (step, self.rank) == (4, self.world_size - 1):
+            self.stop()
+
+
+def stopped_and_resumed(config: RunConfig, folder: Path) -> dict:
+    """The state that a stopped run has kept, and the tables of the resumed run and of an undisturbed one."""
+    records = {name: RunStore(folder / name).run(run_id_of(config)) for name in ("stopped", "undisturbed")}
+    for record in records.values():
+        if dist.get_rank() == 0:
+            record.start(config)
+        dist.barrier()
+        record.attempt = record.last_attempt()
+    record, device = records["stopped"], torch.device("cpu")
+    with pytest.raises(PreemptedError):
+        compute_run(config, record, StopsLast(device, config.execution, record))
+    state = unpack_state(record.read_file(CHECKPOINT))
+    dist.barrier()
+    for record in records.values():
+        compute_run(config, record, DDPRuntime(device, config.execution, record))
+    files = {name: [record.read_table(f"{table}.parquet") for table in TABLES] for name, record in records.items()}
+    return {"epochs": len(state["epochs"]), "steps": state["part"]["steps"]} | files
+
+
 def work(rank: int, folder: str, configs: dict[str, RunConfig]) -> None:
     """One rank, first of three and then of two; what it computed is kept in files."""
     for world in WORLDS:
@@ -80,6 +115,8 @@ def work(rank: int, folder: str, configs: dict[str, RunConfig]) -> None:
             dist.init_process_group("gloo", init_method=place, rank=rank, world_size=world)
             runtime = DDPRuntime(torch.device("cpu"), ExecutionConfig(), RunStore(folder).run("none"))
             results = {name: first_step(config, runtime) for name, config in configs.items()}
+            if world == 2:
+                results["stopped"] = stopped_and_resumed(override(configs["si"], STOPPED), Path(folder))
             results["draws"] = interrupted_draws(runtime)
             torch.save(results, f"{folder}/{world}-{rank}.pt")
             dist.destroy_process_group()
@@ -136,6 +173,14 @@ def test_each_rank_goes_on_with_its_own_random_numbers(ranks, world):
     drawn = [ranks[world, rank]["draws"] for rank in range(world)]
     assert all(torch.equal(before, after) for before, after in drawn)
     assert len({tuple(before.tolist()) for before, _ in drawn}) == world
+
+
+def test_a_rank_that_stops_stops_all_after_the_same_step(ranks):
+    for rank in range(2):
+        found = ranks[2, rank]["stopped"]
+        assert (found["epochs"], found["steps"]) == (1, 1)
+    for pair in zip(found["stopped"], found["undisturbed"], strict=True):
+        pd.testing.assert_frame_equal(*(t.drop(columns="seconds", errors="ignore") for t in pair), check_exact=True)
 
 
 # -- batch norm, in this process: a group of one ----------------------------------------------------------------------------
