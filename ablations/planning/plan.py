@@ -12,7 +12,7 @@ from ablations.planning.study import StudyConfig
 from tiekd.config import RunConfig
 from tiekd.data import check_inputs, inputs_key, open_frames
 from tiekd.data.frame_source import SPLITS
-from tiekd.data.inputs import RunIds, maps_are_made
+from tiekd.data.inputs import RunIds, maps_are_made, one_look
 from tiekd.data.teacher_maps.blocks import BLOCK_FRAMES
 from tiekd.distill.preflight import check_ready
 from tiekd.errors import UserError
@@ -145,6 +145,7 @@ class Plan:
         return replace(self, cells=[check(c) for c in self.cells], study_cells=[check(c) for c in self.study_cells])
 
 
+@one_look()
 def make_plan(cells: list[StudyCell], store: RunStore, retry_failed: bool = False) -> Plan:
     """Look up the run of each cell, and what has to be made for it, in the store. Inputs that cells share are checked once."""
     lookup = _Lookup(store)
@@ -225,6 +226,7 @@ def network_key(config: RunConfig) -> NetworkKey:
     return config.data, config.student, config.bins, config.evaluation.protocol, config.optim.batch_size == 1
 
 
+@one_look()
 def readiness_errors(configs: list[RunConfig]) -> list[str]:
     """Return why each run cannot begin (its network cannot be built, its protocol does not fit the data), or ""."""
     return [_error_of(check_ready, config) for config in configs]

@@ -6,8 +6,10 @@ Does not import PyTorch.
 import hashlib
 import json
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
@@ -29,6 +31,34 @@ from tiekd.store.run_store import RunStore
 METHOD_VERSION = "3"  # raised by hand when the same config would give other numbers
 MADE_MAPS = "made_maps"  # the input whose digest is the id of maps that a launch makes
 FETCH_THREADS = 32  # that copy maps from an object store
+
+
+_seen: ContextVar[dict[FrameSource, str] | None] = ContextVar("seen", default=None)
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within the block, or the decorated function, look at the files of a split once, however often its digest is needed.
+
+    To look at 46,000 files takes half a second even if none has changed.
+    """
+    if _seen.get() is not None:
+        yield
+        return
+    token = _seen.set({})
+    try:
+        yield
+    finally:
+        _seen.reset(token)
+
+
+def _digest(frames: FrameSource) -> str:
+    seen = _seen.get()
+    if seen is None:
+        return frames.digest()
+    if frames not in seen:
+        seen[frames] = frames.digest()
+    return seen[frames]
 
 
 class Inputs(NamedTuple):
@@ -148,6 +178,7 @@ def _fetch_maps(store: RunStore, maps_id: str) -> Path:
     return folder
 
 
+@one_look()
 def check_inputs(config: RunConfig) -> None:
     """Raise UserError unless every file that a run will read exists, and the headers of a sample of them are valid.
 
@@ -203,6 +234,7 @@ def check_maps(maps: MapSource, source: FrameSource, indices: Sequence[int], max
     check_units(loaded, max_depth, "teacher maps")
 
 
+@one_look()
 def input_digests(config: RunConfig) -> dict[str, str]:
     """Return digests of the inputs of a run, for `config.fingerprint`: of their content, wherever the files are.
 
@@ -210,7 +242,7 @@ def input_digests(config: RunConfig) -> dict[str, str]:
     at every file, and reads those that have changed (cache/file_digests.py). Raises UserError if one is missing.
     """
     train, test = train_frames(config), open_splits(config)[1]
-    digests = {"train": train.digest(), "test": test.digest()}
+    digests = {"train": _digest(train), "test": _digest(test)}
     if isinstance(config.student.pretrained, str):
         digests["encoder"] = _file_digest("student.pretrained", config.student.pretrained)
     if not config.reads_teacher or config.teacher is None:
@@ -229,6 +261,7 @@ def _file_digest(setting: str, path: str) -> str:
     return file_digests(Path(path).parent, [Path(path).name])[0]
 
 
+@one_look()
 def made_maps_id(config: RunConfig) -> str:
     """Return the id of the maps that a launch makes for a run: 16 hex digits over the teacher, the frames and the encoding."""
     teacher = config.teacher
@@ -239,7 +272,7 @@ def made_maps_id(config: RunConfig) -> str:
         source = {"weights": _file_digest("teacher.weights", teacher.weights), "flip_tta": teacher.flip_tta}
     else:
         source = {"hf": teacher.hf, "metric": teacher.metric}
-    frames = {split: frames.digest() for split, frames in zip(SPLITS, open_splits(config), strict=True)}
+    frames = {split: _digest(frames) for split, frames in zip(SPLITS, open_splits(config), strict=True)}
     content = {"format": MAPS_FORMAT, "source": source, "frames": frames, "max_depth": config.data.max_depth}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -2,12 +2,13 @@
 
 from tiekd.config import RunConfig
 from tiekd.data import check_inputs
-from tiekd.data.inputs import open_teacher, run_id_of, train_frames
+from tiekd.data.inputs import one_look, open_teacher, run_id_of, train_frames
 from tiekd.errors import UserError
 from tiekd.inference.protocols import check_protocol
 from tiekd.store.run_store import RunRecord, RunStore
 
 
+@one_look()
 def ready_record(config: RunConfig, store: RunStore) -> RunRecord:
     """Return the record of a run in a store, whether it exists or not.
 
@@ -19,6 +20,7 @@ def ready_record(config: RunConfig, store: RunStore) -> RunRecord:
     return store.run(run_id_of(config))
 
 
+@one_look()
 def check_ready(config: RunConfig) -> None:
     """Raise UserError unless the inputs and weights exist, the network can be built and trained, and the protocol fits."""
     if not config.student.is_preset:

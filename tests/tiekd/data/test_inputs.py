@@ -8,6 +8,7 @@ from PIL import Image
 
 from tiekd.config import build, override
 from tiekd.data import check_inputs, input_digests, open_frames
+from tiekd.data.inputs import one_look
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.errors import UserError
 
@@ -122,6 +123,16 @@ def test_digests_cover_the_content_of_images_and_ground_truth(complete, tmp_path
     save_image(path, np.asarray(Image.open(path)) // 2)
     after = input_digests(config)
     assert {name for name in before if after[name] != before[name]} == {changed}
+
+
+def test_one_look_lasts_as_long_as_its_block(complete, save_image):
+    config = config_of(complete)
+    path = next((complete.root / "input/2000_01_01").rglob("0000000000.png"))
+    with one_look():
+        before = input_digests(config)
+        save_image(path, np.asarray(Image.open(path)) // 2)
+        assert input_digests(config) == before
+    assert input_digests(config) != before
 
 
 def test_a_changed_map_is_refused(complete, tmp_path):

@@ -7,6 +7,7 @@ or of the time.
 import hashlib
 import os
 import re
+import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from tiekd.config import DataConfig, FolderConfig
-from tiekd.data.cache.file_digests import file_digests
+from tiekd.data.cache.file_digests import SETTLING_TIME, file_digests
 from tiekd.data.depth_files import depth_size, read_depth
 from tiekd.data.frame_source import (
     SPLITS,
@@ -159,18 +160,22 @@ def folder_frames(config: DataConfig, split: Split) -> FolderFrames:
     if config.root is None or not Path(config.root).is_dir():
         raise UserError(f"data.root {config.root}: no such folder")
     root = Path(config.root)
-    entries, groups = zip(*_of_split(root, folder, split), strict=True)
     limit = config.train_frames if split == "train" else config.test_frames
-    return _frames(root, entries[:limit], groups[:limit], folder, size)
+    return _open(root, list_files(root), folder, split, limit, size)
 
 
-_frames = lru_cache(maxsize=16)(FolderFrames)
+@lru_cache(maxsize=16)
+def _open(
+    root: Path, names: tuple[str, ...], folder: FolderConfig, split: Split, limit: int | None, size: Size
+) -> FolderFrames:
+    entries, groups = zip(*_of_split(root, names, folder, split)[:limit], strict=True)
+    return FolderFrames(root, entries, groups, folder, size)
 
 
-def _of_split(root: Path, folder: FolderConfig, split: Split) -> list[tuple[Entry, str]]:
+def _of_split(root: Path, names: Sequence[str], folder: FolderConfig, split: Split) -> list[tuple[Entry, str]]:
     """Return the frames of a split with their groups, in order."""
     place = folder.splits[SPLITS.index(split)]
-    entries = find_entries(list_files(root), folder, place)
+    entries = find_entries(names, folder, place)
     repeated = [key for key, count in Counter(entry.key for entry in entries).items() if count > 1]
     if repeated:
         raise UserError(
@@ -200,19 +205,48 @@ def find_entries(names: Sequence[str], folder: FolderConfig, place: str) -> list
     return sorted(entries, key=lambda entry: _natural(entry.image))
 
 
-def list_files(root: Path) -> list[str]:
-    """Return the files below a folder, relative to it, without hidden ones. Links are followed, each folder once."""
-    found, seen = [], set()
+def list_files(root: Path) -> tuple[str, ...]:
+    """Return the files below a folder, relative to it, without hidden ones. Links are followed, each folder once.
+
+    A process lists a folder once, and again when it or a folder below has changed.
+    """
+    known, names = _listed.get(root, ({}, ()))
+    if known and known == {folder: _state(folder) for folder in known}:
+        return names
+    started = time.time_ns()
+    names, folders = _walk(root)
+    states = {folder: _state(folder) for folder in folders}
+    if all(max(state[:2]) < started - SETTLING_TIME for state in states.values()):  # else it may change unseen
+        _listed[root] = states, names
+    return names
+
+
+_listed: dict[Path, tuple[dict[str, tuple[int, int, int]], tuple[str, ...]]] = {}  # states of the folders, and the files
+
+
+def _state(folder: str) -> tuple[int, int, int]:
+    """Times of modification and of change in ns, and the inode; zeros if there is no such folder."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return 0, 0, 0
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _walk(root: Path) -> tuple[tuple[str, ...], list[str]]:
+    """The files below a folder, relative to it, and all folders that were listed."""
+    found, listed, seen = [], [], set()
     for parent, folders, files in os.walk(root, followlinks=True):
         place = os.path.realpath(parent)
         if place in seen:  # a link to a folder above would lead round for ever
             folders.clear()
             continue
         seen.add(place)
+        listed.append(parent)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = "" if parent == str(root) else f"{os.path.relpath(parent, root)}/"
         found += [f"{below}{name}" for name in files if not name.startswith(".")]
-    return found
+    return tuple(found), listed
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

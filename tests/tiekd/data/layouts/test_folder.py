@@ -1,5 +1,7 @@
 """Any RGB-D folder: patterns, pairs, splits, groups and sizes; and the layouts that are recognized."""
 
+from time import sleep
+
 import numpy as np
 import pytest
 import yaml
@@ -11,6 +13,7 @@ from tiekd.config import DataConfig, build
 from tiekd.config.specs.folders import FOLDER_LAYOUTS
 from tiekd.data import open_frames
 from tiekd.data.doctor import check_folder, recognize_folder
+from tiekd.data.layouts import folder as folder_module
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunStore
 
@@ -380,3 +383,21 @@ def test_the_section_belongs_to_this_data_set_and_needs_a_size():
         build({"data": {"dataset": "kitti", "root": ".", "folder": {"images": "*"}}, **loss})
     with pytest.raises(UserError, match=r"data\.frame_size: needed for data set 'folder'"):
         build({"data": {"dataset": "folder", "root": ".", "folder": {"images": "*"}}, **loss})
+
+
+def test_a_folder_is_listed_once_and_again_when_one_below_it_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "SETTLING_TIME", 0)  # otherwise new folders are listed again for two seconds
+    walk, walked = folder_module._walk, []
+    monkeypatch.setattr(folder_module, "_walk", lambda root: walked.append(root) or walk(root))
+    ultralytics(tmp_path)
+    config = data(tmp_path, images="images/{split}/*", depths="depth/{split}/*", splits=("train", "val"))
+    sleep(0.02)  # more than the resolution of a folder's times
+    before = open_frames(config, "train")
+    assert open_frames(config, "train") is before
+    assert len(walked) == 1
+    save_frame(tmp_path, "images/train/9.png", "depth/train/9.png", 9)
+    assert keys_of(config) == [*before.keys, "images/train/9"]
+    assert len(walked) == 2
+    digest = open_frames(config, "train").digest()
+    save(tmp_path / "images/train/9.png", image_of(8))  # in place, which changes no folder
+    assert open_frames(config, "train").digest() != digest
