@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -117,9 +118,15 @@ def _teacher_model(config: RunConfig) -> TeacherModel:
 def _make_blocks(
     blocks: MapBlocks, numbers: Iterable[int], frames: Frames, maker: TeacherModel, made_by: dict[str, Any]
 ) -> bool:
-    """Make those of the numbered blocks that are unfinished, and the manifest if no block is left."""
+    """Make those of the numbered blocks that are unfinished, and the manifest if no block is left.
+
+    Begins at any of them, so that another process that makes the same maps probably makes other blocks.
+    """
     todo = sorted(set(blocks.unfinished()) & set(numbers))
-    for key in track([key for block in todo for key in blocks.keys(block)], "depth maps"):
+    first = secrets.randbelow(len(todo)) if todo else 0
+    still = (block for block in todo[first:] + todo[:first] if not blocks.is_finished(block))
+    total = sum(len(blocks.keys(block)) for block in todo)
+    for key in track((key for block in still for key in blocks.keys(block)), "depth maps", total):
         source, index = frames[key]
         blocks.write(key, _predict(maker, key, source.load(index)))
     return blocks.close(made_by)

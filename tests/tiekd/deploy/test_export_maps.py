@@ -103,7 +103,7 @@ def test_a_broken_off_export_is_no_teacher(teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(maker, "depth", break_at_the_second)
     with pytest.raises(DivergedError, match=r"the prediction for train/scene_000/0001 is not finite"):
         export_maps(teacher.config, maker, tmp_path / "maps", "embedded")
-    with pytest.raises(UserError, match=r"the export is unfinished"):
+    with pytest.raises(UserError, match=r"maps: no such folder"):  # of which no block was finished
         TeacherMaps(tmp_path / "maps")
 
 
@@ -145,6 +145,29 @@ def test_an_export_that_is_killed_three_times_ends_like_one_that_was_not(teacher
 def maps_of(folder: Path, part: Path) -> list[Path]:
     """The files of a finished block."""
     return [folder / f"{key}.png" for key in json.loads(part.read_text())["frames"]]
+
+
+def test_of_two_processes_that_make_the_same_maps_none_makes_a_block_that_is_finished(teacher, tmp_path, monkeypatch):
+    """While the one makes its first block, the other one makes everything, with another rounding."""
+    source = {"name": "embedded", "weights": str(trained_weights(teacher.config))}
+    data = teacher.config.document()["data"] | {"train_frames": 2 * BLOCK_FRAMES}
+    config = build({"data": data, "teacher": source, "execution": {"store": str(tmp_path / "store")}, "loss": {"name": "mse"}})
+    depth_of, made = NetworkTeacher.depth, []
+
+    def depth(self, image):
+        made.append(image)
+        if len(made) == 1:
+            with monkeypatch.context() as other:
+                other.setattr(NetworkTeacher, "depth", depth_of)
+                assert make_maps(config)
+        return depth_of(self, image) * np.float32(1.001)
+
+    monkeypatch.setattr(NetworkTeacher, "depth", depth)
+    assert make_maps(config)
+    assert len(made) <= BLOCK_FRAMES
+    maps = open_teacher(config)
+    maps.check_content(maps.keys)
+    assert not list(maps.folder.glob("parts/*"))
 
 
 @pytest.mark.parametrize("n_shares", [2])

@@ -1,5 +1,8 @@
 """Teacher maps made block by block, by one process or by several that share the blocks; a killed one loses the open block.
 
+Processes that know nothing of each other, as of two launches, may make the same maps: none makes a block that another one has
+finished, and what the later of two makes of one block is dropped.
+
 FOLDER/<key>.png            the maps
 FOLDER/parts/<number>.json  what the manifest will say of a finished block; deleted once the manifest is written
 FOLDER/manifest.json        written last
@@ -37,8 +40,7 @@ class MapBlocks:
         self._store, self._folder, self._max_depth, self._maps_id = store, folder, max_depth, maps_id
         self._keys = list(keys)
         self._block = {key: index // BLOCK_FRAMES for index, key in enumerate(self._keys)}
-        self._frames: dict[str, str] = {}  # of the open block
-        self._sizes: Counter[str] = Counter()
+        self._open: dict[str, tuple[bytes, str]] = {}  # encoded maps of the open block, and their sizes
 
     def __len__(self) -> int:
         return -(-len(self._keys) // BLOCK_FRAMES)
@@ -56,21 +58,31 @@ class MapBlocks:
         """The blocks that have to be made, by reading what the finished ones have left."""
         return [block for block in range(len(self)) if self._part(block) is None]
 
+    def is_finished(self, block: int) -> bool:
+        """Whether a block is finished now, perhaps by another process, or the manifest has replaced what says so."""
+        return self._part(block) is not None or self.complete
+
     def start_afresh(self) -> None:
         """Delete the manifest, so that the folder counts as unfinished."""
         self._store.delete(self._name(MANIFEST))
 
     def write(self, key: str, depth: np.ndarray) -> None:
-        """Write the map of a frame [H, W] m, finite; depths outside 0 .. max_depth are clamped. Blocks are written in order."""
-        content = encode_map(key, depth, self._max_depth)
-        self._store.write_bytes(self._name(f"{key}.png"), content)
-        self._frames[key] = hashlib.sha256(content).hexdigest()
-        self._sizes[format_size((depth.shape[0], depth.shape[1]))] += 1
+        """Add the map of a frame [H, W] m, finite; depths outside 0 .. max_depth are clamped. Frames of a block are in order.
+
+        With the last one, the block is written, unless another process has finished it meanwhile: its maps may differ by a
+        rounding, and those in the manifest must stay.
+        """
+        self._open[key] = encode_map(key, depth, self._max_depth), format_size((depth.shape[0], depth.shape[1]))
         block = self._block[key]
-        if list(self._frames) == self.keys(block):
-            part = _Part(maps_id=self._maps_id, sizes=self._sizes, frames=self._frames)
+        if list(self._open) != self.keys(block):
+            return
+        if not self.is_finished(block):
+            for name, (content, _) in self._open.items():
+                self._store.write_bytes(self._name(f"{name}.png"), content)
+            frames = {name: hashlib.sha256(content).hexdigest() for name, (content, _) in self._open.items()}
+            part = _Part(maps_id=self._maps_id, sizes=Counter(size for _, size in self._open.values()), frames=frames)
             self._store.write_bytes(self._part_name(block), part.model_dump_json().encode())
-            self._frames, self._sizes = {}, Counter()
+        self._open = {}
 
     def close(self, made_by: Mapping[str, Any]) -> bool:
         """Write the manifest if every block is finished; returns whether it is. Of several processes, the last one does it."""
