@@ -115,7 +115,7 @@ def test_a_file_that_is_none(mistake, in_folder, verb, content, message):
             r"3 of 4 images are missing in \S*kitti, first input/\S+0001.png, \S+0002.png, \S+0003.png; looked in input, ",
         ),
         (cut_a_line, r"kitti_eigen_train.txt, line 2: needed 3 columns .*, found 1"),
-        (use_eight_bits, r"depth map \S+0000.png: needed a 16-bit grayscale PNG, found 8-bit grayscale"),
+        (use_eight_bits, r"depth map \S+0000.png: needed 16-bit or 32-bit integers, .*; found 8-bit integers"),
     ],
 )
 def test_data_that_cannot_be_read(mistake, words, kitti, in_folder, spoil, message):

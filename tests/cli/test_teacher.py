@@ -233,7 +233,7 @@ def test_folders_that_are_good_are_no_mistake(tiekd, kitti, scored):
         ("--predictions pred --data DATA --dataset kiti", "data.dataset: unknown 'kiti'; did you mean kitti"),
         ("--predictions nowhere --data DATA", "depth maps nowhere: no such folder"),
         ("--predictions . --data DATA", "depth maps .: 2 of 2 frames have no map, first 2000_01_02/2000_01_02_drive_0000_sync"),
-        ("--predictions pred --data DATA --depth-scale 0", "--depth-scale: the value in a PNG at 1 m must be above 0, got 0.0"),
+        ("--predictions pred --data DATA --depth-scale 0", "--depth-scale: the integer at 1 m must be above 0, got 0.0"),
         ("--predictions pred --data DATA --store s", "--store s: is only used with WEIGHTS, not with --predictions"),
         ("--predictions pred --data DATA --protocol grag", "evaluation.protocol: unknown 'grag'"),
         ("--predictions pred --data DATA --protocol nyu-eigen", "protocol nyu-eigen is defined on 480 x 640 frames"),
@@ -244,7 +244,7 @@ def test_folders_that_are_good_are_no_mistake(tiekd, kitti, scored):
         ("--predictions pred --data DATA --set loss.sigma=1", "loss.sigma: evaluate --predictions only reads data.dataset, "),
         (
             "--predictions arrays --data DATA --depth-scale 256",
-            "--depth-scale 256: is only used for PNGs, and all maps are",
+            "--depth-scale 256: is only used for integers, and all maps hold floats, in m",
         ),
         (
             "--predictions mm --data DATA",
@@ -313,7 +313,7 @@ IMPORT = "import DATA.yaml pred --out maps"
         (IMPORT, "depth maps pred: 1 of 3 frames have no map, first 2000_01_01/"),
         ("import DATA.yaml pred --out pred", "--out pred: is one of the input folders; choose another one"),
         ("import DATA.yaml pred --out file/maps", "file is a file; needed a folder"),
-        (f"{IMPORT} --depth-scale -1", "--depth-scale: the value in a PNG at 1 m must be above 0, got -1.0"),
+        (f"{IMPORT} --depth-scale -1", "--depth-scale: the integer at 1 m must be above 0, got -1.0"),
         ("import absent.yaml pred --out maps", "config absent.yaml: no such file"),
         (f"{IMPORT} --set dta.root=x", "dta: no such setting"),
     ],

@@ -26,13 +26,13 @@ OptionalWeights = Annotated[
 def evaluate(
     weights: OptionalWeights = None,
     predictions: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="score the depth maps in a folder: 16-bit PNG or .npy (m)")
+        Path | None, typer.Option(metavar="DIR", help="score the depth maps in a folder: floats in m, or integers")
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="ROOT", help="folder of the data set [default: the run's]")] = None,
     dataset: Annotated[str | None, typer.Option(help="with --predictions: kitti or nyu [default: by the split lists]")] = None,
     protocol: Annotated[str | None, typer.Option(help="evaluation protocol [default: the run's or the data set's]")] = None,
     depth_scale: Annotated[
-        float | None, typer.Option(help="with --predictions: value of a PNG at 1 m [default: that of the ground truth]")
+        float | None, typer.Option(help="with --predictions: integer at 1 m [default: in images that of the ground truth]")
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="DIR", help="also print the agreement with the maps of a teacher")
@@ -138,7 +138,7 @@ def _score_maps(
 
     source, indices, teacher_maps = _open(config, teacher)
     maps = ExternalMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
-    maps.check_sizes(source)
+    maps.check_headers(source)
     maps.check_units(source, config.data.max_depth)
     rows = evaluate_maps(maps, config, source, indices, teacher_maps)
     return config, list(track(rows, "images", len(indices))), len(source)

@@ -76,11 +76,11 @@ def export(
 @app.command("import")
 def import_(
     config: ConfigArgument,
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="depth maps, 16-bit PNG or .npy (m)")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="depth maps: floats in m, or integers")],
     out: OutOption,
     name: Annotated[str, typer.Option(help="the teacher's name in tables")] = "imported",
     depth_scale: Annotated[
-        float | None, typer.Option(help="value of a PNG at 1 m [default: that of the data set's ground truth]")
+        float | None, typer.Option(help="integer at 1 m [default: in images that of the data set's ground truth]")
     ] = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,

@@ -1,65 +1,119 @@
 """Depth maps in the formats of data sets, as they are stored. A file that cannot be read raises a UserError that names it.
 
-PNG, JPEG and TIFF of 8 or 16 bits, TIFF of 32 bits, .npy, .npz; EXR and HDF5 with the extra `formats`. No pickle is read.
+PNG, JPEG, PGM and TIFF of 8 or 16 bits, TIFF of 32 bits, PFM, .npy, .npz; EXR and HDF5 with the extra `formats`. No pickle is
+read. This is the one reader of ground truth and of other programs' maps; maps in our own format are 16-bit PNGs (image_io.py).
 """
 
 import importlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from tiekd.data.image_io import MODE_NAMES, Size, open_image, read_uint16, user_errors
+from tiekd.data.image_io import MODE_NAMES, Size, decode_uint16_png, open_image, user_errors
 from tiekd.errors import UserError
 
-UINT16 = ("I;16", "I;16B", "I;16L")
+WHAT = "depth map"
+ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".exr")  # suffixes; all other files are images
+MODE_TYPES = {"L": np.uint8, "I": np.int32, "F": np.float32, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16}
+
+
+class DepthHeader(NamedTuple):
+    """What a depth map holds, without its values."""
+
+    size: Size
+    dtype: np.dtype
 
 
 def read_depth(path: Path, array: str | None = None) -> np.ndarray:
-    """Read the stored values of a depth map: uint16 or float32 [H, W].
+    """Read the stored values of a depth map, [H, W], in the type in which they are stored.
 
     array: the name of the array in a .npz or HDF5 file; default: the only one.
     """
-    if path.suffix.lower() == ".png" and _png_has_16_bits(path):
-        return read_uint16(path, "depth map")
-    with user_errors(path, "depth map"), _opened(path, array) as values:
-        return _plane(np.asarray(values), path)
+    with user_errors(path, WHAT):
+        if path.suffix.lower() not in ARRAYS:
+            return _image(path, path.read_bytes())
+        with _opened(path, array) as stored:
+            values = np.asarray(stored)
+    _require_numbers(path, values.dtype)
+    return values.reshape(_two_sides(values.shape, path))
 
 
-def depth_size(path: Path, array: str | None = None) -> Size:
-    """Read height and width of a depth map without its values, where the format allows."""
-    with user_errors(path, "depth map"), _opened(path, array, header=True) as values:
-        shape = values if isinstance(values, tuple) else values.shape
-    return _two_sides(shape, path)
+def depth_header(path: Path, array: str | None = None) -> DepthHeader:
+    """Read size and type of a depth map without its values, where the format allows."""
+    with user_errors(path, WHAT):
+        if path.suffix.lower() not in ARRAYS:
+            with open_image(path, WHAT) as image:
+                return DepthHeader((image.height, image.width), _type(image, path))
+        with _opened(path, array) as stored:
+            shape, dtype = stored.shape, stored.dtype
+    _require_numbers(path, dtype)
+    return DepthHeader(_two_sides(shape, path), dtype)
 
 
-def _png_has_16_bits(path: Path) -> bool:
-    with open_image(path, "depth map") as image:
-        return image.mode.startswith("I")
+def compact(values: np.ndarray) -> np.ndarray:
+    """Bring stored values to uint16 or float32; integers that need more than 16 bits become float32."""
+    if values.dtype.kind in "iu" and values.size and values.min() >= 0 and values.max() < 2**16:
+        return values.astype(np.uint16, copy=False)
+    return values.astype(np.float32, copy=False)
+
+
+def require_integers(path: Path, dtype: np.dtype, meaning: str) -> None:
+    """Raise UserError unless a depth map holds integers of 16 or more bits; `meaning` says what they are taken for.
+
+    8 bits cannot hold depth by a data set's scale, and floats may be in any unit.
+    """
+    if dtype.kind not in "iu" or dtype.itemsize < 2:
+        found = f"{8 * dtype.itemsize}-bit {'floats' if dtype.kind == 'f' else 'integers'}"
+        raise UserError(f"{WHAT} {path}: needed 16-bit or 32-bit integers, {meaning}; found {found}")
+
+
+def _image(path: Path, content: bytes) -> np.ndarray:
+    if (decoded := decode_uint16_png(content)) is not None:
+        return decoded
+    with open_image(path, WHAT, content) as image:
+        dtype = _type(image, path)
+        maximum = _pgm_maximum(image)
+        values = np.array(image)
+    if maximum is not None:  # undo what Pillow has done
+        values = np.rint(values * (maximum / (255 if dtype == np.uint8 else 65535)))
+    return values.astype(dtype, copy=False)
+
+
+def _type(image: Image.Image, path: Path) -> np.dtype:
+    """The type of an image's values. Raises UserError if it is no depth map."""
+    if image.mode not in MODE_TYPES:
+        found = MODE_NAMES.get(image.mode, image.mode)
+        raise UserError(f"{WHAT} {path}: needed one channel of depth, found {found} (Pillow mode {image.mode})")
+    # Pillow calls a PGM, and in older releases a PNG of 16 bits "I".
+    return np.dtype(np.uint16 if image.mode == "I" and image.format in ("PNG", "PPM") else MODE_TYPES[image.mode])
+
+
+def _pgm_maximum(image: Image.Image) -> int | None:
+    """The largest value that a PGM states, if Pillow will stretch its values to 8 or 16 bits."""
+    decoder, *_, arguments = image.tile[0] if image.format == "PPM" and image.tile else ("", ())
+    return arguments[-1] if decoder in ("ppm", "ppm_plain") and image.mode != "F" else None
 
 
 @contextmanager
-def _opened(path: Path, array: str | None, header: bool = False) -> Any:
-    """Open what a file holds: an array, something that converts to one, or with `header` perhaps only its shape."""
+def _opened(path: Path, array: str | None) -> Any:
+    """Open the array of a file, or what converts to one and has its shape and type."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         yield np.load(path, mmap_mode="r", allow_pickle=False)
     elif suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:
             yield archive[_only(list(archive.files), array, path)]
-    elif suffix in (".h5", ".hdf5"):
+    elif suffix == ".exr":
+        yield _exr(path, array)
+    else:
         h5py = _library("h5py", path)
         with h5py.File(path, "r") as file:
             names: list[str] = []
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
             yield file[_only(names, array, path)]
-    elif suffix == ".exr":
-        yield _exr(path, array)
-    else:
-        with open_image(path, "depth map") as image:
-            yield image.size[::-1] if header else _pixels(image, path)
 
 
 def _only(names: list[str], array: str | None, path: Path) -> str:
@@ -68,8 +122,8 @@ def _only(names: list[str], array: str | None, path: Path) -> str:
         return array
     if array is None and len(names) == 1:
         return names[0]
-    wanted = "data.folder.array names one of them" if array is None else f"no {array!r}"
-    raise UserError(f"depth map {path}: holds {', '.join(names) or 'no arrays'}; {wanted}")
+    wanted = "needed one, or for data set folder its name in data.folder.array" if array is None else f"no {array!r}"
+    raise UserError(f"{WHAT} {path}: holds {', '.join(names) or 'no arrays'}; {wanted}")
 
 
 def _exr(path: Path, array: str | None) -> np.ndarray:
@@ -84,31 +138,16 @@ def _library(name: str, path: Path) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise UserError(f"depth map {path}: reading {path.suffix} needs {name}; pip install 'tiekd[formats]'") from None
+        raise UserError(f"{WHAT} {path}: reading {path.suffix} needs {name}; pip install 'tiekd[formats]'") from None
 
 
-def _pixels(image: Image.Image, path: Path) -> np.ndarray:
-    if image.mode not in ("L", "I", "F", *UINT16):
-        found = MODE_NAMES.get(image.mode, image.mode)
-        raise UserError(f"depth map {path}: needed one channel of depth, found {found} (Pillow mode {image.mode})")
-    return np.array(image)
-
-
-def _plane(values: np.ndarray, path: Path) -> np.ndarray:
-    """Bring values to uint16 or float32 [H, W]; integers that need more than 16 bits become float32."""
-    height, width = _two_sides(values.shape, path)
-    values = values.reshape(height, width)
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    if values.dtype.kind in "iu" and values.size and values.min() >= 0 and values.max() < 2**16:
-        return values.astype(np.uint16)
-    if values.dtype.kind in "iub":
-        return values.astype(np.float32)
-    raise UserError(f"depth map {path}: needed numbers, found {values.dtype}")
+def _require_numbers(path: Path, dtype: np.dtype) -> None:
+    if dtype.kind not in "fiub":
+        raise UserError(f"{WHAT} {path}: needed numbers, found {dtype}")
 
 
 def _two_sides(shape: tuple[int, ...], path: Path) -> Size:
     sides = [side for side in shape if side != 1] if len(shape) > 2 else list(shape)
     if len(sides) != 2 or min(sides) < 1:
-        raise UserError(f"depth map {path}: needed one depth per pixel, [H, W], got an array of shape {list(shape)}")
+        raise UserError(f"{WHAT} {path}: needed one depth per pixel, [H, W], got an array of shape {list(shape)}")
     return sides[0], sides[1]

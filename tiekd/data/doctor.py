@@ -17,7 +17,7 @@ from tiekd.config.documents import explain, with_values
 from tiekd.config.specs import DATASETS
 from tiekd.config.specs.folders import FOLDER_LAYOUTS
 from tiekd.data import open_frames
-from tiekd.data.depth_files import depth_size
+from tiekd.data.depth_files import depth_header
 from tiekd.data.depth_range import check_units
 from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop
 from tiekd.data.image_io import MissingFileError, format_size
@@ -173,7 +173,7 @@ def recognize_folder(root: Path) -> Recognized | None:
     settings = dict(layout.settings)
     if "{split}" not in folder.images and len(set(group_names(found[name], folder))) == 1:
         settings |= {"split_by": "time", "split_gap": 0.1, "group_frames": 20}  # one scene: neighbours in time are alike
-    height, width = depth_size(root / str(found[name][0].depth))
+    height, width = depth_header(root / str(found[name][0].depth)).size
     crop = [max(int(0.87 * side) // 32 * 32, 32) for side in (height, width)]
     sizes = {"frame_size": [height, width], "train_crop": crop, "max_depth": layout.max_depth}
     return Recognized(name, {"dataset": "folder", "root": str(root), "folder": settings, **sizes})

@@ -1,7 +1,8 @@
 """Image files: photos as RGB in uint8, depth in 16 bits. A file that cannot be read raises a UserError that names it.
 
-Every command reads photos with `read_rgb` and depth with `read_uint16`. RGB and 16-bit PNGs are decoded by kornia-rs, in a
-third to two thirds of Pillow's time (benchmarks/data.py). Pillow reads all other files, and decides which files are refused.
+Every command reads photos with `read_rgb`, and our own depth maps with `read_uint16` (those of others: depth_files.py). RGB and
+16-bit PNGs are decoded by kornia-rs, in a third to two thirds of Pillow's time (benchmarks/data.py). Pillow reads all other
+files, and decides which files are refused.
 """
 
 import io
@@ -92,10 +93,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def read_uint16(path: Path, what: str) -> np.ndarray:
     """Read 16-bit grayscale as it is stored, uint16 [H, W]; `what` names it in messages ("depth map", "teacher map")."""
     content = _read(path, what)
-    if (decoded := _decode_png(content, UINT16_PNG, decode_image_png_u16, "mono")) is not None:
-        return decoded[..., 0]
+    if (decoded := decode_uint16_png(content)) is not None:
+        return decoded
     with _open_uint16(path, what, content) as image:
         return np.array(image).astype(np.uint16)
+
+
+def decode_uint16_png(content: bytes) -> np.ndarray | None:
+    """Decode a 16-bit grayscale PNG to uint16 [H, W]. None for other and for broken files, which Pillow explains better."""
+    decoded = _decode_png(content, UINT16_PNG, decode_image_png_u16, "mono")
+    return None if decoded is None else decoded[..., 0]
 
 
 def rgb_size(path: Path) -> Size:

@@ -186,8 +186,8 @@ def import_maps(
     train, test = open_splits(config)
     frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.has_ground_truth, range(len(test))))
     maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)
+    maps.check_headers(train, test)
     for source in (train, test):
-        maps.check_sizes(source)
         maps.check_units(source, config.data.max_depth)
     made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}
     return _write_teacher(config, frames, maps.load, out, made_by)

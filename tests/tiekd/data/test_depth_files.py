@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tiekd.data.depth_files import depth_size, read_depth
+from tiekd.data.depth_files import compact, depth_header, read_depth
 from tiekd.errors import UserError
 
 MILLIMETERS = np.arange(6, dtype=np.uint16).reshape(2, 3) * 1000
@@ -35,6 +35,7 @@ def write(path, values):
         ("d.png", MILLIMETERS.astype(np.uint8)),
         ("d.tif", MILLIMETERS),
         ("d.tiff", METERS),
+        ("d.pfm", METERS),
         ("d.tif", MILLIMETERS.astype(np.int32) * 100),
         ("d.npy", METERS),
         ("d.npy", METERS.astype(np.float64)[..., None]),
@@ -48,21 +49,35 @@ def write(path, values):
 def test_every_format_gives_what_is_stored(tmp_path, name, values):
     write(tmp_path / name, values)
     found = read_depth(tmp_path / name)
-    assert found.dtype in (np.uint16, np.float32)
-    np.testing.assert_allclose(found, values.reshape(2, 3), rtol=1e-7)
-    assert depth_size(tmp_path / name) == (2, 3)
+    np.testing.assert_array_equal(found, values.reshape(2, 3))
+    assert depth_header(tmp_path / name) == ((2, 3), found.dtype)
+    assert found.dtype == values.dtype
+    assert compact(found).dtype == (np.float32 if values.dtype.kind == "f" or values.max() >= 2**16 else np.uint16)
+    np.testing.assert_allclose(compact(found), values.reshape(2, 3), rtol=1e-7)
+
+
+@pytest.mark.parametrize("start", [b"P5 3 2 ", b"P2 3 2 "], ids=["binary", "text"])
+@pytest.mark.parametrize("maximum", [65535, 5000, 300, 255, 5])
+def test_a_pgm_is_read_as_it_is_stored_whatever_its_maximum(tmp_path, start, maximum):
+    values = np.array([[0, 1, 2], [3, 4, maximum]], np.uint16)
+    if start.startswith(b"P2"):
+        content = " ".join(map(str, values.ravel())).encode()
+    else:
+        content = values.astype(np.uint8 if maximum < 256 else ">u2").tobytes()
+    (tmp_path / "d.pgm").write_bytes(start + b"%d\n" % maximum + content)
+    np.testing.assert_array_equal(read_depth(tmp_path / "d.pgm"), values)
 
 
 def test_a_jpeg_is_read_as_its_gray_values(tmp_path):
     Image.fromarray(np.full((16, 16), 40, np.uint8)).save(tmp_path / "d.jpg")
-    assert read_depth(tmp_path / "d.jpg").dtype == np.uint16
+    assert read_depth(tmp_path / "d.jpg").dtype == np.uint8
     assert np.all(np.abs(read_depth(tmp_path / "d.jpg").astype(int) - 40) <= 1)
 
 
 def test_one_of_several_arrays_is_named(tmp_path):
     np.savez(tmp_path / "d.npz", depth=METERS, color=METERS + 1)
     np.testing.assert_array_equal(read_depth(tmp_path / "d.npz", "color"), METERS + 1)
-    with pytest.raises(UserError, match=r"d\.npz: holds depth, color; data\.folder\.array names one of them"):
+    with pytest.raises(UserError, match=r"d\.npz: holds depth, color; needed one, or for data set folder its name"):
         read_depth(tmp_path / "d.npz")
     with pytest.raises(UserError, match=r"d\.npz: holds depth, color; no 'z'"):
         read_depth(tmp_path / "d.npz", "z")
@@ -79,7 +94,7 @@ def test_one_of_several_arrays_is_named(tmp_path):
 )
 def test_a_damaged_file_is_named(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
-    for read in (read_depth, depth_size):
+    for read in (read_depth, depth_header):
         with pytest.raises(UserError, match=rf"depth map .*{name}: .*{reason}") as caught:
             read(tmp_path / name)
         assert "\n" not in str(caught.value)

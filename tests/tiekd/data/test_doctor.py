@@ -56,7 +56,7 @@ def test_all_problems_are_listed(healthy, save_image):
     assert "kitti_eigen_train.txt, line 5: needed 3 columns" in problems
     assert "1 frames are listed more than once" in problems
     assert "1 images are missing, first input/2000_01_01/" in problems
-    assert "0000000001.png: needed a 16-bit grayscale PNG" in problems
+    assert "0000000001.png: needed 16-bit or 32-bit integers" in problems
     assert "data.train_crop 400x704 exceeds" in problems
     assert len(report.splits[0].problems) == 5
     assert report.splits[0].sizes == {"375x1242": 2}

@@ -54,7 +54,7 @@ def test_both_splits_are_checked(complete):
 
 def test_an_unusable_first_frame_is_refused(complete, save_image):
     save_image(next((complete.root / "gt_depth/2000_01_01_drive_0002_sync").rglob("*.png")), np.ones((375, 1242), np.uint8))
-    with pytest.raises(UserError, match=r"needed a 16-bit grayscale PNG"):
+    with pytest.raises(UserError, match=r"needed 16-bit or 32-bit integers"):
         check_inputs(config_of(complete))
 
 
@@ -63,7 +63,7 @@ def test_the_first_depth_map_is_checked_even_after_frames_without_one(kitti, sav
     _, depth = kitti.add(1)
     kitti.write("train")
     save_image(depth, np.ones((375, 1242), np.uint8))
-    with pytest.raises(UserError, match=r"needed a 16-bit"):
+    with pytest.raises(UserError, match=r"needed 16-bit or 32-bit integers"):
         open_frames(kitti.config(), "train").check()
 
 

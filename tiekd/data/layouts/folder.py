@@ -21,7 +21,7 @@ from PIL import Image
 
 from tiekd.config import DataConfig, FolderConfig
 from tiekd.data.cache.file_digests import SETTLING_TIME, file_digests
-from tiekd.data.depth_files import depth_size, read_depth
+from tiekd.data.depth_files import compact, depth_header, read_depth
 from tiekd.data.frame_source import (
     SPLITS,
     Frame,
@@ -83,7 +83,7 @@ class FolderFrames:
 
     def _load_depth(self, entry: Entry) -> StoredDepth:
         path = self._root / str(entry.depth)
-        values = read_depth(path, self._config.array)
+        values = compact(read_depth(path, self._config.array))
         if self._config.rotate_bits:
             if values.dtype != np.uint16:
                 raise UserError(f"depth map {path}: data.folder.rotate_bits needs 16-bit integers, found {values.dtype}")
@@ -114,7 +114,7 @@ class FolderFrames:
         entry = self._entries[index]
         self._check_shape(entry, rgb_size(self._root / entry.image))
         if entry.depth:
-            self._check_shape(entry, depth_size(self._root / entry.depth, self._config.array))
+            self._check_shape(entry, depth_header(self._root / entry.depth, self._config.array).size)
         return self._size
 
     def files(self, index: int) -> list[Path]:

@@ -13,17 +13,9 @@ import numpy as np
 
 from tiekd.config import DataConfig
 from tiekd.data.cache.file_digests import file_digests
+from tiekd.data.depth_files import compact, depth_header, read_depth, require_integers
 from tiekd.data.frame_source import Box, Frame, Split, TrainRegion, digest_of_frames, evenly_spaced, signature_of_frame
-from tiekd.data.image_io import (
-    Size,
-    StoredDepth,
-    format_size,
-    missing_files,
-    read_rgb,
-    read_uint16,
-    rgb_size,
-    uint16_size,
-)
+from tiekd.data.image_io import Size, StoredDepth, format_size, missing_files, read_rgb, rgb_size
 from tiekd.errors import UserError
 from tiekd.store.files import stat_signature
 
@@ -189,7 +181,7 @@ class ListedFrames:
         image = read_rgb(self._image_path(index))
         height, width = image.shape[:2]
         path = self._depth_path(index)
-        depth = np.zeros((height, width), np.uint16) if path is None else read_uint16(path, "depth map")
+        depth = np.zeros((height, width), np.uint16) if path is None else self._read_depth(path)
         view = self._checked_view(index, (height, width), depth.shape)
         stored = StoredDepth(view.crop(depth), 1 / self._layout.depth_scale)
         return Frame(view.crop(image), stored, (height, width), (view.top, view.left))
@@ -205,7 +197,21 @@ class ListedFrames:
     def _read_headers(self, index: int) -> tuple[Size, Box]:
         """Size of the frame, and its canonical view."""
         path, size = self._depth_path(index), rgb_size(self._image_path(index))
-        return size, self._checked_view(index, size, uint16_size(path, "depth map") if path else size)
+        return size, self._checked_view(index, size, self._depth_size(path) if path else size)
+
+    def _read_depth(self, path: Path) -> np.ndarray:
+        values = read_depth(path)
+        self._require_integers(path, values.dtype)
+        return compact(values)
+
+    def _depth_size(self, path: Path) -> Size:
+        size, dtype = depth_header(path)
+        self._require_integers(path, dtype)
+        return size
+
+    def _require_integers(self, path: Path, dtype: np.dtype) -> None:
+        meaning = f"value / {self._layout.depth_scale:g} = m (data.dataset folder reads others, by data.folder.depth_scale)"
+        require_integers(path, dtype, meaning)
 
     def files(self, index: int) -> list[Path]:
         paths = self._image_path(index), self._depth_path(index)

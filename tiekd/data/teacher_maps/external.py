@@ -1,7 +1,7 @@
 """Depth maps from other programs: predictions to evaluate, or the maps of a teacher.
 
-There is one file per frame, a 16-bit PNG (m = value / depth_scale) or a .npy of floats [H, W] m, of the frame's canonical view
-or of the whole frame. Its name is the first of these that exists, .npy before .png:
+There is one file per frame, [H, W], of the frame's canonical view or of the whole frame, in a format of depth_files.py. Floats
+are in m, of integers m = value / depth_scale. A map's name is the first of these that exists, with the first of SUFFIXES:
 
     <key>              the image's path without suffix, as our own maps are named
     <released name>    its parts joined by "_", as the released TIE-KD code names them (released_layout.py)
@@ -19,15 +19,15 @@ from pkgutil import resolve_name
 import numpy as np
 
 from tiekd.config.specs import DATASETS
+from tiekd.data.depth_files import ARRAYS, WHAT, depth_header, read_depth, require_integers
 from tiekd.data.depth_range import N_MAPS, check_units
 from tiekd.data.frame_source import Box, Frame, FrameSource, evenly_spaced
-from tiekd.data.image_io import Size, format_size, missing_files, read_uint16, uint16_size
+from tiekd.data.image_io import Size, format_size, missing_files
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.teacher_maps.released_layout import released_name
 from tiekd.errors import UserError
 
-SUFFIXES = (".npy", ".png")
-WHAT = "depth map"
+SUFFIXES = (*ARRAYS, ".png", ".tif", ".tiff", ".pfm")
 
 
 class ExternalMaps:
@@ -36,38 +36,46 @@ class ExternalMaps:
     def __init__(self, folders: Sequence[Path], dataset: str, keys: Iterable[str], depth_scale: float | None = None):
         """Find the map of each of `keys`. Raises UserError if one is missing.
 
-        depth_scale: value in a PNG at 1 m; None for that of the folder's manifest, or else of the data set's ground truth.
+        depth_scale: integer at 1 m; None for that of the folder's manifest, or else, in images, of the ground truth.
         """
         if depth_scale is not None and not 0 < depth_scale < math.inf:
-            raise UserError(f"--depth-scale: the value in a PNG at 1 m must be above 0, got {depth_scale}")
+            raise UserError(f"--depth-scale: the integer at 1 m must be above 0, got {depth_scale}")
         names = _possible_names(dataset, list(dict.fromkeys(keys)))
         self._maps: dict[str, tuple[Path, float | None]] = {}
         for folder in folders:
-            scale = depth_scale or _scale_of(folder, dataset)
-            self._maps = {key: (path, scale) for key, path in _find_maps(folder, names).items()} | self._maps
+            usual = depth_scale or _scale_of(folder, dataset)
+            found = _find_maps(folder, names).items()
+            self._maps = {key: (path, depth_scale if path.suffix in ARRAYS else usual) for key, path in found} | self._maps
         _require_all(folders, names, self._maps)
-        if depth_scale is not None and all(path.suffix == ".npy" for path, _ in self._maps.values()):
-            raise UserError(f"--depth-scale {depth_scale:g}: is only used for PNGs, and all maps are .npy files, which hold m")
-        self._folders = ", ".join(map(str, folders))
+        self._depth_scale, self._folders = depth_scale, ", ".join(map(str, folders))
 
-    def check_sizes(self, source: FrameSource) -> None:
-        """Raise UserError unless the maps of a sample of a source's frames have a size that `load` accepts."""
-        for index in evenly_spaced(len(source)):
-            if source.keys[index] in self._maps:
-                path, scale = self._maps[source.keys[index]]
-                _require_size(path, _size(path, scale), source.size(index), source.frame_size(index))
+    def check_headers(self, *sources: FrameSource) -> None:
+        """Raise UserError unless the maps of a sample of each source's frames have a size and a type that `load` accepts."""
+        types = set()
+        for source, index in ((each, index) for each in sources for index in evenly_spaced(len(each))):
+            if source.keys[index] not in self._maps:
+                continue
+            path, scale = self._maps[source.keys[index]]
+            size, dtype = depth_header(path)
+            types.add(dtype.kind)
+            _require_unit(path, dtype, scale)
+            _require_size(path, size, source.size(index), source.frame_size(index))
+        if self._depth_scale is not None and types == {"f"}:
+            raise UserError(f"--depth-scale {self._depth_scale:g}: is only used for integers, and all maps hold floats, in m")
 
     def check_units(self, source: FrameSource, max_depth: float) -> None:
         """Raise UserError unless the maps of some of a source's frames can be in m, for data up to `max_depth`."""
         indices = [index for index in range(len(source)) if source.keys[index] in self._maps]
         sample = (indices[place] for place in evenly_spaced(len(indices), N_MAPS))
         maps = (self.load(source.keys[index], source.load(index)) for index in sample)
-        check_units(maps, max_depth, f"{WHAT}s {self._folders}", "; the scale of a PNG is --depth-scale")
+        check_units(maps, max_depth, f"{WHAT}s {self._folders}", "; the scale of integers is --depth-scale")
 
     def load(self, key: str, frame: Frame) -> np.ndarray:
         """Load the depth of a frame's view, float32 [H, W] m. Raises UserError if it is not finite everywhere."""
         path, scale = self._maps[key]
-        depth = _read(path, scale)
+        depth = read_depth(path)
+        _require_unit(path, depth.dtype, scale)
+        depth = (depth if depth.dtype.kind == "f" else depth / scale).astype(np.float32)
         _require_size(path, depth.shape, frame.size, frame.frame_size)
         if depth.shape != frame.size:
             depth = Box(*frame.origin, *frame.size).crop(depth)
@@ -91,7 +99,7 @@ def _possible_names(dataset: str, keys: list[str]) -> dict[str, list[str]]:
 def _find_maps(folder: Path, names: dict[str, list[str]]) -> dict[str, Path]:
     """The maps in a folder, by key."""
     if not folder.is_dir():
-        raise UserError(f"depth maps {folder}: no such folder; needed one with a 16-bit PNG or .npy for each frame")
+        raise UserError(f"depth maps {folder}: no such folder; needed one with a map for each frame")
     absent = set(missing_files(folder, (name for candidates in names.values() for name in candidates)))
     first = {key: next((n for n in candidates if n not in absent), None) for key, candidates in names.items()}
     return {key: folder / name for key, name in first.items() if name}
@@ -103,7 +111,7 @@ def _require_all(folders: Sequence[Path], names: dict[str, list[str]], found: di
         looked_for = " or ".join(name for name in names[missing[0]] if name.endswith(".png"))
         raise UserError(
             f"depth maps {', '.join(map(str, folders))}: {len(missing)} of {len(names)} frames have no map, "
-            f"first {', '.join(missing[:3])}; looked for {looked_for} (or .npy)"
+            f"first {', '.join(missing[:3])}; looked for {looked_for} (or {', '.join(sorted({*SUFFIXES} - {'.png'}))})"
         )
 
 
@@ -115,38 +123,13 @@ def _scale_of(folder: Path, dataset: str) -> float | None:
     return resolve_name(str(spec.layout)).depth_scale if spec.frames is None else None
 
 
-def _read(path: Path, scale: float | None) -> np.ndarray:
-    """float32 [H, W] m."""
-    if path.suffix == ".npy":
-        return np.array(_map_npy(path), np.float32)
-    return (read_uint16(path, WHAT) / _require_scale(scale, path)).astype(np.float32)
-
-
-def _size(path: Path, scale: float | None) -> Size:
-    """Height and width from the header. Raises UserError if the file cannot be read as depth."""
-    if path.suffix == ".npy":
-        height, width = _map_npy(path).shape
-        return height, width
-    _require_scale(scale, path)
-    return uint16_size(path, WHAT)
-
-
-def _require_scale(scale: float | None, path: Path) -> float:
+def _require_unit(path: Path, dtype: np.dtype, scale: float | None) -> None:
+    """Raise UserError unless the values of a map are m, or integers with a scale."""
+    if dtype.kind == "f":
+        return
+    require_integers(path, dtype, "or floats in m")
     if scale is None:
-        raise UserError(f"{WHAT} {path}: --depth-scale is needed, the value in a PNG at 1 m, e.g. 256; the data set has none")
-    return scale
-
-
-def _map_npy(path: Path) -> np.ndarray:
-    """Map a .npy of floats [H, W] into memory."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{WHAT} {path}: cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
-        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise UserError(f"{WHAT} {path}: needed floats [H, W] in m, found {found}")
-    return array
+        raise UserError(f"{WHAT} {path}: --depth-scale is needed, the integer at 1 m, e.g. 256; nothing else states it")
 
 
 def _require_size(path: Path, found: Size, view: Size, whole: Size) -> None:

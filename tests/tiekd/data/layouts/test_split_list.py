@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tiekd.data import open_frames
 from tiekd.errors import UserError
@@ -143,7 +144,26 @@ def test_an_eight_bit_depth_map_is_refused(kitti, save_image):
     save_image(depth, np.ones((375, 1242), np.uint8))
     source = open_frames(kitti.config(), "train")
     for look in (source.check, lambda: source.size(0)):
-        with pytest.raises(UserError, match=r"0000000000.png: needed a 16-bit grayscale PNG, found 8-bit grayscale .*mode L"):
+        with pytest.raises(
+            UserError, match=r"0000000000.png: needed 16-bit or 32-bit integers, value / 256 = m .*; found 8-bit"
+        ):
+            look()
+
+
+def test_integers_of_32_bits_are_read_exactly_and_floats_refused(kitti):
+    _, depth = kitti.add(0)
+    kitti.write()
+    far = np.full((375, 1242), 100_000, np.int32)  # more than 16 bits hold
+    depth.unlink()
+    Image.fromarray(far).save(depth, format="TIFF")
+    source = open_frames(kitti.config(), "train")
+    source.check()
+    assert (source.load(0).depth_gt == 100_000 / 256).all()
+    Image.fromarray(far.astype(np.float32)).save(depth, format="TIFF")
+    for look in (source.check, lambda: source.load(0)):
+        with pytest.raises(
+            UserError, match=r"needed .* integers, value / 256 = m \(data.dataset folder .*; found 32-bit floats"
+        ):
             look()
 
 

@@ -24,10 +24,17 @@ def frame() -> Frame:
 
 def save(path, depth: np.ndarray, scale=256.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, depth)
-    else:
-        Image.fromarray(np.rint(depth * scale).astype(np.uint16)).save(path)
+    match path.suffix:
+        case ".npy":
+            np.save(path, depth)
+        case ".npz":
+            np.savez(path, depth=depth)
+        case ".pfm":
+            Image.fromarray(depth).save(path)
+        case ".tif":
+            Image.fromarray(np.rint(depth * scale).astype(np.int32)).save(path)
+        case _:
+            Image.fromarray(np.rint(depth * scale).astype(np.uint16)).save(path)
 
 
 class Sizes:
@@ -94,9 +101,9 @@ def test_missing_maps_are_counted_and_the_first_named(tmp_path):
         ExternalMaps([tmp_path], "nyu", keys)
     assert str(caught.value) == (
         f"depth maps {tmp_path}: 4 of 5 frames have no map, first scene/1, scene/2, scene/3; "
-        "looked for scene/1.png or data_nyu_scene_1.png or 1.png (or .npy)"
+        "looked for scene/1.png or data_nyu_scene_1.png or 1.png (or .exr, .h5, .hdf5, .npy, .npz, .pfm, .tif, .tiff)"
     )
-    with pytest.raises(UserError, match=r"nowhere: no such folder; needed one with a 16-bit PNG or .npy for each frame"):
+    with pytest.raises(UserError, match=r"nowhere: no such folder; needed one with a map for each frame"):
         ExternalMaps([tmp_path / "nowhere"], "nyu", keys)
 
 
@@ -114,7 +121,7 @@ def test_the_scale_is_the_given_one_or_that_of_the_ground_truth(tmp_path):
 def test_a_scale_is_required_if_the_data_set_has_none(tmp_path):
     save(tmp_path / "train" / "0000.png", depth_of())
     maps = ExternalMaps([tmp_path], "synthetic-outdoor", ["train/0000"])
-    with pytest.raises(UserError, match=r"0000.png: --depth-scale is needed, the value in a PNG at 1 m"):
+    with pytest.raises(UserError, match=r"0000.png: --depth-scale is needed, the integer at 1 m"):
         maps.load("train/0000", frame())
     assert ExternalMaps([tmp_path], "synthetic-outdoor", ["train/0000"], 256.0).load("train/0000", frame())[0, 0] == 1
 
@@ -128,18 +135,18 @@ def test_the_scale_of_a_teachers_folder(tmp_path):
 
 @pytest.mark.parametrize("scale", [0.0, -256.0, float("nan")])
 def test_an_invalid_scale_is_refused(tmp_path, scale):
-    with pytest.raises(UserError, match="--depth-scale: the value in a PNG at 1 m must be above 0, got"):
+    with pytest.raises(UserError, match="--depth-scale: the integer at 1 m must be above 0, got"):
         ExternalMaps([tmp_path], "kitti", KEYS[:1], scale)
 
 
 # -- size and content -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".png", ".npy"])
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".npz", ".tif", ".pfm"])
 def test_a_map_of_the_whole_frame_is_cropped_to_the_view(tmp_path, suffix):
     save(tmp_path / f"{KEYS[0]}{suffix}", depth_of(WHOLE))
     maps = ExternalMaps([tmp_path], "kitti", KEYS[:1])
-    maps.check_sizes(Sizes())
+    maps.check_headers(Sizes())
     assert np.array_equal(maps.load(KEYS[0], frame()), depth_of(WHOLE)[8:40, 6:54])
 
 
@@ -150,7 +157,7 @@ def test_a_wrong_size_is_refused_by_header_and_content(tmp_path, size, suffix):
     maps = ExternalMaps([tmp_path], "kitti", KEYS[:1])
     line = rf"wrong size: \S*{suffix} is {size[0]}x{size[1]}, expected 32x48 \(the view\) or 40x60 \(the whole frame\)"
     with pytest.raises(UserError, match=line):
-        maps.check_sizes(Sizes())
+        maps.check_headers(Sizes())
     with pytest.raises(UserError, match=line):
         maps.load(KEYS[0], frame())
 
@@ -158,15 +165,16 @@ def test_a_wrong_size_is_refused_by_header_and_content(tmp_path, size, suffix):
 @pytest.mark.parametrize(
     ("array", "found"),
     [
-        (np.ones(VIEW, np.uint16), r"uint16 \[32, 48\]"),
-        (np.ones((1, *VIEW), np.float32), r"float32 \[1, 32, 48\]"),
-        (np.ones(VIEW, complex), r"complex128 \[32, 48\]"),
+        (np.ones(VIEW, np.uint16), "--depth-scale is needed, the integer at 1 m"),
+        (np.ones(VIEW, np.uint8), "needed 16-bit or 32-bit integers, or floats in m; found 8-bit integers"),
+        (np.ones((2, *VIEW), np.float32), r"needed one depth per pixel, \[H, W\], got an array of shape \[2, 32, 48\]"),
+        (np.ones(VIEW, complex), "needed numbers, found complex128"),
     ],
 )
 def test_arrays_that_are_not_depth_maps_are_refused(tmp_path, array, found):
     save(tmp_path / f"{KEYS[0]}.npy", array)
-    with pytest.raises(UserError, match=rf"0000000005.npy: needed floats \[H, W\] in m, found {found}"):
-        ExternalMaps([tmp_path], "kitti", KEYS[:1]).check_sizes(Sizes())
+    with pytest.raises(UserError, match=rf"0000000005.npy: {found}"):
+        ExternalMaps([tmp_path], "kitti", KEYS[:1]).check_headers(Sizes())
 
 
 def test_a_file_that_is_not_an_array_is_refused(tmp_path):
@@ -187,8 +195,8 @@ def test_an_eight_bit_image_is_refused(tmp_path):
     path = tmp_path / f"{KEYS[0]}.png"
     path.parent.mkdir(parents=True)
     Image.new("RGB", (48, 32)).save(path)
-    with pytest.raises(UserError, match=r"0000000005.png: needed a 16-bit grayscale PNG, found RGB"):
-        ExternalMaps([tmp_path], "kitti", KEYS[:1]).check_sizes(Sizes())
+    with pytest.raises(UserError, match=r"0000000005.png: needed one channel of depth, found RGB"):
+        ExternalMaps([tmp_path], "kitti", KEYS[:1]).check_headers(Sizes())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
