@@ -333,7 +333,7 @@ def test_a_broken_map_leaves_no_teacher(tiekd, kitti, frames, exported, tmp_path
         depth[0, 0] = np.nan if key.endswith("1") else 1
         np.save(folder / f"{key.replace('/', '_')}.npy", depth)
     outcome = tiekd("teacher", "import", frames, folder, "--out", tmp_path / "maps")
-    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert (outcome.code, outcome.err.count("tiekd: ")) == (2, 1)
     assert "0000000001.npy: 1 of 428032 depths are not finite" in outcome.err
     assert not (tmp_path / "maps/manifest.json").exists()
 

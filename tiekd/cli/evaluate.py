@@ -1,5 +1,6 @@
 """`tiekd evaluate`."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tiekd.data import FrameSource
     from tiekd.data.teacher_maps import TeacherMaps
 
+LOG = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 OptionalWeights = Annotated[
     str | None,
@@ -139,7 +141,8 @@ def _score_maps(
     source, indices, teacher_maps = _open(config, teacher)
     maps = ExternalMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
     maps.check_headers(source)
-    maps.check_units(source, config.data.max_depth)
+    if remark := maps.check_units(source, config.data.max_depth):
+        LOG.warning(remark)
     rows = evaluate_maps(maps, config, source, indices, teacher_maps)
     return config, list(track(rows, "images", len(indices))), len(source)
 

@@ -213,7 +213,7 @@ def check_dataset(config: DataConfig) -> DatasetReport:
             continue
         report.problems += problems
         sources.append(source)
-        _describe(source, config, report)
+        remarks += _describe(source, config, report)
     if len(sources) == 2:
         remarks += _remarks_on_both(*sources)
     return DatasetReport(config.dataset, config.root, reports, remarks)
@@ -245,8 +245,8 @@ def _open_split(config: DataConfig, split: Split) -> tuple[FrameSource, list[str
     return open_frames(config, split), []
 
 
-def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> None:
-    """Fill in the report of a split."""
+def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> list[str]:
+    """Fill in the report of a split. Returns remarks."""
     report.rows, report.unlabelled = len(source), source.n_without_ground_truth
     report.groups = len({source.group(index) for index in range(len(source))})
     repeated = [key for key, count in Counter(source.keys).items() if count > 1]
@@ -261,8 +261,10 @@ def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> N
     frames = _load_some(source, readable, report)
     report.depth = [_statistics(key, frame) for key, frame in frames.items()]
     labelled = {key for index, key in enumerate(source.keys) if source.has_ground_truth(index)}
+    remark = ""
     try:
-        check_units((frame.depth_gt for key, frame in frames.items() if key in labelled), config.max_depth, "ground truth")
+        depths = (frame.depth_gt for key, frame in frames.items() if key in labelled)
+        remark = check_units(depths, config.max_depth, "ground truth")
     except UserError as error:
         report.problems.append(str(error))
     if not report.sizes:
@@ -273,6 +275,7 @@ def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> N
             check_train_crop(config.train_crop, frame.size, source.train_region, key)
         except UserError as error:
             report.problems.append(str(error))
+    return [f"{report.split}: {remark}"] if remark else []
 
 
 def _report_missing(source: ListedFrames, report: SplitReport) -> None:

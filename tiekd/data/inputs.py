@@ -5,6 +5,7 @@ Does not import PyTorch.
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from tiekd.errors import UserError
 from tiekd.store.files import write_atomically
 from tiekd.store.run_store import RunStore
 
+LOG = logging.getLogger(__name__)
 METHOD_VERSION = "3"  # raised by hand when the same config would give other numbers
 MADE_MAPS = "made_maps"  # the input whose digest is the id of maps that a launch makes
 FETCH_THREADS = 32  # that copy maps from an object store
@@ -219,7 +221,8 @@ def check_ground_truth(source: FrameSource, max_depth: float) -> None:
     """Raise UserError if the ground truth in the files of a split cannot be in m."""
     indices = [index for index in range(len(source)) if source.has_ground_truth(index) and source.files(index)]
     sample = (source.load(indices[place]).depth_gt for place in evenly_spaced(len(indices), N_MAPS))
-    check_units(sample, max_depth, "ground truth")
+    if remark := check_units(sample, max_depth, "ground truth"):
+        LOG.warning(remark)
 
 
 def check_maps(maps: MapSource, source: FrameSource, indices: Sequence[int], max_depth: float) -> None:
@@ -231,7 +234,8 @@ def check_maps(maps: MapSource, source: FrameSource, indices: Sequence[int], max
     check_reach("teacher maps", maps.max_depth, max_depth)
     sample = (indices[place] for place in evenly_spaced(len(indices), N_MAPS))
     loaded = (maps.load_stored(keys[index], source.size(index)).to_meters() for index in sample)
-    check_units(loaded, max_depth, "teacher maps")
+    if remark := check_units(loaded, max_depth, "teacher maps"):
+        LOG.warning(remark)
 
 
 @one_look()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -29,6 +30,7 @@ from tiekd.store.files import check_output_folder, safe_name
 from tiekd.store.find_weights import fetch_weights
 from tiekd.store.run_store import RunStore
 
+LOG = logging.getLogger(__name__)
 MAP_LAYOUTS = ("tiekd", "released")
 Frames = dict[str, tuple[FrameSource, int]]  # source and index by key; a frame of both splits occurs once
 DepthOf = Callable[[str, Frame], np.ndarray]  # a frame's key and the frame -> float32 [H, W] m
@@ -188,7 +190,8 @@ def import_maps(
     maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)
     maps.check_headers(train, test)
     for source in (train, test):
-        maps.check_units(source, config.data.max_depth)
+        if remark := maps.check_units(source, config.data.max_depth):
+            LOG.warning(remark)
     made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}
     return _write_teacher(config, frames, maps.load, out, made_by)
 

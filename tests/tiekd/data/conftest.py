@@ -22,7 +22,7 @@ class KittiFolder:
     rows: list[str] = field(default_factory=list)
 
     def add(self, number: int, size=(375, 1242), drive=1, with_depth=True) -> tuple[Path, Path]:
-        """Add a frame whose image has the row number and whose depth the column number of each pixel, modulo 200."""
+        """Add a frame whose image has each pixel's row modulo 200, and whose depth its column modulo 100."""
         drive = f"2000_01_01_drive_{drive:04d}_sync"
         image = f"2000_01_01/{drive}/image_02/data/{number:010d}.png"
         depth = f"{drive}/proj_depth/groundtruth/image_02/{number:010d}.png"
@@ -30,7 +30,7 @@ class KittiFolder:
         pixels = np.stack([rows % 200, columns % 200, np.full(size, number)], axis=-1).astype(np.uint8)
         image_path, depth_path = self.root / "input" / image, self.root / "gt_depth" / depth
         save(image_path, pixels)
-        save(depth_path, (columns % 200 * 256).astype(np.uint16))
+        save(depth_path, (columns % 100 * 256).astype(np.uint16))
         self.rows.append(f"{image} {depth if with_depth else None} 721.5377")
         return image_path, depth_path
 

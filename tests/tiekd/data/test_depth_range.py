@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tiekd.data.depth_range import check_reach, check_units
+from tiekd.data.depth_range import check_ratio, check_reach, check_units
 from tiekd.errors import UserError
 
 ROOM = np.linspace(0.7, 9, 400).reshape(20, 20)  # m
@@ -39,6 +39,27 @@ def test_a_sky_at_the_cap_sparse_depth_and_an_odd_frame_are_no_mistake():
 def test_maps_of_mixed_units_are_refused():
     with pytest.raises(UserError, match=r"2 of 4 maps lie almost everywhere"):
         check_units([ROOM, ROOM, ROOM * 1000, ROOM * 1000], 10.0, "maps")
+
+
+@pytest.mark.parametrize(("depth", "cap"), [(ROOM, 10.0), (STREET, 80.0)])
+def test_a_factor_of_ten_is_remarked_upon(depth, cap):
+    assert check_units([depth], cap, "maps") == ""
+    assert "maps: 1 of 1 maps have an unusual median" in check_units([depth / 20], cap, "maps")
+    assert check_units([depth * 10], cap, "maps").endswith("; probably in dm, needed m")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "hint"), [(10.4, "dm"), (3.2, "feet"), (40, "inches"), (93, "cm"), (1e3, "mm"), (0.0012, "km"), (0.1, "")]
+)
+def test_the_ratio_to_ground_truth_tells_the_unit(ratio, hint):
+    expected = (
+        f"maps: their median is {ratio:.3g} times that of the ground truth; {f'probably in {hint}, ' if hint else ''}needed m"
+    )
+    assert check_ratio(ratio, "maps", "") == expected
+
+
+def test_ratios_of_honest_predictions_and_of_none_are_not_remarked_upon():
+    assert {check_ratio(ratio, "maps", "") for ratio in (0.4, 0.74, 1.53, 2.53, float("nan"))} == {""}
 
 
 def test_a_range_must_reach_as_far_as_the_data():

@@ -26,9 +26,9 @@ def test_a_healthy_data_set_is_described(healthy):
     assert (test.rows, test.unlabelled, test.groups) == (2, 1, 1)
     assert test.sizes == {"370x1224": 1, "375x1242": 1}
     assert train.missing == {"images": 0, "depth maps": 0}
-    depth = train.depth[0]  # columns 13 .. 1228 modulo 200, of which 0 is not valid
-    assert (depth.min, depth.max) == (1.0, 199.0)
-    assert depth.valid_share == pytest.approx(1 - 6 / 1216)
+    depth = train.depth[0]  # columns 13 .. 1228 modulo 100, of which 0 is not valid
+    assert (depth.min, depth.max) == (1.0, 99.0)
+    assert depth.valid_share == pytest.approx(1 - 12 / 1216)
     assert test.depth[1].median is None
 
 

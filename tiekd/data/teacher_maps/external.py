@@ -11,8 +11,9 @@ Names shared by several frames are ignored.
 """
 
 import math
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from pkgutil import resolve_name
 
@@ -20,12 +21,13 @@ import numpy as np
 
 from tiekd.config.specs import DATASETS
 from tiekd.data.depth_files import ARRAYS, WHAT, depth_header, read_depth, require_integers
-from tiekd.data.depth_range import N_MAPS, check_units
+from tiekd.data.depth_range import N_MAPS, check_ratio, check_units
 from tiekd.data.frame_source import Box, Frame, FrameSource, evenly_spaced
 from tiekd.data.image_io import Size, format_size, missing_files
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.teacher_maps.released_layout import released_name
 from tiekd.errors import UserError
+from tiekd.metrics import scale_ratio
 
 SUFFIXES = (*ARRAYS, ".png", ".tif", ".tiff", ".pfm")
 
@@ -63,12 +65,26 @@ class ExternalMaps:
         if self._depth_scale is not None and types == {"f"}:
             raise UserError(f"--depth-scale {self._depth_scale:g}: is only used for integers, and all maps hold floats, in m")
 
-    def check_units(self, source: FrameSource, max_depth: float) -> None:
-        """Raise UserError unless the maps of some of a source's frames can be in m, for data up to `max_depth`."""
+    def check_units(self, source: FrameSource, max_depth: float) -> str:
+        """Raise UserError unless the maps of some of a source's frames can be in m, for data up to `max_depth`.
+
+        Returns a remark if they probably are not, by their medians or those of the ground truth, else "".
+        """
         indices = [index for index in range(len(source)) if source.keys[index] in self._maps]
-        sample = (indices[place] for place in evenly_spaced(len(indices), N_MAPS))
-        maps = (self.load(source.keys[index], source.load(index)) for index in sample)
-        check_units(maps, max_depth, f"{WHAT}s {self._folders}", "; the scale of integers is --depth-scale")
+        sample = [indices[place] for place in evenly_spaced(len(indices), N_MAPS)]
+        what, remedy = f"{WHAT}s {self._folders}", "; the scale of integers is --depth-scale"
+        ratios = []
+
+        def maps() -> Iterator[np.ndarray]:
+            for index in sample:
+                frame = source.load(index)
+                depth = self.load(source.keys[index], frame)
+                ratios.append(scale_ratio(depth, frame.depth_gt, (frame.depth_gt > 0) & (frame.depth_gt <= max_depth)))
+                yield depth
+
+        remark = check_units(maps(), max_depth, what, remedy)
+        measured = [ratio for ratio in ratios if math.isfinite(ratio)]
+        return check_ratio(statistics.median(measured), what, remedy) or remark if measured else remark
 
     def load(self, key: str, frame: Frame) -> np.ndarray:
         """Load the depth of a frame's view, float32 [H, W] m. Raises UserError if it is not finite everywhere."""

@@ -17,7 +17,7 @@ def test_the_view_is_the_kb_crop(kitti, size, top, left):
     assert (frame.frame_size, frame.origin) == (size, (top, left))
     assert frame.image[0, 0].tolist() == [top % 200, left % 200, 0]  # the corner of the view in the made frame
     assert frame.image[-1, -1].tolist() == [(size[0] - 1) % 200, (left + 1215) % 200, 0]
-    assert frame.depth_gt[0, 0] == left % 200
+    assert frame.depth_gt[0, 0] == left % 100
     assert (frame.image.dtype, frame.depth_gt.dtype) == (np.uint8, np.float32)
 
 

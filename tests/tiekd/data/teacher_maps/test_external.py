@@ -206,3 +206,17 @@ def test_depths_that_are_not_finite_are_counted_and_refused(tmp_path, value):
     save(tmp_path / f"{KEYS[0]}.npy", depth)
     with pytest.raises(UserError, match=r"0000000005.npy: 2 of 1536 depths are not finite; needed m at every pixel"):
         ExternalMaps([tmp_path], "kitti", KEYS[:1]).load(KEYS[0], frame())
+
+
+@pytest.mark.parametrize(
+    ("factor", "remark"), [(1, ""), (3.281, "3.28 times that of the ground truth; probably in feet"), (0.1, "0.1 times")]
+)
+def test_maps_are_compared_with_the_ground_truth_of_their_frames(tmp_path, factor, remark):
+    class Frames(Sizes):
+        def load(self, index: int) -> Frame:
+            return Frame(np.zeros((*VIEW, 3), np.uint8), StoredDepth(depth_of()), WHOLE, ORIGIN)
+
+    save(tmp_path / f"{KEYS[0]}.npy", factor * depth_of())
+    found = ExternalMaps([tmp_path], "kitti", KEYS[:1]).check_units(Frames(), 10.0)
+    assert remark in found
+    assert bool(remark) == bool(found)
