@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ablations.execution import check_variables
 from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.planning.plan import study_record
 from ablations.planning.study import StudyConfig
@@ -93,6 +94,7 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
     _print_replaced_cells(prepared, console)
     floor = print_floor(prepared, console)
     if todo:
+        check_variables()
         console.print(
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
         )

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ablations.execution import check_variables
 from ablations.monitor.study_progress import StudyProgress
 from ablations.monitor.terminal import failure_lines
 from ablations.planning.plan import Plan, PlannedCell, readiness_errors
@@ -84,6 +85,7 @@ def _count_slots(execution: ExecutionConfig, address: str | None, max_concurrent
     """Return how many workers can compute at the same time; 0 if unknown, since GPUs are counted only by a cluster."""
     most = max_concurrent or math.inf  # trials
     if address:
+        check_variables()
         from ablations.execution.cluster import ray_cluster
         from ablations.execution.resources import trial_slots
 

@@ -1,7 +1,10 @@
 """Running cells on Ray: clusters, trials, recovery from failures. Sets Ray's environment variables before Ray is imported."""
 
 import os
+import subprocess
 import sys
+
+from tiekd.errors import UserError, shorten
 
 READ_WHEN_USED = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -23,6 +26,32 @@ READ_AT_IMPORT = {
     # it handles the signal.
     "RAY_get_check_signal_interval_milliseconds": "50",
 }
+USED = {"RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_CLIENT_MODE", "RAY_TMPDIR"}  # any text
+AUTH_MODES = ("token", "disabled", "k8s")
 GIVEN_VARIABLES = [name for name in os.environ if name.startswith("RAY_")]  # by the user: Ray sets more when it is imported
 for _name, _value in (READ_WHEN_USED if "ray" in sys.modules else READ_WHEN_USED | READ_AT_IMPORT).items():
     os.environ.setdefault(_name, _value)
+
+
+def check_variables() -> None:
+    """Raise UserError for a variable at which Ray would end this process, mostly by a segmentation fault at its import.
+
+    Only Ray knows which values its hundreds of variables may have. Therefore a process imports it first, if there are any.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    if mode.lower() not in AUTH_MODES:
+        raise UserError(f"RAY_AUTH_MODE={mode}: unknown; valid: {', '.join(AUTH_MODES)}")
+    ours = READ_WHEN_USED | READ_AT_IMPORT
+    given = [name for name in GIVEN_VARIABLES if name not in USED and os.environ.get(name) not in (None, ours.get(name))]
+    if "ray" in sys.modules or not given or _imports_ray(given):
+        return
+    wrong = next((name for name in given if not _imports_ray([name])), None)
+    named = f"{wrong}={shorten(os.environ[wrong])}" if wrong else ", ".join(given)
+    raise UserError(f"{named}: Ray ends at this value when it starts; valid: what Ray can read, or unset the variable")
+
+
+def _imports_ray(names: list[str]) -> bool:
+    """Whether a process with these of Ray's variables can import it."""
+    environment = {name: value for name, value in os.environ.items() if name in names or not name.startswith("RAY_")}
+    done = subprocess.run([sys.executable, "-c", "import ray"], env=environment, capture_output=True, check=False)
+    return done.returncode == 0

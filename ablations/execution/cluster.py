@@ -28,7 +28,6 @@ from tiekd.config.cpus import usable_cpus
 from tiekd.errors import ClusterError, UserError, error_line, os_error_reason
 from tiekd.store.temporary import short_link, temporary_folder
 
-AUTH_MODES = ("token", "disabled", "k8s")
 SHARED_MEMORY = "/dev/shm"
 PROBE_BYTES = 2**20
 # A socket's path has at most 107 bytes, of which Ray adds /session_<date>_<time>_<pid>/sockets/plasma_store.
@@ -44,7 +43,6 @@ def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[Non
     Raises UserError if the cluster cannot be reached or has no capacity for a trial, ClusterError if Ray does not start.
     """
     check_devices(execution)
-    _check_environment()
     # `log_to_driver=False` does not silence the thread that prints a paragraph for each worker process that dies.
     ray_worker._worker_logs_enabled = False
     with contextlib.ExitStack() as stack:
@@ -63,13 +61,6 @@ def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[Non
 def _shut_down() -> None:
     with ignore_signals():
         ray.shutdown()
-
-
-def _check_environment() -> None:
-    """Raise UserError for a variable at which Ray would abort this process."""
-    mode = os.environ.get("RAY_AUTH_MODE", "token")
-    if mode.lower() not in AUTH_MODES:
-        raise UserError(f"RAY_AUTH_MODE={mode}: unknown; valid: {', '.join(AUTH_MODES)}")
 
 
 def _start_local(folder: Path) -> None:

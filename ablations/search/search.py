@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 
+from ablations.execution import check_variables
 from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.planning.cells import StudyCell
@@ -47,6 +48,7 @@ def run_search(
     Returns whether the search was not stopped by failures and has at least one complete trial.
     """
     prepared = prepare_search(study, store, overrides, name, options)
+    check_variables()
     prepared.store.check_writable()
     console = launch_options.console
     left = start_search(prepared, console)
