@@ -13,7 +13,14 @@ from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.planning.plan import study_record
 from ablations.planning.study import StudyConfig
 from ablations.prepared_study import PreparedStudy, prepare_study
-from ablations.study_output import count_states, print_decisions, print_floor, print_missing_inputs, print_study_results
+from ablations.study_output import (
+    count_states,
+    print_decisions,
+    print_floor,
+    print_missing_inputs,
+    print_study_results,
+    print_unread_factors,
+)
 from tiekd.config import RunConfig
 
 
@@ -99,6 +106,7 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
             f"study {prepared.study.name}: {len(plan.cells)} cells, {len(todo)} to compute, store {prepared.store.uri}"
         )
         print_missing_inputs(prepared, console)
+        print_unread_factors(prepared, console)
         prepared, computed = _launch(prepared, address, launch_options)
         if not floor:
             print_floor(prepared, console)  # which the maps that were made have

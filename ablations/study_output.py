@@ -48,6 +48,7 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool, max_
     )
     print_floor(prepared, console)
     print_missing_inputs(prepared, console)
+    print_unread_factors(prepared, console)
 
 
 def _plan_table(plan: Plan) -> Table:
@@ -99,6 +100,14 @@ def print_missing_inputs(prepared: PreparedStudy, console: Console) -> None:
     """Print the missing inputs."""
     for line, cells in itertools.islice(prepared.plan.cells_by_missing_input.items(), MAX_LISTED):
         console.print(f"[red]missing[/] {escape(line)} ({len(cells)} of {len(prepared.plan.cells)} cells)", highlight=False)
+
+
+def print_unread_factors(prepared: PreparedStudy, console: Console) -> None:
+    """Tell of factors that no run reads, such as loss.sigma with a loss that has none."""
+    for name in prepared.plan.unread_factors:
+        console.print(
+            f"factor {name}: no run of this study reads it; its levels are one and the same run", highlight=False, markup=False
+        )
 
 
 def print_study_results(prepared: PreparedStudy, progress: StudyProgress, console: Console) -> None:

@@ -105,6 +105,17 @@ class SearchSpace(Section):
         """Paths of the parameters whose values have no order."""
         return [path for path, parameter in self.parameters.items() if isinstance(parameter, Choice)]
 
+    def contexts(self, path: str) -> list[Point]:
+        """Return points without a parameter in which it is active: the other parameters' values that make it so, and beside
+        them each choice of each other parameter."""
+        needed: Point = {}
+        for name in reversed(self._parents_first):
+            if name == path or name in needed:
+                when = self.parameters[name].when
+                needed |= {p: next(v for v in values if self.parameters[p].contains(v)) for p, values in when.items()} | needed
+        free = {name: p for name, p in self.parameters.items() if isinstance(p, Choice) and name not in (path, *needed)}
+        return [needed, *({**needed, name: choice} for name, p in free.items() for choice in p.choices)]
+
     def suggest(self, trial: TrialLike) -> Point:
         """Draw a point through an Optuna trial."""
         point: Point = {}

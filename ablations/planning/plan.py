@@ -103,6 +103,19 @@ class Plan:
         return [*self.teachers_of(teacher), teacher]
 
     @property
+    def unread_factors(self) -> list[str]:
+        """The factors whose levels are one and the same run, whatever the other factors are."""
+        found = []
+        for name in dict.fromkeys(name for c in self.cells for name in c.cell.factors):
+            runs: dict[str, list[str | None]] = {}  # of cells that differ only in this factor
+            for c in self.cells:
+                runs.setdefault(repr({**c.cell.factors, name: None, "seed": c.cell.config.seed}), []).append(c.run_id)
+            compared = [ids for ids in runs.values() if len(ids) > 1]
+            if compared and all(len(set(ids)) == 1 and ids[0] for ids in compared):
+                found.append(name)
+        return found
+
+    @property
     def cells_by_missing_input(self) -> dict[str, list[PlannedCell]]:
         """The cells that cannot be computed yet, by what they lack."""
         missing = sorted({c.missing for c in self.cells if c.missing})

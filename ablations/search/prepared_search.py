@@ -30,6 +30,7 @@ from ablations.search.optuna_storage import (
 )
 from ablations.search.samplers import build_sampler
 from ablations.search.warm_start import warm_start
+from search_spaces.parameters import Choice
 from search_spaces.space import Point, SearchSpace, load_space
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import flatten, parse_overrides
@@ -123,7 +124,9 @@ def prepare_search(
         command.append("--warm-start" if options.warm_start else "--cold-start")
     url = storage_url(options.storage, run_store, search_name(loaded))
     commands = launch_commands(run_store, search_name(loaded), command)
-    return PreparedSearch(loaded, search, space, base, run_store, url, commands)
+    prepared = PreparedSearch(loaded, search, space, base, run_store, url, commands)
+    _check_read(prepared)
+    return prepared
 
 
 def _check_parameters(space: SearchSpace) -> None:
@@ -133,6 +136,29 @@ def _check_parameters(space: SearchSpace) -> None:
             check_can_vary(path, "parameter")
         except ValueError as error:
             raise UserError(f"search space: {error}") from None
+
+
+def _check_read(prepared: PreparedSearch) -> None:
+    """Raise UserError for a parameter that no point's runs read, such as loss.sigma with a loss that has none.
+
+    All points that differ only in it would be one and the same run.
+    """
+    for path, parameter in prepared.space.parameters.items():
+        values = parameter.choices if isinstance(parameter, Choice) else (parameter.low, parameter.high)
+        contexts = prepared.space.contexts(path)
+        if len(set(values)) > 1 and all(len(_run_ids(prepared, path, values, context)) == 1 for context in contexts):
+            raise UserError(f"search space {prepared.search.space}: {path}: no run of this search reads it")
+
+
+def _run_ids(prepared: PreparedSearch, path: str, values: Sequence[Any], context: Point) -> set[str]:
+    """The runs that differ only in one setting; settings that contradict each other count as one more."""
+    found = set()
+    for value in values:
+        try:
+            found.add(prepared.run_id_of(prepared.seed_runs.config({**context, path: value}, prepared.search.seeds[0])))
+        except UserError:
+            found.add("")
+    return found
 
 
 def _apply_options(search: SearchConfig, options: SearchOptions) -> SearchConfig:

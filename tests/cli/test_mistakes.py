@@ -183,7 +183,7 @@ def test_a_study_that_cannot_be(mistake, tiny, as_yaml, in_folder, settings, opt
             r"--storage: not a database URL; valid: sqlite:///FILE",
         ),
         (
-            {"space": "dpm.yaml", "trials": 9},
+            {"space": "loss.yaml", "trials": 9},
             ["--storage", f"postgresql://me:not-a-secret@{SILENT}/db"],
             rf"--storage postgresql\+psycopg://me:\*\*\*@{SILENT}/db: the database does not answer",
         ),
@@ -203,7 +203,7 @@ def test_a_search_that_cannot_be(mistake, tiny, as_yaml, in_folder, search, opti
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("verb", ["ablate", "search"])
 def test_an_address_where_nothing_listens(tiekd, tiny, as_yaml, in_folder, verb):
-    path = as_yaml(in_folder / "study.yaml", {"name": "demo", "base": tiny, "search": {"space": "dpm.yaml", "trials": 9}})
+    path = as_yaml(in_folder / "study.yaml", {"name": "demo", "base": tiny, "search": {"space": "loss.yaml", "trials": 9}})
     outcome = tiekd(verb, path, "--address", SILENT)
     assert outcome.code == 2
     assert re.fullmatch(rf"tiekd: --address {SILENT}: cannot connect to a Ray cluster there \(.*\)\n", outcome.err)

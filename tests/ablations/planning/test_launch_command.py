@@ -38,7 +38,7 @@ def test_prepared_study_has_its_launch_command(tmp_path, tiny, as_yaml):
 
 
 def test_prepared_search_has_its_launch_command_without_the_database(tmp_path, tiny, as_yaml):
-    search = {"space": "bins.yaml", "trials": 2, "scheduler": "none"}
+    search = {"space": "loss.yaml", "trials": 2, "scheduler": "none"}
     study = as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": tiny, "search": search})
     options = SearchOptions(trials=5, warm_start=False, storage=f"sqlite:///{tmp_path}/secret.db")
     prepared = prepare_search(study, str(tmp_path / "store"), [], None, options)

@@ -67,6 +67,14 @@ def test_run_shared_by_several_cells_is_computed_once(study, store):
     plan = make_plan(cells, store)
     assert len(plan.cells) == 4
     assert computed(plan) == ids(plan)[:2]
+    assert plan.unread_factors == ["loss.sigma"]
+
+
+def test_factor_that_some_run_reads_is_no_unread_one(study, store):
+    grid = expand_cells(study(factors={"loss.name": ["si", "tie_kd"], "loss.sigma": [1.0, 2.0]}))
+    assert make_plan(grid, store).unread_factors == []
+    one_each = expand_cells(study(vary="one_at_a_time", factors={"optim.lr": [0.1, 0.2], "loss.sigma": [1.0, 2.0]}))
+    assert make_plan(one_each, store).unread_factors == ["loss.sigma"]
 
 
 def test_run_id_does_not_depend_on_the_path_of_the_maps(study, store, maps, tmp_path):

@@ -60,6 +60,25 @@ def test_setting_that_no_point_can_set_is_refused_as_a_parameter_and_as_a_factor
         load_study(study_file(factors={path: [1, 2, 3]}))
 
 
+SIGMA = {"loss.sigma": {"type": "float", "low": 0.1, "high": 2.0}}
+LOSS = {"loss.name": {"type": "categorical", "choices": ["si", "mse", "tie_kd"]}}
+
+
+def test_parameter_that_no_run_reads_is_refused(study_file, as_yaml, tmp_path, tiny):
+    base = tiny | {"loss": {"name": "si"}}
+
+    def prepare(parameters):
+        as_yaml(tmp_path / "made-up.yaml", {"parameters": parameters})
+        return prepare_search(study_file(base=base, search=SEARCH | {"space": "made-up.yaml"}))
+
+    with pytest.raises(UserError, match=r"^search space made-up.yaml: loss.sigma: no run of this search reads it$"):
+        prepare(SIGMA)
+    prepare(SIGMA | LOSS)
+    prepare({"loss.sigma": SIGMA["loss.sigma"] | {"when": {"loss.name": ["tie_kd"]}}} | LOSS)
+    with pytest.raises(UserError, match=r"loss.sigma: no run of this search reads it$"):
+        prepare({"loss.sigma": SIGMA["loss.sigma"] | {"when": {"loss.name": ["mse"]}}} | LOSS)
+
+
 def test_label_varies_only_together_with_what_it_names(study_file):
     with pytest.raises(UserError, match=r"factor teacher.name: teacher.name does not change the results"):
         load_study(study_file(factors={"teacher.name": ["a", "b"]}))

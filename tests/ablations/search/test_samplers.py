@@ -190,7 +190,7 @@ def test_sampler_is_added_with_one_function_and_one_entry(tmp_path, monkeypatch,
     search, space = search_of("toy"), space_of(NUMBERS)
     assert len(run_search(study(search, space), space, search, 5)) == 5
     store = str(tmp_path / "store")
-    block = {"space": "bins.yaml", "sampler": "toy"}
+    block = {"space": "loss.yaml", "sampler": "toy"}
     prepared = prepare_search(study_file(search=block), store, options=SearchOptions(trials=5))
     assert prepared.search.sampler == "toy"
     with pytest.raises(UserError, match="search: toy needs a budget: give trials or hours"):
