@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import version
@@ -86,11 +87,31 @@ def build_command() -> Any:
 
 
 def check_values(command: Any) -> None:
-    """Make every option and argument of a command, and of its subcommands, refuse what none of them can use."""
+    """Make a command and its subcommands refuse values that no option or argument can use, and options that are given twice."""
     for subcommand in getattr(command, "commands", {}).values():
         check_values(subcommand)
+    command.make_parser = partial(_make_parser, command.make_parser)
     for parameter in command.params:
         parameter.process_value = partial(_process_value, parameter, parameter.process_value)
+
+
+def _make_parser(make: Callable[[Any], Any], context: Any) -> Any:
+    """Make the parser of a command. It refuses an option that is given twice, of which click would take the last value."""
+    parser = make(context)
+    parse = parser.parse_args
+
+    def parse_args(args: list[str]) -> Any:
+        values, rest, order = parse(args)
+        options = (each for each in order if each.param_type_name == "option" and not each.multiple)
+        given = Counter(each for each in options if not each.is_flag or each.secondary_opts)
+        if repeated := next((each for each, times in given.items() if times > 1), None):
+            raise UserError(
+                f"{'/'.join([*repeated.opts, *repeated.secondary_opts])}: expected once, given {given[repeated]} times"
+            )
+        return values, rest, order
+
+    parser.parse_args = parse_args
+    return parser
 
 
 def _process_value(parameter: Any, process: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
