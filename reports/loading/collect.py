@@ -15,6 +15,7 @@ from reports.loading.records import StoredRun, StudyRecord, read_run, read_studi
 from reports.loading.run_columns import ConfigDescriber, ConfigDescription
 from reports.loading.schema import METRICS, RUN_TYPES
 from tiekd.config.labels import LABELS
+from tiekd.data.progress import track
 from tiekd.errors import UserError
 from tiekd.store.documents import EPOCH_COLUMNS, Provenance
 from tiekd.store.run_status import Status
@@ -103,7 +104,7 @@ def _read_runs(
     """Read runs by id, and request the images of finished ones. The configs of planned runs are in their studies."""
     read = store.stream_each(lambda record: read_run(record, with_document=record.run_id not in planned), records)
     runs = {}
-    for record, run in zip(records, read, strict=True):
+    for record, run in track(zip(records, read, strict=True), "runs read", len(records)):
         runs[record.run_id] = run
         if run.status.state == "done":
             images.add(record.run_id)

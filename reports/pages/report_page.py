@@ -1,6 +1,8 @@
 """The pages of a report, from tables and collected frames."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -30,13 +32,14 @@ class TableSection:
     """The section of one table: its views that fit a page, and its figures."""
 
     table: Table
+    stem: str  # the table's part of file names and labels
     main: list[TableView]
     others: list[TableView]
     figures: list[Figure]
 
 
-def make_section(table: Table, figures: Iterable[Figure]) -> TableSection:
-    return TableSection(table, compact_views(table), extra_views(table), list(figures))
+def make_section(table: Table, stem: str, figures: Iterable[Figure]) -> TableSection:
+    return TableSection(table, stem, compact_views(table), extra_views(table), list(figures))
 
 
 def table_heading(table: Table) -> str:
@@ -46,9 +49,18 @@ def table_heading(table: Table) -> str:
     return f"{study}: {table.dataset}, protocol {table.protocol}{arithmetic}"
 
 
-def table_stem(table: Table) -> str:
-    """The table's part of file names and labels."""
-    return safe_name(f"{table.study.name or 'no-study'}-{table.dataset}-{table.protocol}")
+def table_stems(tables: Sequence[Table]) -> list[str]:
+    """The parts of file names and labels that stand for tables: distinct, also where capitals do not count.
+
+    Names that would be equal, such as those of the studies `Kitti` and `kitti`, get a digest.
+    """
+    names = [(table.study.name or "no-study", table.dataset, table.protocol) for table in tables]
+    stems = [safe_name("-".join(each)) for each in names]
+    counts = Counter(map(str.lower, stems))
+    return [
+        stem if counts[stem.lower()] == 1 else f"{stem}-{hashlib.sha256(repr(each).encode()).hexdigest()[:8]}"
+        for stem, each in zip(stems, names, strict=True)
+    ]
 
 
 def report_markdown(
@@ -68,7 +80,7 @@ def report_html(
     viewer: Viewer | None = None,
 ) -> str:
     """report.html: the same page as one file, with the runs behind every number, from `run_listings`."""
-    parts = [*((table_heading(item.table), f"#{table_stem(item.table)}") for item in shown), *_pictures(viewer)]
+    parts = [*((table_heading(item.table), f"#{item.stem}") for item in shown), *_pictures(viewer)]
     blocks = [*_report(collected, shown), *runs, *origin]
     return render_html("Report", [Heading(1, "Report"), Links(parts), *blocks])
 
@@ -95,7 +107,7 @@ def tables_latex(shown: list[TableSection]) -> str:
     for item in shown:
         for number, view in enumerate([*item.main, *item.others]):
             caption = f"{table_heading(item.table)}{'; ' if view.title else ''}{view.title}"
-            label = f"tab:{table_stem(item.table)}{f'-{number}' if number else ''}"
+            label = f"tab:{item.stem}{f'-{number}' if number else ''}"
             tables += latex_tables(view.content, caption, label, view.notes)
     return latex_document(tables)
 
@@ -138,7 +150,7 @@ def _report(collected: StoreFrames, shown: list[TableSection]) -> Iterator[PageB
 
 def _tables(item: TableSection, main: list[TableView]) -> Iterator[PageBlock]:
     for view in (*main, *item.others):
-        yield Heading(3, view.title) if view.title else Heading(2, table_heading(item.table), table_stem(item.table))
+        yield Heading(3, view.title) if view.title else Heading(2, table_heading(item.table), item.stem)
         yield view.content
         yield Bullets([*view.notes])
 

@@ -20,7 +20,7 @@ from reports.pages.report_page import (
     report_markdown,
     run_listings,
     runs_markdown,
-    table_stem,
+    table_stems,
     tables_latex,
     tables_markdown,
 )
@@ -32,6 +32,7 @@ from reports.tables.published import published_table
 from reports.tables.table import Table, build_tables, tables_frame
 from reports.viewer.links import Viewer
 from tiekd.config.report_config import report_config
+from tiekd.data.progress import track
 from tiekd.errors import UserError
 from tiekd.store.files import safe_name
 from tiekd.store.run_store import RunStore
@@ -90,7 +91,8 @@ def write_report(folder: Path, content: ReportContent, command: str, viewer: Vie
     frame.drop(columns="run_ids").to_csv(folder / "tables.csv", index=False)
     for paper in content.papers:
         _write_paper(folder / "paper", paper)
-    shown = [make_section(table, _figures(folder, table, collected)) for table in tables]
+    stems = zip(tables, table_stems(tables), strict=True)
+    shown = [make_section(t, stem, _figures(folder, t, stem, collected)) for t, stem in track(stems, "tables", len(tables))]
     for name, text in recipe.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _write(folder / name, text)
@@ -123,7 +125,7 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _figures(folder: Path, table: Table, collected: StoreFrames) -> Iterator[Figure]:
-    for figure in figures_of(table, collected, table_stem(table)):
+def _figures(folder: Path, table: Table, stem: str, collected: StoreFrames) -> Iterator[Figure]:
+    for figure in figures_of(table, collected, stem):
         _, svg, *_ = save_figure(figure, folder / "figures")
         yield Figure(svg, figure.caption)

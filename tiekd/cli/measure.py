@@ -57,28 +57,26 @@ def _measured(
     store: "RunStore", networks: "dict[str, Network]", device: str, threads: int
 ) -> "tuple[dict[str, Cost], dict[str, str]]":
     """Measure each network that the store has no cost of; returns the costs and the causes of failures, by network."""
-    from tiekd.cli.console import make_console
+    from tiekd.data.progress import track
     from tiekd.deploy.profile import device_name, measure_in_subprocess
     from tiekd.deploy.profile_records import read_cost, write_cost
     from tiekd.distill.runtime import choose_device
     from tiekd.models.registry import check_network
 
-    console = make_console(stderr=True)
     place = device_name(choose_device(device), threads)
-    costs, failed = {}, {}
-    for position, (identity, network) in enumerate(networks.items(), 1):
-        known = read_cost(store, place, identity)
-        if known is None:
-            console.print(f"measuring {position} of {len(networks)}: {network.name}", highlight=False)
-            try:
-                check_network(network.config)
-                known = measure_in_subprocess(network.config, device, threads)
-            except Exception as error:  # of any kind: the other networks are still measured
-                failed[identity] = error_line(error)
-                continue
-            write_cost(store, known)
-        costs[identity] = known
-    return costs, failed
+    found = {identity: read_cost(store, place, identity) for identity in networks}
+    failed = {}
+    for identity in track([identity for identity, known in found.items() if known is None], "networks measured"):
+        config = networks[identity].config
+        try:
+            check_network(config)
+            cost = measure_in_subprocess(config, device, threads)
+        except Exception as error:  # of any kind: the other networks are still measured
+            failed[identity] = error_line(error)
+            continue
+        write_cost(store, cost)
+        found[identity] = cost
+    return {identity: cost for identity, cost in found.items() if cost is not None}, failed
 
 
 def _print(

@@ -42,7 +42,7 @@ def report(tmp_path_factory):
     fill(store, students, 1, {"name": "backbones"})
     collected = collect(store)
     tables = build_tables(collected)
-    shown = [make_section(table, []) for table in tables]
+    shown = [make_section(table, "stem", []) for table in tables]
     made_by, runs = reproduction_blocks(collected, Recipe(), "tiekd report"), run_listings(tables)
     (folder / "report.md").write_text(report_markdown(collected, shown, made_by))
     (folder / "report.html").write_text(report_html(collected, shown, runs, made_by))

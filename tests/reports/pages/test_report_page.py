@@ -1,14 +1,17 @@
 """The report at any time of a sweep."""
 
+import pandas as pd
 import pytest
 from support.made_store import BASE, fill, write_run
 
 from reports.figures.figures import figures_of
 from reports.loading.collect import collect
-from reports.pages.report_page import make_section, report_markdown, run_listings, tables_latex, tables_markdown
-from reports.tables.table import build_tables, tables_frame
+from reports.loading.records import StudyRecord
+from reports.pages.report_page import make_section, report_markdown, run_listings, table_stems, tables_latex, tables_markdown
+from reports.tables.table import Table, build_tables, tables_frame
 from tiekd.config import build
 from tiekd.config.documents import with_values
+from tiekd.store.files import safe_name
 from tiekd.store.run_status import STATES, Status
 
 STUDIES = {
@@ -33,7 +36,7 @@ def test_a_page_says_what_runs_in_every_state_of_a_study(store, study, epochs, s
     for table in tables:
         names = [figure.name for figure in figures_of(table, found, "stem")]
         assert len(set(names)) == len(names)
-    sections = [make_section(table, []) for table in tables]
+    sections = [make_section(table, "stem", []) for table in tables]
     page = report_markdown(found, sections, [], None)
     row = next(line for line in page.splitlines() if line.startswith(f"| {STUDIES[study]['name']} "))
     assert sum(int(entry) for entry in row.split("|")[2:-2] if entry.strip()) == len(states)
@@ -48,6 +51,22 @@ def test_a_store_whose_first_run_has_just_begun(store):
     for record in store.runs():
         record.delete_file("epochs.parquet")
     found = collect(store)
-    page = report_markdown(found, [make_section(t, []) for t in build_tables(found)], [], None)
+    page = report_markdown(found, [make_section(t, "stem", []) for t in build_tables(found)], [], None)
     (row,) = (line.split() for line in page.splitlines() if "(no study)" in line)
     assert row == ["|", "(no", "study)", "|", "1", "|", "0.02", "|"]
+
+
+def test_names_of_tables_are_distinct_also_where_capitals_do_not_count():
+    names = [
+        ("a", "b-c", "none"),
+        ("a-b", "c", "none"),
+        ("Kitti", "k", "none"),
+        ("kitti", "k", "none"),
+        ("n" * 300, "..", "a/b"),
+    ]
+    nothing = pd.DataFrame()
+    tables = [Table(StudyRecord(study), *rest, (), 0, nothing, nothing) for study, *rest in [*names, ("alone", "k", "none")]]
+    stems = table_stems(tables)
+    assert len({stem.lower() for stem in stems}) == len(stems)
+    assert [safe_name(stem) for stem in stems] == stems
+    assert stems[-1] == "alone-k-none"

@@ -70,7 +70,7 @@ def test_the_tables_compile_and_fit_the_page(store, table, tmp_path):
     grid = [{"loss.temperature": t, "bins.n_bins": n} for t in (0.5, 1.0) for n in (32, 64)]
     fill(store, grid, 3, {"name": "grid", "base": BASE})
     fill(store, CELLS[:3], 7, {"name": "bold"})
-    shown = [make_section(found, []) for found in [table, *build_tables(collect(store))]]
+    shown = [make_section(found, "stem", []) for found in [table, *build_tables(collect(store))]]
     log, text = compiled(tables_latex(shown), tmp_path)
     assert "Overfull" not in log
     assert "a | b & 100% of C" in text

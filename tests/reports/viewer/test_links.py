@@ -22,7 +22,7 @@ def report(viewed, tmp_path_factory):
     folder.mkdir()
     viewer = find_viewer(viewed.folder, report=folder)
     collected = collect(RunStore(viewed.store))
-    shown = [make_section(table, []) for table in build_tables(collected)]
+    shown = [make_section(table, "stem", []) for table in build_tables(collected)]
     runs = run_listings((item.table for item in shown), viewer)
     (folder / "report.html").write_text(report_html(collected, shown, runs, [], viewer))
     (folder / "report.md").write_text(report_markdown(collected, shown, [], viewer))
