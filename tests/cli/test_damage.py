@@ -1,7 +1,8 @@
 """Damage of every kind to every file of a store: all reading commands answer for the other runs and name the bad file.
 
 `STATES` are generated: each kind of file, damaged in each way that applies to it. Commands that only read documents are tried
-on all of them, those that run a network on `FEW`: on the files that they read.
+on all of them, those that run a network on `FEW`: on the files that they read. Maps and the database of a search, which only
+launches read, are damaged at the end.
 """
 
 import json
@@ -14,10 +15,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import reports
+from ablations.search.prepared_search import open_search, prepare_search, start_search
+from tiekd.config import build
+from tiekd.data.inputs import made_maps_id, maps_folder
+from tiekd.deploy.export_maps import make_maps
 from tiekd.deploy.hub import load_student
 from tiekd.deploy.profile_records import Cost, cost_path, network_id, network_name, write_cost
+from tiekd.errors import UserError
 from tiekd.store.run_store import RunStore
 
 pytestmark = pytest.mark.slow
@@ -56,6 +63,18 @@ def of_another_type(content: bytes) -> bytes:
     return json.dumps({key: {"a": None} for key in json.loads(content)}).encode()
 
 
+def with_other_leaves(content: bytes) -> bytes:
+    """Every value within a list or an object becomes a list, such as a teacher's run of a study and the label of a cell."""
+
+    def change(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: change(each) for key, each in value.items()}
+        return [change(each) for each in value] if isinstance(value, list) else [1]
+
+    top = json.loads(content)
+    return json.dumps({key: change(value) if isinstance(value, list | dict) else value for key, value in top.items()}).encode()
+
+
 # A content for the file, or None: the file is missing, or a folder is in its place.
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "empty": lambda content: b"",
@@ -67,9 +86,14 @@ DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "nested": lambda content: b"[" * 50_000,
     "unknown key": with_an_unknown_key,
     "other types": of_another_type,
+    "other leaves": with_other_leaves,
 }
-JSON_ONLY = ("a list", "nested", "unknown key", "other types")
+JSON_ONLY = ("a list", "nested", "unknown key", "other types", "other leaves")
+FLAT = ("attempt.json", "status.json")  # without lists and objects, whose values "other leaves" changes
 STATES = [(k, d) for k in KINDS for d in DAMAGES if d not in JSON_ONLY or k.endswith(".json") or k == COST]
+STATES = [(kind, damage) for kind, damage in STATES if damage != "other leaves" or kind not in FLAT]
+UNREAD = ("error.txt", "checkpoint/state.pt", *(SEARCH + name for name in ("best.yaml", "optuna.db", "launch.log")))
+STATES = [(kind, damage) for kind, damage in STATES if damage in ("a folder", "missing") or kind not in UNREAD]
 READ = (
     "config.yaml",
     "status.json",
@@ -194,9 +218,9 @@ def test_users_of_networks_answer_for_the_others_and_name_the_bad_file(tiekd, st
 
         for weights, intact in ((whole, True), (bad, kind != "student.safetensors")):
             folder = f"{store.uri}/runs/{weights}"
-            words = [("predict", folder, image, "--out", tmp_path / weights)]
-            words += [("export", folder, "--format", "hub", "--out", tmp_path / f"{weights}-hub")]
-            words += [("evaluate", weights, "--store", store.uri)]
+            words = [("export", folder, "--format", "hub", "--out", tmp_path / f"{weights}-hub")]
+            if kind in ("config.yaml", "status.json", "student.safetensors"):  # which alone they could read
+                words += [("predict", folder, image, "--out", tmp_path / weights), ("evaluate", weights, "--store", store.uri)]
             for command in words if intact or weights == bad else ():
                 outcome = tiekd(*command)
                 assert outcome.code == (0 if intact else 2), outcome
@@ -220,3 +244,73 @@ def test_a_study_whose_record_is_damaged_is_recorded_again(tiekd, store, runs):
             outcome = tiekd("ablate", Path(store.uri).parent / "other.yaml", "--store", store.uri, "--json")
             assert outcome.code == 0, outcome
             assert store.read_study("other") is not None
+
+
+# -- what launches read beside runs and studies -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_maps(store, runs, tiny, as_yaml) -> tuple[Path, Path, str]:
+    """A study whose teacher is the weights of a run, the folder of the maps that they made in a store, and a map's name."""
+    folder = Path(store.uri).parent
+    weights = folder / "teacher.safetensors"
+    shutil.copy(f"{store.uri}/runs/{runs[1]}/student.safetensors", weights)
+    document = tiny | {"teacher": {"name": "own", "weights": str(weights)}, "loss": {"name": "mse"}}
+    document |= {"execution": {"store": str(folder / "made")}}
+    config = build(document)
+    assert make_maps(config)
+    maps = folder / "made" / maps_folder(made_maps_id(config))
+    path = as_yaml(folder / "maps.yaml", {"name": "maps", "base": document})
+    return path, maps, next((maps / "train").rglob("*.png")).relative_to(maps).as_posix()
+
+
+def replace(path: Path, damage: str) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    if (changed := DAMAGES[damage](content)) is not None:
+        path.write_bytes(changed)
+    elif damage == "a folder":
+        path.mkdir()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["manifest.json", "parts/000000.json", "map"])
+def test_damaged_maps_are_made_again_or_named(tiekd, with_maps, tmp_path, kind, damage):
+    path, made, name = with_maps
+    if kind == "map" and damage in JSON_ONLY:
+        return
+    maps = tmp_path / "store/maps" / made.name
+    shutil.copytree(made, maps)
+    if kind == "parts/000000.json":  # as a killed launch leaves them
+        content = json.loads((maps / "manifest.json").read_bytes())
+        (maps / "parts").mkdir(exist_ok=True)
+        (maps / kind).write_text(json.dumps({"maps_id": made.name, "sizes": content["sizes"], "frames": content["frames"]}))
+        (maps / "manifest.json").unlink()
+    replace(maps / (name if kind == "map" else kind), damage)
+    words = "ablate", path, "--store", tmp_path / "store", "--dry-run", "--json"
+    outcome = tiekd(*words)
+    assert outcome.code == 0, outcome
+    found = json.loads(outcome.out)
+    if kind == "map" or (kind == "manifest.json" and damage == "a folder"):
+        assert found["to_compute"] == []
+        assert [(name.removesuffix(".png") if kind == "map" else kind) in line for line in found["missing_inputs"]] == [True]
+    else:
+        assert len(found["to_compute"]) == 1
+        whole = kind == "manifest.json" and damage == "unknown key"
+        assert [each["made"] for each in found["maps"]] == [whole]
+
+
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGES if damage not in JSON_ONLY])
+def test_a_damaged_database_of_a_search_is_named(as_yaml, tiny, tmp_path, damage):
+    base = tiny | {"loss": {"name": "tie_kd"}}
+    study = as_yaml(tmp_path / "study.yaml", {"name": "s", "base": base, "search": {"space": "sigma.yaml", "trials": 3}})
+    prepared = prepare_search(study, str(tmp_path / "store"))
+    with open_search(prepared):
+        pass
+    database = tmp_path / "store/studies/s-search/optuna.db"
+    replace(database, damage)
+    if damage in ("empty", "missing"):
+        assert start_search(prepared, Console(quiet=True)) == 3
+        return
+    with pytest.raises(UserError, match=r"optuna\.db"):
+        start_search(prepared, Console(quiet=True))

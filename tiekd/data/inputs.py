@@ -25,7 +25,7 @@ from tiekd.data.depth_range import N_MAPS, check_reach, check_units
 from tiekd.data.frame_source import SPLITS, ChosenFrames, FrameSource, Split, check_train_crop, evenly_spaced
 from tiekd.data.layouts.split_list import open_list
 from tiekd.data.teacher_maps import MANIFEST, MAPS_FORMAT, MapSource, TeacherMaps, is_manifest, open_maps, parse_manifest
-from tiekd.errors import UserError
+from tiekd.errors import DamagedFileError, UserError
 from tiekd.store.files import write_atomically
 from tiekd.store.run_store import RunStore
 
@@ -152,8 +152,11 @@ def maps_folder(maps_id: str) -> str:
 
 
 def maps_are_made(store: RunStore, maps_id: str) -> bool:
-    """Whether a store has all the maps with an id."""
-    return is_manifest(store.read_bytes(f"{maps_folder(maps_id)}/{MANIFEST}"))
+    """Whether a store has all the maps with an id. Raises UserError if that cannot be read, which only concerns their runs."""
+    try:
+        return is_manifest(store.read_bytes(f"{maps_folder(maps_id)}/{MANIFEST}"))
+    except DamagedFileError as error:
+        raise UserError(f"{error}; delete it") from None
 
 
 def _fetch_maps(store: RunStore, maps_id: str) -> Path:
