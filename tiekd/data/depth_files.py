@@ -93,8 +93,11 @@ def _type(image: Image.Image, path: Path) -> np.dtype:
 
 def _pgm_maximum(image: Image.Image) -> int | None:
     """The largest value that a PGM states, if Pillow will stretch its values to 8 or 16 bits."""
-    decoder, *_, arguments = image.tile[0] if image.format == "PPM" and image.tile else ("", ())
-    return arguments[-1] if decoder in ("ppm", "ppm_plain") and image.mode != "F" else None
+    tiles: Any = getattr(image, "tile", None) if image.format == "PPM" and image.mode != "F" else None
+    if not tiles:
+        return None
+    decoder, *_, arguments = tiles[0]
+    return arguments[-1] if decoder in ("ppm", "ppm_plain") else None
 
 
 @contextmanager
