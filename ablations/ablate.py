@@ -14,6 +14,7 @@ from ablations.planning.plan import study_record
 from ablations.planning.study import StudyConfig
 from ablations.prepared_study import PreparedStudy, prepare_study
 from ablations.study_output import (
+    LaunchResources,
     count_states,
     print_decisions,
     print_floor,
@@ -155,16 +156,18 @@ def _launch(prepared: PreparedStudy, address: str | None, launch_options: Launch
     """
     from ablations.execution.cluster import ray_cluster
     from ablations.execution.node_checks import check_nodes, readiness_errors_on_cluster
+    from ablations.execution.resources import cluster_nodes
     from ablations.execution.run_jobs import run_jobs
 
     tried: set[str | None] = set()
-    with ray_cluster(address, prepared.execution):
+    with ray_cluster(address, prepared.execution) as execution:
+        LaunchResources.of(execution, cluster_nodes(), address, launch_options.max_concurrent).print(launch_options.console)
         prepared = prepared.check_networks(readiness_errors_on_cluster)
         prepared.check_any_can_run()
         while todo := [c for c in prepared.plan.to_compute if c.run_id not in tried]:
-            check_nodes(prepared.store, [c.cell.config for c in todo])
+            check_nodes(prepared.store, [c.cell.config for c in todo], execution)
             _record(prepared)
-            run_jobs(prepared.plan, prepared.progress(), prepared.store, prepared.execution, launch_options)
+            run_jobs(prepared.plan, prepared.progress(), prepared.store, execution, launch_options)
             tried |= {c.run_id for c in todo}
             prepared = prepared.refreshed()
             if prepared.sequential is None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,11 +13,12 @@ from ablations.execution import check_variables
 from ablations.monitor.study_progress import StudyProgress
 from ablations.monitor.terminal import failure_lines
 from ablations.planning.plan import Plan, PlannedCell, readiness_errors
+from ablations.planning.resources import Node, fit, summary, this_machine, trial_slots, unused_gpus
 from ablations.prepared_study import PreparedStudy
 from tiekd.cli.console import make_console
 from tiekd.config import ExecutionConfig
-from tiekd.config.cpus import usable_cpus
 from tiekd.distill.target_floor import floor_line
+from tiekd.errors import UserError
 from tiekd.store.files import json_text
 from tiekd.store.run_status import FINISHED
 
@@ -31,21 +33,24 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool, max_
     """
     prepared = prepared.check_networks(readiness_errors)
     plan = prepared.plan
-    slots = _count_slots(prepared.execution, address, max_concurrent)
+    execution, resources = _resources(prepared, address, max_concurrent)
+    devices = resources.slots * execution.workers
     if as_json:
-        remark = print_floor(prepared, make_console(stderr=True))
-        print(json_text(plan.to_dict() | {"estimate": plan.estimate().to_dict(slots), "remark": remark}, indent=2))
+        document = plan.to_dict() | {"execution": execution.model_dump(mode="json"), "resources": resources.lines}
+        document |= {"estimate": plan.estimate().to_dict(devices), "remark": print_floor(prepared, make_console(stderr=True))}
+        print(json_text(document, indent=2))
         return
     console = make_console()
     console.print(_plan_table(plan))
     unmade = plan.maps_to_make
     make = f", {unmade[0] if len(unmade) == 1 else f'maps of {len(unmade)} teachers'} to make" if unmade else ""
-    estimate = plan.estimate().summary(slots)
+    estimate = plan.estimate().summary(devices)
     console.print(
         f"{count_states(prepared)}; {len(plan.to_compute)} to compute{make}, estimate {estimate}",
         highlight=False,
         soft_wrap=True,
     )
+    resources.print(console)
     print_floor(prepared, console)
     print_missing_inputs(prepared, console)
     print_unread_factors(prepared, console)
@@ -82,18 +87,43 @@ def print_floor(prepared: PreparedStudy, console: Console) -> str:
     return line
 
 
-def _count_slots(execution: ExecutionConfig, address: str | None, max_concurrent: int | None) -> int:
-    """Return how many workers can compute at the same time; 0 if unknown, since GPUs are counted only by a cluster."""
-    most = max_concurrent or math.inf  # trials
+def _resources(
+    prepared: PreparedStudy, address: str | None, max_concurrent: int | None
+) -> tuple[ExecutionConfig, "LaunchResources"]:
+    """Return what the trials would get on the cluster at `address`, or on this machine."""
     if address:
         check_variables()
         from ablations.execution.cluster import ray_cluster
-        from ablations.execution.resources import trial_slots
+        from ablations.execution.resources import cluster_nodes
 
-        with ray_cluster(address, execution):
-            return int(min(trial_slots(execution), most)) * execution.workers
-    cpus_per_trial = execution.cpus_per_worker * execution.workers
-    return 0 if execution.gpus_per_worker else int(min(usable_cpus() // cpus_per_trial, most)) * execution.workers
+        with ray_cluster(address, prepared.execution) as execution:
+            return execution, LaunchResources.of(execution, cluster_nodes(), address, max_concurrent)
+    nodes = [this_machine()]
+    try:
+        execution = fit(prepared.execution, nodes)
+    except UserError as error:
+        return prepared.execution.on_this_machine(), LaunchResources(0, [f"not on this machine: {error}"])
+    return execution, LaunchResources.of(execution, nodes, address, max_concurrent)
+
+
+@dataclass(frozen=True)
+class LaunchResources:
+    """How many trials can run at the same time, and lines that say what each gets and which GPUs stay idle."""
+
+    slots: int
+    lines: list[str]
+
+    @classmethod
+    def of(
+        cls, execution: ExecutionConfig, nodes: list[Node], address: str | None, max_concurrent: int | None
+    ) -> "LaunchResources":
+        slots = int(min(trial_slots(execution, nodes), max_concurrent or math.inf))
+        unused = unused_gpus(execution, nodes, local=not address)
+        return cls(slots, [summary(execution, slots), *([unused] if unused else [])])
+
+    def print(self, console: Console) -> None:
+        for line in self.lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_missing_inputs(prepared: PreparedStudy, console: Console) -> None:

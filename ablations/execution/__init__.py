@@ -7,7 +7,6 @@ import sys
 from tiekd.errors import UserError, shorten
 
 READ_WHEN_USED = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Epochs without validation and failed trials report no metric.

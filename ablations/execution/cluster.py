@@ -21,10 +21,12 @@ from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[att
 from ray.exceptions import AuthenticationError, RayError
 
 from ablations.execution import GIVEN_VARIABLES
-from ablations.execution.resources import check_capacity, check_devices
+from ablations.execution.resources import cluster_nodes
 from ablations.execution.watchdog import CONNECT_TIMEOUT_S, defer_interrupts, ignore_signals, watch_ray
+from ablations.planning.resources import fit, this_machine
 from tiekd.config import ExecutionConfig
 from tiekd.config.cpus import usable_cpus
+from tiekd.config.gpus import usable_gpus
 from tiekd.errors import ClusterError, UserError, error_line, os_error_reason
 from tiekd.store.temporary import short_link, temporary_folder
 
@@ -37,12 +39,15 @@ TOKEN_SOURCES = "the token is read from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOK
 
 
 @contextlib.contextmanager
-def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[None]:
+def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[ExecutionConfig]:
     """Connect to the cluster at `address`, or start a local Ray that is stopped at the end of the block.
+
+    Yields the settings with a number for every `auto`.
 
     Raises UserError if the cluster cannot be reached or has no capacity for a trial, ClusterError if Ray does not start.
     """
-    check_devices(execution)
+    if not address:
+        execution = fit(execution, [this_machine()])
     # `log_to_driver=False` does not silence the thread that prints a paragraph for each worker process that dies.
     ray_worker._worker_logs_enabled = False
     with contextlib.ExitStack() as stack:
@@ -53,9 +58,10 @@ def ray_cluster(address: str | None, execution: ExecutionConfig) -> Iterator[Non
                 _start_local(folder)
             else:
                 connect(str(address))
-        check_capacity(execution)
+        if address:
+            execution = fit(execution, cluster_nodes())
         with watch_ray(address):
-            yield
+            yield execution
 
 
 def _shut_down() -> None:
@@ -73,6 +79,7 @@ def _start_local(folder: Path) -> None:
             ray.init(
                 address="local",  # without it, Ray would connect to any cluster that it finds on this machine
                 num_cpus=usable_cpus(),
+                num_gpus=usable_gpus(),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.WARNING,

@@ -16,9 +16,9 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ablations.execution.resources import worker_resources
 from ablations.planning.plan import readiness_errors
-from tiekd.config import RunConfig, build
+from ablations.planning.resources import worker_resources
+from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.data import check_inputs
 from tiekd.data.inputs import METHOD_VERSION, run_id_of
 from tiekd.errors import StoreError, UserError, error_line
@@ -37,14 +37,14 @@ class Expected:
     runs: dict[str, dict[str, Any]]  # config documents by run id, one for each distinct set of inputs
 
 
-def check_nodes(store: RunStore, configs: Iterable[RunConfig]) -> None:
+def check_nodes(store: RunStore, configs: Iterable[RunConfig], execution: ExecutionConfig) -> None:
     """Raise a UserError that lists the nodes on which these runs would fail or have another run id.
 
     Does nothing if the launching machine is the only node. Nodes that join later are not checked: a run that lacks its inputs
     there fails with its cause.
     """
     samples = list({_inputs(config): config for config in configs}.values())
-    nodes = _other_nodes(samples[0])
+    nodes = _other_nodes(execution)
     if not nodes:
         return
     with _probe_file(store.uri) as probe:
@@ -60,9 +60,9 @@ def _inputs(config: RunConfig) -> str:
     return str((config.data, config.teacher if config.reads_teacher else None))
 
 
-def _other_nodes(config: RunConfig) -> list[dict[str, Any]]:
+def _other_nodes(execution: ExecutionConfig) -> list[dict[str, Any]]:
     """Return all nodes except this one that have capacity for a worker."""
-    here, wanted = ray.get_runtime_context().get_node_id(), worker_resources(config.execution)
+    here, wanted = ray.get_runtime_context().get_node_id(), worker_resources(execution)
     alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
     return [node for node in alive if all(node["Resources"].get(name, 0) >= amount for name, amount in wanted.items())]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from ablations.execution.resources import trial_slots
+from ablations.execution.resources import cluster_nodes
 from ablations.execution.sweep import Sweep, run_sweep
 from ablations.execution.trial import compute_job
 from ablations.execution.tune_callback import track_progress
@@ -15,6 +15,7 @@ from ablations.monitor.reporters import LaunchOptions
 from ablations.monitor.study_progress import CellProgress, StudyProgress, cell_progress
 from ablations.planning.jobs import Job, JobQueue, MapsJob, make_jobs
 from ablations.planning.plan import Plan
+from ablations.planning.resources import trial_slots
 from tiekd.config import ExecutionConfig
 from tiekd.store.run_store import RunStore
 
@@ -31,11 +32,11 @@ def run_jobs(
 ) -> None:
     """Compute the runs of a plan that can begin, after the runs and maps of their teachers; see also `check_nodes`.
 
-    progress: of a study, whose name is its title; the jobs of other runs and of maps are added to it. wanted: says which jobs
-    to run.
+    progress: of a study, whose name is its title; the jobs of other runs and of maps are added to it. execution: of all jobs,
+    as `ray_cluster` yields it. wanted: says which jobs to run.
     """
-    slots = trial_slots(execution)
-    jobs = {job.key: job for job in make_jobs(plan, slots) if wanted(job)}
+    slots = trial_slots(execution, cluster_nodes())
+    jobs = {job.key: job for job in make_jobs(plan, slots, execution) if wanted(job)}
     cells = _add_cells(progress, plan, list(jobs.values()), store)
     with track_progress(progress, lambda params: cells[params["job"]], store, launch_options, execution) as (callback, limit):
         for c in plan.to_compute:

@@ -17,9 +17,10 @@ from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.config import RunConfig as TrainRunConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from ablations.execution.resources import worker_resources
+from ablations.execution.resources import hide_unreserved_gpus
 from ablations.execution.train_placement import TrialTrainer
 from ablations.execution.watchdog import stop_when_drained
+from ablations.planning.resources import worker_resources
 from ablations.planning.search_point import ReportFn
 from tiekd.config import RunConfig, build
 from tiekd.distill.runtime import check_execution
@@ -41,7 +42,7 @@ def execute_on_workers(config: RunConfig, record: RunRecord, report: ReportFn) -
     known = record.status()
     if known.state in FINISHED:
         return known
-    if not config.execution.gpus_per_worker:
+    if not config.execution.gpus:
         check_execution(config.execution, torch.device("cpu"))
     record.start(config)
     training = _fit_in_background(_trainer(config, record))
@@ -63,13 +64,13 @@ def _error_of(error: BaseException | None) -> Exception:
 
 def _trainer(config: RunConfig, record: RunRecord) -> TrialTrainer:
     # NCCL refuses workers that share a GPU.
-    backend = "nccl" if config.execution.gpus_per_worker >= 1 else "gloo"
+    backend = "nccl" if config.execution.gpus == 1 else "gloo"
     return TrialTrainer(
         work_as_rank,
         train_loop_config={"document": config.document(), "run_id": record.run_id, "attempt": record.attempt},
         scaling_config=ScalingConfig(
             num_workers=config.execution.workers,
-            use_gpu=config.execution.gpus_per_worker > 0,
+            use_gpu=config.execution.gpus > 0,
             resources_per_worker=worker_resources(config.execution),
         ),
         torch_config=TorchConfig(backend=backend),
@@ -83,6 +84,7 @@ def work_as_rank(settings: dict[str, Any]) -> None:
     from tiekd.distill.ddp import DDPRuntime
     from tiekd.distill.run import compute_run
 
+    hide_unreserved_gpus()
     config = build(settings["document"])
     record = RunStore(config.execution.store, must_exist=True).run(settings["run_id"])
     record.attempt = settings["attempt"]

@@ -10,10 +10,10 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ablations.execution.ray_storage import ray_storage, tune_log
-from ablations.execution.resources import worker_resources
 from ablations.execution.trial_failures import MAX_RETRIES, RetryBudget, last_error, record_death
 from ablations.execution.tune_callback import FailureLimit
 from ablations.monitor.study_progress import PRUNED_CAUSE
+from ablations.planning.resources import worker_resources
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
 from tiekd.store.run_status import Attempt

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from ablations.execution.resources import hide_unreserved_gpus
 from ablations.execution.watchdog import stop_when_drained
 from ablations.planning.jobs import Job, MapsJob
 from ablations.planning.search_point import ReportFn, SeedRuns, execute_point
@@ -22,6 +23,7 @@ from tiekd.store.run_store import RunRecord, RunStore
 
 def compute_job(params: dict[str, Any], jobs: dict[str, Job]) -> None:
     """Trainable for a job of a launch, `params["job"]`: a run, or a share of a teacher's maps."""
+    hide_unreserved_gpus()
     job = jobs[params["job"]]
     with _report_store_errors():
         tune.report(make_share(job) if isinstance(job, MapsJob) else execute_run(job.document, tune.report))
@@ -43,6 +45,7 @@ def make_share(job: MapsJob) -> dict[str, Any]:
 
 def compute_point(params: dict[str, Any], seed_runs: SeedRuns) -> None:
     """Trainable for a point of a search, `params["point"]`; does nothing after `params["begin_by"]` (s since 1970)."""
+    hide_unreserved_gpus()
     if time.time() > params["begin_by"]:  # Tune requests a trial before the slot for it is free
         tune.report({"state": "waiting", "cause": "the time budget is spent", "epoch": 0})
         return

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.planning.plan import Plan, PlannedMaps
+from tiekd.config import ExecutionConfig
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,29 @@ class MapsJob(Job):
     n_shares: int
 
 
-def make_jobs(plan: Plan, slots: int) -> list[Job]:
-    """Return the jobs of a plan, each after those that it needs; maps are made in as many shares as there are slots."""
-    shares = {maps.maps_id: _shares(maps, plan, slots) for maps in plan.maps_to_make}
+def make_jobs(plan: Plan, slots: int, execution: ExecutionConfig) -> list[Job]:
+    """Return the jobs of a plan, each after those that it needs; maps are made in as many shares as there are slots.
+
+    All are computed as `execution` says.
+    """
+    how = {"execution": execution.model_dump(mode="json")}
+    shares = {maps.maps_id: _shares(maps, plan, slots, how) for maps in plan.maps_to_make}
     jobs: dict[str, Job] = {}
     for planned in plan.to_compute:
         assert planned.run_id is not None
         makes = shares.get(planned.maps_id or "", [])
         jobs |= {job.key: job for job in makes}
-        jobs[planned.run_id] = Job(planned.run_id, planned.cell.config.document(), tuple(job.key for job in makes))
+        jobs[planned.run_id] = Job(planned.run_id, planned.cell.config.document() | how, tuple(job.key for job in makes))
     return list(jobs.values())
 
 
-def _shares(maps: PlannedMaps, plan: Plan, slots: int) -> list[MapsJob]:
+def _shares(maps: PlannedMaps, plan: Plan, slots: int, how: dict[str, Any]) -> list[MapsJob]:
     n_shares = min(max(slots, 1), maps.n_blocks)
     waits_for = [run_id for run_id in [maps.run_id] if run_id in {c.run_id for c in plan.to_compute}]
     return [
         MapsJob(
             key=f"maps/{maps.maps_id}/{share}",
-            document=maps.config.document(),
+            document=maps.config.document() | how,
             needs=tuple(run_id for run_id in waits_for if run_id),
             share=share,
             n_shares=n_shares,

@@ -2,12 +2,12 @@
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ablations.planning.search_config import MEASURED_OBJECTIVES
 from search_spaces.space import Point
-from tiekd.config import RunConfig, build
+from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.store.run_store import RunRecord, RunStore
 
@@ -23,6 +23,10 @@ class SeedRuns:
     base: dict[str, Any]  # the settings that the base config states, without defaults
     seeds: list[int]
     objectives: list[str]
+
+    def computed_as(self, execution: ExecutionConfig) -> "SeedRuns":
+        """Return the same runs with other settings of execution."""
+        return replace(self, base={**self.base, "execution": execution.model_dump(mode="json")})
 
     def document(self, point: Point, seed: int) -> dict[str, Any]:
         return with_values(self.base, {**point, "seed": seed})

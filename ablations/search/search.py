@@ -30,6 +30,8 @@ from ablations.search.prepared_search import (
     write_search_study,
 )
 from ablations.search.results import SearchResults, collect_results, format_point, print_results, write_best_config
+from ablations.study_output import LaunchResources
+from tiekd.config import ExecutionConfig
 from tiekd.distill.target_floor import floor_line
 from tiekd.errors import UserError
 
@@ -79,6 +81,7 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
     """
     from ablations.execution.cluster import ray_cluster
     from ablations.execution.node_checks import check_nodes
+    from ablations.execution.resources import cluster_nodes
     from ablations.execution.sweep import Sweep, run_sweep
     from ablations.execution.trial import compute_point
     from ablations.execution.tune_callback import track_progress
@@ -97,19 +100,20 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
 
     with (
         contextlib.ExitStack() as stack,
-        ray_cluster(address, prepared.base.execution),
-        track_progress(progress, cell_of, prepared.store, launch_options, prepared.base.execution) as (callback, limit),
+        ray_cluster(address, prepared.base.execution) as execution,
+        track_progress(progress, cell_of, prepared.store, launch_options, execution) as (callback, limit),
     ):
-        check_nodes(prepared.store, [prepared.base])
+        LaunchResources.of(execution, cluster_nodes(), address, launch_options.max_concurrent).print(launch_options.console)
+        check_nodes(prepared.store, [prepared.base], execution)
         study = stack.enter_context(open_search(prepared))
         cells |= record_search(prepared, study)
-        _make_maps(prepared, launch_options)
+        _make_maps(prepared, execution, launch_options)
         enqueue_base(prepared, study)
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
             name=prepared.name,
-            trainable=partial(compute_point, seed_runs=prepared.seed_runs),
-            execution=prepared.base.execution,
+            trainable=partial(compute_point, seed_runs=prepared.seed_runs.computed_as(execution)),
+            execution=execution,
             callback=callback,
             stopper=limit,
             run_id=lambda params: prepared.current_run_id(params["point"]),
@@ -121,7 +125,7 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
     return limit.reached is None
 
 
-def _make_maps(prepared: PreparedSearch, launch_options: LaunchOptions) -> None:
+def _make_maps(prepared: PreparedSearch, execution: ExecutionConfig, launch_options: LaunchOptions) -> None:
     """Make the teacher's maps that all trials read, unless they exist. Raises UserError, with the reason, if they cannot be."""
     from ablations.execution.run_jobs import run_jobs
 
@@ -129,7 +133,7 @@ def _make_maps(prepared: PreparedSearch, launch_options: LaunchOptions) -> None:
     plan = make_plan([cell], prepared.store)
     if plan.maps_to_make:
         progress = StudyProgress(prepared.name, [])
-        run_jobs(plan, progress, prepared.store, prepared.base.execution, launch_options, lambda job: job.key != run_id)
+        run_jobs(plan, progress, prepared.store, execution, launch_options, lambda job: job.key != run_id)
         plan = make_plan([cell], prepared.store)
     if plan.missing_inputs or plan.maps_to_make:
         reason = next(iter(plan.missing_inputs), "its maps could not be made")

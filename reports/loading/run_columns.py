@@ -68,6 +68,7 @@ def _describe(document: Any, source: str) -> ConfigDescription | UserError:
     document["data"]["folder"] = document["data"]["folder"] or dict.fromkeys(FolderConfig.model_fields)
     document["teacher"] = _as_columns(document["teacher"] or dict.fromkeys(TeacherConfig.model_fields))
     columns, settings = _scalars(flatten(document)), _scalars(flatten(config.identity()))
+    columns |= {path: None for path, value in columns.items() if value == "auto" and SETTING_TYPES[path] != "string"}
     del settings["seed"]
     inputs = ["data.root", "data.train_split", "data.test_split"]
     inputs += [f"teacher.{source}" for source in TEACHER_SOURCES if config.reads_teacher and document["teacher"][source]]

@@ -1,7 +1,7 @@
 """Labels of metrics, and the columns of runs.parquet and tables.parquet with their types."""
 
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -40,7 +40,7 @@ def setting_types(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[
     """The pandas type of every setting by its dotted path; lists are written as JSON."""
     types: dict[str, str] = {}
     for name, field in model.model_fields.items():
-        kind = _without_none(field.annotation)
+        kind = _kind(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             types |= setting_types(kind, f"{prefix}{name}.")
         else:
@@ -48,9 +48,11 @@ def setting_types(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[
     return types
 
 
-def _without_none(annotation: Any) -> Any:
-    choices = [choice for choice in get_args(annotation) if choice is not NoneType]
-    return choices[0] if NoneType in get_args(annotation) else annotation
+def _kind(annotation: Any) -> Any:
+    """The type of a setting's values other than None and, for a number, `auto`."""
+    choices = [choice for choice in get_args(annotation) if choice not in (NoneType, Literal["auto"])]
+    kind = choices[0] if len(choices) < len(get_args(annotation)) else annotation
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _pandas_type(annotation: Any) -> str:

@@ -27,20 +27,22 @@ def run(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train and evaluate one run in this process, without Ray.
+    """Train and evaluate one run in this process, without Ray, on the first visible GPU or on the CPU.
 
     Resumes from the run's last checkpoint. A finished run is not computed again. If the config names a teacher by `run`,
     `weights` or `hf`, its training and its maps come first.
 
     Example: tiekd run debug --set loss.sigma=0.8 --store demo/store
     """
-    from tiekd.cli.console import show_run
-    from tiekd.config import load_config
+    from tiekd.cli.console import make_console, show_run
+    from tiekd.config import load_config, override
     from tiekd.config.documents import parse_overrides
+    from tiekd.config.gpus import why_unusable
     from tiekd.store.run_store import RunStore
 
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
     settings = load_config(find_run_config(config), changes)
+    settings = override(settings, {"execution": settings.execution.on_this_machine().model_dump(mode="json")})
     if settings.execution.workers > 1:
         raise UserError(
             f"execution.workers: `tiekd run` is one process, got {settings.execution.workers}; valid: 1, or a study of this "
@@ -48,6 +50,8 @@ def run(
         )
     run_store = RunStore(settings.execution.store)
     run_store.check_writable()
+    if reason := why_unusable():
+        make_console(stderr=True).print(f"this machine's GPUs stay idle: {reason}", highlight=False, soft_wrap=True)
     record, status = _compute(settings, run_store, as_json)
     if as_json:
         summary = record.summary() if status.state == "done" else None

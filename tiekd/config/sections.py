@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from tiekd.config.cpus import usable_cpus
 from tiekd.config.documents import TEACHER_SOURCES
+from tiekd.config.gpus import usable_gpus
 from tiekd.config.specs import DATASETS, LOSSES, NETWORKS, PROTOCOLS, TEACHERS, DatasetSpec, Head, LossSpec
 from tiekd.errors import unknown
 
@@ -29,6 +30,11 @@ Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Kernel = Literal["torch", "triton"]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Cpus = Annotated[int, Field(ge=1, le=4096)]
+_Processes = Annotated[int, Field(ge=0, le=1024)]
+# Beside the training process; more would only use memory. Nobody has measured on a GPU how many it takes to feed one.
+MAX_AUTO_DATA_WORKERS = 8
 
 
 class OneOf:
@@ -47,6 +53,17 @@ class OneOf:
         if name not in self._choices:
             raise ValueError(unknown(self._setting, name, self._choices))
         return name
+
+
+class AutoOr:
+    """A number, or `auto`: anything else is refused with what is valid."""
+
+    def __init__(self, valid: str):
+        self._valid = valid
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        message = {"custom_error_type": "auto_or", "custom_error_message": f"expected auto or {self._valid}"}
+        return cast(CoreSchema, {**handler(source), **message})
 
 
 class Section(BaseModel):
@@ -390,13 +407,19 @@ class EvaluationConfig(Section):
 class ExecutionConfig(Section):
     """Where and how fast a run is computed. Nothing here changes its numbers beyond rounding, or its identity."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA if PyTorch finds it, else the CPU")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if a worker gets one, else the CPU")
     kernel: Kernel = Field("torch", description="implementation of DPM and L_DPM; triton: GPU kernels, for CUDA devices only")
     compile: bool = Field(False, description="train with torch.compile, which takes minutes at the start (docs/speed.md)")
     workers: int = Field(1, ge=1, le=4096, description="processes that train one run together")
-    cpus_per_worker: int = Field(1, ge=1, le=4096, description="CPUs reserved on the cluster, and PyTorch threads")
-    gpus_per_worker: float = Field(0.0, ge=0, description="GPUs reserved on the cluster; set it to train on GPUs")
-    data_workers: int = Field(0, ge=0, le=1024, description="processes that decode images; 0: the training process itself")
+    gpus_per_worker: Annotated[_Share | Literal["auto"], AutoOr("a number from 0 to 1")] = Field(
+        "auto", description="GPUs that a process reserves, and sees; auto: 1 where there are GPUs, else 0; 0.5: two share one"
+    )
+    cpus_per_worker: Annotated[_Cpus | Literal["auto"], AutoOr("a whole number from 1 to 4096")] = Field(
+        "auto", description="CPUs that a process reserves, and its PyTorch threads; auto: with a GPU its share of them, else 1"
+    )
+    data_workers: Annotated[_Processes | Literal["auto"], AutoOr("a whole number from 0 to 1024")] = Field(
+        "auto", description="processes that decode images; 0: the training process; auto: with a GPU a CPU less, else 0"
+    )
     cache_gb: float = Field(
         1.0, ge=0, description="GB of decoded frames that a process keeps for later epochs and runs; all frames or none"
     )
@@ -407,12 +430,41 @@ class ExecutionConfig(Section):
     keep_checkpoint: bool = Field(False, description="keep the state of a training that is done")
     store: Text = Field("store", description="folder or URI of the run store")
 
+    def resolved(self, cpus_per_gpu: float) -> "ExecutionConfig":
+        """Return these settings with a number for every `auto`. cpus_per_gpu: CPUs for each GPU; 0 where there are no GPUs."""
+        gpus, cpus, data_workers = self.gpus_per_worker, self.cpus_per_worker, self.data_workers
+        if gpus == "auto":
+            gpus = 1.0 if cpus_per_gpu and self.device != "cpu" else 0.0
+        if cpus == "auto":
+            cpus = max(min(int(cpus_per_gpu * gpus + 1e-6), 1 + MAX_AUTO_DATA_WORKERS), 1)
+        if data_workers == "auto":
+            data_workers = min(int(cpus) - 1, MAX_AUTO_DATA_WORKERS) if gpus else 0
+        numbers = {"gpus_per_worker": gpus, "cpus_per_worker": cpus, "data_workers": data_workers}
+        return self.model_copy(update=numbers)
+
+    def on_this_machine(self) -> "ExecutionConfig":
+        """Return these settings with a number for every `auto`, for a process on this machine."""
+        if "auto" not in (self.gpus_per_worker, self.cpus_per_worker, self.data_workers):
+            return self
+        gpus = usable_gpus()
+        return self.resolved(usable_cpus() / gpus if gpus else 0)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a process."""
+        return float(self.on_this_machine().gpus_per_worker)
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of a process."""
+        return int(self.on_this_machine().cpus_per_worker)
+
     @property
     def threads(self) -> int:
         """PyTorch threads of a process: not more than the CPUs that it may use."""
-        return min(self.cpus_per_worker, usable_cpus())
+        return min(self.cpus, usable_cpus())
 
     @property
     def loader_processes(self) -> int:
         """Processes that decode images: not more than the CPUs that this process may use."""
-        return min(self.data_workers, usable_cpus())
+        return min(int(self.on_this_machine().data_workers), usable_cpus())

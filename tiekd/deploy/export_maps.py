@@ -22,7 +22,7 @@ from tiekd.data.teacher_maps.blocks import MapBlocks
 from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.data.teacher_maps.released_layout import ReleasedWriter, released_map_names
 from tiekd.data.transforms import normalize_image
-from tiekd.distill.runtime import choose_device
+from tiekd.distill.runtime import run_device
 from tiekd.errors import UserError, unknown
 from tiekd.inference.predict import check_finite, predict
 from tiekd.models.checkpoint import load_network
@@ -107,7 +107,7 @@ def make_maps(config: RunConfig, share: int = 0, n_shares: int = 1) -> bool:
 
 def _teacher_model(config: RunConfig) -> TeacherModel:
     """Load the model of a config's teacher."""
-    teacher, device = config.teacher, choose_device(config.execution.device)
+    teacher, device = config.teacher, run_device(config.execution)
     assert teacher is not None
     if teacher.hf:
         from tiekd.deploy.huggingface import HuggingFaceTeacher

@@ -1,6 +1,7 @@
 """What the training loop needs from its environment, and the runtime of a single process."""
 
 import io
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -74,7 +75,7 @@ class LocalRuntime:
     world_size = 1
 
     def __init__(self, execution: ExecutionConfig, record: RunRecord | None = None, display: Callable[..., None] | None = None):
-        self.device = choose_device(execution.device)
+        self.device = run_device(execution)
         check_execution(execution, self.device)
         torch.set_num_threads(execution.threads)
         self._record, self._display = record, display
@@ -223,6 +224,20 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def run_device(execution: ExecutionConfig) -> torch.device:
+    """Return the device of a process that trains or makes maps: with `device: auto`, CUDA exactly if it gets a GPU.
+
+    Raises UserError if PyTorch cannot use the GPU that it gets or asks for: the CPU would take weeks, without a word.
+    """
+    if execution.device == "auto" and execution.gpus and not torch.cuda.is_available():
+        raise UserError(
+            f"execution.gpus_per_worker: {execution.gpus:g} is reserved, but PyTorch {torch.__version__} sees no GPU here "
+            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}); valid here: 0, to compute on the CPU"
+        )
+    gpu_or_cpu = "cuda" if execution.gpus else "cpu"
+    return choose_device(gpu_or_cpu if execution.device == "auto" else execution.device)
 
 
 def check_execution(execution: ExecutionConfig, device: torch.device) -> None:

@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 from support.runs import compute
 
 from ablations.execution.cluster import ray_cluster
-from ablations.execution.resources import check_capacity, trial_slots
+from ablations.execution.resources import cluster_nodes
 from ablations.execution.watchdog import DRAIN_POLL_S
+from ablations.planning.resources import fit, trial_slots
 from tiekd.config import ExecutionConfig, build
 from tiekd.config.documents import with_values
 from tiekd.data.inputs import run_id_of
@@ -95,15 +96,15 @@ def nodes(driver, ray_folder, lean_node) -> Iterator[Nodes]:
 def test_cluster_has_capacity_for_a_trial_or_the_message_says_what_it_lacks(nodes):
     fits = ExecutionConfig(workers=2)
     with ray_cluster(nodes.address, fits):
-        assert trial_slots(fits) == 1
+        assert trial_slots(fits, cluster_nodes()) == 1
         with pytest.raises(
-            UserError, match=r"execution.workers: a trial needs 3 workers of 1 CPUs, the cluster has capacity for 2$"
+            UserError, match=r"execution.workers: a trial needs 3 workers of 1 CPU, the cluster has capacity for 2$"
         ):
-            check_capacity(fits.model_copy(update={"workers": 3}))
+            fit(fits.model_copy(update={"workers": 3}), cluster_nodes())
         with pytest.raises(UserError, match=r"execution.cpus_per_worker: a trial needs 2 CPUs, the largest node .* has 1$"):
-            check_capacity(fits.model_copy(update={"cpus_per_worker": 2}))
-        with pytest.raises(UserError, match=r"execution.gpus_per_worker: a trial needs 512 GPUs"):
-            check_capacity(fits.model_copy(update={"gpus_per_worker": 512.0}))
+            fit(fits.model_copy(update={"cpus_per_worker": 2}), cluster_nodes())
+        with pytest.raises(UserError, match=r"execution.gpus_per_worker: a trial needs 1 GPU, .* has 0; valid: auto, or 0"):
+            fit(fits.model_copy(update={"gpus_per_worker": 1.0}), cluster_nodes())
 
 
 def test_dry_run_connects_to_the_cluster_and_computes_nothing(nodes, study_file, tiekd, tmp_path):
@@ -215,7 +216,7 @@ def test_trial_on_two_nodes_waits_for_a_lost_one_and_ends_as_if_uninterrupted(no
     waiting, lost, regained = [line for line in out.splitlines() if line.startswith(("waiting ", "the cluster has capacity"))]
     assert waiting.startswith("waiting   seed=0  its node was lost: ")
     assert lost == (
-        "waiting for nodes (execution.workers: a trial needs 2 workers of 1 CPUs, the cluster has capacity for 1); "
+        "waiting for nodes (execution.workers: a trial needs 2 workers of 1 CPU, the cluster has capacity for 1); "
         "runs resume from their last checkpoint when a node joins"
     )
     assert regained == "the cluster has capacity for a trial again"

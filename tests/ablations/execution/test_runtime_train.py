@@ -15,9 +15,7 @@ from support.runs import compute
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
-from ablations.execution.resources import check_devices
-from ablations.execution.sweep import trial_resources
-from tiekd.config import ExecutionConfig, RunConfig, build
+from tiekd.config import RunConfig, build
 from tiekd.config.documents import with_values
 from tiekd.data import open_frames
 from tiekd.data.dataset import EpochSampler
@@ -25,7 +23,6 @@ from tiekd.data.inputs import run_id_of
 from tiekd.distill.ddp import DDPRuntime
 from tiekd.distill.run import compute_run
 from tiekd.distill.runtime import CHECKPOINT, unpack_state
-from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
 EPOCHS = 12
@@ -205,31 +202,3 @@ def test_number_of_workers_is_not_part_of_a_runs_identity(killed, command, tiekd
     assert outcome.code == 0, outcome.err
     assert "nothing to compute" in outcome.out
     assert {record.run_id for record in killed.record.store.runs()} == before
-
-
-# -- resources --------------------------------------------------------------------------------------------------------------
-
-
-def test_each_worker_reserves_a_bundle_and_the_waiting_trial_none():
-    several = trial_resources(ExecutionConfig(workers=3, cpus_per_worker=2, gpus_per_worker=0.5))
-    assert (several.head_cpus, several.bundles) == (0, [{"CPU": 2, "GPU": 0.5}] * 3)
-    alone = trial_resources(ExecutionConfig(cpus_per_worker=2))
-    assert (alone.head_cpus, alone.bundles) == (2, [{"CPU": 2}])
-
-
-@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0.0), ("cpu", 1.0)])
-def test_workers_must_reserve_their_device(device, gpus):
-    execution = ExecutionConfig(workers=2, device=device, gpus_per_worker=gpus)
-    with pytest.raises(
-        UserError, match=f"execution.device '{device}' with execution.gpus_per_worker {gpus:g}: 2 workers compute"
-    ):
-        check_devices(execution)
-    check_devices(execution.model_copy(update={"workers": 1}))
-    check_devices(execution.model_copy(update={"device": "auto"}))
-
-
-def test_triton_kernel_needs_a_reserved_gpu():
-    execution = ExecutionConfig(kernel="triton")
-    with pytest.raises(UserError, match=r"execution.kernel 'triton' with execution.gpus_per_worker 0: .* valid: torch"):
-        check_devices(execution)
-    check_devices(execution.model_copy(update={"gpus_per_worker": 0.5}))

@@ -123,7 +123,8 @@ def test_run_that_was_done_before_its_process_died_stays_done(record):
 
 
 def test_launch_refuses_workers_without_their_gpu():
-    with pytest.raises(UserError, match="2 workers compute on"), ray_cluster(None, ExecutionConfig(workers=2, device="cuda")):
+    execution = ExecutionConfig(workers=2, device="cuda", gpus_per_worker=0)
+    with pytest.raises(UserError, match="a worker sees only the GPUs that it reserves"), ray_cluster(None, execution):
         pass
 
 

@@ -6,6 +6,7 @@ from ablations.planning.cells import expand_cells
 from ablations.planning.jobs import Job, JobQueue, MapsJob, make_jobs
 from ablations.planning.plan import make_plan
 from ablations.planning.study import StudyConfig
+from tiekd.config import ExecutionConfig
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
@@ -70,7 +71,7 @@ def test_an_empty_queue_is_finished():
 
 def test_each_student_needs_the_maps_of_its_teacher_and_those_the_teachers_run(cells, store):
     plan = make_plan(cells, store)
-    jobs = {job.key: job for job in make_jobs(plan, slots=2)}
+    jobs = {job.key: job for job in make_jobs(plan, 2, ExecutionConfig())}
     runs = {key: job for key, job in jobs.items() if not isinstance(job, MapsJob)}
     maps = {key: job for key, job in jobs.items() if isinstance(job, MapsJob)}
     assert (len(runs), len(maps)) == (2 + 4 + 1, 2)
@@ -87,14 +88,14 @@ def test_maps_of_many_frames_are_made_in_shares_by_as_many_processes_as_there_ar
     base = tiny | {"data": tiny["data"] | {"train_frames": 200}, "teacher": {"name": "t", "run": {"optim.epochs": 1}}}
     plan = make_plan(expand_cells(StudyConfig.model_validate({"name": "demo", "base": base})), store)  # 204 frames, 4 blocks
     for slots, shares in {1: 1, 3: 3, 9: 4}.items():
-        maps = [job for job in make_jobs(plan, slots) if isinstance(job, MapsJob)]
+        maps = [job for job in make_jobs(plan, slots, ExecutionConfig()) if isinstance(job, MapsJob)]
         assert [(job.share, job.n_shares) for job in maps] == [(share, shares) for share in range(shares)]
 
 
 def test_a_finished_teacher_is_not_trained_again(cells, store):
     teacher = next(iter(make_plan(cells, store).teachers.values()))
     store.run(teacher.run_id).write_status(Status("done", epoch=2, epochs=2))
-    jobs = make_jobs(make_plan(cells, store), slots=1)
+    jobs = make_jobs(make_plan(cells, store), 1, ExecutionConfig())
     assert teacher.run_id not in {job.key for job in jobs}
     assert sum(isinstance(job, MapsJob) and job.needs == () for job in jobs) == 1
 
@@ -128,6 +129,6 @@ def test_a_teacher_may_have_a_teacher(tiny, store):
     run = {"teacher": grandteacher, "loss": {"name": "mse", "target": "teacher"}}
     base = tiny | {"teacher": {"name": "middle", "run": run}, "execution": {"store": store.uri}}
     plan = make_plan(expand_cells(StudyConfig.model_validate({"name": "demo", "base": base})), store)
-    jobs = make_jobs(plan, slots=1)
+    jobs = make_jobs(plan, 1, ExecutionConfig())
     assert [type(job) for job in jobs] == [Job, MapsJob, Job, MapsJob, Job]
     assert [job.needs for job in jobs[1:]] == [(before.key,) for before in jobs[:-1]]

@@ -7,6 +7,7 @@ from ablations.planning.cells import expand_cells
 from ablations.planning.estimate import NO_BASIS, SAME_KIND, SAME_NETWORK, Estimate
 from ablations.planning.plan import make_plan, readiness_errors, study_record
 from ablations.prepared_study import PreparedStudy
+from tiekd.config.cpus import usable_cpus
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
@@ -169,7 +170,8 @@ def test_dry_run_as_json_is_one_object_and_writes_nothing(tiekd, study_file, tmp
     assert (outcome.code, outcome.err) == (0, "")
     found = json.loads(outcome.out)
     keys = {"cells", "teachers", "maps", "to_compute", "missing_inputs", "estimated_device_seconds", "estimate", "remark"}
-    assert set(found) == keys
+    assert set(found) == keys | {"execution", "resources"}
+    assert found["execution"]["cpus_per_worker"] == 1
     assert found["remark"] == ""
     there, nowhere = found["cells"]
     assert {"run_id", "state", "config"} <= set(there)
@@ -199,7 +201,7 @@ def test_dry_run_shows_what_is_made_for_the_cells(tiekd, study_file, tmp_path, t
     student, alone = found["cells"]
     assert found["to_compute"] == [run["run_id"], student["run_id"], alone["run_id"]]
     assert maps == {"maps_id": maps["maps_id"], "teacher": "bts", "made": False, "needs": run["run_id"]}
-    header, *rows, last = tiekd(*words).out.splitlines()
+    header, *rows, last, resources = tiekd(*words).out.splitlines()
     assert header.split()[-2:] == ["begins", "after"]
     assert [row.split() for row in rows] == [
         [run["run_id"], "missing", "teacher=bts,", "seed=0"],
@@ -208,6 +210,7 @@ def test_dry_run_shows_what_is_made_for_the_cells(tiekd, study_file, tmp_path, t
         [alone["run_id"], "missing", "loss.name=si,", "loss.target=ground_truth,", "seed=0"],
     ]
     assert last.startswith("2 cells: 2 missing; 3 to compute, maps of bts to make, estimate unknown")
+    assert resources == f"a trial gets 1 CPU; {usable_cpus()} at the same time"
 
 
 def test_protocol_that_does_not_fit_the_frames_is_a_missing_input(study, store):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tiekd.config import ExecutionConfig
-from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, choose_device, pack_state, unpack_state
+from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, choose_device, pack_state, run_device, unpack_state
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
@@ -112,3 +112,11 @@ def test_auto_takes_the_gpu_where_there_is_one():
 def test_a_gpu_that_is_not_there_is_refused(record):
     with pytest.raises(UserError, match=r"execution.device: 'cuda' was asked for, .* valid: auto, cpu"):
         LocalRuntime(ExecutionConfig(device="cuda"), record)
+    reserved = ExecutionConfig(gpus_per_worker=0.5)
+    with pytest.raises(UserError, match=r"^execution.gpus_per_worker: 0.5 is reserved, but PyTorch \S+ sees no GPU here .*$"):
+        LocalRuntime(reserved, record)
+    assert run_device(reserved.model_copy(update={"device": "cpu"})).type == "cpu"
+
+
+def test_a_run_that_reserves_no_gpu_computes_on_the_cpu():
+    assert run_device(ExecutionConfig(gpus_per_worker=0)).type == "cpu"
