@@ -19,8 +19,6 @@ from ablations.planning.resources import trial_slots
 from tiekd.config import ExecutionConfig
 from tiekd.store.run_store import RunStore
 
-MIN_PENDING = 200  # jobs that may wait for a slot, so that a cluster that grows finds work
-
 
 def run_jobs(
     plan: Plan,
@@ -50,8 +48,7 @@ def run_jobs(
             stopper=limit,
             run_id=lambda params: cells[params["job"]].run_id or None,
             searcher=JobSearcher(JobQueue(list(jobs.values()))),
-            # Without a limit, Tune would start one trial at a time.
-            max_concurrent=launch_options.max_concurrent or max(MIN_PENDING, 2 * slots),
+            max_concurrent=launch_options.max_concurrent,
         )
         run_sweep(sweep, store)
 

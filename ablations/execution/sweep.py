@@ -10,14 +10,17 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ablations.execution.ray_storage import ray_storage, tune_log
+from ablations.execution.resources import cluster_nodes
 from ablations.execution.trial_failures import MAX_RETRIES, RetryBudget, last_error, record_death
 from ablations.execution.tune_callback import FailureLimit
 from ablations.monitor.study_progress import PRUNED_CAUSE
-from ablations.planning.resources import worker_resources
+from ablations.planning.resources import trial_slots, worker_resources
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
 from tiekd.store.run_status import Attempt
 from tiekd.store.run_store import RunStore
+
+MIN_PENDING = 200  # trials that may wait for a slot, so that a cluster that grows finds work
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,15 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
 
 def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tune.Tuner:
     storage, filesystem = ray_storage(sweep.name, store)
+    slots = trial_slots(sweep.execution, cluster_nodes())
     return tune.Tuner(
         tune.with_resources(sweep.trainable, trial_resources(sweep.execution)),
         tune_config=tune.TuneConfig(
             search_alg=sweep.searcher,
             scheduler=sweep.scheduler,
             num_samples=-1,
-            max_concurrent_trials=sweep.max_concurrent,
+            # Without a limit, Tune would let one trial at a time wait for its process. It is also that of waiting trials.
+            max_concurrent_trials=sweep.max_concurrent or max(MIN_PENDING, 2 * slots),
             # Saves each trial the seconds of a new process that imports PyTorch. Not with several workers: a trial that waits
             # for them cannot be stopped by a scheduler, and only the end of its process ends them.
             reuse_actors=sweep.execution.workers == 1,

@@ -16,6 +16,7 @@ from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.planning.cells import StudyCell
 from ablations.planning.plan import make_plan
+from ablations.planning.resources import trial_slots
 from ablations.search.optuna_storage import ended_outside, get_trials, restricted
 from ablations.search.prepared_search import (
     PreparedSearch,
@@ -109,6 +110,12 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
         cells |= record_search(prepared, study)
         _make_maps(prepared, execution, launch_options)
         enqueue_base(prepared, study)
+        slots = trial_slots(execution, cluster_nodes())
+
+        def wanted() -> int:
+            """Fill the slots at once; then let one trial wait for a slot, so that a cluster that grows finds work."""
+            return max(slots, len(progress.in_state("running")) + 1)
+
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
             name=prepared.name,
@@ -117,7 +124,7 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
             callback=callback,
             stopper=limit,
             run_id=lambda params: prepared.current_run_id(params["point"]),
-            searcher=OptunaSearcher(study, prepared.space, search, budget, limit.stop_all),
+            searcher=OptunaSearcher(study, prepared.space, search, budget, limit.stop_all, wanted),
             scheduler=build_scheduler(search, epochs),
             max_concurrent=launch_options.max_concurrent,
         )

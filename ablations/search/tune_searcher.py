@@ -43,6 +43,8 @@ class OptunaSearcher(Searcher):
 
     Interrupted trials remain in the state "running" in Optuna, and the next launch repeats them: those that end because the
     store failed, because `is_stopping` says that the launch stops, or because the hours ended before they got a slot.
+
+    No point is drawn while as many trials as `wanted` says have no result yet: one that is drawn later knows more results.
     """
 
     def __init__(
@@ -52,16 +54,27 @@ class OptunaSearcher(Searcher):
         search: SearchConfig,
         budget: Budget,
         is_stopping: Callable[[], bool] = lambda: False,
+        wanted: Callable[[], float] = lambda: math.inf,
     ):
         super().__init__(metric=search.objective, mode=search.modes[0])
         self._study, self._space, self._objectives, self._budget = study, space, search.objectives, budget
-        self._is_stopping = is_stopping
+        self._is_stopping, self._wanted = is_stopping, wanted
+        self._most = math.inf
         self._grid = remaining_points(study, space.grid()) if SAMPLERS[search.sampler].exhaustive else None
         self._trials: dict[str, optuna.Trial] = {}
         self._last_results: dict[str, dict[str, Any]] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # Ray omits Searcher.FINISHED
-        if self._budget.spent or not self._enqueue_grid_point():
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Take over Tune's limit of trials at the same time. Returns whether it is kept, as Tune asks."""
+        self._most = max_concurrent
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Ray omits Searcher.FINISHED
+        if self._budget.spent:
+            return Searcher.FINISHED
+        if len(self._trials) >= min(self._wanted(), self._most):
+            return None
+        if not self._enqueue_grid_point():
             return Searcher.FINISHED
         self._budget.use_trial()
         trial = start_trial(self._study, self._space)

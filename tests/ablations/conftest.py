@@ -57,6 +57,18 @@ def driver(ray_folder) -> type[Driver]:
     return Driver
 
 
+@pytest.fixture(scope="session")
+def pretended_gpus(ray_folder, lean_node) -> Iterator[str]:
+    """Address of a cluster of one node with four CPUs, and with two GPUs of which it has only the names, 3 and 5."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+        cluster = Cluster(initialize_head=True, head_node_args=lean_node | {"num_cpus": 4, "num_gpus": 2})
+    yield cluster.address
+    cluster.shutdown()
+
+
 LENGTHS = {"short": ("si", 2), "middle": ("mse", 24), "long": ("si", 40), "longest": ("si", 90)}  # loss, epochs
 
 

@@ -1,7 +1,6 @@
 """What trials see of a GPU that a cluster has only by name: PyTorch finds none, and that is told."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import ray
@@ -16,26 +15,14 @@ from tiekd.store.run_store import RunStore
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here, which trials would use")
 
 
-@pytest.fixture(scope="module")
-def pretended(ray_folder, lean_node) -> Iterator[str]:
-    """Address of a cluster of one node with two GPUs, of which CUDA_VISIBLE_DEVICES names the numbers 3 and 5."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-        cluster = Cluster(initialize_head=True, head_node_args=lean_node | {"num_cpus": 4, "num_gpus": 2})
-        yield cluster.address
-        cluster.shutdown()
-
-
 @ray.remote
 def seen() -> str:
     hide_unreserved_gpus()
     return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
-def test_a_worker_sees_the_gpus_that_it_reserves(pretended):
-    with ray_cluster(pretended, ExecutionConfig()) as execution:
+def test_a_worker_sees_the_gpus_that_it_reserves(pretended_gpus):
+    with ray_cluster(pretended_gpus, ExecutionConfig()) as execution:
         assert (execution.gpus_per_worker, execution.cpus_per_worker, execution.data_workers) == (1, 2, 1)
         for gpus, visible in (("auto", {"3", "5"}), (1, {"3", "5"}), (0.5, {"3", "5"}), (0, {""})):
             reserved = worker_resources(fit(ExecutionConfig(gpus_per_worker=gpus), cluster_nodes()))
@@ -43,8 +30,8 @@ def test_a_worker_sees_the_gpus_that_it_reserves(pretended):
             assert ray.get(task.remote()) in visible
 
 
-def test_a_reserved_gpu_that_pytorch_does_not_see_fails_the_run(pretended, study_file, tiekd, tmp_path):
-    words = "ablate", study_file(), "--store", tmp_path / "store", "--address", pretended
+def test_a_reserved_gpu_that_pytorch_does_not_see_fails_the_run(pretended_gpus, study_file, tiekd, tmp_path):
+    words = "ablate", study_file(), "--store", tmp_path / "store", "--address", pretended_gpus
     outcome = tiekd(*words)
     assert outcome.code == 1
     assert "a trial gets 1 GPU, 2 CPUs, 1 data worker; 2 at the same time" in outcome.out
@@ -52,8 +39,8 @@ def test_a_reserved_gpu_that_pytorch_does_not_see_fails_the_run(pretended, study
     assert not list(RunStore(tmp_path / "store").runs())
 
 
-def test_a_trial_without_a_gpu_computes_on_the_cpu_and_idle_gpus_are_told(pretended, study_file, tiekd, tmp_path):
-    words = "ablate", study_file(), "--store", tmp_path / "store", "--address", pretended
+def test_a_trial_without_a_gpu_computes_on_the_cpu_and_idle_gpus_are_told(pretended_gpus, study_file, tiekd, tmp_path):
+    words = "ablate", study_file(), "--store", tmp_path / "store", "--address", pretended_gpus
     outcome = tiekd(*words, "--set", "execution.gpus_per_worker=0")
     assert outcome.code == 0, outcome.out
     assert "2 of 2 GPUs stay idle: execution.gpus_per_worker is 0" in outcome.out

@@ -5,7 +5,7 @@ import pickle
 import optuna
 import pytest
 from optuna.trial import TrialState
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from ablations.monitor.study_progress import CellProgress
 from ablations.monitor.terminal import ended_line
@@ -48,6 +48,17 @@ def test_suggested_points_are_in_the_space_and_end_with_the_budget(study):
     assert [set(point["point"]) for point in points[:2]] == [{"loss.sigma"}] * 2
     assert points[2] == Searcher.FINISHED
     assert [trial.params for trial in study.trials] == [point["point"] for point in points[:2]]
+
+
+@pytest.mark.parametrize(("limit", "drawn"), [(100, 3), (2, 2)])
+def test_no_point_is_drawn_before_it_is_wanted(study, limit, drawn):
+    """With three slots: a point drawn later knows more results."""
+    searcher = ConcurrencyLimiter(OptunaSearcher(study, SPACE, search_of(), Budget(5), wanted=lambda: 3), limit)
+    assert [bool(searcher.suggest(str(number))) for number in range(5)] == [number < drawn for number in range(5)]
+    searcher.on_trial_complete("0", result(1, 0.5, "done"))
+    assert searcher.suggest("5")
+    assert not searcher.suggest("6")
+    assert len(study.trials) == drawn + 1
 
 
 def test_no_trial_begins_after_the_time_budget(study):
