@@ -154,9 +154,8 @@ def _launch(prepared: PreparedStudy, address: str | None, launch_options: Launch
 
     Ray is imported here, so that a finished study does not wait for the import.
     """
-    from ablations.execution.cluster import ray_cluster
+    from ablations.execution.cluster import cluster_nodes, ray_cluster
     from ablations.execution.node_checks import check_nodes, readiness_errors_on_cluster
-    from ablations.execution.resources import cluster_nodes
     from ablations.execution.run_jobs import run_jobs
 
     tried: set[str | None] = set()

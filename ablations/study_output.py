@@ -93,8 +93,7 @@ def _resources(
     """Return what the trials would get on the cluster at `address`, or on this machine."""
     if address:
         check_variables()
-        from ablations.execution.cluster import ray_cluster
-        from ablations.execution.resources import cluster_nodes
+        from ablations.execution.cluster import cluster_nodes, ray_cluster
 
         with ray_cluster(address, prepared.execution) as execution:
             return execution, LaunchResources.of(execution, cluster_nodes(), address, max_concurrent)

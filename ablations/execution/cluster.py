@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,8 @@ from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[att
 from ray.exceptions import AuthenticationError, RayError
 
 from ablations.execution import GIVEN_VARIABLES
-from ablations.execution.resources import cluster_nodes
 from ablations.execution.watchdog import CONNECT_TIMEOUT_S, defer_interrupts, ignore_signals, watch_ray
-from ablations.planning.resources import fit, this_machine
+from ablations.planning.resources import Node, check_capacity, fit, this_machine
 from tiekd.config import ExecutionConfig
 from tiekd.config.cpus import usable_cpus
 from tiekd.config.gpus import usable_gpus
@@ -34,6 +34,7 @@ SHARED_MEMORY = "/dev/shm"
 PROBE_BYTES = 2**20
 # A socket's path has at most 107 bytes, of which Ray adds /session_<date>_<time>_<pid>/sockets/plasma_store.
 MAX_FOLDER_BYTES = 107 - 64
+CAPACITY_POLL_S = 5.0  # between checks of the cluster's capacity
 TOKEN = "RAY_AUTH_TOKEN"
 TOKEN_SOURCES = "the token is read from RAY_AUTH_TOKEN, the file at RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
 
@@ -178,3 +179,39 @@ def _check_token(address: str) -> None:
 def _check_local_node() -> None:
     if not services.find_node_ids():
         raise ConnectionError("this machine is not a node of the cluster")
+
+
+def cluster_nodes() -> list[Node]:
+    """Return the resources of each node that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+class CapacityMonitor:
+    """Detects when the remaining nodes cannot run a trial any more: Tune waits for new nodes without a message."""
+
+    def __init__(self, execution: ExecutionConfig):
+        self._execution, self._shortage, self._checked = execution, "", -CAPACITY_POLL_S
+
+    def change(self, idle: bool) -> str:
+        """Return a message when capacity is lost or regained, else "".
+
+        Queries Ray's head, and therefore only while no trial runs (`idle`) and at most every CAPACITY_POLL_S seconds.
+        """
+        before = self._shortage
+        if not idle:
+            self._shortage = ""
+        elif time.monotonic() >= self._checked + CAPACITY_POLL_S:
+            self._checked, self._shortage = time.monotonic(), _shortage(self._execution)
+        if bool(before) == bool(self._shortage):
+            return ""
+        if self._shortage:
+            return f"waiting for nodes ({self._shortage}); runs resume from their last checkpoint when a node joins"
+        return "the cluster has capacity for a trial again"
+
+
+def _shortage(execution: ExecutionConfig) -> str:
+    try:
+        check_capacity(execution, cluster_nodes())
+    except UserError as error:
+        return str(error)
+    return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from ablations.execution.resources import cluster_nodes
+from ablations.execution.cluster import cluster_nodes
 from ablations.execution.sweep import Sweep, run_sweep
 from ablations.execution.trial import compute_job
 from ablations.execution.tune_callback import track_progress

@@ -2,14 +2,20 @@
 
 The trial's own process begins the run, waits for the workers and reports their epochs to Tune, which it reads from the run
 store. Train restarts nothing: if a process dies, the whole trial fails, and Tune's next attempt resumes from the checkpoint.
+A run that ends well leaves its workers to the next one: four new processes, which import PyTorch, take 25 s of CPU time.
 """
 
+import contextlib
+import itertools
+import os
 import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Any
 
+import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, get_device
 
 # Same classes as in `ray.train`, which switches between v1 and v2 at import time in a way that mypy cannot follow.
@@ -17,9 +23,9 @@ from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.config import RunConfig as TrainRunConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from ablations.execution.resources import hide_unreserved_gpus
 from ablations.execution.train_placement import TrialTrainer
 from ablations.execution.watchdog import stop_when_drained
+from ablations.execution.worker_process import Orders, hide_unreserved_gpus
 from ablations.planning.resources import worker_resources
 from ablations.planning.search_point import ReportFn
 from tiekd.config import RunConfig, build
@@ -45,14 +51,18 @@ def execute_on_workers(config: RunConfig, record: RunRecord, report: ReportFn) -
     if not config.execution.gpus:
         check_execution(config.execution, torch.device("cpu"))
     record.start(config)
-    training = _fit_in_background(_trainer(config, record))
-    reported = record.status().epoch
-    while wait([training], timeout=POLL_S).not_done:
-        reported = _report_new_epochs(record, reported, report)
-    ended = record.own_status()
-    if ended.state == "running":
-        raise _error_of(training.exception()) from training.exception()
-    return ended
+    team = _kept.pop() if _kept else Team(config)
+    try:
+        error = team.compute(config, record, report)
+        if error is None:
+            _kept.append(team)
+        ended = record.own_status()
+        if ended.state == "running":
+            raise _error_of(error) from error
+        return ended
+    finally:
+        if team not in _kept:  # also when a scheduler stops the run, by SystemExit inside `report`
+            team.close()
 
 
 def _error_of(error: BaseException | None) -> Exception:
@@ -62,12 +72,39 @@ def _error_of(error: BaseException | None) -> Exception:
     return next(reasons, RuntimeError(f"the workers ended without an outcome: {failures[0]}"))
 
 
-def _trainer(config: RunConfig, record: RunRecord) -> TrialTrainer:
+class Team:
+    """The processes that compute the runs of this trial's process together, one run after the other."""
+
+    def __init__(self, config: RunConfig):
+        self._orders = Orders.remote(config.execution.workers)
+        self._training = _fit_in_background(_trainer(config, self._orders))
+
+    def compute(self, config: RunConfig, record: RunRecord, report: ReportFn) -> BaseException | None:
+        """Compute a run that has begun, and report its epochs. Returns the error that has ended the workers, if any."""
+        order = {"document": config.document(), "run_id": record.run_id, "attempt": record.attempt}
+        ended = self._orders.compute.remote(order)
+        reported = record.status().epoch
+        while not ray.wait([ended], timeout=POLL_S)[0]:
+            if self._training.done():
+                return self._training.exception() or RuntimeError("they have stopped")
+            reported = _report_new_epochs(record, reported, report)
+        ray.get(ended)
+        return None
+
+    def close(self) -> None:
+        """End the workers, even within a run."""
+        ray.kill(self._orders)
+
+
+_kept: list[Team] = []  # of this process: the workers that wait for a run
+
+
+def _trainer(config: RunConfig, orders: Any) -> TrialTrainer:
     # NCCL refuses workers that share a GPU.
     backend = "nccl" if config.execution.gpus == 1 else "gloo"
     return TrialTrainer(
         work_as_rank,
-        train_loop_config={"document": config.document(), "run_id": record.run_id, "attempt": record.attempt},
+        train_loop_config={"orders": orders},
         scaling_config=ScalingConfig(
             num_workers=config.execution.workers,
             use_gpu=config.execution.gpus > 0,
@@ -79,20 +116,31 @@ def _trainer(config: RunConfig, record: RunRecord) -> TrialTrainer:
 
 
 def work_as_rank(settings: dict[str, Any]) -> None:
-    """Compute one rank's share of a run that has begun. Raises after recording a failure, so that Train stops the others."""
+    """Compute one rank's share of the runs of a team. Raises after recording a failure, so that Train stops the others."""
     # The trial's own process only waits. It does not need the networks, whose imports take 4 s of CPU time.
     from tiekd.distill.ddp import DDPRuntime
     from tiekd.distill.run import compute_run
 
     hide_unreserved_gpus()
-    config = build(settings["document"])
-    record = RunStore(config.execution.store, must_exist=True).run(settings["run_id"])
-    record.attempt = settings["attempt"]
-    runtime = DDPRuntime(get_device(), config.execution, record)
-    with stop_when_drained(runtime.stop):
-        ended = compute_run(config, record, runtime)
-    if ended.state == "failed":
-        raise RuntimeError(ended.cause)
+    orders = settings["orders"]
+    threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
+    for number in itertools.count():
+        order = ray.get(orders.take.remote(number))
+        config = build(order["document"])
+        record = RunStore(config.execution.store, must_exist=True).run(order["run_id"])
+        record.attempt = order["attempt"]
+        runtime = DDPRuntime(get_device(), config.execution, record)
+        with stop_when_drained(runtime.stop):
+            ended = compute_run(config, record, runtime)
+        if ended.state == "failed":
+            raise RuntimeError(ended.cause)
+
+
+def _end_with(orders: Any) -> None:
+    """End this process at once when the team is closed, or the trial's process has died."""
+    with contextlib.suppress(RayError):
+        ray.get(orders.closed.remote())
+    os._exit(1)
 
 
 def _fit_in_background(trainer: TrialTrainer) -> Future:

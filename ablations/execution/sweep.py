@@ -9,8 +9,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from ablations.execution.cluster import cluster_nodes
 from ablations.execution.ray_storage import ray_storage, tune_log
-from ablations.execution.resources import cluster_nodes
 from ablations.execution.trial_failures import MAX_RETRIES, RetryBudget, last_error, record_death
 from ablations.execution.tune_callback import FailureLimit
 from ablations.monitor.study_progress import PRUNED_CAUSE
@@ -72,9 +72,8 @@ def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tun
             num_samples=-1,
             # Without a limit, Tune would let one trial at a time wait for its process. It is also that of waiting trials.
             max_concurrent_trials=sweep.max_concurrent or max(MIN_PENDING, 2 * slots),
-            # Saves each trial the seconds of a new process that imports PyTorch. Not with several workers: a trial that waits
-            # for them cannot be stopped by a scheduler, and only the end of its process ends them.
-            reuse_actors=sweep.execution.workers == 1,
+            # Saves each trial the seconds of new processes that import PyTorch.
+            reuse_actors=True,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),

@@ -10,8 +10,8 @@ from typing import Any
 
 from ray import tune
 
-from ablations.execution.resources import hide_unreserved_gpus
 from ablations.execution.watchdog import stop_when_drained
+from ablations.execution.worker_process import hide_unreserved_gpus
 from ablations.planning.jobs import Job, MapsJob
 from ablations.planning.search_point import ReportFn, SeedRuns, execute_point
 from tiekd.config import RunConfig, build

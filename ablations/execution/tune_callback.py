@@ -10,7 +10,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.markup import escape
 
-from ablations.execution.resources import CapacityMonitor
+from ablations.execution.cluster import CapacityMonitor
 from ablations.execution.trial_failures import death_cause, last_error
 from ablations.monitor.failure_groups import FailureGroup, cause_pattern
 from ablations.monitor.loggers import MLFLOW_URI, MLflow, RunLogger, TensorBoard

@@ -80,9 +80,8 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
 
     Ray is imported here, so that a finished search does not wait for the import.
     """
-    from ablations.execution.cluster import ray_cluster
+    from ablations.execution.cluster import cluster_nodes, ray_cluster
     from ablations.execution.node_checks import check_nodes
-    from ablations.execution.resources import cluster_nodes
     from ablations.execution.sweep import Sweep, run_sweep
     from ablations.execution.trial import compute_point
     from ablations.execution.tune_callback import track_progress

@@ -6,8 +6,8 @@ import pytest
 import ray
 import torch
 
-from ablations.execution.cluster import ray_cluster
-from ablations.execution.resources import cluster_nodes, hide_unreserved_gpus
+from ablations.execution.cluster import cluster_nodes, ray_cluster
+from ablations.execution.worker_process import hide_unreserved_gpus
 from ablations.planning.resources import fit, worker_resources
 from tiekd.config import ExecutionConfig
 from tiekd.store.run_store import RunStore

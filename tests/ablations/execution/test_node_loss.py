@@ -14,8 +14,7 @@ import pytest
 from optuna.trial import TrialState
 from support.runs import compute
 
-from ablations.execution.cluster import ray_cluster
-from ablations.execution.resources import cluster_nodes
+from ablations.execution.cluster import cluster_nodes, ray_cluster
 from ablations.execution.watchdog import DRAIN_POLL_S
 from ablations.planning.resources import fit, trial_slots
 from tiekd.config import ExecutionConfig, build

@@ -9,8 +9,7 @@ import pytest
 from ray import tune
 from rich.console import Console
 
-from ablations.execution.cluster import ray_cluster
-from ablations.execution.resources import CapacityMonitor
+from ablations.execution.cluster import CapacityMonitor, ray_cluster
 from ablations.execution.run_jobs import JobSearcher
 from ablations.execution.sweep import Sweep, run_sweep
 from ablations.execution.tune_callback import FailureLimit, ProgressCallback, track_progress
