@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -51,15 +52,38 @@ def execute_on_workers(config: RunConfig, record: RunRecord, report: ReportFn) -
     if not config.execution.gpus:
         check_execution(config.execution, torch.device("cpu"))
     record.start(config)
+    reported = record.status().epoch
+
+    def report_epochs() -> None:
+        nonlocal reported
+        reported = _report_new_epochs(record, reported, report)
+
+    order = {"document": config.document(), "run_id": record.run_id, "attempt": record.attempt}
+    error = _compute(config, order, report_epochs)
+    ended = record.own_status()
+    if ended.state == "running":
+        raise _error_of(error) from error
+    return ended
+
+
+def make_maps_on_workers(config: RunConfig, share: int, n_shares: int) -> None:
+    """Make a share of a teacher's maps, each worker a part of it. Raises StoreError, or RuntimeError for any other failure.
+
+    The trial's own process cannot: it has reserved no GPU.
+    """
+    order = {"document": config.document(), "share": share, "n_shares": n_shares}
+    if error := _compute(config, order, lambda: None):
+        raise _error_of(error) from error
+
+
+def _compute(config: RunConfig, order: dict[str, Any], meanwhile: Callable[[], None]) -> BaseException | None:
+    """Let the workers of this process, or new ones, compute an order. Returns the error that has ended them, if any."""
     team = _kept.pop() if _kept else Team(config)
     try:
-        error = team.compute(config, record, report)
+        error = team.compute(order, meanwhile)
         if error is None:
             _kept.append(team)
-        ended = record.own_status()
-        if ended.state == "running":
-            raise _error_of(error) from error
-        return ended
+        return error
     finally:
         if team not in _kept:  # also when a scheduler stops the run, by SystemExit inside `report`
             team.close()
@@ -76,18 +100,16 @@ class Team:
     """The processes that compute the runs of this trial's process together, one run after the other."""
 
     def __init__(self, config: RunConfig):
-        self._orders = Orders.remote(config.execution.workers)
+        self._orders: Any = ray.remote(num_cpus=0)(Orders).remote(config.execution.workers)
         self._training = _fit_in_background(_trainer(config, self._orders))
 
-    def compute(self, config: RunConfig, record: RunRecord, report: ReportFn) -> BaseException | None:
-        """Compute a run that has begun, and report its epochs. Returns the error that has ended the workers, if any."""
-        order = {"document": config.document(), "run_id": record.run_id, "attempt": record.attempt}
+    def compute(self, order: dict[str, Any], meanwhile: Callable[[], None]) -> BaseException | None:
+        """Give an order to the workers, and call `meanwhile` until they have ended it. Returns the error that ended them."""
         ended = self._orders.compute.remote(order)
-        reported = record.status().epoch
         while not ray.wait([ended], timeout=POLL_S)[0]:
             if self._training.done():
                 return self._training.exception() or RuntimeError("they have stopped")
-            reported = _report_new_epochs(record, reported, report)
+            meanwhile()
         ray.get(ended)
         return None
 
@@ -116,24 +138,35 @@ def _trainer(config: RunConfig, orders: Any) -> TrialTrainer:
 
 
 def work_as_rank(settings: dict[str, Any]) -> None:
-    """Compute one rank's share of the runs of a team. Raises after recording a failure, so that Train stops the others."""
-    # The trial's own process only waits. It does not need the networks, whose imports take 4 s of CPU time.
-    from tiekd.distill.ddp import DDPRuntime
-    from tiekd.distill.run import compute_run
-
+    """Compute one rank's share of the orders of a team."""
     hide_unreserved_gpus()
     orders = settings["orders"]
     threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
     for number in itertools.count():
         order = ray.get(orders.take.remote(number))
-        config = build(order["document"])
-        record = RunStore(config.execution.store, must_exist=True).run(order["run_id"])
-        record.attempt = order["attempt"]
-        runtime = DDPRuntime(get_device(), config.execution, record)
-        with stop_when_drained(runtime.stop):
-            ended = compute_run(config, record, runtime)
-        if ended.state == "failed":
-            raise RuntimeError(ended.cause)
+        (_compute_run if "run_id" in order else _make_maps)(build(order["document"]), order)
+
+
+def _compute_run(config: RunConfig, order: dict[str, Any]) -> None:
+    """Compute a rank's share of a run. Raises after recording a failure, so that Train stops the other ranks."""
+    # The trial's own process only waits. It does not need the networks, whose imports take 4 s of CPU time.
+    from tiekd.distill.ddp import DDPRuntime
+    from tiekd.distill.run import compute_run
+
+    record = RunStore(config.execution.store, must_exist=True).run(order["run_id"])
+    record.attempt = order["attempt"]
+    runtime = DDPRuntime(get_device(), config.execution, record)
+    with stop_when_drained(runtime.stop):
+        ended = compute_run(config, record, runtime)
+    if ended.state == "failed":
+        raise RuntimeError(ended.cause)
+
+
+def _make_maps(config: RunConfig, order: dict[str, Any]) -> None:
+    from tiekd.deploy.export_maps import make_maps
+
+    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    make_maps(config, order["share"] * size + rank, order["n_shares"] * size)
 
 
 def _end_with(orders: Any) -> None:

@@ -31,11 +31,14 @@ def compute_job(params: dict[str, Any], jobs: dict[str, Job]) -> None:
 
 def make_share(job: MapsJob) -> dict[str, Any]:
     """Make a share of a teacher's maps. Returns the result for `tune.report`."""
-    from tiekd.deploy.export_maps import make_maps
-
     started = time.perf_counter()
     try:
-        make_maps(build(job.document), job.share, job.n_shares)
+        config = build(job.document)
+        if config.execution.workers > 1:
+            from ablations.execution.runtime_train import make_maps_on_workers as make
+        else:
+            from tiekd.deploy.export_maps import make_maps as make
+        make(config, job.share, job.n_shares)
     except StoreError:
         raise
     except Exception as error:  # a model raises errors of many types

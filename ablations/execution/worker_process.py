@@ -17,9 +17,8 @@ def hide_unreserved_gpus() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-@ray.remote(num_cpus=0)
 class Orders:
-    """Hands one run after the other to the workers of a team. Lives in a process of its own, which imports no PyTorch."""
+    """Hands one run after the other to the workers of a team. An actor, whose process imports no PyTorch."""
 
     def __init__(self, n_workers: int):
         self._n_workers = n_workers
