@@ -35,10 +35,13 @@ def make_share(job: MapsJob) -> dict[str, Any]:
     try:
         config = build(job.document)
         if config.execution.workers > 1:
-            from ablations.execution.runtime_train import make_maps_on_workers as make
+            from ablations.execution.runtime_train import make_maps_on_workers
+
+            make_maps_on_workers(config, job.share, job.n_shares)
         else:
-            from tiekd.deploy.export_maps import make_maps as make
-        make(config, job.share, job.n_shares)
+            from tiekd.deploy.export_maps import make_maps
+
+            make_maps(config, job.share, job.n_shares)
     except StoreError:
         raise
     except Exception as error:  # a model raises errors of many types

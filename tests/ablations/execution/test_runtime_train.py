@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -105,7 +104,7 @@ def command(base, broken_maps, as_yaml, tmp_path_factory) -> tuple:
     return "ablate", study, "--store", folder / "store"
 
 
-def of_cell(command: tuple, base: dict, **changes: Any) -> RunRecord:
+def of_cell(command: tuple, base: dict, **changes: str) -> RunRecord:
     return RunStore(command[-1]).run(run_id_of(build(with_values(base, changes))))
 
 
@@ -195,16 +194,6 @@ def test_run_resumes_within_an_epoch_after_the_death_of_a_worker_or_the_controll
     told = [line for line in killed.out.splitlines() if line.startswith("waiting ")]
     assert len(told) >= 2
     assert all(line.endswith("; resumes from its last checkpoint") for line in told)
-
-
-def test_the_next_run_has_the_same_workers_and_the_result_of_its_own(killed, base, tmp_path):
-    assert len(killed.workers) == WORKERS
-    assert killed.of_other == killed.workers
-    config = build(with_values(base, {"execution.workers": 1, "seed": 1}))
-    compute(config, RunStore(tmp_path))
-    ((run_id, alone),) = metrics_in(tmp_path).items()
-    assert run_id == killed.other.run_id
-    assert killed.other.read_json("summary.json")["metrics"] == pytest.approx(alone, rel=1e-2)
 
 
 def test_number_of_workers_is_not_part_of_a_runs_identity(killed, command, tiekd):
