@@ -7,8 +7,6 @@ Everything is tiny, so that it takes seconds; the results are in demo/examples.
 
 from pathlib import Path
 
-import torch
-
 import tiekd
 from tiekd.deploy.export_maps import NetworkTeacher, export_maps, trained_weights
 from tiekd.distill.preflight import ready_record
@@ -42,7 +40,7 @@ def main() -> None:
         SMALL | {"student": {"name": "small"}, "loss": {"name": "si", "target": "ground_truth"}}
     )
     train(teacher)
-    network = NetworkTeacher(trained_weights(teacher), flip_tta=True, device=torch.device("cpu"))
+    network = NetworkTeacher(trained_weights(teacher), flip_tta=True, device="cpu")
     export_maps(teacher, network, OUT / "maps", name="example")
 
     for sigma in (0.5, 1.0):  # m

@@ -35,13 +35,14 @@ class Expected:
     store: str  # URI
     probe: str  # name of a file in the store
     runs: dict[str, dict[str, Any]]  # config documents by run id, one for each distinct set of inputs
+    files: tuple[str, ...] = ()  # other files and folders that are read
 
 
-def check_nodes(store: RunStore, configs: Iterable[RunConfig], execution: ExecutionConfig) -> None:
-    """Raise a UserError that lists the nodes on which these runs would fail or have another run id.
+def check_nodes(store: RunStore, configs: Iterable[RunConfig], execution: ExecutionConfig, files: Iterable[Path] = ()) -> None:
+    """Raise a UserError that lists the nodes on which these runs would fail or have another run id, or that lack files.
 
-    Does nothing if the launching machine is the only node. Nodes that join later are not checked: a run that lacks its inputs
-    there fails with its cause.
+    Does nothing if the launching machine is the only node with capacity for a worker. Nodes that join later are not checked: a
+    run that lacks its inputs there fails with its cause.
     """
     samples = list({_inputs(config): config for config in configs}.values())
     nodes = _other_nodes(execution)
@@ -49,7 +50,8 @@ def check_nodes(store: RunStore, configs: Iterable[RunConfig], execution: Execut
         return
     with _probe_file(store.uri) as probe:
         runs = {run_id_of(config): config.document() for config in samples}
-        problems = _ask(nodes, Expected(_version(), store.uri, probe, runs))
+        read = tuple(str(file.absolute()) for file in files)
+        problems = _ask(nodes, Expected(_version(), store.uri, probe, runs, read))
     if problems:
         lines = "; ".join(f"{', '.join(sorted(names))}: {problem}" for problem, names in problems.items())
         raise UserError(f"nodes of the cluster differ from this one: {lines}")
@@ -125,6 +127,9 @@ def differences(expected: Expected) -> Iterator[str]:
     except (UserError, StoreError) as error:
         yield str(error)
         return
+    for file in expected.files:
+        if not Path(file).exists():
+            yield f"{file}: no such file or folder"
     for run_id, document in expected.runs.items():
         config = build(document)
         try:

@@ -74,7 +74,7 @@ def teacher(tmp_path_factory, execute_run) -> SimpleNamespace:
     ground_truth = {"loss": {"name": "si", "target": "ground_truth"}, "execution.store": str(folder / "store")}
     config = build(with_values(TINY, {**LEARNING, **ground_truth}))
     record, _ = execute_run(config)
-    maker = NetworkTeacher(trained_weights(config), config.evaluation.flip_tta, torch.device("cpu"))
+    maker = NetworkTeacher(trained_weights(config), config.evaluation.flip_tta, "cpu")
     exported = export_maps(config, maker, folder / "maps", "embedded")
     return SimpleNamespace(config=config, record=record, maps=folder / "maps", exported=exported)
 

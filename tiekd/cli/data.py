@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from tiekd.cli.options import ConfigArgument, JsonOption, SetOption
-from tiekd.cli.packaged import find_run_config
+from tiekd.cli.options import AddressOption, ConfigArgument, JsonOption, SetOption
+from tiekd.cli.packaged import find_run_config, open_pool
+from tiekd.errors import UserError
 from tiekd.store.files import json_text
 
 app = typer.Typer(help="Check a data set, pack it, or write the embedded one.", no_args_is_help=True, rich_markup_mode=None)
@@ -38,6 +39,7 @@ def pack(
     config: ConfigArgument,
     out: Annotated[Path, typer.Option(help="folder of the packed data; several runs can share it")],
     verify: Annotated[bool, typer.Option("--check", help="read the packed data and compare it with its sources")] = False,
+    address: AddressOption = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
@@ -50,10 +52,17 @@ def pack(
     """
     from tiekd.config import load_config
     from tiekd.config.documents import parse_overrides
-    from tiekd.data.cache.pack_writer import verify_packs, write_packs
+    from tiekd.data.cache.pack_writer import check_packing, verify_packs, write_packs
 
-    document = load_config(find_run_config(config), parse_overrides(overrides))
-    summary = (verify_packs if verify else write_packs)(document, out)
+    if verify and address is not None:
+        raise UserError(f"--address {address}: packing uses it, --check does not")
+    settings = load_config(find_run_config(config), parse_overrides(overrides))
+    if verify:
+        summary = verify_packs(settings, out)
+    else:
+        check_packing(settings, out)
+        with open_pool(address, settings.execution, out, gpu=False, configs=[settings]) as pool:
+            summary = write_packs(settings, out, pool)
     if as_json:
         print(json_text(summary))
         return

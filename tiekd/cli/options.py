@@ -22,6 +22,15 @@ WeightsArgument = Annotated[
         show_default=False,
     ),
 ]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="ADDRESS",
+        help="share the work between the processes of a Ray cluster: auto, HOST:PORT, or local for one on this machine "
+        "[default: this process alone]",
+    ),
+]
 RunStoreOption = Annotated[
     str | None,
     typer.Option("--store", metavar="STORE", help="run store in which WEIGHTS is a run id or a unique prefix of one"),

@@ -4,14 +4,20 @@ tiekd.commands    a verb of `tiekd`
 tiekd.listings    a kind of `tiekd list`: () -> {name: description}
 tiekd.runs        run configs by name: () -> {name: path}
 tiekd.schemas     a document that `tiekd config schema` describes: a pydantic model
+tiekd.pools       processes that share the work of a command: takes the arguments of `open_pool`, and gives its pool
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiekd.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from tiekd.config import ExecutionConfig, RunConfig
+    from tiekd.data.progress import Pool
 
 
 def plugins(group: str) -> Iterator[tuple[str, Any]]:
@@ -33,3 +39,30 @@ def find_run_config(name: str) -> Path:
     if name not in packaged:
         raise UserError(unknown("run config", name, packaged) + "; or the path of a YAML file")
     return packaged[name]
+
+
+@contextlib.contextmanager
+def open_pool(
+    address: str | None,
+    execution: "ExecutionConfig",
+    out: Path,
+    gpu: bool,
+    configs: Sequence["RunConfig"] = (),
+    files: Sequence[Path] = (),
+) -> Iterator["Pool"]:
+    """Open the pool of a command with `--address`; without one, it is this process.
+
+    execution: what one process reserves. out: the folder that all processes write to. gpu: whether they compute on GPUs, if
+    there are any. configs: of the data that they read. files: others that they read. Raises UserError if the cluster cannot be
+    reached, or if its nodes do not have these inputs.
+    """
+    from tiekd.data.progress import in_this_process
+
+    if address is None:
+        yield in_this_process
+        return
+    for _, ray_pool in plugins("tiekd.pools"):
+        with ray_pool(address, execution, out, gpu, configs, files) as pool:
+            yield pool
+        return
+    raise UserError(f"--address {address}: no installed package provides a pool of processes")

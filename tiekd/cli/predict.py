@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiekd.cli.options import JsonOption, RunStoreOption, SetOption, WeightsArgument
+from tiekd.cli.options import AddressOption, JsonOption, RunStoreOption, SetOption, WeightsArgument
+from tiekd.cli.packaged import open_pool
 from tiekd.errors import UserError
 from tiekd.store.files import json_text
 
@@ -34,6 +35,7 @@ def predict(
     pixel: Annotated[list[str], typer.Option(metavar="X,Y", help="write the distribution at this pixel; repeatable")] = [],  # noqa: B006
     every: Annotated[int, typer.Option(min=1, help="for videos: keep every Nth frame")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="images of the same size per forward pass")] = 1,
+    address: AddressOption = None,
     store: RunStoreOption = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
@@ -48,8 +50,7 @@ def predict(
     """
     from tiekd.config.changes import PREDICTION, check_changes
     from tiekd.config.documents import parse_overrides
-    from tiekd.data.progress import track
-    from tiekd.inference.inputs import check_video_decoder, count_inputs, find_inputs, read_inputs
+    from tiekd.inference.inputs import check_video_decoder, find_inputs
     from tiekd.store.files import check_output_folder
     from tiekd.store.find_weights import find_weights
 
@@ -62,16 +63,15 @@ def predict(
     check_output_folder(out, "--out")
     find_weights(weights, store)  # before PyTorch is imported
     from tiekd.deploy.hub import load_student
-    from tiekd.inference.outputs import OutputOptions, PredictionReport, check_options, write_predictions
+    from tiekd.deploy.predict_files import PredictionTask, write_predictions
+    from tiekd.inference.outputs import OutputOptions, check_options
 
     options = OutputOptions(*wished)
     model = load_student(weights, store=store, overrides=changes)
     check_options(options, model.config)
-    report = PredictionReport(model.config)
-    inputs = read_inputs(files, every, report.failed.append)
-    predictions = model.predict_images(inputs, report.failed.append, batch_size)
-    for _ in track(write_predictions(predictions, report, options, out), "images", count_inputs(files, every)):
-        pass
+    task = PredictionTask(model.network, model.config, out, options, every, batch_size)
+    with open_pool(address, model.config.execution, out, gpu=True, files=images) as pool:
+        report = write_predictions(task, files, pool)
     _print(report, out, as_json)
     if report.failed:
         raise typer.Exit(1)

@@ -1,9 +1,9 @@
-"""The progress of commands over many frames: on stderr, and not with `tiekd --quiet`."""
+"""Work on many frames: who does it, and its progress on stderr, which `tiekd --quiet` leaves out."""
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -11,6 +11,27 @@ from rich.text import Text
 
 LINE_EVERY_S = 30.0  # where no terminal shows a bar
 T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Pool(Protocol):
+    """One process or several ones that divide items, such as blocks of frames."""
+
+    def __call__(self, start: Callable[[], Callable[[T], Iterable[R]]], items: Sequence[T]) -> Iterator[R]:
+        """Yield the results of all items, in their order.
+
+        Each process calls `start` once and then, for each of its items, the function that it returned. Both are sent to the
+        processes. An error of theirs is raised here.
+        """
+        ...
+
+
+def in_this_process(start: Callable[[], Callable[[T], Iterable[R]]], items: Sequence[T]) -> Iterator[R]:
+    """A `Pool` of this process alone."""
+    if items:
+        work = start()
+        for item in items:
+            yield from work(item)
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:

@@ -4,10 +4,11 @@ import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from tiekd.config import RunConfig, override
 from tiekd.data import Frame, FrameSource
 from tiekd.data.depth_range import check_reach
 from tiekd.data.inputs import made_maps_id, maps_folder, open_splits, run_id_of
-from tiekd.data.progress import track
+from tiekd.data.progress import Pool, in_this_process, track
 from tiekd.data.teacher_maps import MAPS_FORMAT, MapWriter, TeacherMaps
-from tiekd.data.teacher_maps.blocks import MapBlocks
+from tiekd.data.teacher_maps.blocks import MapBlocks, in_blocks
 from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.data.teacher_maps.released_layout import ReleasedWriter, released_map_names
 from tiekd.data.transforms import normalize_image
@@ -32,12 +33,15 @@ from tiekd.store.run_store import RunStore
 
 LOG = logging.getLogger(__name__)
 MAP_LAYOUTS = ("tiekd", "released")
+# Largest mean relative difference between the depths in bf16 and in fp32: a tenth of a good teacher's own abs_rel.
+BF16_BOUND = 0.005
+Precision = Literal["fp32", "bf16"]
 Frames = dict[str, tuple[FrameSource, int]]  # source and index by key; a frame of both splits occurs once
 DepthOf = Callable[[str, Frame], np.ndarray]  # a frame's key and the frame -> float32 [H, W] m
 
 
 class TeacherModel(Protocol):
-    """A model that predicts depth from an image."""
+    """A model that predicts depth from images. It can be sent to other processes until it has predicted for the first time."""
 
     @property
     def max_depth(self) -> float:
@@ -49,28 +53,47 @@ class TeacherModel(Protocol):
         """Identifies the model in the manifest of its maps."""
         ...
 
-    def depth(self, image: np.ndarray) -> np.ndarray:
-        """image uint8 [H, W, 3] RGB. Returns float32 [H, W] m; NaN where the model's output is not finite."""
+    def depth(self, images: np.ndarray, precision: Precision = "fp32") -> np.ndarray:
+        """images uint8 [B, H, W, 3] RGB. Returns float32 [B, H, W] m; NaN where the model's output is not finite."""
         ...
 
 
 class NetworkTeacher:
-    """A network of this project as a `TeacherModel`."""
+    """A network of this project as a `TeacherModel`. device: a setting of `execution.device`."""
 
-    def __init__(self, weights: Path, flip_tta: bool, device: torch.device):
-        network, self.config = load_network(weights)
+    def __init__(self, weights: Path, flip_tta: bool, device: str = "auto"):
+        self._network, self.config = load_network(weights)
         self.max_depth = self.config.data.max_depth
-        self.device, self._network = device, network.to(device).eval()
-        # In full precision whatever the training used, since maps are made once.
-        self._settings = override(self.config, {"evaluation.flip_tta": flip_tta, "optim.precision": "fp32"})
+        self._flip_tta, self._device = flip_tta, device
         with weights.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.made_by = {"config": self.config.document(), "weights": digest, "flip_tta": flip_tta}
 
-    def depth(self, image: np.ndarray) -> np.ndarray:
-        """image uint8 [H, W, 3] RGB. Returns float32 [H, W] m."""
-        batch = normalize_image(image).unsqueeze(0).to(self.device)
-        return predict(self._network, batch, self._settings).depth[0, 0].cpu().numpy()
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device(self._device)
+
+    def depth(self, images: np.ndarray, precision: Precision = "fp32") -> np.ndarray:
+        """images uint8 [B, H, W, 3] RGB; precision: whatever the training used. Returns float32 [B, H, W] m."""
+        settings = override(self.config, {"evaluation.flip_tta": self._flip_tta, "optim.precision": precision})
+        batch = torch.stack([normalize_image(image) for image in images]).to(self.device)
+        return predict(self._network.to(self.device).eval(), batch, settings).depth[:, 0].cpu().numpy()
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """How depth is predicted. What is not the default is part of the identity of the maps, since it changes numbers."""
+
+    batch_size: int = 1  # frames of one size per forward pass; other sizes of batches are summed in another order
+    precision: Precision = "fp32"
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        default = asdict(DEFAULT_OPTIONS)
+        return {name: value for name, value in asdict(self).items() if value != default[name]}
+
+
+DEFAULT_OPTIONS = MapOptions()
 
 
 def trained_weights(config: RunConfig) -> Path:
@@ -93,21 +116,20 @@ def make_maps(config: RunConfig, share: int = 0, n_shares: int = 1) -> bool:
     assert config.teacher is not None
     store, maps_id = RunStore(config.execution.store), made_maps_id(config)
     train, test = open_splits(config)
-    frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
-    blocks = MapBlocks(store, maps_folder(maps_id), list(frames), config.data.max_depth, maps_id)
+    blocks = MapBlocks(store, maps_folder(maps_id), list(_all_frames(train, test)), config.data.max_depth, maps_id)
     if blocks.complete:
         return True
     maker = _teacher_model(config)
     check_reach(f"teacher {config.teacher.name}", maker.max_depth, config.data.max_depth)
-    torch.set_num_threads(config.execution.threads)
-    shared = [block for block in range(len(blocks)) if block % n_shares == share]
-    made_by = {"teacher": config.teacher.name, **maker.made_by}
-    return _make_blocks(blocks, shared, frames, maker, made_by)
+    open_writer = partial(_open_blocks, store.uri, maps_folder(maps_id), config.data.max_depth, maps_id)
+    shared = [blocks.keys(block) for block in blocks.unfinished() if block % n_shares == share]
+    _predict_blocks(_MapsTask(config, maker, DEFAULT_OPTIONS, open_writer), shared, in_this_process)
+    return blocks.close({"teacher": config.teacher.name, **maker.made_by})
 
 
 def _teacher_model(config: RunConfig) -> TeacherModel:
     """Load the model of a config's teacher."""
-    teacher, device = config.teacher, run_device(config.execution)
+    teacher, device = config.teacher, run_device(config.execution).type
     assert teacher is not None
     if teacher.hf:
         from tiekd.deploy.huggingface import HuggingFaceTeacher
@@ -117,28 +139,92 @@ def _teacher_model(config: RunConfig) -> TeacherModel:
     return NetworkTeacher(weights, teacher.flip_tta, device)
 
 
-def _make_blocks(
-    blocks: MapBlocks, numbers: Iterable[int], frames: Frames, maker: TeacherModel, made_by: dict[str, Any]
-) -> bool:
-    """Make those of the numbered blocks that are unfinished, and the manifest if no block is left.
+class _Writer(NamedTuple):
+    write: Callable[[str, np.ndarray], None]  # a frame's key and its depth
+    has: Callable[[str], bool] = lambda key: False  # whether another process has finished the block of a frame
+
+
+@dataclass(frozen=True)
+class _MapsTask:
+    """Predicts blocks of frames, in any process."""
+
+    config: RunConfig  # of the frames
+    maker: TeacherModel
+    options: MapOptions
+    open_writer: Callable[[Sequence[str]], _Writer]  # from the keys of all frames
+
+    def start(self) -> Callable[[Sequence[str]], Iterator[float]]:
+        torch.set_num_threads(self.config.execution.threads)
+        frames = _all_frames(*open_splits(self.config))
+        return partial(self._make, frames, self.open_writer(list(frames)))
+
+    def _make(self, frames: Frames, writer: _Writer, keys: Sequence[str]) -> Iterator[float]:
+        """Write the maps of a block. Yields for each frame how far bf16 is from fp32, if it was compared, else 0.
+
+        The first frame of each block is compared. Raises UserError if the difference is above BF16_BOUND, DivergedError if a
+        prediction is not finite.
+        """
+        if writer.has(keys[0]):
+            return
+        is_compared = self.options.precision == "bf16"
+        for batch in self._batches(frames, keys):
+            images = np.stack(list(batch.values()))
+            difference = 0.0
+            for key, depth in zip(batch, self.maker.depth(images, self.options.precision), strict=True):
+                check_finite(depth, key)
+                if is_compared:
+                    difference = _difference(key, depth, self.maker.depth(images[:1])[0])
+                writer.write(key, depth)
+                yield difference
+                is_compared, difference = False, 0.0
+
+    def _batches(self, frames: Frames, keys: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """The images of a block, by key: consecutive ones of one size together."""
+        batch: dict[str, np.ndarray] = {}
+        for key in keys:
+            source, index = frames[key]
+            image = source.load(index).image
+            if batch and (len(batch) == self.options.batch_size or image.shape != next(iter(batch.values())).shape):
+                yield batch
+                batch = {}
+            batch[key] = image
+        if batch:
+            yield batch
+
+
+def _difference(key: str, depth: np.ndarray, full: np.ndarray) -> float:
+    """The mean relative difference of a depth map in bf16 from that in fp32. Raises UserError if it is above BF16_BOUND."""
+    difference = float((np.abs(depth - full) / full.clip(np.finfo(np.float32).tiny)).mean())
+    if not difference <= BF16_BOUND:
+        raise UserError(
+            f"--precision bf16: the depth of {key} differs from that in fp32 by {difference:.2%} on average, the bound is "
+            f"{BF16_BOUND:.1%}; valid: fp32"
+        )
+    return difference
+
+
+def _predict_blocks(task: _MapsTask, blocks: Sequence[Sequence[str]], pool: Pool) -> float:
+    """Write the maps of blocks of frames, given by their keys. Returns the largest difference that was found.
 
     Begins at any of them, so that another process that makes the same maps probably makes other blocks.
     """
-    todo = sorted(set(blocks.unfinished()) & set(numbers))
-    first = secrets.randbelow(len(todo)) if todo else 0
-    still = (block for block in todo[first:] + todo[:first] if not blocks.is_finished(block))
-    total = sum(len(blocks.keys(block)) for block in todo)
-    for key in track((key for block in still for key in blocks.keys(block)), "depth maps", total):
-        source, index = frames[key]
-        blocks.write(key, _predict(maker, key, source.load(index)))
-    return blocks.close(made_by)
+    first = secrets.randbelow(len(blocks)) if blocks else 0
+    blocks = [*blocks[first:], *blocks[:first]]
+    return max(track(pool(task.start, blocks), "depth maps", sum(map(len, blocks))), default=0.0)
 
 
-def _predict(maker: TeacherModel, key: str, frame: Frame) -> np.ndarray:
-    """Predict a frame's depth, float32 [H, W] m. Raises DivergedError if it is not finite."""
-    depth = maker.depth(frame.image)
-    check_finite(depth, key)
-    return depth
+def _open_blocks(store: str, folder: str, max_depth: float, maps_id: str, keys: Sequence[str]) -> _Writer:
+    blocks = MapBlocks(RunStore(store), folder, keys, max_depth, maps_id)
+    return _Writer(blocks.write, lambda key: blocks.is_finished(blocks.number(key)))
+
+
+def _open_released(config: RunConfig, out: Path, name: str, keys: Sequence[str]) -> _Writer:
+    return _Writer(_released_writer(config, out, name).write)
+
+
+def _released_writer(config: RunConfig, out: Path, name: str) -> ReleasedWriter:
+    train, test = open_splits(config)
+    return ReleasedWriter(out, name, config.data.dataset, train.keys, test.keys)
 
 
 def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd") -> None:
@@ -154,26 +240,43 @@ def check_export(config: RunConfig, out: Path, name: str, layout: str = "tiekd")
         source.check()
 
 
-def export_maps(config: RunConfig, maker: TeacherModel, out: Path, name: str, layout: str = "tiekd") -> dict[str, Any]:
+def export_maps(
+    config: RunConfig,
+    maker: TeacherModel,
+    out: Path,
+    name: str,
+    layout: str = "tiekd",
+    options: MapOptions = DEFAULT_OPTIONS,
+    pool: Pool = in_this_process,
+) -> dict[str, Any]:
     """Predict every train and test frame, and write 16-bit maps of its view. Returns a summary.
 
-    Goes on with what a killed export of the same teacher and frames has left, except in the released layout. Raises
-    UserError if the model's depth ends before that of the data, and DivergedError if a prediction is not finite.
+    Goes on with what a killed export of the same teacher, frames and options has left, except in the released layout. The maps
+    are the same for any pool. Raises UserError if the model's depth ends before that of the data, or if bf16 is too far from
+    fp32, and DivergedError if a prediction is not finite.
     """
     check_reach(f"teacher {name}", maker.max_depth, config.data.max_depth)
     train, test = open_splits(config)
-    torch.set_num_threads(config.execution.threads)
-    frames = _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
+    keys, made_by = list(_all_frames(train, test)), {**maker.made_by, **options.made_by}
+    summary: dict[str, Any] = {"maps": len(keys), "out": str(out)}
     if layout == "released":
-        writer = ReleasedWriter(out, name, config.data.dataset, train.keys, test.keys)
-        _write_each(frames, partial(_predict, maker), writer.write)
-        return {"maps": len(frames), "out": str(out), "folders": [str(folder) for folder in writer.folders]}
-    content = [maker.made_by, train.digest(), test.digest(), config.data.max_depth, MAPS_FORMAT]
-    maps_id = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    blocks = MapBlocks(RunStore(out), "", list(frames), config.data.max_depth, maps_id)
-    blocks.start_afresh()
-    _make_blocks(blocks, range(len(blocks)), frames, maker, {"teacher": name, **maker.made_by})
-    return {"maps": len(frames), "out": str(out), "digest": TeacherMaps(out).digest()}
+        writer = _released_writer(config, out, name)
+        task = _MapsTask(config, maker, options, partial(_open_released, config, out, name))
+        difference = _predict_blocks(task, in_blocks(keys), pool)
+        summary["folders"] = [str(folder) for folder in writer.folders]
+    else:
+        content = [made_by, train.digest(), test.digest(), config.data.max_depth, MAPS_FORMAT]
+        maps_id = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        blocks = MapBlocks(RunStore(out), "", keys, config.data.max_depth, maps_id)
+        blocks.start_afresh()
+        open_writer = partial(_open_blocks, str(out), "", config.data.max_depth, maps_id)
+        task = _MapsTask(config, maker, options, open_writer)
+        difference = _predict_blocks(task, [blocks.keys(block) for block in blocks.unfinished()], pool)
+        blocks.close({"teacher": name, **made_by})
+        summary["digest"] = TeacherMaps(out).digest()
+    if options.precision == "bf16":
+        summary["bf16"] = {"largest_difference": difference, "bound": BF16_BOUND}
+    return summary
 
 
 def import_maps(
@@ -196,16 +299,16 @@ def import_maps(
     return _write_teacher(config, frames, maps.load, out, made_by)
 
 
+def _all_frames(train: FrameSource, test: FrameSource) -> Frames:
+    return _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
+
+
 def _by_key(source: FrameSource, indices: Iterable[int]) -> Frames:
     return {source.keys[index]: (source, index) for index in indices}
 
 
 def _write_teacher(config: RunConfig, frames: Frames, depth_of: DepthOf, out: Path, made_by: dict[str, Any]) -> dict[str, Any]:
     with MapWriter(out, config.data.max_depth, made_by) as writer:
-        _write_each(frames, depth_of, writer.write)
+        for key, (source, index) in track(frames.items(), "depth maps"):
+            writer.write(key, depth_of(key, source.load(index)))
     return {"maps": len(frames), "out": str(out), "digest": TeacherMaps(out).digest()}
-
-
-def _write_each(frames: Frames, depth_of: DepthOf, write: Callable[[str, np.ndarray], None]) -> None:
-    for key, (source, index) in track(frames.items(), "depth maps"):
-        write(key, depth_of(key, source.load(index)))

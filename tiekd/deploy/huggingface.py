@@ -6,6 +6,7 @@ The library is optional (`pip install 'tiekd[hf]'`) and imported when a model is
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tiekd.data.depth_range import check_reach
+from tiekd.distill.runtime import choose_device
 from tiekd.errors import UserError
 from tiekd.models.encoder import HUB_TIMEOUT_S
 
@@ -34,11 +36,11 @@ class HuggingFaceTeacher:
     model: nn.Module
     processor: Any
     max_depth: float  # m
-    device: torch.device
+    device_setting: str  # of `execution.device`
     made_by: dict[str, Any]  # identifies the model in the manifest of its maps
 
     @classmethod
-    def load(cls, model: str, max_depth: float, device: torch.device, metric: bool = False) -> Self:
+    def load(cls, model: str, max_depth: float, device: str = "auto", metric: bool = False) -> Self:
         """Load the model of a folder, or of a hub name with or without @REVISION, for data up to `max_depth` m.
 
         metric: its output is in m, although neither its config nor its family says so. Raises UserError for an unknown model,
@@ -61,18 +63,25 @@ class HuggingFaceTeacher:
             "processor": {"class": type(processor).__name__, **json.loads(processor.to_json_string())},
             "transformers": version,
         }
-        return cls(network.float().to(device).eval(), processor, max_depth, device, made_by)
+        return cls(network.float().eval(), processor, max_depth, device, made_by)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device(self.device_setting)
 
     @torch.inference_mode()
-    def depth(self, image: np.ndarray) -> np.ndarray:
-        """image uint8 [H, W, 3] RGB. Returns float32 [H, W] m in 0 .. max_depth."""
+    def depth(self, images: np.ndarray, precision: str = "fp32") -> np.ndarray:
+        """images uint8 [B, H, W, 3] RGB. Returns float32 [B, H, W] m in 0 .. max_depth."""
         divisor = _padding_multiple(self.processor)
         unpadded = {"do_pad": False} if divisor else {}
-        inputs = self.processor(images=image, input_data_format="channels_last", return_tensors="pt", **unpadded)
-        pixel_values = inputs["pixel_values"].to(self.device)
-        outputs = _run_padded(self.model, pixel_values, divisor) if divisor else self.model(pixel_values=pixel_values)
+        inputs = self.processor(images=list(images), input_data_format="channels_last", return_tensors="pt", **unpadded)
+        pixel_values, model = inputs["pixel_values"].to(self.device), self.model.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            outputs = _run_padded(model, pixel_values, divisor) if divisor else model(pixel_values=pixel_values)
+        outputs.predicted_depth = outputs.predicted_depth.float()
         # By position: ZoeDepth's processor names the argument source_sizes, the others target_sizes.
-        depth = self.processor.post_process_depth_estimation(outputs, [image.shape[:2]])[0]["predicted_depth"]
+        found = self.processor.post_process_depth_estimation(outputs, [images.shape[1:3]] * len(images))
+        depth = torch.stack([each["predicted_depth"] for each in found])
         return depth.clamp(0, self.max_depth).where(depth.isfinite(), torch.nan).cpu().numpy()
 
 
@@ -85,7 +94,7 @@ def _padding_multiple(processor: Any) -> int | None:
 
 
 def _run_padded(model: nn.Module, pixel_values: Tensor, divisor: int) -> Any:
-    """Run a model on an image [1, 3, H, W], zero-padded to multiples of `divisor` px; crops predicted_depth to [1, H, W]."""
+    """Run a model on images [B, 3, H, W], zero-padded to multiples of `divisor` px; crops predicted_depth to [B, H, W]."""
     height, width = pixel_values.shape[-2:]
     more_rows, more_columns = -height % divisor, -width % divisor
     top, left = more_rows // 2, more_columns // 2

@@ -2,9 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -17,7 +15,7 @@ from tiekd.errors import UserError
 from tiekd.inference.colormap import ColorRange, add_legend, depth_colors, entropy_colors, percentile_range
 from tiekd.inference.point_cloud import Intrinsics, encode_ply
 from tiekd.inference.predict_images import ImagePrediction
-from tiekd.store.files import json_text, write_atomically
+from tiekd.store.files import json_text
 
 UINT16_MAX = 2**16 - 1
 SUMMARY = "predictions.json"
@@ -51,6 +49,9 @@ class PredictionReport:
             "failed": self.failed,
         }
 
+    def to_json(self) -> bytes:
+        return (json_text(self.document(), indent=2) + "\n").encode()
+
 
 def depth_scale(data: DataConfig) -> float:
     """Value of a depth PNG at 1 m: that of the data set's ground truth."""
@@ -77,27 +78,7 @@ def check_options(options: OutputOptions, config: RunConfig) -> None:
         )
 
 
-def write_predictions(
-    predictions: Iterable[ImagePrediction], report: PredictionReport, options: OutputOptions, out: Path
-) -> Iterator[dict[str, Any]]:
-    """Write the output files of each image and, at the end, predictions.json. Yields a row per image, and adds it to `report`.
-
-    The files are OUT/NAME_depth.png, _colour.png, _entropy.png, .ply and _pixel_X_Y.csv.
-    """
-    for prediction in predictions:
-        try:
-            files, row = _encode_outputs(prediction, report.config, options)
-        except UserError as error:
-            report.failed.append(f"{prediction.image.name}: {error}")
-            continue
-        for suffix, content in files.items():
-            write_atomically(out / f"{prediction.image.name}{suffix}", content)
-        report.images.append(row)
-        yield row
-    write_atomically(out / SUMMARY, (json_text(report.document(), indent=2) + "\n").encode())
-
-
-def _encode_outputs(
+def encode_outputs(
     prediction: ImagePrediction, config: RunConfig, options: OutputOptions
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The content of an image's output files by the suffix of their names, and its row of predictions.json."""

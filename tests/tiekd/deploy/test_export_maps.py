@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from tiekd.config import build, override
@@ -24,7 +23,7 @@ from tiekd.models.checkpoint import load_network
 
 pytestmark = pytest.mark.slow
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 def frames(config):
@@ -96,9 +95,9 @@ def test_a_teacher_whose_run_did_not_finish_is_refused(teacher, tmp_path):
 def test_a_broken_off_export_is_no_teacher(teacher, tmp_path, monkeypatch):
     maker, made = NetworkTeacher(trained_weights(teacher.config), True, CPU), []
 
-    def break_at_the_second(image):
-        made.append(image)
-        return np.full(image.shape[:2], 3.0 if len(made) == 1 else np.nan, np.float32)
+    def break_at_the_second(images, precision):
+        made.append(images)
+        return np.full(images.shape[:3], 3.0 if len(made) == 1 else np.nan, np.float32)
 
     monkeypatch.setattr(maker, "depth", break_at_the_second)
     with pytest.raises(DivergedError, match=r"the prediction for train/scene_000/0001 is not finite"):
@@ -154,13 +153,13 @@ def test_of_two_processes_that_make_the_same_maps_none_makes_a_block_that_is_fin
     config = build({"data": data, "teacher": source, "execution": {"store": str(tmp_path / "store")}, "loss": {"name": "mse"}})
     depth_of, made = NetworkTeacher.depth, []
 
-    def depth(self, image):
-        made.append(image)
+    def depth(self, images, precision):
+        made.append(images)
         if len(made) == 1:
             with monkeypatch.context() as other:
                 other.setattr(NetworkTeacher, "depth", depth_of)
                 assert make_maps(config)
-        return depth_of(self, image) * np.float32(1.001)
+        return depth_of(self, images, precision) * np.float32(1.001)
 
     monkeypatch.setattr(NetworkTeacher, "depth", depth)
     assert make_maps(config)

@@ -127,11 +127,11 @@ class Pack:
         """Raise UserError if a file (by the index of its item) has changed since it was packed. Files may be missing."""
         for index, paths in files.items():
             for path, packed in zip(paths, self.index["sources"][index], strict=False):
-                if not _is_unchanged(path, packed):
+                if not is_unchanged(path, packed):
                     raise UserError(f"{self}: {path} has changed since it was packed; {self.remedy}")
 
 
-def _is_unchanged(path: Path, packed: np.void) -> bool:
+def is_unchanged(path: Path, packed: np.void) -> bool:
     """Compare size and time; if only the time differs, as for a copy, compare the content."""
     try:
         found = path.stat()

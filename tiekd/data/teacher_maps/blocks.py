@@ -11,7 +11,7 @@ FOLDER/manifest.json        written last
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +21,7 @@ from tiekd.data.teacher_maps import MANIFEST, encode_map, is_manifest, manifest_
 from tiekd.store.run_store import RunStore
 
 BLOCK_FRAMES = 64
+T = TypeVar("T")
 
 
 class _Part(BaseModel):
@@ -33,17 +34,22 @@ class _Part(BaseModel):
     frames: dict[str, str]
 
 
+def in_blocks(items: Sequence[T]) -> list[list[T]]:
+    """Divide items into blocks of BLOCK_FRAMES; the last one may be smaller."""
+    return [list(items[start : start + BLOCK_FRAMES]) for start in range(0, len(items), BLOCK_FRAMES)]
+
+
 class MapBlocks:
     """The maps of `keys` below a folder of a store, made for `maps_id`: blocks that were made for another id are made again."""
 
     def __init__(self, store: RunStore, folder: str, keys: Sequence[str], max_depth: float, maps_id: str):
         self._store, self._folder, self._max_depth, self._maps_id = store, folder, max_depth, maps_id
-        self._keys = list(keys)
-        self._block = {key: index // BLOCK_FRAMES for index, key in enumerate(self._keys)}
+        self._blocks = in_blocks(keys)
+        self._block = {key: index // BLOCK_FRAMES for index, key in enumerate(keys)}
         self._open: dict[str, tuple[bytes, str]] = {}  # encoded maps of the open block, and their sizes
 
     def __len__(self) -> int:
-        return -(-len(self._keys) // BLOCK_FRAMES)
+        return len(self._blocks)
 
     @property
     def complete(self) -> bool:
@@ -52,7 +58,11 @@ class MapBlocks:
 
     def keys(self, block: int) -> list[str]:
         """The frames of a block."""
-        return self._keys[block * BLOCK_FRAMES : (block + 1) * BLOCK_FRAMES]
+        return self._blocks[block]
+
+    def number(self, key: str) -> int:
+        """The block of a frame."""
+        return self._block[key]
 
     def unfinished(self) -> list[int]:
         """The blocks that have to be made, by reading what the finished ones have left."""

@@ -1,0 +1,106 @@
+"""Share the blocks of a command on many frames between actors of a Ray cluster.
+
+Actors, and not Ray Data: it needs several helper processes beside its own actors, and blocks are already few, independent and
+small in their results (measured in docs/cluster.md).
+"""
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+
+from ablations.execution.cluster import ray_cluster
+from ablations.execution.node_checks import check_nodes
+from tiekd.config import ExecutionConfig, RunConfig
+from tiekd.data.progress import Pool
+from tiekd.errors import ClusterError, error_line
+from tiekd.store.run_store import RunStore
+
+MAX_PROCESSES = 200  # also those that wait for a free slot, so that a cluster that grows finds work
+MAX_LOSSES = 3  # of the process that works on one item
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@contextlib.contextmanager
+def ray_pool(
+    address: str,
+    execution: ExecutionConfig,
+    out: Path,
+    gpu: bool,
+    configs: Sequence[RunConfig],
+    files: Sequence[Path],
+) -> Iterator[Pool]:
+    """Connect to the cluster at `address`, or start one on this machine for "local"; see `tiekd.cli.packaged.open_pool`."""
+    one = execution.model_copy(update={"workers": 1, "kernel": "torch", "gpus_per_worker": execution.gpus_per_worker * gpu})
+    with ray_cluster(None if address == "local" else address, one):
+        check_nodes(RunStore(out.absolute()), configs, one, files)
+        yield partial(_share, _reserved(one, gpu))
+
+
+def _reserved(execution: ExecutionConfig, gpu: bool) -> dict[str, float]:
+    """What a process reserves: where there are GPUs that it can use, one of them, unless the settings say how much of one."""
+    gpus = execution.gpus_per_worker
+    if gpu and not gpus and execution.device != "cpu" and ray.cluster_resources().get("GPU"):
+        gpus = 1.0
+    return {"num_cpus": execution.cpus_per_worker, "num_gpus": gpus}
+
+
+@ray.remote(max_restarts=-1)
+class _Process:
+    """Does the work of a pool, one item at a time."""
+
+    def __init__(self, start: Callable[[], Callable[[Any], Iterable[Any]]]):
+        self._start = start
+
+    def start(self) -> None:
+        self._work = self._start()
+
+    def work(self, item: Any) -> list[Any]:
+        return list(self._work(item))
+
+
+def _share(reserved: dict[str, float], start: Callable[[], Callable[[T], Iterable[R]]], items: Sequence[T]) -> Iterator[R]:
+    """A `Pool`. When a process or its node is lost, its item is done again; see MAX_LOSSES."""
+    if not items:
+        return
+    task = ray.put(start)
+    processes = [_Process.options(**reserved).remote(task) for _ in range(min(len(items), MAX_PROCESSES))]  # type: ignore[attr-defined]  # of the decorator
+    busy: dict[ray.ObjectRef, tuple[Any, int | None]] = {process.start.remote(): (process, None) for process in processes}
+    waiting, results, next_result = deque(range(len(items))), dict[int, list[R]](), 0
+    losses: Counter[Any] = Counter()
+    try:
+        while next_result < len(items):
+            (finished,), _ = ray.wait(list(busy), num_returns=1)
+            process, index = busy.pop(finished)
+            try:
+                result = ray.get(finished)
+            except (ActorDiedError, ActorUnavailableError) as error:
+                lost = process if index is None else index
+                losses[lost] += 1
+                if losses[lost] == MAX_LOSSES:
+                    raise ClusterError(f"a process of the pool was lost {MAX_LOSSES} times: {error_line(error)}") from None
+                if index is not None:
+                    waiting.appendleft(index)
+                busy[process.start.remote()] = process, None
+                continue
+            except RayTaskError as error:
+                raise error.cause from error
+            if index is not None:
+                results[index] = result
+            if waiting:
+                index = waiting.popleft()
+                busy[process.work.remote(items[index])] = process, index
+            else:
+                ray.kill(process)  # frees its slot for one that was lost
+            while next_result in results:
+                yield from results.pop(next_result)
+                next_result += 1
+    finally:
+        for process in processes:
+            ray.kill(process)
