@@ -5,6 +5,7 @@ small in their results (measured in docs/cluster.md).
 """
 
 import contextlib
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -53,13 +54,11 @@ def _reserved(execution: ExecutionConfig, gpu: bool) -> dict[str, float]:
 
 @ray.remote(max_restarts=-1)
 class _Process:
-    """Does the work of a pool, one item at a time."""
+    """Does the work of a pool, one item at a time. Starts anew after its process or its node was lost."""
 
-    def __init__(self, start: Callable[[], Callable[[Any], Iterable[Any]]]):
-        self._start = start
-
-    def start(self) -> None:
-        self._work = self._start()
+    def start(self, start: Callable[[], Callable[[Any], Iterable[Any]]], folder: Path) -> None:
+        os.chdir(folder)  # so that relative paths mean what they mean to the command
+        self._work = start()
 
     def work(self, item: Any) -> list[Any]:
         return list(self._work(item))
@@ -69,9 +68,11 @@ def _share(reserved: dict[str, float], start: Callable[[], Callable[[T], Iterabl
     """A `Pool`. When a process or its node is lost, its item is done again; see MAX_LOSSES."""
     if not items:
         return
-    task = ray.put(start)
-    processes = [_Process.options(**reserved).remote(task) for _ in range(min(len(items), MAX_PROCESSES))]  # type: ignore[attr-defined]  # of the decorator
-    busy: dict[ray.ObjectRef, tuple[Any, int | None]] = {process.start.remote(): (process, None) for process in processes}
+    task, here = ray.put(start), Path.cwd()
+    processes = [_Process.options(**reserved).remote() for _ in range(min(len(items), MAX_PROCESSES))]  # type: ignore[attr-defined]  # of the decorator
+    busy: dict[ray.ObjectRef, tuple[Any, int | None]] = {
+        process.start.remote(task, here): (process, None) for process in processes
+    }
     waiting, results, next_result = deque(range(len(items))), dict[int, list[R]](), 0
     losses: Counter[Any] = Counter()
     try:
@@ -87,7 +88,7 @@ def _share(reserved: dict[str, float], start: Callable[[], Callable[[T], Iterabl
                     raise ClusterError(f"a process of the pool was lost {MAX_LOSSES} times: {error_line(error)}") from None
                 if index is not None:
                     waiting.appendleft(index)
-                busy[process.start.remote()] = process, None
+                busy[process.start.remote(task, here)] = process, None
                 continue
             except RayTaskError as error:
                 raise error.cause from error

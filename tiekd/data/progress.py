@@ -38,21 +38,24 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     """Iterate over items and show how many are done, how fast, and the time left.
 
     On a terminal, a bar that disappears at the end; elsewhere, such as in the log of a job, a line every LINE_EVERY_S seconds.
-    `total` is the number of items where len() does not give it.
+    The rate is that since the first item, so it does not contain the time in which the work started. `total` is the number of
+    items where len() does not give it.
     """
     console = Console(stderr=True, quiet=logging.getLogger("tiekd").level > logging.WARNING)
     total = len(items) if total is None and isinstance(items, Sized) else total
     columns = (TextColumn(label, markup=False), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
-    started = shown = time.monotonic()
+    started = shown = 0.0
     with Progress(*columns, console=console, transient=True, disable=console.quiet or not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
         for done, item in enumerate(items, 1):
             yield item
             bar.advance(task)
             now = time.monotonic()
-            if not console.is_terminal and now - shown >= LINE_EVERY_S:
-                shown = now
-                console.print(_progress_line(label, done, total, now - started), highlight=False, markup=False, soft_wrap=True)
+            if done == 1:
+                started = shown = now
+            elif not console.is_terminal and now - shown >= LINE_EVERY_S:
+                shown, rate = now, (done - 1) / (now - started)
+                console.print(_progress_line(label, done, total, rate), highlight=False, markup=False, soft_wrap=True)
 
 
 class _RateColumn(ProgressColumn):
@@ -60,9 +63,8 @@ class _RateColumn(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
 
-def _progress_line(label: str, done: int, total: int | None, seconds: float) -> str:
+def _progress_line(label: str, done: int, total: int | None, rate: float) -> str:
     """A line such as `depth maps: 120 of 600, 4.1/s, 117 s left`."""
-    rate = done / seconds
     if total is None:
         return f"{label}: {done}, {rate:.1f}/s"
     return f"{label}: {done} of {total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left"

@@ -14,17 +14,17 @@ def lines_at_once(monkeypatch):
 
 
 def test_items_pass_and_a_log_gets_lines_with_rate_and_time_left(lines_at_once, capsys):
-    assert list(track(["a", "b"], "depth maps")) == ["a", "b"]
+    assert list(track(["a", "b", "c"], "depth maps")) == ["a", "b", "c"]
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("depth maps: 1 of 2, ")
+    assert first.startswith("depth maps: 2 of 3, ")
     assert first.endswith(" s left")
-    assert second.startswith("depth maps: 2 of 2, ")
+    assert second.startswith("depth maps: 3 of 3, ")
     assert second.endswith("/s, 0 s left")
 
 
 def test_items_of_unknown_number_are_counted(lines_at_once, capsys):
     assert list(track(iter("abc"), "images")) == ["a", "b", "c"]
-    assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == ["images: 1", "images: 2", "images: 3"]
+    assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()] == ["images: 2", "images: 3"]
 
 
 def test_a_short_command_prints_no_line_into_a_log(capsys):
