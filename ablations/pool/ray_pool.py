@@ -1,7 +1,7 @@
 """Share the blocks of a command on many frames between actors of a Ray cluster.
 
-Actors, and not Ray Data: it needs several helper processes beside its own actors, and blocks are already few, independent and
-small in their results (measured in docs/cluster.md).
+Actors, and not Ray Data: that needs more memory and time to start (docs/cluster.md), and buys nothing where a result is small
+and a lost item is simply done again.
 """
 
 import contextlib
@@ -69,10 +69,9 @@ def _share(reserved: dict[str, float], start: Callable[[], Callable[[T], Iterabl
     if not items:
         return
     task, here = ray.put(start), Path.cwd()
-    processes = [_Process.options(**reserved).remote() for _ in range(min(len(items), MAX_PROCESSES))]  # type: ignore[attr-defined]  # of the decorator
-    busy: dict[ray.ObjectRef, tuple[Any, int | None]] = {
-        process.start.remote(task, here): (process, None) for process in processes
-    }
+    new_process = _Process.options(**reserved)  # type: ignore[attr-defined]  # of the decorator
+    processes = [new_process.remote() for _ in range(min(len(items), MAX_PROCESSES))]
+    busy: dict[ray.ObjectRef, tuple[Any, int | None]] = {p.start.remote(task, here): (p, None) for p in processes}
     waiting, results, next_result = deque(range(len(items))), dict[int, list[R]](), 0
     losses: Counter[Any] = Counter()
     try:

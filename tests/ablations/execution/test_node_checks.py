@@ -40,6 +40,10 @@ def test_store_without_the_probe_file_is_another_store(expected, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_missing_file_is_reported(expected, tmp_path):
+    assert found(expected, files=(str(tmp_path), str(tmp_path / "photos"))) == [f"{tmp_path}/photos: no such file or folder"]
+
+
 def test_other_or_missing_data_is_reported(expected, tiny, tmp_path):
     ((run_id, document),) = expected["runs"].items()
     (line,) = found(expected, runs={"0123": document})

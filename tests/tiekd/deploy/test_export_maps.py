@@ -16,7 +16,7 @@ from tiekd.data.inputs import open_teacher
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.teacher_maps.blocks import BLOCK_FRAMES
 from tiekd.data.transforms import normalize_image
-from tiekd.deploy.export_maps import NetworkTeacher, export_maps, make_maps, trained_weights
+from tiekd.deploy.export_maps import BF16_BOUND, MapOptions, NetworkTeacher, export_maps, make_maps, trained_weights
 from tiekd.errors import DivergedError, UserError
 from tiekd.inference.predict import predict
 from tiekd.models.checkpoint import load_network
@@ -115,26 +115,21 @@ def test_a_teacher_that_ends_before_the_data_is_refused(teacher, tmp_path):
     assert not (tmp_path / "maps").exists()
 
 
-def test_an_export_that_is_killed_three_times_ends_like_one_that_was_not(teacher, tmp_path):
-    """Real processes with SIGKILL; each time, another block of maps has been finished."""
-    many = {"data.train_frames": 4 * BLOCK_FRAMES, "execution.store": teacher.config.execution.store}
+def test_an_export_that_is_killed_ends_like_one_that_was_not(teacher, tmp_path):
+    """A real process with SIGKILL, after one block of maps has been finished. tests/ablations/pool does so on a cluster."""
+    many = {"data.train_frames": 2 * BLOCK_FRAMES, "execution.store": teacher.config.execution.store}
     config = override(teacher.config, many)
     weights = trained_weights(teacher.config)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": config.document()["data"]}))
     words = ["teacher", "export", "config.yaml", "--weights", str(weights), "--out", "maps", "--name", "embedded"]
     command = [sys.executable, "-m", "tiekd", *words]
-    finished: list[Path] = []
-    for _ in range(3):
-        with subprocess.Popen(command, cwd=tmp_path) as process:
-            while len(found := sorted(tmp_path.glob("maps/parts/*.json"))) <= len(finished):
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.kill()
-        finished = found
-        assert not (tmp_path / "maps/manifest.json").exists()
-    kept = {part: part.stat().st_mtime_ns for part in finished}
-    made = {path: path.stat().st_mtime_ns for part in finished[:1] for path in maps_of(tmp_path / "maps", part)}
-    assert kept
+    with subprocess.Popen(command, cwd=tmp_path) as process:
+        while not (finished := sorted(tmp_path.glob("maps/parts/*.json"))):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert not (tmp_path / "maps/manifest.json").exists()
+    made = {path: path.stat().st_mtime_ns for path in maps_of(tmp_path / "maps", finished[0])}
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert made == {path: path.stat().st_mtime_ns for path in made}  # finished blocks are not made again
     whole = export_maps(config, NetworkTeacher(weights, True, CPU), tmp_path / "whole", "embedded")
@@ -167,6 +162,30 @@ def test_of_two_processes_that_make_the_same_maps_none_makes_a_block_that_is_fin
     maps = open_teacher(config)
     maps.check_content(maps.keys)
     assert not list(maps.folder.glob("parts/*"))
+
+
+@pytest.mark.parametrize("options", [MapOptions(batch_size=5), MapOptions(precision="bf16")], ids=str)
+def test_options_that_change_numbers_are_in_the_manifest(teacher, tmp_path, options):
+    maker = NetworkTeacher(trained_weights(teacher.config), True, CPU)
+    made = export_maps(teacher.config, maker, tmp_path / "maps", "embedded", options=options)
+    ours, default = TeacherMaps(tmp_path / "maps"), TeacherMaps(teacher.maps)
+    assert ours.manifest.made_by == default.manifest.made_by | options.made_by
+    assert len(options.made_by) == 1
+    allowed = BF16_BOUND if options.precision == "bf16" else 1e-6
+    for key, frame in frames(teacher.config):
+        a, b = ours.load(key, frame.size), default.load(key, frame.size)
+        assert np.abs(a / b - 1).mean() <= allowed + 10 / 65535 / b.min()  # and the step of a map
+    if options.precision == "bf16":
+        assert 0 < made["bf16"]["largest_difference"] <= BF16_BOUND
+        assert made["digest"] != teacher.exported["digest"]
+
+
+def test_bf16_is_refused_where_it_is_too_far_from_fp32(teacher, tmp_path, monkeypatch):
+    maker = NetworkTeacher(trained_weights(teacher.config), True, CPU)
+    monkeypatch.setattr("tiekd.deploy.export_maps.BF16_BOUND", 1e-6)
+    with pytest.raises(UserError, match=r"bf16: the depth of train/scene_000/0000 differs .* on average, .*; valid: fp32"):
+        export_maps(teacher.config, maker, tmp_path / "maps", "embedded", options=MapOptions(precision="bf16"))
+    assert not list(tmp_path.rglob("*.png"))
 
 
 @pytest.mark.parametrize("n_shares", [2])

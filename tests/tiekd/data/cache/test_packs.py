@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader
 
 from tiekd.config import build, override
 from tiekd.data import check_inputs, input_digests, open_frames, open_inputs
+from tiekd.data.cache import pack_writer
 from tiekd.data.cache.in_memory import cache_inputs
 from tiekd.data.cache.pack_format import Pack
 from tiekd.data.cache.pack_reader import pack_name
 from tiekd.data.cache.pack_writer import verify_packs, write_packs
 from tiekd.data.dataset import DepthDataset
+from tiekd.data.progress import in_this_process
 from tiekd.data.teacher_maps import MapWriter
 from tiekd.data.transforms import TrainTransform
 from tiekd.errors import UserError
@@ -249,6 +251,31 @@ def test_packing_on_a_full_disk_leaves_nothing(rendered, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "packed").exists()
+
+
+def test_packing_goes_on_after_a_kill_and_packs_changed_files_again(config, tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack_writer, "BLOCK_ITEMS", 1)
+    out, whole = tmp_path / "packed", tmp_path / "whole"
+
+    def killed_in_the_third(start, items):
+        yield from in_this_process(start, list(items)[:2])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_packs(config, out, killed_in_the_third)
+    assert [part.name for part in sorted(out.glob(".frames-*/parts/*.npy"))] == ["000000.npy", "000001.npy"]
+    image, _ = open_frames(config.data, "train").files(0)
+    image.write_bytes(open_frames(config.data, "train").files(2)[0].read_bytes())
+    packed_now = []
+
+    def recorded(start, items):
+        packed_now.append([block.number for block in items])
+        return in_this_process(start, items)
+
+    write_packs(config, out, recorded)
+    assert packed_now == [[0, 2], [0], [0, 1, 2, 3]]
+    write_packs(config, whole)
+    assert tree(out) == tree(whole)
 
 
 def test_content_of_the_pack_manifest(rendered, tmp_path):
