@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from ablations.execution.cluster import ray_cluster
 from ablations.execution.node_checks import check_nodes
@@ -80,7 +80,9 @@ def _share(reserved: dict[str, float], start: Callable[[], Callable[[T], Iterabl
             process, index = busy.pop(finished)
             try:
                 result = ray.get(finished)
-            except (ActorDiedError, ActorUnavailableError) as error:
+            except RayTaskError as error:
+                raise error.cause from error
+            except RayError as error:  # the process or its node was lost
                 lost = process if index is None else index
                 losses[lost] += 1
                 if losses[lost] == MAX_LOSSES:
@@ -89,8 +91,6 @@ def _share(reserved: dict[str, float], start: Callable[[], Callable[[T], Iterabl
                     waiting.appendleft(index)
                 busy[process.start.remote(task, here)] = process, None
                 continue
-            except RayTaskError as error:
-                raise error.cause from error
             if index is not None:
                 results[index] = result
             if waiting:

@@ -249,17 +249,27 @@ def test_depth_is_that_of_the_librarys_own_pipeline(teachers, saved, family):
     np.testing.assert_allclose(depth_of(teachers(family), image), found.clamp(0, MAX_DEPTH).numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_frames_of_a_batch_have_the_depth_of_single_ones(teachers, family):
+    images = np.stack([noise(94, 311), noise(94, 311)[:, ::-1]])
+    singly = [depth_of(teachers(family), image) for image in images]
+    np.testing.assert_allclose(teachers(family).depth(images), singly, rtol=1e-5, atol=1e-5)
+    half = teachers(family).depth(images, "bf16")
+    assert (half.dtype, half.shape) == (np.float32, (2, 94, 311))
+    assert not np.array_equal(half, singly)
+
+
 def test_depth_beyond_the_data_is_clamped(saved):
     image = noise(94, 311)
-    whole = HuggingFaceTeacher.load(str(saved("depth-anything")), MAX_DEPTH, CPU).depth(image)
+    whole = depth_of(HuggingFaceTeacher.load(str(saved("depth-anything")), MAX_DEPTH, CPU), image)
     middle = float(np.median(whole))
-    clamped = HuggingFaceTeacher.load(str(saved("depth-anything")), middle, CPU).depth(image)
+    clamped = depth_of(HuggingFaceTeacher.load(str(saved("depth-anything")), middle, CPU), image)
     np.testing.assert_array_equal(clamped, whole.clip(0, np.float32(middle)))
 
 
 @pytest.mark.parametrize("family", ["zoedepth-two-heads", "dpt-padded"])
 def test_a_frame_has_one_depth_whatever_was_asked_before(teachers, saved, family):
-    first = HuggingFaceTeacher.load(str(saved(family)), MAX_DEPTH, CPU).depth(noise(94, 311))
+    first = depth_of(HuggingFaceTeacher.load(str(saved(family)), MAX_DEPTH, CPU), noise(94, 311))
     depth_of(teachers(family), noise(120, 160))
     np.testing.assert_array_equal(depth_of(teachers(family), noise(94, 311)), first)
 
