@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from ablations.execution.cluster import ray_cluster
 from ablations.execution.node_checks import check_nodes
+from ablations.execution.worker_process import hide_unreserved_gpus
 from tiekd.config import ExecutionConfig, RunConfig
 from tiekd.data.progress import Pool
 from tiekd.errors import ClusterError, error_line
@@ -38,18 +39,11 @@ def ray_pool(
     files: Sequence[Path],
 ) -> Iterator[Pool]:
     """Connect to the cluster at `address`, or start one on this machine for "local"; see `tiekd.cli.packaged.open_pool`."""
-    one = execution.model_copy(update={"workers": 1, "kernel": "torch", "gpus_per_worker": execution.gpus_per_worker * gpu})
-    with ray_cluster(None if address == "local" else address, one):
-        check_nodes(RunStore(out.absolute()), configs, one, files)
-        yield partial(_share, _reserved(one, gpu))
-
-
-def _reserved(execution: ExecutionConfig, gpu: bool) -> dict[str, float]:
-    """What a process reserves: where there are GPUs that it can use, one of them, unless the settings say how much of one."""
-    gpus = execution.gpus_per_worker
-    if gpu and not gpus and execution.device != "cpu" and ray.cluster_resources().get("GPU"):
-        gpus = 1.0
-    return {"num_cpus": execution.cpus_per_worker, "num_gpus": gpus}
+    on_cpu = {} if gpu else {"device": "cpu", "gpus_per_worker": 0}
+    one = execution.model_copy(update={"workers": 1, "kernel": "torch", **on_cpu})
+    with ray_cluster(None if address == "local" else address, one) as fitted:
+        check_nodes(RunStore(out.absolute()), configs, fitted, files)
+        yield partial(_share, {"num_cpus": fitted.cpus, "num_gpus": fitted.gpus})
 
 
 @ray.remote(max_restarts=-1)
@@ -57,6 +51,7 @@ class _Process:
     """Does the work of a pool, one item at a time. Starts anew after its process or its node was lost."""
 
     def start(self, start: Callable[[], Callable[[Any], Iterable[Any]]], folder: Path) -> None:
+        hide_unreserved_gpus()
         os.chdir(folder)  # so that relative paths mean what they mean to the command
         self._work = start()
 

@@ -23,7 +23,7 @@ from tiekd.data.teacher_maps.blocks import MapBlocks, in_blocks
 from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.data.teacher_maps.released_layout import ReleasedWriter, released_map_names
 from tiekd.data.transforms import normalize_image
-from tiekd.distill.runtime import run_device
+from tiekd.distill.runtime import choose_device, run_device
 from tiekd.errors import UserError, unknown
 from tiekd.inference.predict import check_finite, predict
 from tiekd.models.checkpoint import load_network
