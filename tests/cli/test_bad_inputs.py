@@ -59,6 +59,7 @@ BASES = {
     "ablate": "{study} --dry-run",
     "search": "{search}",
     "status": "{store}",
+    "power": "none --store {begun} --difference 0.01",
     "report": "{begun} --out out",
     "view": "{store} --out out --images 1",
     "teacher export": "{config} --out out --weights {weights}/student.safetensors" + ONE_FRAME,
