@@ -120,7 +120,7 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
         print_study_results(prepared, progress, console)
         print_missing_inputs(prepared, console)
         print_decisions(prepared, console)
-        done = f"computed {computed}, {time.perf_counter() - started:.1f} s" if todo else "nothing to compute"
+        done = f"computed {computed}, {time.perf_counter() - started:.1f} s" if computed else "nothing to compute"
         console.print(f"{count_states(prepared)}; {done}")
     metrics = {c.run_id: c.metrics for c in progress.cells}
     cells = [
