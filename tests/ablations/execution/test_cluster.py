@@ -40,9 +40,9 @@ def test_ray_client_and_local_are_refused(address):
     assert "valid: auto, or HOST:PORT" in str(refused.value)
 
 
-def test_two_modules_use_private_names_of_ray():
+def test_three_modules_use_private_names_of_ray():
     """Each of them says why, and with which version it was tested."""
     files = Path(ablations.__file__).parent.rglob("*.py")
     found = {file.stem: file.read_text() for file in files if PRIVATE.search(file.read_text())}
-    assert set(found) == {"cluster", "train_placement"}
+    assert set(found) == {"cluster", "train_placement", "watchdog"}
     assert all("ested with Ray 2.60" in text for text in found.values())
