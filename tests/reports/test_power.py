@@ -47,7 +47,7 @@ def test_mistakes_are_one_line(tiekd, store):
     fill(store, [GROUND_TRUTH, *CELLS[1:2]], 1, {"name": "one"})
     for words, message in (
         (["one", "--difference", "0.1"], "no row and its Baseline have two seeds in common"),
-        (["oen", "--difference", "0.1"], "did you mean one"),
+        (["onne", "--difference", "0.1"], "did you mean one"),
         (["one", "--difference", "0"], "--difference: must be above 0, got 0"),
         (["one", "--difference", "0.1", "--metric", "rsme"], "did you mean rmse"),
         (["one", "--difference", "0.1", "--power", "80"], "--power: must be between 0 and 1, got 80"),

@@ -98,7 +98,7 @@ def test_a_setting_may_stand_side_by_side(store):
     ("settings", "message"),
     [
         ({"rows": ["method", "backbone"]}, "several cells are method Res-KD, backbone MobileNetV2; they differ in .*teacher"),
-        ({"rows": ["techer"]}, "label or setting.*did you mean teacher"),
+        ({"rows": ["teachr"]}, "label or setting.*did you mean teacher"),
         ({"columns": "loss.sigm"}, "did you mean loss.sigma"),
         ({"only": {"method": ["Res"]}}, "no cell of the studies has method Res"),
         ({"metrics": ["abs_rel", "rsme"]}, "did you mean rmse"),
