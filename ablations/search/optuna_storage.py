@@ -6,12 +6,13 @@ each objective's value for each seed; `cause` of a failure; `repeats`, the numbe
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -105,6 +106,9 @@ def open_study(name: str, storage: BaseStorage, search: SearchConfig, space: Sea
     """Open the Optuna study of that name, or create it."""
     directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in search.modes]
     study = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+    if study.metric_names != search.objectives:
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+            study.set_metric_names(search.objectives)  # which dashboards show
     # The seed depends on the number of trials, so that a resumed search does not draw its first points again.
     study.sampler = build_sampler(search, space, search.sampler_seed + len(get_trials(study)))
     return study

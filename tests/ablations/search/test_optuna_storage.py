@@ -55,6 +55,7 @@ def test_killed_search_resumes_from_its_database(url):
     assert study_exists("demo", url)
     with open_storage(url) as storage:
         after = open_study("demo", storage, SEARCH, SPACE)
+        assert after.metric_names == ["abs_rel"]
         requeue_interrupted(after)
         assert [trial.state.name for trial in after.trials] == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "WAITING", "WAITING"]
         assert [SPACE.suggest(after.ask()) for _ in range(2)] == points[2:]
