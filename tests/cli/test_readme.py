@@ -45,6 +45,8 @@ def smaller(command: str, address: str) -> str:
         "evaluate": "--set data.test_frames=2",
     }
     verb = next((word for word in shlex.split(command) if word in options), None)
+    if verb == "search":
+        command = re.sub(r" --trials \d+", "", command)  # an option is refused that is given twice
     return f"{command} {options[verb]}" if verb else command
 
 

@@ -85,7 +85,7 @@ def test_override_of_the_seed_is_refused(study_file):
         ({"name": "../up"}, r"name: string should match pattern .*, got '../up'"),
         ({"name": ".hidden"}, r"name: string should match pattern"),
         ({"vary": "all"}, r"vary: input should be 'grid' or 'one_at_a_time', got 'all'"),
-        ({"seeds": []}, r"seeds: list should have at least 1 item"),
+        ({"seeds": []}, r"seeds: needs at least one"),
         ({"seeds": [0, 1, 0]}, r"seeds: must not repeat a value, got \[0, 1, 0\]"),
         ({"factors": "loss.name"}, r"factors: expected a mapping of factors to levels, or a list of such mappings"),
         ({"factors": {"loss.name": "si"}}, r"factor loss.name: expected a list of single values, or named levels .*, got 'si'"),

@@ -31,6 +31,7 @@ class Example:
     margins: tuple[float, float]  # inches between the drawing and the edges of the paper, the smallest of each axis
     png: Path
     svg: Path
+    pdf: Path
     csv: Path
 
     @property

@@ -19,12 +19,13 @@ from reports.figures.style import COLUMN_WIDTH, PAGE_WIDTH, SMALLEST_TEXT
 
 
 @pytest.mark.parametrize("entry", FIGURES)
-def test_entry_is_written_as_png_svg_and_csv(examples, entry):
+def test_entry_is_written_as_png_svg_pdf_and_csv(examples, entry):
     example = examples[entry]
     image = matplotlib.image.imread(example.png)
     assert min(image.shape[:2]) > 200
     assert image[..., :3].std() > 0.01  # not blank
     assert example.svg.read_text().rstrip().endswith("</svg>")
+    assert example.pdf.read_bytes().startswith(b"%PDF")
     frame = example.figure.data
     assert (list(example.data.columns), len(example.data)) == (list(frame.columns), len(frame))
     assert len(frame) > 0
