@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from support.made_store import CELLS, GROUND_TRUTH, fill
 
-from reports.power import seeds_for
+from reports.tables.power import seeds_for
 from reports.tables.seed_statistics import seeds_needed
 
 
