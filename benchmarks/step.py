@@ -86,8 +86,9 @@ def plain_step(config: RunConfig, student: DepthStudent, batch: dict[str, Tensor
     use_plain_activation(student)
 
     def step() -> Tensor:
-        logits = student.head.logits(plain_features(student, image))
-        loss = published_loss(logits, target, centers, config)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
+            logits = student.head.logits(plain_features(student, image))
+        loss = published_loss(logits.float(), target, centers, config)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), config.optim.clip_grad_norm, foreach=False)
