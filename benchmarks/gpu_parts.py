@@ -272,7 +272,7 @@ def head(bench: Bench) -> None:
     print_text(
         f"""Peaks of this device, measured here: a copy {peaks.bandwidth / 1e12:.3g} TB/s; matrix products {rates}, in TFLOP/s.
         From the head's features ({CHANNELS} channels) to expected depth and divergence, and back to all gradients. Share: the
-        time at these peaks (four matrix products, or reading the features twice and writing their gradient) over that."""
+        time at these peaks, of four matrix products or of reading the features twice and writing their gradient, over ours."""
     )
     print_head("case", "", "ms", "times plain", "peak MB", "of plain", "share", "limit")
     kitti, nyu = (8, 352, 704), (8, 416, 544)
@@ -500,7 +500,8 @@ def loader_rates(config: RunConfig, bench: Bench) -> list[float]:
 
 
 def teachers(bench: Bench) -> None:
-    data: dict[str, Any] = {"dataset": "synthetic-outdoor", "frame_size": [96, 128], "train_frames": 1, "test_frames": 1}
+    size = {"frame_size": [96, 128], "train_crop": [96, 128]}
+    data: dict[str, Any] = {"dataset": "synthetic-outdoor", "train_frames": 1, "test_frames": 1, **size}
     if not bench.tiny:
         data = {"dataset": "kitti", "root": str(make_kitti(bench, n_frames=12))}
     what = "small networks, frames of 96x128 px" if bench.tiny else "the published networks, frames of 352x1216 px"
