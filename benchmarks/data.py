@@ -65,7 +65,7 @@ def make_data(root: Path | None, n_frames: int, folder: Path) -> RunConfig:
     data, teacher = {"dataset": "kitti", "root": str(folder / "kitti")}, {"name": "made", "maps": str(folder / "maps")}
     config = build({"data": data, "teacher": teacher, "execution": {"cache_gb": 100}})
     make_maps(config)
-    write_packs(config, folder / "packed", quiet=True)
+    write_packs(config, folder / "packed")
     (folder / "config.json").write_text(json.dumps(config.document()))
     return config
 

@@ -1,4 +1,4 @@
-"""Measure time and memory of L_DPM and the expected depth, forward from the head's features and backward, on CPU and GPU.
+"""Measure time and memory of L_DPM and the expected depth, forward from the head's features and backward, on the CPU.
 
     python benchmarks/dpm.py [--rounds 3] [--threads 2]
 
@@ -11,12 +11,7 @@ All use 128 channels and return the gradients of features, weight and bias. They
 a ratio is the median over the rounds. Memory is measured for one forward and backward pass in a fresh process after a
 warm-up: the increase of the resident set at its peak (Linux), including outputs and gradients.
 
-With a CUDA device, a table for it comes first, with bf16 features: milliseconds of plain, compiled, ours and
-
-    triton    tiekd/models/fused_triton.py
-    share     the shortest possible time of the GPU divided by the time of triton. The shortest possible time is that of the
-              four products at the peak rate of the tensor cores, or of reading the features twice and writing their
-              gradient at the peak memory bandwidth, whichever is longer
+For a GPU, see `gpu.py`.
 """
 
 import argparse
@@ -25,7 +20,6 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -62,9 +56,6 @@ CASES = [
     Case(257, 1, 352, 704, 80.0),
 ]
 WITH_MEMORY = [CASES[0], CASES[-1]]
-GPU_CASES = [Case(n_bins, 8, 352, 704, max_depth) for n_bins, max_depth in ((257, 80.0), (80, 80.0), (512, 80.0), (257, 10.0))]
-REPEATS = 10  # per turn on the GPU
-PEAKS = {"A100": (2.0e12, 312e12), "H100": (3.35e12, 989e12), "H200": (4.8e12, 989e12)}  # bytes/s, bf16 operations/s
 
 
 class Work(NamedTuple):
@@ -175,52 +166,12 @@ def ratio(ones: list[float], others: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(ones, others, strict=True))
 
 
-def milliseconds(case: Case, rounds: int) -> dict[str, list[float]]:
-    """Measure each implementation on the GPU in ms, by round."""
-    work, compiled = Work.of(case, "cuda", torch.bfloat16), torch.compile(plain, dynamic=False)
-    runs = {"plain": plain, "compiled": compiled, "ours": ours, "triton": partial(ours, kernel="triton")}
-    results: dict[str, list[float]] = {name: [] for name in runs}
-    for round_ in range(rounds + 1):
-        for name, run in runs.items():
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            for _ in range(REPEATS):
-                forward_and_backward(run, work)
-            end.record()
-            end.synchronize()
-            if round_:
-                results[name].append(begin.elapsed_time(end) / REPEATS)
-    torch.compiler.reset()
-    return results
-
-
-def least_milliseconds(case: Case, bandwidth: float, rate: float) -> float:
-    """Return the shortest possible time in bf16; bandwidth in bytes/s, rate of the tensor cores in operations/s."""
-    numbers = case.batch * case.height * case.width * CHANNELS
-    return 1e3 * max(3 * 2 * numbers / bandwidth, 4 * 2 * numbers * case.n_bins / rate)
-
-
-def print_gpu_table(rounds: int) -> None:
-    device = torch.cuda.get_device_name()
-    peaks = next((peaks for name, peaks in PEAKS.items() if name in device), None)
-    print(f"{device}\n\n| | plain | compiled | ours | triton | ours / triton | share |\n|---|" + "---|" * 6)
-    for case in GPU_CASES:
-        results = milliseconds(case, rounds)
-        medians = " | ".join(f"{statistics.median(times):.2f} ms" for times in results.values())
-        share = f"{least_milliseconds(case, *peaks) / statistics.median(results['triton']):.0%}" if peaks else "-"
-        print(f"| {case} | {medians} | {ratio(results['ours'], results['triton']):.1f} | {share} |", flush=True)
-    print()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if torch.cuda.is_available():
-        print_gpu_table(options.rounds)
-
     print("| | plain | compiled | ours | bound | plain / ours | compiled / ours | ours / bound |\n|---|" + "---|" * 7)
     for case in CASES:
         results = seconds(case, options.rounds)

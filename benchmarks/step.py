@@ -2,17 +2,15 @@
 
     python benchmarks/step.py [--student resnet18] [--threads 2] [--batch 2] [--size 176 352] [--bins 257] [--turns 4]
 
-The loss is TIE-KD, in float32 on the CPU, or on a GPU if there is one. Each line of the table has its own process. The
+The loss is TIE-KD, in float32 on the CPU; for a GPU, see `gpu.py`. Each line of the table has its own process. The
 processes take turns of one step (A B ... A B ...); the first turn counts only for memory. The share of plain is the median
-over turns of the ratio to plain in the same turn. Needs Linux. For the published crops on a GPU, use
---batch 8 --size 352 704.
+over turns of the ratio to plain in the same turn. Needs Linux.
 
     plain     encoder, decoder and projection in PyTorch's default memory format; the loss as in the released code, with
               whole maps over all bins and autograd; AdamW as a loop over the parameters
     tiekd     `tiekd.distill.loop.train_step`
     without   tiekd with one part as in plain
     kept      tiekd in a process whose C library keeps freed memory (glibc's environment variables)
-    with      tiekd with other settings, on a GPU
     extra     peak memory beyond that of the process before its first step: includes gradients and the optimizer's moments
 """
 
@@ -33,18 +31,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tiekd.config import RunConfig, build, override
+from tiekd.config import RunConfig, build
 from tiekd.distill.loop import train_step
 from tiekd.distill.optim import build_optimizer
-from tiekd.distill.runtime import LocalRuntime, choose_device
+from tiekd.distill.runtime import LocalRuntime
 from tiekd.losses import build_loss
 from tiekd.models.decoder import resize
 from tiekd.models.registry import build_network
 from tiekd.models.student import DepthStudent
 from tiekd.store.run_store import RunStore
 
-GPU = torch.cuda.is_available()
-STEPS = 10 if GPU else 1  # per turn
 VARIANTS = (
     "plain",
     "tiekd",
@@ -54,13 +50,6 @@ VARIANTS = (
     "without the fused optimizer",
     "tiekd, freed memory kept",
 )
-ON_GPU = {
-    "plain": {},
-    "tiekd": {},
-    "tiekd with bf16": {"optim.precision": "bf16"},
-    "tiekd with bf16, triton": {"optim.precision": "bf16", "execution.kernel": "triton"},
-    "tiekd with bf16, compile": {"optim.precision": "bf16", "execution.compile": True},
-}
 # By default the C library returns each large tensor to the kernel, which then has to zero the pages of the next one.
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}  # glibc
 Step = Callable[[], Tensor]  # returns its loss
@@ -86,8 +75,9 @@ def plain_step(config: RunConfig, student: DepthStudent, batch: dict[str, Tensor
     use_plain_activation(student)
 
     def step() -> Tensor:
-        logits = student.head.logits(plain_features(student, image))
-        loss = published_loss(logits, target, centers, config)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=config.optim.precision == "bf16"):
+            logits = student.head.logits(plain_features(student, image))
+        loss = published_loss(logits.float(), target, centers, config)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), config.optim.clip_grad_norm, foreach=False)
@@ -197,47 +187,23 @@ def memory(line: str) -> int:
     return 1024 * int(status.split(f"{line}:")[1].split()[0])
 
 
-def used_memory() -> int:
-    """Return the used memory in bytes, on the GPU if there is one."""
-    return torch.cuda.memory_allocated() if GPU else memory("VmRSS")
-
-
-def reset_peak_memory() -> None:
-    torch.cuda.reset_peak_memory_stats() if GPU else Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory() -> int:
-    return torch.cuda.max_memory_allocated() if GPU else memory("VmHWM")
-
-
-def run_step(step: Step) -> float:
-    """Run a step and wait for the device; return its loss."""
-    loss = step().item()
-    if GPU:
-        torch.cuda.synchronize()
-    return loss
-
-
 def take_turns(variant: str, options: argparse.Namespace) -> None:
     """Run a turn for each line on stdin; print its seconds per step (wall, CPU), the extra memory so far and the loss."""
     document = {"data": {"dataset": "kitti", "root": "none"}, "teacher": {"name": "made", "maps": "none"}}
     document |= {"student": {"name": options.student}, "loss": {"name": "tie_kd"}, "bins": {"n_bins": options.bins}}
-    config = build(document | {"execution": {"cpus_per_worker": options.threads}})
-    config = override(config, ON_GPU[variant]) if GPU else config
+    config = build(document | {"execution": {"device": "cpu", "cpus_per_worker": options.threads}})
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
-    device = choose_device(config.execution.device)
-    student = build_network(config).to(device).train()
-    batch = {name: maps.to(device) for name, maps in random_batch(options).items()}
+    student, batch = build_network(config).train(), random_batch(options)
     with tempfile.TemporaryDirectory() as store:
         step = plain_step(config, student, batch) if variant == "plain" else our_step(variant, config, student, batch, store)
-        reset_peak_memory()
-        before = used_memory()
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = memory("VmRSS")
         for _ in sys.stdin:
             started = time.perf_counter(), time.process_time()
-            losses = [run_step(step) for _ in range(STEPS)]
+            loss = step().item()
             spent = time.perf_counter() - started[0], time.process_time() - started[1]
-            result = {"seconds": [s / STEPS for s in spent], "extra": peak_memory() - before, "loss": losses[0]}
+            result = {"seconds": spent, "extra": memory("VmHWM") - before, "loss": loss}
             print(json.dumps(result), flush=True)
 
 
@@ -273,7 +239,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         return take_turns(options.measure, options)
-    results = run_turns(ON_GPU if GPU else VARIANTS, options.turns)
+    results = run_turns(VARIANTS, options.turns)
     print("| step | s (CPU) | of plain | extra memory, MB | of plain | first loss |\n|---|---|---|---|---|---|")
     plain_seconds = [turn["seconds"][0] for turn in results["plain"]]
     for variant, turns in results.items():

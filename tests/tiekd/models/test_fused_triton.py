@@ -1,4 +1,4 @@
-"""The GPU kernels: what they compute by Triton's interpreter, that they compile for GPUs, and what they compute on one."""
+"""The GPU kernels: what they compute by Triton's interpreter, and that they compile. `test_gpu.py` runs them on a GPU."""
 
 import json
 import os
@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.fused_reference import KITTI, error, leaves, plain, teacher_of, with_gradients
 from support.paths import ROOT
-
-from tiekd.models.dpm_head import depth_and_divergence
 
 triton = pytest.importorskip("triton", reason="Triton comes with PyTorch for CUDA, on Linux")
 
@@ -42,19 +39,6 @@ def test_the_kernels_agree_with_the_plain_formulas_within_1e_5(interpreted):
 def test_in_bf16_the_products_alone_are_rounded(interpreted):
     """The bound that `test_dpm_head.py` has."""
     assert max(interpreted["bf16"]) < 0.02
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
-def test_on_a_gpu_they_agree_with_the_plain_formulas(dtype, bound):
-    head, depth = leaves(KITTI, (3, 40, 70))
-    head = [leaf.detach().cuda() for leaf in head]
-    head = [leaf.requires_grad_() for leaf in (head[0].to(dtype, memory_format=torch.channels_last), *head[1:])]
-    exact, teacher = [leaf.detach().double().requires_grad_() for leaf in head], teacher_of(depth.cuda())
-    expected = with_gradients(plain(exact, KITTI, teacher), exact)
-    runs = [with_gradients(depth_and_divergence(*head, KITTI.centers.cuda(), teacher, "triton"), head) for _ in range(2)]
-    assert all(map(torch.equal, *runs))
-    assert max(error(*pair) for pair in zip(runs[0], expected, strict=True)) < bound
 
 
 def compiled(kernel, capability: int, dtype: torch.dtype):
