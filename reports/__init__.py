@@ -10,6 +10,7 @@ tables/     runs grouped into cells, statistics over seeds and over test images,
 figures/    figures, each with its data beside it
 pages/      the content of report.*, tables.*, runs.md and published.*, and their files
 render/     page blocks as Markdown, HTML and LaTeX
+bundle/     the `tiekd bundle` command: a study and its report in one zip file
 viewer/     the `tiekd view` command: predictions side by side
 published/  the published tables as CSV
 report.py   the class that `load` returns

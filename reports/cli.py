@@ -1,8 +1,8 @@
 """The `tiekd report` command: tables, figures and pages from a run store."""
 
 import gc
-import shlex
 from collections import Counter
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +22,7 @@ _MAX_ROWS = 40  # of a table in the terminal
 
 
 def report(
-    stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="folders or URIs of run stores")] = [],  # noqa: B006
+    stores: Annotated[list[str], typer.Argument(metavar="STORE...", help="run stores: folders, URIs, zips of bundle")] = [],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", help="output folder; created if missing")] = Path("report"),
     more: Annotated[list[str], typer.Option("--store", metavar="STORE", help="another store; repeatable")] = [],  # noqa: B006
     study: Annotated[
@@ -63,6 +63,7 @@ def report(
     Example: tiekd report store --study kitti --study nyu --metrics abs_rel,rmse,delta1 --only backbone=MobileNetV2
     """
     from reports.pages.output_folder import staged_output
+    from reports.pages.recipe import report_command
     from reports.viewer.links import find_viewer
 
     stores = [*stores, *more]
@@ -85,7 +86,7 @@ def report(
     if stores:
         with staged_output(out, "report", files) as folder:
             content = _read(stores, study, changes, folder / "images.parquet")
-            command = _command(out, study, changes, published)
+            command = report_command(out, study, changes, published)
             _import_writer().write_report(folder, content, command, pictures)
     if published:
         with staged_output(out, "published", files) as folder:
@@ -103,15 +104,16 @@ def _choice(text: str) -> tuple[str, list[str]]:
 
 def _read(stores: list[str], studies: list[str], changes: dict[str, Any], images_to: Path) -> "ReportContent":
     """Read the stores and compute the tables; `changes` are settings of the paper tables."""
-    from tiekd.store.run_store import RunStore
+    from reports.loading.zipped import opened_store
 
     gc.disable()
     try:
         from reports.loading.stores import collect_stores
 
-        found = [RunStore(store) for store in stores]
-        parts = collect_stores(found, studies, images_to, while_waiting=_import_writer)
-        return _import_writer().make_content(parts, found, studies, changes)
+        with ExitStack() as stack:
+            found = [stack.enter_context(opened_store(store)) for store in stores]
+            parts = collect_stores(found, studies, images_to, while_waiting=_import_writer)
+            return _import_writer().make_content(parts, found, studies, changes)
     finally:
         gc.freeze()  # these objects live until the end; scanning them for garbage would take a tenth of the time
         gc.enable()
@@ -120,19 +122,6 @@ def _read(stores: list[str], studies: list[str], changes: dict[str, Any], images
 def _import_writer() -> ModuleType:
     """Import the module that writes pages and figures, which takes a second."""
     return import_module("reports.pages.write")
-
-
-def _command(out: Path, studies: list[str], changes: dict[str, Any], published: bool) -> str:
-    """The command that makes the report again from the store that its recipe makes."""
-    from reports.pages.recipe import STORE
-
-    argv = ["tiekd", "report", STORE, "--out", out.name or "report", *(f"--study={study}" for study in studies)]
-    for name, value in changes.items():
-        if name == "only":
-            argv += [f"--only={label}={','.join(values)}" for label, values in value.items()]
-        else:
-            argv.append(f"--{name}={','.join(value) if isinstance(value, list) else value}")
-    return shlex.join([*argv, *(["--published"] if published else [])])
 
 
 def _print_summary(content: "ReportContent | None", files: list[Path], as_json: bool) -> None:

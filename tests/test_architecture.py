@@ -230,6 +230,7 @@ VERBS = [
     ["status"],
     ["power"],
     ["report"],
+    ["bundle"],
     ["view"],
 ]
 

@@ -36,7 +36,7 @@ _PATH_ERRORS = "ENAMETOOLONG ENOENT ENOTDIR EISDIR EACCES EPERM EEXIST ENOTEMPTY
 PATH_ERRORS = {getattr(errno, name) for name in _PATH_ERRORS.split()}
 GROUPS = {
     "Train": ("run", "ablate", "search", "status", "diff"),
-    "Read results": ("report", "power", "view", "evaluate", "predict", "measure"),
+    "Read results": ("report", "bundle", "power", "view", "evaluate", "predict", "measure"),
     "Data and teachers": ("data", "teacher"),
     "Weights": ("export", "convert"),
     "Look up": ("list", "config"),

@@ -27,10 +27,14 @@ _KEPT = {"--only": 1, "--trials": 1, "--hours": 1, "--warm-start": 0, "--cold-st
 
 @dataclass
 class Recipe:
-    """Files by their path below the report, and the commands to run beside a copy of FOLDER."""
+    """Files by their path below the report, and the commands to run beside a copy of FOLDER.
+
+    teachers: ids of the runs of the store that trained the teachers whose maps were exported from it.
+    """
 
     files: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
+    teachers: set[str] = field(default_factory=set)
 
     def add_file(self, name: str, document: Any) -> str:
         """Add a YAML file, and return its path."""
@@ -50,6 +54,7 @@ class Recipe:
     def add_recipe(self, other: "Recipe") -> None:
         """Add the files and commands of another recipe."""
         self.files |= other.files
+        self.teachers |= other.teachers
         for line in other.commands:
             self.add_line(line)
 
@@ -81,6 +86,17 @@ def make_recipe(collected: StoreFrames, store: RunStore) -> Recipe:
     for study in collected.studies.values():
         _add_study(recipe, study, teachers)
     return recipe
+
+
+def report_command(out: Path, studies: list[str], changes: Mapping[str, Any], published: bool) -> str:
+    """The command that makes the report again from the store that its recipe makes; `changes` are options of paper tables."""
+    argv = ["tiekd", "report", STORE, "--out", out.name or "report", *(f"--study={study}" for study in studies)]
+    for name, value in changes.items():
+        if name == "only":
+            argv += [f"--only={label}={','.join(values)}" for label, values in value.items()]
+        else:
+            argv.append(f"--{name}={','.join(value) if isinstance(value, list) else value}")
+    return shlex.join([*argv, *(["--published"] if published else [])])
 
 
 def _reads_teacher(collected: StoreFrames) -> list[bool]:
@@ -134,7 +150,8 @@ def _add_teacher(recipe: Recipe, teacher: _Teacher, store: RunStore) -> None:
         elif made_by.get("revision"):
             config = recipe.add_file(stem, _portable(teacher.document, {}))
             recipe.add("tiekd", "teacher", "export", config, "--hf", made_by["model"], *out, *name)
-        elif _is_of_store(maps, store):
+        elif run_id := _run_of(maps, store):
+            recipe.teachers.add(run_id)
             config = recipe.add_file(stem, _portable(made_by["config"], {}))
             recipe.add("tiekd", "run", config, "--store", STORE)
             recipe.add("tiekd", "teacher", "export", config, "--store", STORE, *out, *name)
@@ -144,11 +161,11 @@ def _add_teacher(recipe: Recipe, teacher: _Teacher, store: RunStore) -> None:
         recipe.commands.append(f"# {teacher.place}: needs the maps of {teacher.name}, which were in {teacher.folder}")
 
 
-def _is_of_store(maps: TeacherMaps, store: RunStore) -> bool:
-    """Whether the network that made maps, as its config says, was trained by a run of the store."""
+def _run_of(maps: TeacherMaps, store: RunStore) -> str | None:
+    """The run of the store that trained the network that made maps, as its config says; None if there is none."""
     made_by = maps.manifest.made_by
     if "config" not in made_by or made_by["flip_tta"] != made_by["config"]["evaluation"]["flip_tta"]:
-        return False
+        return None
     config = {**made_by["config"], "execution": None}
     lines = [f"  target: {config['loss']['target']}\n", f"  encoder: {config['student']['encoder']}\n"]
     for record in store.runs():
@@ -158,8 +175,8 @@ def _is_of_store(maps: TeacherMaps, store: RunStore) -> bool:
         if {**(record.document() or {}), "execution": None} == config:
             weights = record.read_file(WEIGHTS_FILE)
             if weights is not None and hashlib.sha256(weights).hexdigest() == made_by["weights"]:
-                return True
-    return False
+                return record.run_id
+    return None
 
 
 def _add_single_runs(recipe: Recipe, singles: Mapping[str, Mapping[str, dict]], teachers: Mapping[str, _Teacher]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.made_store import BASE, write_run
+from support.made_store import BASE, fill, write_run
 
 from tiekd.__main__ import build_command
 from tiekd.config import build
@@ -61,6 +61,7 @@ BASES = {
     "status": "{store}",
     "power": "none --store {begun} --difference 0.01",
     "report": "{begun} --out out",
+    "bundle": "demo --store {filled} --out out.zip",
     "view": "{store} --out out --images 1",
     "teacher export": "{config} --out out --weights {weights}/student.safetensors" + ONE_FRAME,
     "teacher import": "{config} {maps} --out out" + ONE_FRAME,
@@ -113,6 +114,8 @@ def made(tmp_path_factory, tiekd, tiny, as_yaml, maps) -> dict[str, Any]:
     made["weights"] = made["store"] / run.folder
     made["begun"] = folder / "begun"
     write_run(RunStore(made["begun"]), build(BASE), Status("running"), 0)
+    made["filled"] = folder / "filled"
+    fill(RunStore(made["filled"]), [{}], 1, {"name": "demo"})
     made["image"] = folder / "image.png"
     Image.new("RGB", (96, 64)).save(made["image"])
     made["kitti"] = folder / "kitti"
