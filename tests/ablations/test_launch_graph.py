@@ -3,7 +3,11 @@
 import contextlib
 import json
 import re
+import shlex
+import shutil
+import zipfile
 
+import pandas as pd
 import pytest
 from support.driver import Driver
 from support.runs import compute
@@ -24,7 +28,7 @@ def run_ids(store: RunStore) -> set[str]:
 
 
 def test_one_launch_trains_the_teacher_makes_its_maps_and_trains_the_students(
-    tiekd, study_file, tiny, tmp_path, shared_cluster
+    tiekd, study_file, tiny, tmp_path, shared_cluster, monkeypatch
 ):
     path = study_file(base=tiny | TEACHER, factors=VARIANTS)
     words = "ablate", path, "--store", tmp_path / "store", "--address", shared_cluster
@@ -37,13 +41,29 @@ def test_one_launch_trains_the_teacher_makes_its_maps_and_trains_the_students(
     again = tiekd(*words)
     assert (again.code, again.out.splitlines()[-1]) == (0, "3 cells: 3 done; nothing to compute")
     assert "belong to no study" not in tiekd("status", tmp_path / "store").out
-    assert tiekd("report", tmp_path / "store", "--out", tmp_path / "report").code == 0
-    commands = re.findall(r"^tiekd \w+", (tmp_path / "report/report.md").read_text(), flags=re.MULTILINE)
-    assert commands == ["tiekd ablate", "tiekd report"]  # the launch makes teacher and maps again
+    assert tiekd("bundle", "demo", "--store", tmp_path / "store", "--out", tmp_path / "paper.zip").code == 0
+    with zipfile.ZipFile(tmp_path / "paper.zip") as archive:
+        archive.extractall(tmp_path / "paper")
+    (teacher,) = (tmp_path / "paper/teachers/runs").iterdir()
+    assert {teacher.name} == run_ids(RunStore(tmp_path / "store")) - run_ids(RunStore(tmp_path / "paper/store"))
     # A second study finds teacher and maps in the store.
     other = study_file(name="other", base=tiny | TEACHER, factors={"loss.name": ["ssim_mse"]})
     plan = json.loads(tiekd("ablate", other, "--store", tmp_path / "store", "--dry-run", "--json").out)
     assert ([maps["made"] for maps in plan["maps"]], len(plan["to_compute"])) == ([True], 1)
+    # The recipe makes teacher, maps and tables again in an empty folder.
+    empty = tmp_path / "empty"
+    shutil.copytree(tmp_path / "paper/report/recipe", empty / "recipe")
+    (tmp_path / "store").rename(tmp_path / "gone")
+    monkeypatch.chdir(empty)
+    text = (tmp_path / "paper/report/report.md").read_text()
+    launch, report = map(shlex.split, re.findall(r"^tiekd .*", text, flags=re.MULTILINE))
+    assert tiekd(*launch[1:], "--address", shared_cluster).code == 0
+    assert tiekd(*report[1:]).code == 0
+    assert run_ids(RunStore("store")) == run_ids(RunStore(tmp_path / "gone"))
+    before, after = (pd.read_parquet(folder / "report/tables.parquet") for folder in (tmp_path / "paper", empty))
+    assert before["mean"].notna().any()
+    columns = ["loss", "metric", "mean", "n_seeds", "run_ids"]
+    pd.testing.assert_frame_equal(before[columns], after[columns], check_exact=True)
 
 
 def test_students_of_a_teacher_that_diverges_are_missing_and_the_others_are_computed(

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.made_store import CELLS, fill, write_costs, write_run
 
+from reports.loading.stores import collect_stores, join_frames
+from reports.loading.zipped import opened_store
 from tiekd.config import build
 from tiekd.store.provenance import LOCK
 from tiekd.store.run_status import Status
@@ -138,11 +140,13 @@ def test_the_same_store_gives_the_same_zip(source, zipped, tiekd, tmp_path):
     }
 
 
-def test_a_zip_stands_beside_a_store(source, zipped, store, tiekd, tmp_path):
-    fill(store, [{"loss.name": "mse", "student.name": "resnet50"}], 1, {"name": "third"})
-    outcome = tiekd("report", zipped, store.uri, "--study", "demo", "--study", "third", "--out", tmp_path / "out")
-    assert outcome.code == 0, outcome.err
-    assert "Demo study" in outcome.out
+def test_a_zip_stands_beside_a_store(zipped, store):
+    fill(store, [{"loss.name": "mse"}], 1, {"name": "third"})
+    with opened_store(str(zipped)) as unpacked, opened_store(store.uri) as other:
+        runs = join_frames(collect_stores([unpacked, other]), [unpacked, other]).runs
+        assert Path(unpacked.uri).name == "paper.zip"  # which messages show
+    assert runs["study"].tolist() == ["demo"] * 6 + ["third"]
+    assert not Path(unpacked.uri).exists()
 
 
 STUDY = {"store/studies/demo/study.json": b'{"study": {}, "cells": []}'}
