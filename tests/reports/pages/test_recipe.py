@@ -15,6 +15,7 @@ from reports.pages.recipe import make_recipe
 from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.store.run_status import Status
+from tiekd.store.run_store import RunStore
 
 STUDY = {
     "name": "demo",
@@ -37,6 +38,9 @@ def test_the_recipe_makes_the_same_tables_in_an_empty_folder(tiekd, tiny, as_yam
         ["report", "mine", "--out", "report"],
     ]
     assert [tiekd(*words).code for words in commands] == [0] * 4
+    mine = RunStore("mine")
+    (trained,) = make_recipe(collect(mine), mine).teachers
+    assert mine.run(trained).document()["loss"]["target"] == "ground_truth"
     empty = in_folder / "empty"
     shutil.copytree(in_folder / "report" / "recipe", empty / "recipe")
     page = (in_folder / "report" / "report.md").read_text()
