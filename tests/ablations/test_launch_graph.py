@@ -141,7 +141,7 @@ def test_a_launch_killed_in_every_stage_of_its_graph_ends_like_one_that_was_not(
 ):
     store = RunStore(tmp_path / "store")
     path = study_file(base=long, factors=VARIANTS)
-    words = "ablate", path, "--store", store.uri
+    words = "ablate", path, "--store", store.uri, "--address", shared_cluster
     student = build(with_values(long | {"execution": {"store": store.uri}}, VARIANTS["variant"]["mse"]))
     teacher = store.run(run_id_of(student.teacher_run))
     maps = tmp_path / "store" / maps_folder(made_maps_id(student))
@@ -159,7 +159,7 @@ def test_a_launch_killed_in_every_stage_of_its_graph_ends_like_one_that_was_not(
                 assert teacher.status().state == "running"
             elif reached is stages["maps"]:
                 assert teacher.status().state == "done"
-    outcome = tiekd(*words, "--address", shared_cluster)
+    outcome = tiekd(*words)
     assert outcome.code == 0, outcome.out + outcome.err
     metrics, digest = uninterrupted
     assert {r.run_id: r.read_json("summary.json")["metrics"] for r in store.runs()} == metrics

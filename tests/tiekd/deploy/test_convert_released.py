@@ -60,13 +60,13 @@ def converted(tiekd, in_folder):
 def mistake(tiekd, in_folder):
     """Convert a file in vain: one line, nothing written."""
 
-    def refused(content: object, *options: object, name: str = "published.pth") -> str:
+    def refused(content: object, *options: object, name: str = "published.pth", out: str = "weights.safetensors") -> str:
         if isinstance(content, bytes):
             (in_folder / name).write_bytes(content)
         elif content is not None:
             torch.save(content, in_folder / name)
         before = {path: path.read_bytes() for path in in_folder.iterdir() if path.is_file()}
-        outcome = tiekd("convert", name, "--out", "weights.safetensors", *options)
+        outcome = tiekd("convert", name, "--out", out, *options)
         assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1), outcome
         assert {path: path.read_bytes() for path in in_folder.iterdir() if path.is_file()} == before
         return outcome.err
@@ -272,4 +272,4 @@ def test_settings_that_do_not_fit_the_checkpoint(mistake, with_dpm, setting, mes
     ],
 )
 def test_a_place_that_cannot_take_the_weights(mistake, with_dpm, out, message):
-    assert message in mistake(with_dpm(257), "--out", out)
+    assert message in mistake(with_dpm(257), out=out)
