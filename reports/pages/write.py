@@ -59,7 +59,7 @@ def make_content(
     tables = build_tables(frames, changes.get("bold", "best"))
     groups: dict[str, list[Table]] = {}
     for table in tables:
-        if not table.study.is_search:
+        if table.study.name and not table.study.is_search:
             groups.setdefault("" if len(studies) > 1 else table.study.name, []).append(table)
     papers, left_out = [], {}
     for group in groups.values():
@@ -69,7 +69,7 @@ def make_content(
         except UserError as error:
             if section or changes or len(studies) > 1:
                 raise
-            left_out[group[0].study.name or "runs without a study"] = str(error)
+            left_out[group[0].study.name] = str(error)
     return ReportContent(frames, tables, papers, left_out, recipe)
 
 
