@@ -73,6 +73,9 @@ def look_at_rows(differences: Mapping[str, Sequence[float]], config: SeedsConfig
             elif abs(t) * math.sqrt(config.max / n) < _promise(n - config.min):
                 ended[row] = n, "hopeless"
     p_values = _holm({row: adjusted_p(value, config.min, config.max) for row, value in smallest.items()})
+    for row, (n, state) in ended.items():  # since then, others have been decided, which Holm's method counts
+        if state == "hopeless" and p_values[row] < config.alpha:
+            ended[row] = n, "different"
     level = critical_value(config.alpha / max(len(differences), 1), config.min, config.max)
     return {row: _row_test(differences[row], *end, p_values[row], level, weights) for row, end in ended.items()}
 

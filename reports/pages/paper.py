@@ -171,7 +171,7 @@ def _notes(table: PaperTable, latex: bool = False) -> Iterator[str]:
 
 
 def _by_state(table: PaperTable) -> Any:
-    return lambda place: table.places[place].detail.partition(";")[0] or "done"
+    return lambda place: table.places[place].detail or "done"
 
 
 def _all_names(table: PaperTable, row: int, column: int) -> list[str]:

@@ -53,6 +53,7 @@ def make_content(
     parts: Sequence[StoreFrames], stores: Sequence[RunStore], studies: Sequence[str], changes: Mapping[str, Any]
 ) -> ReportContent:
     """Compute the tables of stores. Several `studies` share a paper table; `changes` are settings of the paper tables."""
+    report_config({}, changes)  # before anything that takes long
     frames, recipe = join_frames(parts, stores), Recipe()
     for part, store in zip(parts, stores, strict=True):
         recipe.add_recipe(make_recipe(part, store))
@@ -70,6 +71,8 @@ def make_content(
             if section or changes or len(studies) > 1:
                 raise
             left_out[group[0].study.name] = str(error)
+    if unused := [name for name in changes if name != "bold" and not papers]:
+        raise UserError(f"--{unused[0]}: there is no study whose paper table it could change")
     return ReportContent(frames, tables, papers, left_out, recipe)
 
 

@@ -107,7 +107,8 @@ def paper_table(tables: Sequence[Table], config: ReportConfig) -> PaperTable:
     rules = frozenset(n for n in range(1, len(rows)) if block_of[rows[n]] != block_of[rows[n - 1]])
     found = {(n, column): place for n, key in enumerate(rows) for column, place in cells[key].items()}
     places = {at: cell for at, (_, cell) in found.items()}
-    anchors = {at: table.anchor(table.cells.index(cell)) for at, (table, cell) in found.items()}
+    anchor_of = {id(cell): table.anchor(index) for table in tables for index, cell in enumerate(table.cells)}
+    anchors = {at: anchor_of[id(cell)] for at, cell in places.items()}
     return PaperTable(config, tuple(tables), tuple(row_names), tuple(columns), tuple(rows), rules, places, anchors)
 
 

@@ -175,3 +175,13 @@ def test_mistakes_are_one_line_and_write_nothing(demo, tmp_path, monkeypatch, ar
     assert "\n" not in str(error.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "store"]
     assert Path("file").read_text() == "kept"
+
+
+def test_options_of_a_paper_table_are_checked_and_never_without_an_effect(small, tmp_path):
+    with pytest.raises(UserError, match=r"bold: .*'best', 'tested' or 'none', got 'all'"):
+        report([small.uri], tmp_path / "out", bold="all")
+    alone, base = RunStore(tmp_path / "alone"), {"data": {"dataset": "kitti", "root": "kitti"}}
+    write_run(alone, build(base | {"loss": {"name": "si", "target": "ground_truth"}}), Status("done"), 0)
+    with pytest.raises(UserError, match="--digits: there is no study whose paper table it could change"):
+        report([alone.uri], tmp_path / "out", digits=3)
+    assert not (tmp_path / "out").exists()
