@@ -14,7 +14,7 @@ bundle/     the `tiekd bundle` command: a study and its report in one zip file
 viewer/     the `tiekd view` command: predictions side by side
 published/  the published tables as CSV
 report.py   the class that `load` returns
-cli.py      the `tiekd report` command
+cli.py      the commands `tiekd report` and `tiekd power`
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""The `tiekd report` command: tables, figures and pages from a run store."""
+"""The commands `tiekd report` and `tiekd power`: what run stores say, and what they would need to say more."""
 
 import gc
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiekd.errors import UserError
+from tiekd.errors import UserError, unknown
 from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
@@ -92,6 +93,46 @@ def report(
         with staged_output(out, "published", files) as folder:
             _import_writer().write_published(folder, content.tables if content else [])
     _print_summary(content, files, as_json)
+
+
+def power(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="name of a study of the store", show_default=False)],
+    difference: Annotated[float, typer.Option(min=0, help="smallest difference from the Baseline that should be found")],
+    store: Annotated[str, typer.Option("--store", metavar="STORE", help="folder or URI of the run store")] = "store",
+    metric: Annotated[str, typer.Option(metavar="NAME", help="the metric whose difference it is")] = "abs_rel",
+    chance: Annotated[float, typer.Option("--power", help="probability of finding it, between 0 and 1")] = 0.8,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Tell how many seeds a difference from the Baseline needs, and how many device-hours, from the seeds that are done.
+
+    Assumes the tests of a report: two-sided, paired by seed, corrected over the rows by Holm's method. Needs two seeds or more
+    of a row and its Baseline.
+
+    Example: tiekd power kitti --store store --difference 0.002
+    """
+    from reports.loading.collect import collect
+    from reports.tables.power import power_text, rows_power, table_name
+    from reports.tables.table import build_tables
+    from tiekd.config.labels import METRICS
+    from tiekd.store.run_store import RunStore
+
+    if metric not in METRICS:
+        raise UserError(unknown("--metric", metric, METRICS))
+    if not 0 < chance < 1:
+        raise UserError(f"--power: must be between 0 and 1, got {chance:g}")
+    if not difference > 0:
+        raise UserError(f"--difference: must be above 0, got {difference:g}")
+    tables = build_tables(collect(RunStore(store), [study]))
+    found = {table_name(table): rows_power(table, metric, difference, chance) for table in tables}
+    if not any(found.values()):
+        raise UserError(f"study {study}: no row and its Baseline have two seeds in common in store {store}")
+    if as_json:
+        typer.echo(json_text({name: [asdict(row) for row in rows] for name, rows in found.items()}, indent=2))
+        return
+    for name, rows in found.items():
+        typer.echo(
+            f"{name}: seeds for a difference of {difference:g} in {metric} with probability {chance:g}\n{power_text(rows)}\n"
+        )
 
 
 def _choice(text: str) -> tuple[str, list[str]]:

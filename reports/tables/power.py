@@ -1,16 +1,15 @@
-"""The `tiekd power` command: the seeds and device-hours that a difference needs, from the spread that a store has."""
+"""The seeds and device-hours that a difference needs, from the spread that the finished seeds of a table have."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
 
-import typer
+import numpy as np
+from scipy.special import chdtri, ndtr, stdtrit
 
-from tiekd.errors import UserError, unknown
-from tiekd.store.files import json_text
-
-if TYPE_CHECKING:
-    from reports.tables.table import Table
+from reports.loading.schema import METRICS
+from reports.tables.formatting import cell_name
+from reports.tables.seed_statistics import ALPHA, seeds_needed
+from reports.tables.table import Table
 
 MOST_SEEDS = 1000
 FEW_PAIRS = 10
@@ -34,56 +33,12 @@ class RowPower:
     device_hours: float | None  # of the row and a Baseline of its own, at `seeds`
 
 
-def power(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="name of a study of the store", show_default=False)],
-    difference: Annotated[float, typer.Option(min=0, help="smallest difference from the Baseline that should be found")],
-    store: Annotated[str, typer.Option("--store", metavar="STORE", help="folder or URI of the run store")] = "store",
-    metric: Annotated[str, typer.Option(metavar="NAME", help="the metric whose difference it is")] = "abs_rel",
-    chance: Annotated[float, typer.Option("--power", help="probability of finding it, between 0 and 1")] = 0.8,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
-) -> None:
-    """Tell how many seeds a difference from the Baseline needs, and how many device-hours, from the seeds that are done.
-
-    Assumes the tests of a report: two-sided, paired by seed, corrected over the rows by Holm's method. Needs two seeds or more
-    of a row and its Baseline.
-
-    Example: tiekd power kitti --store store --difference 0.002
-    """
-    from reports.loading.collect import collect
-    from reports.tables.table import build_tables
-    from tiekd.config.labels import METRICS
-    from tiekd.store.run_store import RunStore
-
-    if metric not in METRICS:
-        raise UserError(unknown("--metric", metric, METRICS))
-    if not 0 < chance < 1:
-        raise UserError(f"--power: must be between 0 and 1, got {chance:g}")
-    if not difference > 0:
-        raise UserError(f"--difference: must be above 0, got {difference:g}")
-    tables = build_tables(collect(RunStore(store), [study]))
-    found = {table_name(table): rows_power(table, metric, difference, chance) for table in tables}
-    if not any(found.values()):
-        raise UserError(f"study {study}: no row and its Baseline have two seeds in common in store {store}")
-    if as_json:
-        typer.echo(json_text({name: [asdict(row) for row in rows] for name, rows in found.items()}, indent=2))
-        return
-    for name, rows in found.items():
-        typer.echo(f"{name}: seeds for a difference of {difference:g} in {metric} with probability {chance:g}\n{_text(rows)}\n")
-
-
-def table_name(table: "Table") -> str:
+def table_name(table: Table) -> str:
     return f"{table.study.name}, {table.dataset}, protocol {table.protocol}"
 
 
-def rows_power(table: "Table", metric: str, difference: float, chance: float) -> list[RowPower]:
+def rows_power(table: Table, metric: str, difference: float, chance: float) -> list[RowPower]:
     """The needs of every row that has a Baseline and two pairs of seeds or more."""
-    import numpy as np
-    from scipy.stats import chi2
-
-    from reports.loading.schema import METRICS
-    from reports.tables.formatting import cell_name
-    from reports.tables.seed_statistics import ALPHA
-
     pairs: dict[int, np.ndarray] = {}
     for index, baseline in enumerate(table.baselines):
         if baseline is not None:
@@ -93,7 +48,7 @@ def rows_power(table: "Table", metric: str, difference: float, chance: float) ->
     alpha, rows = ALPHA / max(sum(b is not None for b in table.baselines), 1), []
     for index, values in pairs.items():
         sd, free = float(values.std(ddof=1)), len(values) - 1
-        low, high = (sd * math.sqrt(free / chi2.ppf(level, free)) for level in (1 - ALPHA / 2, ALPHA / 2))
+        low, high = (sd * math.sqrt(free / chdtri(free, 1 - level)) for level in (1 - ALPHA / 2, ALPHA / 2))
         seeds = seeds_for(difference, sd, alpha, chance)
         hours = [_hours_per_seed(table, place) for place in (index, table.baselines[index]) if place is not None]
         spent = None if seeds is None or None in hours else seeds * sum(h for h in hours if h is not None)
@@ -107,11 +62,6 @@ def seeds_for(difference: float, sd: float, alpha: float, chance: float) -> int 
 
     The power is that of Student's t test; the exact test of a report also needs enough sign patterns. None above MOST_SEEDS.
     """
-    import numpy as np
-    from scipy.special import chdtri, ndtr, stdtrit
-
-    from reports.tables.seed_statistics import seeds_needed
-
     fewest = max(seeds_needed(alpha) or MOST_SEEDS + 1, 2)
     if sd == 0:
         return fewest if fewest <= MOST_SEEDS else None
@@ -130,14 +80,14 @@ def seeds_for(difference: float, sd: float, alpha: float, chance: float) -> int 
     return low if low <= MOST_SEEDS else None
 
 
-def _hours_per_seed(table: "Table", index: int) -> float | None:
+def _hours_per_seed(table: Table, index: int) -> float | None:
     """Mean device-hours of the finished runs of a cell."""
     seconds = [run["device_seconds"] for run in table.cells[index].done.values()]
     known = [s for s in seconds if s is not None and not math.isnan(s)]
     return sum(known) / len(known) / 3600 if known else None
 
 
-def _text(rows: list[RowPower]) -> str:
+def power_text(rows: list[RowPower]) -> str:
     """Rows in columns of text, and the total."""
     lines = [("row", "pairs", "sd", "95 % of sd", "seeds", "at most", "device-hours")]
     for row in rows:
