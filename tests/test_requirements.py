@@ -9,6 +9,8 @@ from packaging.utils import canonicalize_name
 from support.lowest import SETUP, lowest_versions
 from support.paths import ROOT
 
+from ablations.execution.ray_private import CHECKED_WITH
+
 LOCK = (ROOT / "constraints.txt").read_text()
 LOCKED = dict(re.findall(r"^([\w.-]+)==(\S+)$", LOCK, re.MULTILINE))
 
@@ -50,3 +52,8 @@ def test_each_package_that_users_need_has_a_lowest_version_that_is_allowed():
     lowest = {canonicalize_name(name): version for name, version in lowest_versions().items()}
     assert lowest.keys() >= {"torch", "ray", "transformers", "av"}
     assert all(requirements()[name].specifier.contains(version) for name, version in lowest.items())
+
+
+def test_the_allowed_versions_of_ray_are_those_that_were_checked():
+    major, minor = CHECKED_WITH[-1].split(".")
+    assert str(requirements()["ray"].specifier) == f"<{major}.{int(minor) + 1},>={CHECKED_WITH[0]}"

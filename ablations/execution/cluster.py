@@ -1,7 +1,6 @@
 """Start a local Ray, or connect to a running cluster. Does not import Ray Tune, which takes seconds.
 
-Uses private Ray names (tested with Ray 2.60) because the public `ray.init` cannot refuse an unreachable address, a wrong token
-or a foreign machine within seconds: it retries for up to a minute and prints a screenful.
+Checks address, token and machine before the public `ray.init`, which would retry for up to a minute and print a screenful.
 """
 
 import contextlib
@@ -15,13 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants, services
-from ray._private import worker as ray_worker
-from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]  # in Cython, which has no stubs
 from ray.exceptions import AuthenticationError, RayError
 
 from ablations.execution import GIVEN_VARIABLES
+from ablations.execution.ray_private.core import (
+    AuthenticationTokenLoader,
+    GcsClient,
+    ensure_token_if_auth_enabled,
+    ray_constants,
+    ray_worker,
+    services,
+)
 from ablations.execution.watchdog import CONNECT_TIMEOUT_S, defer_interrupts, ignore_signals, watch_ray
 from ablations.planning.resources import Node, check_capacity, fit, this_machine
 from tiekd.config import ExecutionConfig

@@ -24,7 +24,7 @@ from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.config import RunConfig as TrainRunConfig
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from ablations.execution.train_placement import TrialTrainer
+from ablations.execution.ray_private.train_placement import TrialTrainer
 from ablations.execution.watchdog import stop_when_drained
 from ablations.execution.worker_process import Orders, hide_unreserved_gpus
 from ablations.planning.resources import worker_resources

@@ -1,6 +1,6 @@
 """Signals and Ray: ends the launch when Ray's processes are gone, and protects Ray's start and shutdown from signals.
 
-In a trial: stops its training when its node is taken away. Only a private name of Ray, tested with Ray 2.60, tells of that.
+In a trial: stops its training when its node is taken away.
 """
 
 import contextlib
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
-from ray._private.state import state
 
+from ablations.execution.ray_private.core import state
 from tiekd.errors import ClusterError
 
 CONNECT_TIMEOUT_S = 5.0

@@ -1,6 +1,4 @@
-"""Ray Train's workers in the placement group of their Tune trial. The only module that uses private names of Ray Train.
-
-Tested with Ray 2.60. Run `test_runtime_train.py` and `test_node_loss.py` before allowing another version.
+"""Ray Train's workers in the placement group of their Tune trial.
 
 Ray Train reserves a placement group for its workers and has no public option to use an existing one. If trials fill the
 cluster, that second group waits forever beside the trial's; if the controller is killed, it is left behind. The trial's own
