@@ -15,7 +15,6 @@ import yaml
 from support.paths import ROOT
 from support.runs import compute
 
-from ablations.execution.ray_storage import ray_storage
 from tiekd.config import build
 from tiekd.store.run_store import RunStore
 
@@ -107,23 +106,6 @@ def test_pickles_among_the_files_of_a_run_are_not_read(finished, owned, tiekd, t
         with contextlib.suppress(Exception):  # other tests look at the message
             tiekd(command, *words[command])
         assert not owned.exists()
-
-
-@pytest.mark.parametrize("name", ["tuner.pkl", "trainable.pkl", "experiment_state-2026.json", "t/error.pkl", "t/params.pkl"])
-def test_files_of_ray_are_deleted_before_ray_starts(owned, tmp_path, name):
-    store = RunStore(tmp_path / "store")
-    plant(tmp_path / "store/studies/demo/ray" / name, Payload(owned))
-    ray_storage("demo", store)
-    assert not (tmp_path / "store/studies/demo/ray").exists()
-
-
-def test_link_in_the_place_of_rays_folder_is_deleted(owned, tmp_path):
-    (tmp_path / "store/studies/demo").mkdir(parents=True)
-    plant(tmp_path / "elsewhere/tuner.pkl", Payload(owned))
-    (tmp_path / "store/studies/demo/ray").symlink_to(tmp_path / "elsewhere")
-    ray_storage("demo", RunStore(tmp_path / "store"))
-    assert not (tmp_path / "store/studies/demo/ray").is_symlink()
-    assert (tmp_path / "elsewhere/tuner.pkl").exists()
 
 
 def test_no_module_calls_a_function_that_unpickles():

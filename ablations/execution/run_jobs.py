@@ -102,11 +102,5 @@ class JobSearcher(Searcher):
         self._queue.end(self._keys.pop(trial_id), not error and (result or {}).get("state") == "done")
 
     def __reduce__(self) -> tuple:
-        """Pickle as an empty searcher: Tune saves its searcher, and nothing restores it."""
+        """Pickle as an empty searcher: Tune saves its searcher at the start, and nothing restores it."""
         return Searcher, ()
-
-    def save(self, checkpoint_path: str) -> None:
-        """Do nothing: the next launch plans afresh."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Do nothing."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -10,16 +11,19 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from ablations.execution.cluster import cluster_nodes
-from ablations.execution.ray_storage import ray_storage, tune_log
+from ablations.execution.ray_private.no_snapshots import no_snapshots
 from ablations.execution.trial_failures import MAX_RETRIES, RetryBudget, last_error, record_death
 from ablations.execution.tune_callback import FailureLimit
+from ablations.execution.tune_log import tune_log
 from ablations.monitor.study_progress import PRUNED_CAUSE
 from ablations.planning.resources import trial_slots, worker_resources
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
 from tiekd.store.run_status import Attempt
 from tiekd.store.run_store import RunStore
+from tiekd.store.temporary import temporary_folder
 
+EXPERIMENT = "sweep"  # Tune's name of it
 MIN_PENDING = 200  # trials that may wait for a slot, so that a cluster that grows finds work
 
 
@@ -48,9 +52,10 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
     """
     retry_budget = RetryBudget()
     callbacks = [retry_budget, _SettleCallback(sweep, store), sweep.callback]
-    with tune_log(sweep.name, store):
+    # Tune's own files are of no use to anybody, so they are not in the store. Only this process writes any.
+    with tune_log(sweep.name, store), temporary_folder() as folder, no_snapshots(folder / EXPERIMENT):
         try:
-            _tuner(sweep, store, callbacks).fit()
+            _tuner(sweep, folder, callbacks).fit()
         except Exception:
             if not sweep.stopper.store_error:
                 store.read_study(sweep.name)  # raises StoreError if Ray failed because the store is gone
@@ -61,8 +66,7 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
             settle_run(trial, sweep, store)
 
 
-def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tune.Tuner:
-    storage, filesystem = ray_storage(sweep.name, store)
+def _tuner(sweep: Sweep, folder: Path, callbacks: list[tune.Callback]) -> tune.Tuner:
     slots = trial_slots(sweep.execution, cluster_nodes())
     return tune.Tuner(
         tune.with_resources(sweep.trainable, trial_resources(sweep.execution)),
@@ -78,9 +82,8 @@ def _tuner(sweep: Sweep, store: RunStore, callbacks: list[tune.Callback]) -> tun
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="ray",
-            storage_path=storage,
-            storage_filesystem=filesystem,
+            name=EXPERIMENT,
+            storage_path=str(folder),
             callbacks=callbacks,
             stop=sweep.stopper,
             failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),

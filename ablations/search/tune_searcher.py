@@ -107,11 +107,5 @@ class OptunaSearcher(Searcher):
         return "store_error" in result or self._is_stopping()
 
     def __reduce__(self) -> tuple:
-        """Leave everything out of pickles: Tune writes its searcher into the store, and the database URL has a password."""
+        """Leave everything out of pickles: Tune writes its searcher into a file, and the database URL has a password."""
         return Searcher, ()
-
-    def save(self, checkpoint_path: str) -> None:
-        """Do nothing: Optuna's database keeps the state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Do nothing: a search resumes from Optuna's database."""
