@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from reports.figures.figures import figures_of, save_figure
 from reports.loading.collect import StoreFrames
@@ -114,14 +117,19 @@ def write_published(folder: Path, tables: list[Table]) -> None:
 
 
 def _write_paper(folder: Path, paper: PaperTable) -> None:
-    """Write a paper table as LaTeX, Markdown and CSV."""
+    """Write a paper table as LaTeX, Markdown, CSV and Excel."""
     folder.mkdir(exist_ok=True)
     stem = safe_name(paper_stem(paper))
     _write(folder / f"{stem}.tex", paper_latex(paper))
     text, notes = paper_text(paper)
     page: list[PageBlock] = [Heading(1, paper_caption(paper)), text, Bullets([*notes])]
     _write(folder / f"{stem}.md", render_markdown(page, f"../{RUNS_PAGE}"))
-    paper_frame(paper).to_csv(folder / f"{stem}.csv", index=False)
+    frame = paper_frame(paper)
+    frame.to_csv(folder / f"{stem}.csv", index=False)
+    texts = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
+    with pd.ExcelWriter(folder / f"{stem}.xlsx", engine="xlsxwriter", engine_kwargs=texts) as file:
+        file.book.set_properties({"created": datetime(2000, 1, 1)})  # the same store gives the same file
+        frame.to_excel(file, sheet_name="table", index=False)
 
 
 def _write(file: Path, text: str) -> None:

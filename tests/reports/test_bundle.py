@@ -77,7 +77,9 @@ def test_a_report_of_the_zip_has_the_same_tables(source, zipped, tiekd, in_folde
         Path(f"{source[0].uri} gone").rename(source[0].uri)
     assert outcome.code == 0, outcome.err
     expected = files_of(original)
-    assert {name for name in expected if name.startswith("paper/")} == {"paper/demo.tex", "paper/demo.md", "paper/demo.csv"}
+    assert {name for name in expected if name.startswith("paper/")} == {
+        f"paper/demo.{kind}" for kind in ("tex", "md", "csv", "xlsx")
+    }
     assert files_of(in_folder / "again") == expected
     with zipfile.ZipFile(zipped) as archive:
         archive.extractall(in_folder / "by hand")

@@ -1,7 +1,9 @@
 """`tiekd report`: files, printed tables, and user errors."""
 
 import json
+import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -33,6 +35,7 @@ FILES = {
     "recipe",
     ".report.json",
 }
+SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 LOST = Status("failed", "no memory")
 runner = CliRunner()
 
@@ -67,6 +70,20 @@ def test_parquet_files_can_be_read(out, collected):
     epochs, images = (pd.read_parquet(out / f"{name}.parquet") for name in ("epochs", "images"))
     assert {"run_id", "epoch", "part_si", "abs_rel"} <= set(epochs.columns)
     assert list(images.columns)[:5] == ["run_id", "image", "group", "n_valid", "abs_rel"]
+
+
+def test_a_paper_table_for_excel_has_the_cells_of_the_csv(out):
+    frame = pd.read_csv(out / "paper" / "demo.csv")
+    with zipfile.ZipFile(out / "paper" / "demo.xlsx") as book:
+        texts = [item.text for item in ElementTree.fromstring(book.read("xl/sharedStrings.xml")).iter(f"{SHEET}t")]
+        sheet = ElementTree.fromstring(book.read("xl/worksheets/sheet1.xml"))
+    rows = [
+        [texts[int(value.text)] if cell.get("t") == "s" else float(value.text) for cell in row for value in cell]
+        for row in sheet.iter(f"{SHEET}row")
+    ]
+    assert rows.pop(0) == list(frame.columns)
+    for cells, (_, expected) in zip(rows, frame.iterrows(), strict=True):
+        assert cells == [pytest.approx(cell, rel=1e-14) if isinstance(cell, float) else cell for cell in expected.dropna()]
 
 
 def test_the_page_shows_figures_failures_and_provenance(out):
