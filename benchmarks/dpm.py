@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiekd.bins import DepthBins, DPMTarget
+from tiekd.bins import BinGrid, DepthBins, DPMTarget
 from tiekd.config import Kernel
 from tiekd.models.dpm_head import chunk_size, depth_and_divergence
 
@@ -89,9 +89,9 @@ def plain(work: Work) -> tuple[Tensor, Tensor]:
 
 
 def ours(work: Work, kernel: Kernel = "torch") -> tuple[Tensor, Tensor]:
-    teacher = DPMTarget(work.target, SIGMA, temperature=1.0)
-    centers = work.bins.centers.to(work.target)
-    return depth_and_divergence(work.features, work.weight, work.bias, centers, teacher, kernel)
+    grid = BinGrid(work.bins.edges.to(work.target), work.bins.centers.to(work.target))
+    teacher = DPMTarget(work.target, grid, SIGMA, temperature=1.0)
+    return depth_and_divergence(work.features, work.weight, work.bias, grid.centers, teacher, kernel)
 
 
 def forward_and_backward(implementation: Callable[[Work], tuple[Tensor, Tensor]], work: Work) -> None:

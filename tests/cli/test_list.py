@@ -8,7 +8,7 @@ import yaml
 
 from tiekd.config.specs import LOSSES
 
-KINDS = ["datasets", "losses", "protocols", "quirks", "runs", "spaces", "students", "studies", "teachers"]
+KINDS = ["datasets", "dpms", "losses", "protocols", "quirks", "runs", "spaces", "students", "studies", "teachers"]
 
 
 def test_version_and_help(tiekd):

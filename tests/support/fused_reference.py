@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiekd.bins import DepthBins, DPMTarget, expected_depth, kl_divergence, target_dpm
+from tiekd.bins import BinGrid, DepthBins, DPMTarget, expected_depth, kl_divergence, target_dpm
 
 CHANNELS = 5
 KITTI = DepthBins(257, 1e-3, 80.0)
@@ -20,14 +20,16 @@ def leaves(bins: DepthBins, size=(2, 6, 10), dtype=torch.float32) -> tuple[list[
     return found, depth.to(dtype)
 
 
-def teacher_of(depth: Tensor, sigma: float = 0.5, temperature: float = 1.0) -> DPMTarget:
-    return DPMTarget(depth, sigma, temperature)
+def teacher_of(
+    depth: Tensor, bins: DepthBins, sigma: float = 0.5, temperature: float = 1.0, dpm: str = "softmax_density"
+) -> DPMTarget:
+    return DPMTarget(depth, BinGrid(bins.edges.to(depth), bins.centers.to(depth)), sigma, temperature, dpm)
 
 
 def plain(head: list[Tensor], bins: DepthBins, teacher: DPMTarget) -> tuple[Tensor, Tensor]:
     """The same with whole maps, in the dtype of the head."""
     logits = F.conv2d(*head)
-    q = target_dpm(teacher.depth, bins, teacher.sigma, teacher.temperature)
+    q = target_dpm(teacher.depth, bins, teacher.sigma, teacher.temperature, teacher.dpm)
     return expected_depth(logits.softmax(dim=1), bins), kl_divergence(q.to(logits), logits)
 
 

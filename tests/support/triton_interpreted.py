@@ -5,6 +5,7 @@ errors of each case as JSON: of depth, divergence, and the gradients of features
 """
 
 import json
+from itertools import product
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from triton.runtime import interpreter
 
 from tiekd.bins import DepthBins, DPMTarget
+from tiekd.config.specs import DEFAULT_DPM, DPMS
 from tiekd.models import fused_triton
 from tiekd.models.fused_triton import TritonDepthAndDivergence
 
@@ -38,14 +40,23 @@ def ours(head: list[Tensor], bins: DepthBins, teacher: DPMTarget | None) -> tupl
 
 
 def errors(
-    bins: DepthBins, sigma: float, temperature: float, dtype: torch.dtype, layout: torch.memory_format, flat: bool = False
+    bins: DepthBins,
+    sigma: float,
+    temperature: float,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    flat: bool = False,
+    dpm: str = DEFAULT_DPM,
 ) -> list[float]:
     """`flat`: the teacher sees two walls. Each has its targets in two blocks of bins, one of which their tails alone reach."""
     head, depth = leaves(bins, (2 if flat else 1, 6, 10))  # two tiles, that share an image, or one
     if flat:
         depth.view(-1)[:64], depth.view(-1)[64:] = 23.0, 37.0
     head[0] = head[0].detach().to(dtype, memory_format=layout).requires_grad_()
-    teacher, exact = teacher_of(depth, sigma, temperature), [leaf.detach().double().requires_grad_() for leaf in head]
+    teacher, exact = (
+        teacher_of(depth, bins, sigma, temperature, dpm),
+        [leaf.detach().double().requires_grad_() for leaf in head],
+    )
     found = with_gradients(ours(head, bins, teacher), head)
     assert found[2].is_contiguous(memory_format=layout)
     return [error(*pair) for pair in zip(found, with_gradients(plain(exact, bins, teacher), exact), strict=True)]
@@ -55,7 +66,7 @@ def errors_of_one(which: int) -> list[float]:
     """Gradients where only depth or only divergence is read, then those of depth where there is no teacher."""
     bins = DepthBins(80, 1e-3, 80.0)
     head, depth = leaves(bins, (1, 6, 10))
-    teacher, exact = teacher_of(depth), [leaf.detach().double().requires_grad_() for leaf in head]
+    teacher, exact = teacher_of(depth, bins), [leaf.detach().double().requires_grad_() for leaf in head]
     expected = torch.autograd.grad(plain(exact, bins, teacher)[which].sum(), exact)
     found = [torch.autograd.grad(ours(head, bins, teacher)[which].sum(), head)]
     if which == 0:
@@ -70,6 +81,10 @@ def main() -> None:
         f"{case}": errors(DepthBins(case[0], 1e-3, 80.0, case[1]), *case[2:], torch.float32, torch.contiguous_format)
         for case in CASES
     }
+    for dpm, (bins, sigma) in product(DPMS, ((DepthBins(80, 0.5, 80.0, "inverse"), 0.5), (KITTI, 3.0), (KITTI, 1e-3))):
+        if dpm != DEFAULT_DPM:
+            case = errors(bins, sigma, 1.0, torch.float32, torch.contiguous_format, dpm=dpm)
+            found[f"{dpm}, {bins.spacing}, sigma {sigma}"] = case
     found["depth"], found["divergence"] = errors_of_one(0), errors_of_one(1)
     found["bf16"] = errors(KITTI, 0.5, 1.0, torch.bfloat16, torch.channels_last)
     fused_triton.PROGRAMS = 1  # which then goes over all tiles

@@ -1,10 +1,12 @@
 import math
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import torch
 
 from tiekd.bins import DENSITY_FLOOR, DepthBins, expected_depth, target_dpm
+from tiekd.config.specs import DEFAULT_DPM, DPMS
 
 SPACINGS = ["uniform", "log", "inverse"]
 KITTI = DepthBins(257, 1e-3, 80.0)
@@ -153,6 +155,74 @@ def test_nothing_is_lost_at_the_ends_of_the_settings(sigma, temperature, dtype):
     dpm = target_dpm(depths, KITTI, sigma, temperature)
     assert dpm.isfinite().all()
     torch.testing.assert_close(dpm.sum(1), torch.ones_like(dpm[:, 0]))
+
+
+# -- the family of DPMs ---------------------------------------------------------------------------------------------------
+
+
+def slow_share(dpm: str, depth: float, edges: list[float], sigma: float, k: int) -> float:
+    """What bin k has before normalization, in Python's floats."""
+    centers = [(low + high) / 2 for low, high in pairwise(edges)]
+    nearest = min(abs(c - depth) for c in centers)
+    if dpm == "density":
+        return math.exp((nearest**2 - (centers[k] - depth) ** 2) / (2 * sigma**2))
+    if dpm == "laplace":
+        return math.exp((nearest - abs(centers[k] - depth)) * math.sqrt(2) / sigma)
+    if dpm == "integral":
+        low, high = ((edge - depth) / (sigma * math.sqrt(2)) for edge in edges[k : k + 2])
+        low, high = (-high, -low) if low > 0 else (low, high)  # the lower tail keeps its digits
+        return (math.erfc(-high) - math.erfc(-low)) / 2
+    return float(np.interp(depth, centers, [float(k == other) for other in range(len(centers))]))
+
+
+@pytest.mark.parametrize("dpm", [name for name in DPMS if name != DEFAULT_DPM])
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_a_dpm_is_its_formula(dpm, spacing):
+    for bins, sigma in product([DepthBins(49, 1e-3, 10.0, spacing), DepthBins(7, 0.5, 10.0, spacing)], [0.05, 0.5, 100.0]):
+        edges = bins.edges.double().tolist()
+        depths = [0.5, 0.62, 3.456, *edges[2:4], float(bins.centers[-1]), 9.99, 10.0]
+        found = target_dpm(depth_map(*depths), bins, sigma, dpm=dpm)[0, :, 0].T
+        slow = np.array([[slow_share(dpm, depth, edges, sigma, k) for k in range(bins.n_bins)] for depth in depths])
+        # Centers are rounded to float32 once more, and a narrow density is steep.
+        np.testing.assert_allclose(found, slow / slow.sum(axis=1, keepdims=True), rtol=0, atol=3e-4 if sigma < 0.1 else 3e-6)
+
+
+@pytest.mark.parametrize("dpm", DPMS)
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_depth_has_a_distribution(dpm, spacing, dtype):
+    """Outside the bins, at their edges, and with a sigma far below their width; the bin beside the depth always takes part."""
+    bins = DepthBins(33, 0.5, 80.0, spacing)
+    depth = torch.cat([torch.tensor([-5.0, 0.0, 0.49, 80.1, 500.0, 1e6]), bins.edges, bins.centers]).to(dtype)
+    for sigma in (1e-6, 1e-3, 0.5, 100.0):
+        found = target_dpm(depth.view(1, 1, 1, -1), bins, sigma, dpm=dpm)[0, :, 0]
+        assert found.isfinite().all()
+        torch.testing.assert_close(found.sum(0), torch.ones_like(depth))
+        if dpm != DEFAULT_DPM and sigma < 0.1:
+            mean = expected_depth(found[None, :, None], bins).flatten()
+            assert (mean - depth.clamp(0.5, 80)).abs().max() <= bins.edges.diff().max()
+
+
+@pytest.mark.parametrize("dpm", DPMS)
+def test_float32_suffices_for_every_dpm(dpm):
+    depth = torch.rand(2, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 10
+    exact = target_dpm(depth.float().double(), NYU, 0.15, dpm=dpm)
+    torch.testing.assert_close(target_dpm(depth.float(), NYU, 0.15, dpm=dpm).double(), exact, rtol=5e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dpm", "read"), [(name, spec.reads) for name, spec in DPMS.items()])
+def test_a_dpm_reads_what_its_entry_says(dpm, read):
+    depth = depth_map(1.234, 5.678)
+    base = target_dpm(depth, NYU, 0.3, dpm=dpm)
+    assert torch.equal(target_dpm(depth, NYU, 0.4, dpm=dpm), base) == ("sigma" not in read)
+    assert torch.equal(target_dpm(depth, NYU, 0.3, 0.5, dpm=dpm), base) == ("temperature" not in read)
+
+
+def test_a_two_hot_target_has_the_teachers_depth_as_its_mean():
+    depth = torch.linspace(float(NYU.centers[0]), float(NYU.centers[-1]), 500, dtype=torch.float64)
+    dpm = target_dpm(depth.view(1, 1, 1, -1), NYU, 0.5, dpm="two_hot")
+    torch.testing.assert_close(expected_depth(dpm, NYU).flatten(), depth, rtol=0, atol=1e-12)
+    assert ((dpm > 0).sum(1) <= 2).all()
 
 
 # -- expected depth -------------------------------------------------------------------------------------------------------

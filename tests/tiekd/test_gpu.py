@@ -9,7 +9,7 @@ from support.fused_reference import KITTI, error, leaves, plain, teacher_of, wit
 from torch import Tensor
 
 from tiekd.config import RunConfig, build
-from tiekd.config.specs import LOSSES, STUDENTS, TEACHERS
+from tiekd.config.specs import DPMS, LOSSES, STUDENTS, TEACHERS
 from tiekd.distill.loop import evaluate_loss, train_step
 from tiekd.distill.optim import build_optimizer
 from tiekd.distill.runtime import LocalRuntime
@@ -102,12 +102,13 @@ def test_the_losses_of_some_steps(kernel, precision, bound):
     torch.testing.assert_close(found, expected, rtol=bound, atol=0)
 
 
+@pytest.mark.parametrize("dpm", DPMS)
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
-def test_the_triton_kernels_agree_with_the_plain_formulas(dtype, bound):
+def test_the_triton_kernels_agree_with_the_plain_formulas(dtype, bound, dpm):
     head, depth = leaves(KITTI, (3, 40, 70))
     head = [leaf.detach().to(GPU) for leaf in head]
     head = [leaf.requires_grad_() for leaf in (head[0].to(dtype, memory_format=torch.channels_last), *head[1:])]
-    exact, teacher = [leaf.detach().double().requires_grad_() for leaf in head], teacher_of(depth.to(GPU))
+    exact, teacher = [leaf.detach().double().requires_grad_() for leaf in head], teacher_of(depth.to(GPU), KITTI, dpm=dpm)
     expected = with_gradients(plain(exact, KITTI, teacher), exact)
     runs = [with_gradients(depth_and_divergence(*head, KITTI.centers.to(GPU), teacher, "triton"), head) for _ in range(2)]
     assert all(map(torch.equal, *runs))

@@ -17,10 +17,11 @@ Listing = Callable[[], Mapping[str, str]]
 def listings() -> dict[str, Listing]:
     """What can be listed: by kind, a function that returns a description of each name."""
     from tiekd.config.quirks import QUIRKS
-    from tiekd.config.specs import DATASETS, LOSSES, PROTOCOLS, STUDENTS, TEACHERS
+    from tiekd.config.specs import DATASETS, DPMS, LOSSES, PROTOCOLS, STUDENTS, TEACHERS
 
     specs: dict[str, Mapping[str, Any]] = {
         "datasets": DATASETS,
+        "dpms": DPMS,
         "losses": LOSSES,
         "protocols": PROTOCOLS,
         "students": STUDENTS,

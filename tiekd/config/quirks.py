@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 RELEASED_SIGMA = 0.5  # m; of every released TIE-KD run
+QUIRKS_OF_DPM = frozenset({"fixed_sigma", "kl_epsilon", "uniform_outside"})  # the arithmetic of L_DPM with the released DPM
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from tiekd.config.documents import copied, explain, flatten, merged, parse_overrides, read_document, with_values
-from tiekd.config.quirks import QUIRKS, RELEASED_SIGMA
+from tiekd.config.quirks import QUIRKS, QUIRKS_OF_DPM, RELEASED_SIGMA
 from tiekd.config.sections import (
     AugmentConfig,
     BinsConfig,
@@ -34,7 +34,7 @@ from tiekd.config.sections import (
     StudentConfig,
     TeacherConfig,
 )
-from tiekd.config.specs import DATASETS, LOSSES, NETWORKS
+from tiekd.config.specs import DATASETS, DEFAULT_DPM, LOSSES, NETWORKS
 from tiekd.errors import UserError, unknown
 
 T = TypeVar("T")
@@ -114,6 +114,9 @@ class RunConfig(Section):
             )
         if loss.alpha > 1 and "alpha_unbounded" not in self.allowed_quirks:
             raise ValueError(f"loss.alpha: at most 1 without the quirk alpha_unbounded, got {loss.alpha}")
+        if loss.dpm != DEFAULT_DPM and (acting := sorted(QUIRKS_OF_DPM & self.quirks)):
+            quirks = f"quirk{'s' * (len(acting) > 1)} {', '.join(acting)}"
+            raise ValueError(f"loss.dpm: only {DEFAULT_DPM!r} goes with the {quirks}, got {loss.dpm!r}")
         if self.execution.workers > self.optim.batch_size:
             raise ValueError(
                 f"execution.workers: each worker needs an image of every batch, got {self.execution.workers} for "
@@ -204,7 +207,9 @@ class RunConfig(Section):
         if self.student.head == "adaptive_bins":
             what["bins"] = {"n_bins": self.bins.n_bins}
         overruled = {setting for name in self.quirks for setting in QUIRKS[name].overrules}
-        reads = {"name", "target", *self.loss.spec.reads} - overruled
+        reads = {"name", "target", *self.loss.reads} - overruled
+        if self.loss.dpm == DEFAULT_DPM:
+            reads -= {"dpm"}  # the only one before there was a choice, whose runs keep their ids
         what["loss"] = {key: value for key, value in what["loss"].items() if key in reads}
         what["fidelity"] = sorted(self.quirks)
         if not self.data.rendered:

@@ -20,7 +20,18 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from tiekd.config.cpus import usable_cpus
 from tiekd.config.documents import TEACHER_SOURCES
 from tiekd.config.gpus import usable_gpus
-from tiekd.config.specs import DATASETS, LOSSES, NETWORKS, PROTOCOLS, TEACHERS, DatasetSpec, Head, LossSpec
+from tiekd.config.specs import (
+    DATASETS,
+    DEFAULT_DPM,
+    DPMS,
+    LOSSES,
+    NETWORKS,
+    PROTOCOLS,
+    TEACHERS,
+    DatasetSpec,
+    Head,
+    LossSpec,
+)
 from tiekd.errors import unknown
 
 _Pixels = Annotated[int, Field(ge=16, le=16_384)]
@@ -327,13 +338,18 @@ class LossConfig(Section):
     target: Literal["teacher", "ground_truth"] = Field("teacher", description="'si' on ground truth is the Baseline")
     alpha: float = Field(0.1, ge=0, description="tie_kd: weight of L_DPM; L_DEPTH has 1 - alpha; at most 1")
     scale: float = Field(10.0, gt=0, description="tie_kd: factor on the whole loss")
+    dpm: Annotated[str, OneOf("loss.dpm", DPMS)] = Field(
+        DEFAULT_DPM, description="how the teacher's depth becomes a distribution over bins (`tiekd list dpms`)"
+    )
     sigma: float = Field(
         0.5,
         ge=1e-6,
         le=100,
         description="m; standard deviation of the density around the teacher's depth; indoors 0.15 by default",
     )
-    temperature: float = Field(1.0, ge=1e-3, le=1e3, description="divides the density before the softmax; published: 1")
+    temperature: float = Field(
+        1.0, ge=1e-3, le=1e3, description="softmax_density: divides the density before the softmax; published: 1"
+    )
     si_weight: float = Field(1.0, gt=0, description="weight of the scale-invariant term")
     si_mean_weight: float = Field(0.15, ge=0, le=1, description="weight of the squared mean in the scale-invariant term")
     mse_weight: float = Field(1.0, gt=0, description="weight of the MSE term")
@@ -345,6 +361,12 @@ class LossConfig(Section):
     def spec(self) -> LossSpec:
         """The entry of its loss."""
         return LOSSES[self.name]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The settings that the loss reads, of sigma and temperature only those of its DPM."""
+        found = frozenset(self.spec.reads)
+        return found - {"sigma", "temperature"}.difference(DPMS[self.dpm].reads) if "dpm" in found else found
 
 
 class OptimConfig(Section):

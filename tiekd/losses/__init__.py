@@ -84,9 +84,10 @@ def tie_kd(config: RunConfig) -> dict[str, WeightedTerm]:
 def dpm_target(config: RunConfig) -> TargetDPM:
     """The teacher's DPM as L_DPM computes it under the quirks of a run, whether or not its loss has that term."""
     bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
-    sigma, temperature = config.dpm_sigma, config.loss.temperature
-    compute = uniform_outside_dpm if "uniform_outside" in config.quirks else target_dpm
-    return lambda depth_teacher: compute(depth_teacher, bins, sigma, temperature)
+    sigma, temperature, dpm = config.dpm_sigma, config.loss.temperature, config.loss.dpm
+    if "uniform_outside" in config.quirks:
+        return lambda depth_teacher: uniform_outside_dpm(depth_teacher, bins, sigma, temperature)
+    return lambda depth_teacher: target_dpm(depth_teacher, bins, sigma, temperature, dpm)
 
 
 def _dpm_term(config: RunConfig) -> LossTerm:
@@ -96,6 +97,7 @@ def _dpm_term(config: RunConfig) -> LossTerm:
             DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing),
             config.dpm_sigma,
             config.loss.temperature,
+            config.loss.dpm,
         )
     term = DenseDPMTerm(dpm_target(config), kl_with_epsilon if "kl_epsilon" in config.quirks else kl_divergence)
     return DPMFromRow110(term) if "rows_from_110" in config.quirks else term

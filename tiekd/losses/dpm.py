@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from tiekd.bins import DepthBins
+from tiekd.config.specs import DEFAULT_DPM
 from tiekd.losses.combine import AllSum, masked_mean
 from tiekd.models.prediction import Prediction
 
@@ -10,11 +11,11 @@ from tiekd.models.prediction import Prediction
 class DPMTerm:
     """Mean over pixels of KL(q || p), q the teacher's DPM, p the student's (TIE-KD, https://arxiv.org/abs/2402.14340).
 
-    sigma (m) and temperature are those of `tiekd.bins.target_dpm`.
+    sigma (m), temperature and dpm are those of `tiekd.bins.target_dpm`.
     """
 
-    def __init__(self, bins: DepthBins, sigma: float, temperature: float):
-        self.bins, self.sigma, self.temperature = bins, sigma, temperature
+    def __init__(self, bins: DepthBins, sigma: float, temperature: float, dpm: str = DEFAULT_DPM):
+        self.bins, self.target = bins, (sigma, temperature, dpm)
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
-        return masked_mean(prediction.divergence(target, self.bins, self.sigma, self.temperature), valid, all_sum)
+        return masked_mean(prediction.divergence(target, self.bins, *self.target), valid, all_sum)

@@ -21,11 +21,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tiekd.bins import DepthBins, DPMTarget, expected_depth, nearest_bin
+from tiekd.bins import LOG2_E, BinGrid, DepthBins, DPMTarget, expected_depth
 from tiekd.config import Kernel
+from tiekd.config.specs import DEFAULT_DPM
 from tiekd.models.prediction import Prediction
 
-LOG2_E = math.log2(math.e)
 CPU_CHUNK = 2**19  # logits of a chunk, which fit into a processor's cache
 GPU_CHUNK = 2**24  # logits of a chunk, which keep a GPU busy; 67 MB
 
@@ -34,12 +34,14 @@ class DPMHead(nn.Module):
     """A 1x1 convolution from features to the logits of the bins."""
 
     centers: Tensor
+    edges: Tensor
 
     def __init__(self, channels: int, bins: DepthBins, kernel: Kernel = "torch"):
         super().__init__()
         self.bins, self.kernel = bins, kernel
         self.logits = nn.Conv2d(channels, bins.n_bins, 1)
         self.register_buffer("centers", bins.centers, persistent=False)
+        self.register_buffer("edges", bins.edges, persistent=False)
 
     def forward(self, features: Tensor) -> "DPMPrediction":
         """features [B, C, H, W], contiguous or channels last. The prediction is evaluated lazily."""
@@ -76,10 +78,13 @@ class DPMPrediction:
         logits = F.conv2d(self.features, projection.weight.to(dtype), projection.bias.to(dtype))
         return logits.to(torch.promote_types(dtype, torch.float32))
 
-    def divergence(self, depth_teacher: Tensor, bins: DepthBins, sigma: float, temperature: float) -> Tensor:
+    def divergence(
+        self, depth_teacher: Tensor, bins: DepthBins, sigma: float, temperature: float, dpm: str = DEFAULT_DPM
+    ) -> Tensor:
         """Like `Prediction.divergence`. Also computes depth in the same pass, so read `depth` afterwards."""
-        assert bins == self.head.bins, (bins, self.head.bins)
-        head, target = self.head, DPMTarget(depth_teacher, sigma, temperature)
+        head = self.head
+        assert bins == head.bins, (bins, head.bins)
+        target = DPMTarget(depth_teacher, BinGrid(head.edges, head.centers), sigma, temperature, dpm)
         depth, divergence = depth_and_divergence(
             self.features, head.logits.weight, head.logits.bias, head.centers, target, head.kernel
         )
@@ -167,15 +172,15 @@ class _DepthAndDivergence(Function):
         with torch.autocast(features.device.type, enabled=False):
             head, pixels = _Projection(features, weight, bias, 3), _pixels(features)
             depth, divergence, highest, p_sum, q_sum = maps = head.bias.new_empty(5, *pixels.shape[:2])
-            target_maps = () if target is None else _target_maps(target, centers)
+            target_maps = () if target is None else target.pixels()
             for x, d, kl, top, sum_p, sum_q, *target_chunk in head.chunks(pixels, *maps, *target_maps):
                 log_p, p, q = head.logits_and_buffers(x)
                 log_p.sub_(torch.amax(log_p, dim=0, out=top))
                 torch.sum(torch.exp2(log_p, out=p), dim=0, out=sum_p)
                 torch.mv(p.t(), centers, out=d)
                 if target is not None:
-                    depth_teacher, nearest = target_chunk
-                    log_q = target.scores(depth_teacher, nearest, centers, out=p)
+                    depth_teacher, reference = target_chunk
+                    log_q = target.scores(depth_teacher, reference, out=p)
                     torch.sum(torch.exp2(log_q, out=q), dim=0, out=sum_q)
                     torch.sum(log_q.sub_(log_p).mul_(q), dim=0, out=kl)
             depth.div_(p_sum)
@@ -205,8 +210,8 @@ class _DepthAndDivergence(Function):
                 offset = torch.sub(centers.unsqueeze(1), d, out=buffer)
                 d_logits.mul_(torch.addcmul(g_kl, offset, g_depth, out=offset))
                 if q_chunk:
-                    scale, depth_teacher, nearest = q_chunk
-                    q = ctx.target.scores(depth_teacher, nearest, centers, out=buffer).exp2_()
+                    scale, depth_teacher, reference = q_chunk
+                    q = ctx.target.scores(depth_teacher, reference, out=buffer).exp2_()
                     d_logits.addcmul_(q, scale, value=-1)
                 d_bias += d_logits.sum(dim=1)
                 d_product = d_logits.to(x.dtype)
@@ -219,9 +224,3 @@ class _DepthAndDivergence(Function):
 def _pixels(features: Tensor) -> Tensor:
     """[B, C, H, W] to [B, H * W, C], as a view whether contiguous or channels last."""
     return features.flatten(2).transpose(1, 2)
-
-
-def _target_maps(target: DPMTarget, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """The teacher's depth and the index of the nearest bin: [B, H * W] each."""
-    depth = target.depth.flatten(1).contiguous()
-    return depth, nearest_bin(centers, depth)

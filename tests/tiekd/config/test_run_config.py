@@ -306,6 +306,7 @@ READ = {
     "loss.target": None,  # no other target goes with this loss
     "loss.alpha": 0.2,
     "loss.scale": 1.0,
+    "loss.dpm": "integral",
     "loss.sigma": 0.8,
     "loss.temperature": 2.0,
     "loss.ssim_range": 5.0,
@@ -388,7 +389,9 @@ def test_what_a_run_does_not_read_leaves_its_identity_alone(setting):
 @pytest.mark.parametrize(
     ("run", "change"),
     [
-        ({"loss.name": "si"}, {"loss.sigma": 0.8, "loss.temperature": 2.0, "loss.alpha": 0.3}),
+        ({"loss.name": "si"}, {"loss.dpm": "two_hot", "loss.sigma": 0.8, "loss.temperature": 2.0, "loss.alpha": 0.3}),
+        ({"loss.dpm": "integral"}, {"loss.temperature": 2.0}),
+        ({"loss.dpm": "two_hot"}, {"loss.sigma": 0.8, "loss.temperature": 2.0}),
         ({"loss.name": "mse"}, {"loss.ssim_range": 5.0, "loss.si_weight": 2.0}),
         ({"loss.name": "si"}, {"bins.n_bins": 7, "bins.spacing": "log"}),  # its head is a regression
         (GROUND_TRUTH, {"teacher": None}),
@@ -403,6 +406,13 @@ def test_settings_that_this_run_does_not_read_leave_its_identity_alone(run, chan
 def test_bins_identify_a_run_whose_head_has_them_whatever_its_loss():
     run = {"loss.name": "si", "student.head": "dpm"}
     assert config(run | {"bins.n_bins": 7}).fingerprint() != config(run).fingerprint()
+
+
+def test_the_default_dpm_leaves_the_identity_as_it_was_without_a_choice():
+    assert "dpm" not in config({"loss.dpm": "softmax_density"}).identity()["loss"]
+    assert config({"loss.dpm": "integral"}).identity()["loss"] == {
+        "name": "tie_kd", "target": "teacher", "alpha": 0.1, "scale": 10.0, "dpm": "integral", "sigma": 0.15, "ssim_range": None
+    }  # fmt: skip
 
 
 def test_stating_a_preset_or_a_default_is_the_same_run():
@@ -450,6 +460,17 @@ def test_a_setting_that_a_quirk_overrules_identifies_a_run_without_it_alone(quir
     assert config(quirky | overruled).fingerprint() == config(quirky).fingerprint()
     assert config(run | overruled).fingerprint() != config(run).fingerprint()
     assert config(quirky).fingerprint() != config(run).fingerprint()
+
+
+@pytest.mark.parametrize("quirk", ["fixed_sigma", "kl_epsilon", "uniform_outside"])
+def test_the_released_arithmetic_has_no_other_dpm(quirk):
+    assert f"loss.dpm: only 'softmax_density' goes with the quirk {quirk}, got 'integral'" in refusal(
+        {"loss.dpm": "integral", "fidelity": [quirk]}
+    )
+    assert "the quirks fixed_sigma, kl_epsilon, uniform_outside, got" in refusal(
+        {"loss.dpm": "two_hot", "fidelity": "released"}
+    )
+    assert config({"loss.dpm": "integral", "loss.name": "mse", "fidelity": "released"}).quirks  # which reads no DPM
 
 
 def test_the_order_of_quirks_and_naming_all_of_them_is_the_same_run():

@@ -25,6 +25,7 @@ WEIGHTS = {  # of the published losses
 CHANGED = {
     "alpha": 0.5,
     "scale": 2.0,
+    "dpm": "two_hot",
     "sigma": 1.5,
     "temperature": 0.2,
     "si_weight": 3.0,

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tiekd.bins import DepthBins, DPMTarget
 from tiekd.config import RunConfig, build
+from tiekd.config.specs import DEFAULT_DPM, DPMS
 from tiekd.models import dpm_head
 from tiekd.models.dpm_head import DPMHead, depth_and_divergence, depth_of_features
 
@@ -44,9 +45,25 @@ def config_of(loss: str, n_bins: int) -> RunConfig:
 def test_the_gradients_are_the_slopes(chunks_of_7, bins, sigma, layout):
     head, depth = leaves(bins, (1, 3, 4), torch.float64)
     head[0] = head[0].detach().to(memory_format=layout).requires_grad_()
-    teacher = teacher_of(depth, sigma, 0.7)
+    teacher = teacher_of(depth, bins, sigma, 0.7)
     assert torch.autograd.gradcheck(lambda *head: ours(head, bins, teacher), head)
     assert torch.autograd.gradcheck(lambda *head: depth_of_features(*head, bins.centers.double()), head)
+
+
+@pytest.mark.parametrize("dpm", [name for name in DPMS if name != DEFAULT_DPM])
+def test_the_gradients_of_every_dpm_are_the_slopes_and_its_numbers_the_plain_ones(chunks_of_7, dpm):
+    """A target has the same gradient whatever its spacing; its numbers are compared with all."""
+    bins = DepthBins(9, 0.5, 10.0, "log")
+    head, depth = leaves(bins, (1, 3, 4), torch.float64)
+    teacher = teacher_of(depth, bins, 0.3, dpm=dpm)
+    assert torch.autograd.gradcheck(lambda *head: ours(head, bins, teacher), head)
+    for spacing, sigma in product(SPACINGS, [1e-6, 0.05, 0.5, 100.0]):
+        bins = DepthBins(65, 0.5, 80.0, spacing)
+        head, depth = leaves(bins)
+        teacher, exact = teacher_of(depth, bins, sigma, dpm=dpm), [leaf.detach().double().requires_grad_() for leaf in head]
+        expected = with_gradients(plain(exact, bins, teacher), exact)
+        for found, value in zip(with_gradients(ours(head, bins, teacher), head), expected, strict=True):
+            assert error(found, value) < 1e-5, (spacing, sigma)
 
 
 @pytest.mark.parametrize(("n_bins", "spacing"), [*product([8, 65, 257, 512], SPACINGS)])
@@ -55,7 +72,7 @@ def test_they_agree_with_the_plain_formulas_within_1e_5(chunks_of_7, n_bins, spa
     bins = DepthBins(n_bins, 1e-3, 80.0, spacing)
     head, depth = leaves(bins)
     for sigma, temperature in product([1e-4, 0.05, 0.5, 5.0, 1e16], [1e-3, 1.0, 100.0]):
-        teacher, exact = teacher_of(depth, sigma, temperature), [leaf.detach().double().requires_grad_() for leaf in head]
+        teacher, exact = teacher_of(depth, bins, sigma, temperature), [leaf.detach().double().requires_grad_() for leaf in head]
         expected = with_gradients(plain(exact, bins, teacher), exact)
         for found, value in zip(with_gradients(ours(head, bins, teacher), head), expected, strict=True):
             assert error(found, value) < 1e-5, (sigma, temperature)
@@ -76,7 +93,7 @@ def test_a_loss_and_its_gradient_are_those_of_the_plain_formulas(chunks_of_7, lo
 
 def test_depth_alone_is_the_depth_that_comes_with_the_divergence():
     head, depth = leaves(NYU)
-    together, _ = ours(head, NYU, teacher_of(depth))
+    together, _ = ours(head, NYU, teacher_of(depth, NYU))
     alone = depth_of_features(*head, NYU.centers)
     torch.testing.assert_close(alone, together, rtol=0, atol=0)
     for one, other in zip(torch.autograd.grad(alone.sum(), head), torch.autograd.grad(together.sum(), head), strict=True):
@@ -87,7 +104,7 @@ def test_in_bf16_the_products_alone_are_rounded():
     """Each logit loses 2^-9 of itself, to which the bounds are multiples; the sums over bins and pixels lose nothing."""
     head, depth = leaves(KITTI, (2, 12, 20))
     head[0] = head[0].detach().bfloat16().requires_grad_()
-    teacher, exact = teacher_of(depth), [leaf.detach().double().requires_grad_() for leaf in head]
+    teacher, exact = teacher_of(depth, KITTI), [leaf.detach().double().requires_grad_() for leaf in head]
     found = with_gradients(ours(head, KITTI, teacher), head)
     assert [value.dtype for value in found] == [torch.float32, torch.float32, torch.bfloat16, torch.float32, torch.float32]
     expected = with_gradients(plain(exact, KITTI, teacher), exact)
@@ -99,7 +116,7 @@ def test_in_bf16_the_products_alone_are_rounded():
 def test_logits_of_any_size_have_a_finite_divergence():
     head, depth = leaves(KITTI)
     scaled = [leaf.detach().mul(100).requires_grad_() for leaf in head]
-    for value in with_gradients(ours(scaled, KITTI, teacher_of(depth)), scaled):
+    for value in with_gradients(ours(scaled, KITTI, teacher_of(depth, KITTI)), scaled):
         assert value.isfinite().all()
 
 

@@ -1,11 +1,13 @@
-"""One entry per loss, data set, student, teacher and evaluation protocol: everything the rest of the code knows of them."""
+"""One entry per loss, DPM, data set, student, teacher and evaluation protocol: what the rest of the code knows of them."""
 
 from collections import ChainMap
 from collections.abc import Mapping
 
 from tiekd.config.specs.datasets import DATASETS
+from tiekd.config.specs.dpms import DEFAULT_DPM, DPMS
 from tiekd.config.specs.kinds import (
     DatasetSpec,
+    DPMSpec,
     Head,
     License,
     LossSpec,
@@ -25,11 +27,14 @@ NETWORKS: Mapping[str, NetworkSpec] = ChainMap(STUDENTS, TEACHERS)  # type: igno
 
 __all__ = [
     "DATASETS",
+    "DEFAULT_DPM",
+    "DPMS",
     "LOSSES",
     "NETWORKS",
     "PROTOCOLS",
     "STUDENTS",
     "TEACHERS",
+    "DPMSpec",
     "DatasetSpec",
     "Head",
     "License",

@@ -1,4 +1,4 @@
-"""What each loss, data set, student, teacher and evaluation protocol declares about itself.
+"""What each loss, DPM, data set, student, teacher and evaluation protocol declares about itself.
 
 Imports no PyTorch: code is named as 'module:name' and imported when it is first used (`pkgutil.resolve_name`).
 """
@@ -21,6 +21,16 @@ class LossSpec:
     head: Head = "regression"  # student.head unless the config states one
     needs_head: bool = False  # whether it can train no other head
     needs_dense_target: bool = False  # whether it is undefined on sparse ground truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPMSpec:
+    """How the teacher's depth becomes a distribution over bins, the target of L_DPM."""
+
+    label: str
+    scores: str  # 'module:function', see `tiekd.bins.target_scores`
+    reads: tuple[str, ...]  # which of sigma and temperature; the others take no part in a run's identity
+    source: str
 
 
 class License(NamedTuple):
