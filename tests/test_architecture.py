@@ -228,6 +228,7 @@ VERBS = [
     ["ablate"],
     ["search"],
     ["status"],
+    ["dpm"],
     ["power"],
     ["report"],
     ["bundle"],

@@ -37,7 +37,7 @@ PATH_ERRORS = {getattr(errno, name) for name in _PATH_ERRORS.split()}
 GROUPS = {
     "Train": ("run", "ablate", "search", "status", "diff"),
     "Read results": ("report", "bundle", "power", "view", "evaluate", "predict", "measure"),
-    "Data and teachers": ("data", "teacher"),
+    "Data and teachers": ("data", "teacher", "dpm"),
     "Weights": ("export", "convert"),
     "Look up": ("list", "config"),
 }

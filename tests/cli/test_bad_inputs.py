@@ -59,6 +59,7 @@ BASES = {
     "ablate": "{study} --dry-run",
     "search": "{search}",
     "status": "{store}",
+    "dpm": "{config} --out out",
     "power": "none --store {begun} --difference 0.01",
     "report": "{begun} --out out",
     "bundle": "demo --store {filled} --out out.zip",
