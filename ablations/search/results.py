@@ -1,7 +1,9 @@
 """The results of a search: best trials, Pareto front, parameter importance, and the best config. Imports no Ray."""
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -84,15 +86,17 @@ def write_best_config(results: SearchResults, search: SearchConfig, seed_runs: S
     return f"{store.uri}/{path}"
 
 
-def print_results(results: SearchResults, search: SearchConfig, console: Console) -> None:
-    """Print the results, the best trial last."""
+def print_results(
+    results: SearchResults, search: SearchConfig, console: Console, floors: Mapping[str, float] = MappingProxyType({})
+) -> None:
+    """Print the results, the best trial last. floors: of L_DPM, by the run id of trials."""
     if not results.best:
         console.print("no trial has finished")
         return
-    console.print(_trial_table(results.best[:BEST_SHOWN], search))
+    console.print(_trial_table(results.best[:BEST_SHOWN], search, floors))
     if results.front:
         console.print(f"Pareto front of {', '.join(search.objectives)}: {len(results.front)} trials")
-        console.print(_trial_table(results.front, search))
+        console.print(_trial_table(results.front, search, floors))
     if results.importance:
         shares = ", ".join(f"{_leaf(path)} {share:.0%}" for path, share in results.importance.items())
         console.print(f"importance: {shares}", highlight=False, soft_wrap=True)
@@ -107,12 +111,22 @@ def print_results(results: SearchResults, search: SearchConfig, console: Console
     console.print(line, soft_wrap=True)
 
 
-def _trial_table(trials: list[TrialSummary], search: SearchConfig) -> Table:
+def floors_of(results: SearchResults, store: RunStore) -> dict[str, float]:
+    """Return abs_rel of a perfect student of L_DPM by run id, for trials that are printed and whose runs have stored it."""
+    summaries = {t["run_id"]: store.run(t["run_id"]).summary() for t in (*results.best[:BEST_SHOWN], *results.front)}
+    found = {run_id: summary.get("floor", {}).get("abs_rel") for run_id, summary in summaries.items() if summary}
+    return {run_id: floor for run_id, floor in found.items() if floor is not None}
+
+
+def _trial_table(trials: list[TrialSummary], search: SearchConfig, floors: Mapping[str, float]) -> Table:
     paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
-    table = Table("trial", *search.objectives, *map(_leaf, paths), "run", box=None, pad_edge=False)
+    floor = ["floor of L_DPM"] if floors else []
+    table = Table("trial", *search.objectives, *floor, *map(_leaf, paths), "run", box=None, pad_edge=False)
     for trial in trials:
         number = f"{trial['number']} (from the store)" if trial["warm"] else str(trial["number"])
         values = [_format_value(trial, name) for name in search.objectives]
+        if floors:
+            values.append(f"{floors[trial['run_id']]:.4f}" if trial["run_id"] in floors else "")
         table.add_row(number, *values, *(_format_setting(trial["params"].get(p, "")) for p in paths), trial["run_id"])
     return table
 

@@ -30,7 +30,14 @@ from ablations.search.prepared_search import (
     start_search,
     write_search_study,
 )
-from ablations.search.results import SearchResults, collect_results, format_point, print_results, write_best_config
+from ablations.search.results import (
+    SearchResults,
+    collect_results,
+    floors_of,
+    format_point,
+    print_results,
+    write_best_config,
+)
 from ablations.study_output import LaunchResources
 from tiekd.config import ExecutionConfig
 from tiekd.distill.target_floor import floor_line
@@ -183,4 +190,4 @@ def _report_results(
         )
     if best_config:
         console.print(f"best config: {best_config}", highlight=False, soft_wrap=True)
-    print_results(results, search, console)
+    print_results(results, search, console, floors_of(results, prepared.store))

@@ -147,7 +147,8 @@ def _row(source: _RowSource, runs: dict[str, StoredRun]) -> tuple[dict, dict]:
     row: dict[str, Any] = dict(description.columns) if description else dict.fromkeys(LABELS, "")
     row |= {"run_id": source.run_id, "study": source.study, "state": run.status.state, "cause": run.status.cause}
     row["protocol"] = run.protocol or row.get("evaluation.protocol", "")
-    row |= {"n_images": run.n_images, "device_seconds": run.device_seconds} | run.metrics
+    row |= {"n_images": run.n_images, "device_seconds": run.device_seconds, "target_floor": run.target_floor}
+    row |= run.metrics
     factors = description and description.factors(source.factors)
     return row, {"settings": description and description.settings, "factors": factors}
 

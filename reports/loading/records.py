@@ -28,6 +28,7 @@ class StoredRun:
     protocol: str = ""
     n_images: int | None = None
     device_seconds: float | None = None
+    target_floor: float | None = None  # abs_rel of a perfect student of L_DPM with respect to the teacher
     provenance: Provenance = field(default_factory=lambda: Provenance())
     epochs: pa.Table | None = None
 
@@ -106,6 +107,7 @@ def read_run(record: RunRecord, with_document: bool = True) -> StoredRun:
         protocol=summary.get("protocol", "") if summary else "",
         n_images=summary.get("n_images") if summary else None,
         device_seconds=device_seconds,
+        target_floor=summary.get("floor", {}).get("abs_rel") if summary else None,
         provenance=record.provenance(),
         epochs=record.epochs(),
     )

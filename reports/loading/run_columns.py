@@ -73,6 +73,7 @@ def _describe(document: Any, source: str) -> ConfigDescription | UserError:
     inputs = ["data.root", "data.train_split", "data.test_split"]
     inputs += [f"teacher.{source}" for source in TEACHER_SOURCES if config.reads_teacher and document["teacher"][source]]
     settings |= {path: columns[path] for path in inputs} | {"fidelity": fidelity(config)}
+    settings |= {"loss.dpm": config.loss.dpm} if "dpm" in config.loss.reads else {}  # the identity leaves the default out
     return ConfigDescription(columns | labels(config) | {"network": network_id(config)}, settings)
 
 

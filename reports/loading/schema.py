@@ -62,7 +62,7 @@ def _pandas_type(annotation: Any) -> str:
 
 
 SETTING_TYPES = setting_types()
-_TAIL = {"network": "string", "device_seconds": "float64"}
+_TAIL = {"network": "string", "target_floor": "float64", "device_seconds": "float64"}
 RUN_TYPES = {**_HEAD, **{p: t for p, t in SETTING_TYPES.items() if p not in _HEAD}, **_TAIL}
 
 # The columns of tables.parquet: TABLE_KEYS, the factors of the studies, TABLE_VALUES.
@@ -72,6 +72,6 @@ COSTS = ("parameters", "macs", "milliseconds", "peak_bytes", "device")
 TABLE_VALUES = (
     *("metric", "mean", "std", "n_seeds", "ci_low", "ci_high", "p_value", "published", "difference", "protocol", "state"),
     *("run_ids", "p_holm", "baseline_difference", "baseline_n_seeds", "baseline_ci_low", "baseline_ci_high", *_INTERVALS),
-    *("n_groups", "n_planned", "detail", *COSTS),
+    *("n_groups", "n_planned", "detail", "target_floor", *COSTS),
 )
 TABLE_COLUMNS = frozenset({*TABLE_KEYS, *TABLE_VALUES})

@@ -30,7 +30,8 @@ def table_notes(table: Table, whole: bool = True) -> list[str]:
             f"Each row is one trial, sorted by {label}; trials without a result come last. Nothing is bold: a search samples"
             " near good values, so comparing its trials is not a fair test."
         )
-        return [*_shared(table), *lines, ranking, *_states(table)]
+        return [*_shared(table), *lines, *_floor(table), ranking, *_states(table)]
+    lines += _floor(table)
     lines = [*lines, *_published(table), *baseline_notes(table)] if whole else [*_shared(table), *lines, *_published(table)]
     return [*lines, *_bold(table, table.blocks, "the students of one backbone"), *_states(table)]
 
@@ -106,6 +107,15 @@ def _counts(values: pd.Series) -> str:
 
 def _seeds() -> str:
     return "Mean ± sample standard deviation (n − 1) over training seeds; a single seed has no spread (–)."
+
+
+def _floor(table: Table) -> Iterator[str]:
+    if table.shows_floor:
+        yield (
+            f"Floor: {_LABEL} with respect to the teacher of a student that reproduces the target of L_DPM exactly; – without"
+            " L_DPM, or where the runs did not store it. It bounds neither a loss with other terms nor the error with respect"
+            " to the ground truth."
+        )
 
 
 def _images(table: Table) -> Iterator[str]:

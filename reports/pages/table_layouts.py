@@ -9,6 +9,7 @@ from reports.render.text_table import ABSENT, Entry, TextTable
 from reports.tables.formatting import (
     ROW_LABELS,
     difference_entries,
+    floor_entries,
     format_number,
     format_value,
     linked,
@@ -62,7 +63,10 @@ def drop_shared_labels(table: Table, text_table: TextTable) -> TextTable:
 def terminal_layout(table: Table) -> TextTable:
     """One row per cell that fits a terminal: the published metrics and the state of the seeds."""
     return TextTable.from_rows(
-        name_entries(table, index) | mean_entries(table, index, PUBLISHED_METRICS) | status_entries(table, index)
+        name_entries(table, index)
+        | mean_entries(table, index, PUBLISHED_METRICS)
+        | floor_entries(table, index)
+        | status_entries(table, index)
         for index in range(len(table.cells))
     )
 
@@ -74,6 +78,7 @@ def trial_layout(table: Table) -> TextTable:
     return TextTable.from_rows(
         {path: format_value(table.cells[index].factors.get(path)) for path in table.factor_paths}
         | mean_entries(table, index, metrics)
+        | floor_entries(table, index)
         | status_entries(table, index)
         for index in sorted(range(len(table.cells)), key=lambda index: _badness(table.number_of(index, goal, "mean"), goal))
     )
@@ -107,6 +112,7 @@ def _published_layout(table: Table, metrics: Iterable[str]) -> TextTable:
     rows = [
         name_entries(table, index)
         | {title: entry for metric in ordered for title, entry in _metric_entries(table, index, metric).items()}
+        | floor_entries(table, index)
         | difference_entries(table, index, table.result(index, MAIN_METRIC), "Baseline")
         | status_entries(table, index)
         for index in range(len(table.cells))

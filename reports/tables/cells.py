@@ -1,6 +1,7 @@
 """Cells: runs that differ only in their seed."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,18 @@ from tiekd.store.run_status import STATES
 # must agree on the fidelity that was asked for.
 METHOD_SETTINGS = ("loss.", "teacher", "bins", "student.head", "fidelity")
 FIRST = (TEACHER, BASELINE)
-RUN_COLUMNS = ["run_id", "seed", "state", "cause", "n_images", "fidelity", "network", "device_seconds", *METRICS]
+RUN_COLUMNS = [
+    "run_id",
+    "seed",
+    "state",
+    "cause",
+    "n_images",
+    "fidelity",
+    "network",
+    "device_seconds",
+    "target_floor",
+    *METRICS,
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,11 @@ class TableCell:
     def fidelity(self) -> str:
         """The fidelity that its config asks for; `settings` has the quirks that apply."""
         return self.runs[0]["fidelity"]
+
+    @property
+    def target_floor(self) -> float:
+        """Abs Rel of a perfect student of L_DPM with respect to the teacher; NaN without L_DPM, or if no run has stored it."""
+        return next((floor for run in self.done.values() if (floor := run["target_floor"]) == floor), math.nan)
 
     @property
     def network(self) -> str:

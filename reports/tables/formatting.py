@@ -59,6 +59,11 @@ def mean_entries(table: Table, index: int, metrics: Iterable[str]) -> dict[str, 
     return {METRIC_LABELS[m]: mean_entry(table, index, m, table.best[m]) for m in metrics}
 
 
+def floor_entries(table: Table, index: int) -> dict[str, Entry]:
+    """The floor of L_DPM, if cells of the table have different targets."""
+    return {"Floor": linked(table, index, format_number(table.cells[index].target_floor))} if table.shows_floor else {}
+
+
 def difference_entries(table: Table, index: int, result: dict[str, float], name: str) -> dict[str, Entry]:
     """A difference from `name`, its intervals over seeds and over images, and its test."""
     texts = {

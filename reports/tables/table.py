@@ -31,6 +31,8 @@ from reports.tables.seed_statistics import bold_rows
 from tiekd.config.labels import HIGHER_IS_BETTER, LABELS, TEACHER
 from tiekd.config.report_config import Bold
 
+TARGET_SETTINGS = ("loss.dpm", "loss.sigma", "loss.temperature", "bins.n_bins", "bins.spacing")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -84,6 +86,12 @@ class Table:
     def value(self, cell: TableCell, path: str) -> Any:
         """A setting or factor of a cell; None if the cell does not read it."""
         return cell.settings.get(path, cell.factors.get(path))
+
+    @cached_property
+    def shows_floor(self) -> bool:
+        """Whether some cells differ in their target of L_DPM, so that its floor may explain their results."""
+        targets = ({path: cell.settings.get(path) for path in TARGET_SETTINGS} for cell in self.cells if cell.target_floor >= 0)
+        return bool(_differing(list(targets)))
 
     @cached_property
     def baselines(self) -> list[int | None]:
@@ -175,6 +183,7 @@ class Table:
             "state": cell.state,
             "run_ids": cell.run_ids,
             "n_planned": len(cell.runs),
+            "target_floor": cell.target_floor,
             "detail": cell.detail,
         }
 
@@ -220,6 +229,8 @@ def tables_frame(tables: Iterable[Table]) -> pd.DataFrame:
     state is "done" if every seed is; mean and std are over the n_seeds finished of n_planned seeds, and `detail` lists the
     others. difference is mean - published. baseline_difference is the mean over seeds of cell - baseline, p_value its sign-flip
     test, and p_holm the same corrected over the rows of the table.
+
+    target_floor is the abs_rel of a perfect student of L_DPM with respect to the teacher (tiekd/distill/target_floor.py).
 
     Intervals are 95 %: ci_ over seeds (Student's t), images_ci_ over test images (bootstrap of n_groups drives or scenes); with
     the prefix baseline_, of the difference from the baseline. Costs of the cell's network: parameters and macs

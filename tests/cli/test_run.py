@@ -39,7 +39,11 @@ def test_a_run_that_is_there_is_shown_and_not_computed(ran, tiekd, tree):
 def test_a_run_tells_the_floor_of_l_dpm(tiekd, tiny, as_yaml, tmp_path):
     config = as_yaml(tmp_path / "tie_kd.yaml", with_values(tiny, {"loss.name": "tie_kd", "optim.epochs": 1}))
     outcome = tiekd("run", config, "--store", tmp_path / "store")
-    assert outcome.err.startswith("L_DPM's target misses the teacher: abs_rel ")
+    told = outcome.err.removeprefix("L_DPM's target misses the teacher: abs_rel ")
+    (record,) = RunStore(tmp_path / "store").runs()
+    floor = record.summary()["floor"]
+    assert told.startswith(f"{floor['abs_rel']:.3f} at best")
+    assert floor.keys() == {"abs_rel", "rmse", "delta1"}
 
 
 def test_diff_prints_only_what_differs(ran, tiekd):

@@ -12,6 +12,7 @@ from tiekd.config import RunConfig
 from tiekd.data import input_digests
 from tiekd.distill.loop import DistillResult, distill, summarize
 from tiekd.distill.runtime import CHECKPOINT, Runtime
+from tiekd.distill.target_floor import stored_floor
 from tiekd.errors import DivergedError, PreemptedError, StoreError, SupersededError, error_line
 from tiekd.models.checkpoint import pack_network
 from tiekd.store.provenance import provenance
@@ -78,10 +79,11 @@ def _compute_and_store(config: RunConfig, record: RunRecord, runtime: Runtime) -
     device = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else "cpu"
     origin = provenance(device) | {"inputs": input_digests(config)}
     record.write_json("provenance.json", origin)
+    floor = stored_floor(config)
     result = distill(config, runtime)
     record.write_table("images.parquet", pd.DataFrame(result.images))
     record.write_file("student.safetensors", pack_network(result.student, config))
-    record.write_json("summary.json", {"run_id": record.run_id, **summarize(config, result)})
+    record.write_json("summary.json", {"run_id": record.run_id, **summarize(config, result), **floor})
     device_seconds = record.status().device_seconds
     seconds = {"device_seconds": device_seconds, "wall_seconds": device_seconds / runtime.world_size}
     damaged = record.damage(CHECKPOINT)

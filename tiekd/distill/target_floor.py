@@ -114,6 +114,12 @@ def teacher_histogram(config: RunConfig) -> Histogram | None:
     return ((found + 0.5) * (high / N_STEPS), counts[found]) if len(found) else None
 
 
+def stored_floor(config: RunConfig) -> dict[str, dict[str, float]]:
+    """Return what the summary of a run whose inputs exist says of its floor; empty without L_DPM."""
+    histogram = teacher_histogram(config) if has_target(config) else None
+    return {"floor": floor_of(config, histogram)._asdict()} if histogram else {}
+
+
 def floor_line(configs: Iterable[RunConfig]) -> str:
     """Return a line on the highest floor of some runs whose inputs exist; "" if none exceeds STATED."""
     histograms: dict[Hashable, Histogram | None] = {}

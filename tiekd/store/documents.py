@@ -49,6 +49,7 @@ class Summary(TypedDict):
     protocol: NotRequired[str]
     n_images: NotRequired[int]
     n_images_without_ground_truth: NotRequired[int]
+    floor: NotRequired[Metrics]  # of L_DPM, see tiekd/distill/target_floor.py
 
 
 @_any_keys

@@ -8,7 +8,13 @@ from rich.console import Console
 
 from ablations.planning.search_config import SearchConfig
 from ablations.planning.search_point import SeedRuns
-from ablations.search.results import MIN_TRIALS_FOR_IMPORTANCE, collect_results, print_results, write_best_config
+from ablations.search.results import (
+    MIN_TRIALS_FOR_IMPORTANCE,
+    collect_results,
+    floors_of,
+    print_results,
+    write_best_config,
+)
 from tiekd.config import load_config
 from tiekd.store.run_store import RunStore
 
@@ -69,6 +75,17 @@ def test_importance_needs_enough_distinct_trials(study):
     assert (
         collect_results(study(search, *((float(k), [0.5]) for k in range(MIN_TRIALS_FOR_IMPORTANCE))), search).importance == {}
     )
+
+
+def test_the_floor_is_printed_beside_the_objective(study, capsys, tmp_path):
+    search, store = search_of("abs_rel"), RunStore(tmp_path)
+    results = collect_results(study(search, (1.0, [0.3]), (2.5, [0.1])), search)
+    store.run("run-1").write_json("summary.json", {"metrics": {}, "floor": {"abs_rel": 0.0125}})
+    store.run("run-0").write_json("summary.json", {"metrics": {}})  # of a run from before it was stored
+    print_results(results, search, Console(width=200), floors_of(results, store))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("  ")[2] == "floor of L_DPM"
+    assert [line.split() for line in lines[1:3]] == [["1", "0.1000", "0.0125", "2.5", "run-1"], ["0", "0.3000", "1", "run-0"]]
 
 
 def test_printed_results(study, capsys):

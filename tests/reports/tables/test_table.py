@@ -10,7 +10,7 @@ from reports.loading.collect import collect
 from reports.loading.schema import COSTS, METRICS
 from reports.pages.footnotes import table_notes
 from reports.pages.report_page import table_heading
-from reports.pages.table_layouts import compact_layout, full_layout, trial_layout
+from reports.pages.table_layouts import compact_layout, full_layout, terminal_layout, trial_layout
 from reports.pages.table_views import extra_views
 from reports.render.text_table import entry_text
 from reports.tables.table import build_tables, tables_frame
@@ -266,6 +266,31 @@ def test_inactive_parameters_of_a_trial_have_no_value(store):
     (table,) = build_tables(collect(store))
     frame = trial_layout(table).to_frame().set_index("loss.name")
     assert dict(frame["loss.temperature"]) == {"ssim": "–", "tie_kd": "0.5"}
+
+
+def test_the_floor_stands_beside_the_results_where_targets_differ(store, table):
+    """It comes from the summaries of the runs; stores from before have none."""
+    assert not table.shows_floor
+    cells = fill(store, [{"loss.dpm": "two_hot"}, {}, {"loss.name": "ssim"}], 2, {"name": "demo"})
+    for number, cell in enumerate(cells[:4]):
+        record = store.run(cell["run_id"])
+        record.write_json(
+            "summary.json", record.summary() | {"floor": {"abs_rel": 0.1 * (number // 2), "rmse": 1.0, "delta1": 1.0}}
+        )
+    (made,) = build_tables(collect(store))
+    for form in (full_layout, compact_layout, terminal_layout):
+        frame = form(made).to_frame()
+        assert dict(zip(frame["loss.dpm"], frame["Floor"], strict=True)) == {
+            "two_hot": "0.0000",
+            "softmax_density": "0.1000",
+            "–": "–",
+        }
+    frame = tables_frame([made]).drop_duplicates("loss.dpm")
+    assert frame["target_floor"].tolist() == pytest.approx([0.0, 0.1, math.nan], nan_ok=True)
+    assert "reproduces the target of L_DPM exactly" in " ".join(table_notes(made))
+    fill(store, [{"loss.name": "l_dpm"}, {"loss.name": "ssim"}], 1, {"name": "other"})
+    other = build_tables(collect(store, ["other"]))[0]
+    assert "Floor" not in full_layout(other).to_frame()
 
 
 def test_all_metrics_are_in_the_frame(table):
