@@ -67,6 +67,8 @@ def _describe(document: Any, source: str) -> ConfigDescription | UserError:
     document = config.document()
     document["data"]["folder"] = document["data"]["folder"] or dict.fromkeys(FolderConfig.model_fields)
     document["teacher"] = _as_columns(document["teacher"] or dict.fromkeys(TeacherConfig.model_fields))
+    if document["loss"]["parts"]:
+        document["loss"]["parts"] = json.dumps(document["loss"]["parts"], sort_keys=True)
     columns, settings = _scalars(flatten(document)), _scalars(flatten(config.identity()))
     columns |= {path: None for path, value in columns.items() if value == "auto" and SETTING_TYPES[path] != "string"}
     del settings["seed"]

@@ -103,7 +103,7 @@ def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str,
             "target": target_id(run),
             "sigma": config.dpm_sigma,
             "temperature": config.loss.temperature,
-            "trained": "temperature" in config.loss.spec.reads,
+            "trained": "temperature" in config.loss.reads,
         }
     return student
 

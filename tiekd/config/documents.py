@@ -16,6 +16,7 @@ _NESTED = (dict, list)
 MAX_BYTES = 2**20
 MAX_DEPTH = 50  # of nested mappings and lists
 MAX_VALUES = 200_000  # of a document whose aliases are expanded
+REPLACED = {"loss.parts": ("name", "target"), "loss.name": ("parts",)}  # settings that another of their section replaces
 TEACHER_SOURCES = ("maps", "run", "weights", "hf")  # settings of `teacher` of which a document states one
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version if PyYAML was built with it
 
@@ -111,10 +112,17 @@ def parse_overrides(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, A
 
 
 def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict:
-    """A copy of a document with settings, given by dotted path, replaced; a source of the teacher replaces the others."""
+    """A copy of a document with settings, given by dotted path, replaced.
+
+    A source of the teacher replaces the others, parts of the loss its name, and a name its parts.
+    """
     changed = copied(dict(document))
     if isinstance(changed.get("teacher"), dict) and any(f"teacher.{source}" in values for source in TEACHER_SOURCES):
         changed["teacher"] = {key: value for key, value in changed["teacher"].items() if key not in TEACHER_SOURCES}
+    for setting, replaced in REPLACED.items():
+        section = setting.partition(".")[0]
+        if values.get(setting) is not None and isinstance(changed.get(section), dict):
+            changed[section] = {key: value for key, value in changed[section].items() if key not in replaced}
     for path, value in values.items():
         *parents, leaf = path.split(".")
         section = changed
@@ -170,7 +178,9 @@ def _fields_at(model: type[BaseModel], path: tuple) -> list[str]:
     """The settings of the section at `path`."""
     for name in path:
         field = model.model_fields.get(name) if isinstance(name, str) else None
-        nested = _section_of(field.annotation) if field else None
+        if field is None:
+            continue  # the name of a section in a mapping of them
+        nested = _section_of(field.annotation)
         if nested is None:
             return []
         model = nested

@@ -1,7 +1,7 @@
 """The labels by which tables tell runs apart, and the names of the metrics."""
 
-from tiekd.config import RunConfig, StudentConfig
-from tiekd.config.specs import LOSSES, NETWORKS
+from tiekd.config import LossConfig, RunConfig, StudentConfig
+from tiekd.config.specs import NETWORKS
 
 LABELS = ("dataset", "teacher", "method", "loss", "backbone")
 TEACHER = "Teacher"
@@ -19,17 +19,34 @@ def config_names(config: RunConfig) -> dict[str, str]:
     tables.
     """
     student = config.student
-    taught_by = config.teacher.name if config.teacher and config.loss.target == "teacher" else ""
+    taught_by = config.teacher.name if config.teacher and "teacher" in config.loss.targets else ""
     teacher = student.name if config.method == TEACHER else taught_by
     backbone = student.name if _as_preset(student) else str(student.encoder)
-    return dict(zip(LABELS, (config.data.name, teacher, config.method, config.loss.name, backbone), strict=True))
+    return dict(
+        zip(
+            LABELS,
+            (config.data.name, teacher, config.method, _sum(config.loss, list(config.loss.terms)), backbone),
+            strict=True,
+        )
+    )
 
 
 def labels(config: RunConfig) -> dict[str, str]:
     """LABELS as the published tables print them."""
     student, plain = config.student, config_names(config)
     backbone = NETWORKS[student.name].label if _as_preset(student) else str(student.encoder)
-    return plain | {"loss": LOSSES[plain["loss"]].label, "backbone": backbone}
+    terms, mixed = config.loss.terms.values(), config.loss.targets >= {"teacher", "ground_truth"}
+    names = [part.spec.label + (" (ground truth)" if mixed and part.target == "ground_truth" else "") for part in terms]
+    return plain | {"loss": _sum(config.loss, names), "backbone": backbone}
+
+
+def _sum(loss: LossConfig, names: list[str]) -> str:
+    """The sum of the parts of a loss, given their names: "SI + 0.1 L_DPM"."""
+    weights = [part.weight for part in loss.terms.values()]
+    return " + ".join(
+        name if weight == 1 else f"{weight:g} ({name})" if "," in name else f"{weight:g} {name}"
+        for name, weight in zip(names, weights, strict=True)
+    )
 
 
 def fidelity(config: RunConfig) -> str:

@@ -26,7 +26,7 @@ class Quirk:
         """Whether it changes the numbers of a RunConfig."""
         if self.losses is not None and config.loss.name not in self.losses:
             return False
-        return (self.setting is None or self.setting in config.loss.spec.reads) and self.when(config)
+        return (self.setting is None or self.setting in config.loss.reads) and self.when(config)
 
 
 QUIRKS: dict[str, Quirk] = {

@@ -33,6 +33,7 @@ from tiekd.config.sections import (
     Section,
     StudentConfig,
     TeacherConfig,
+    with_named_parts,
 )
 from tiekd.config.specs import DATASETS, DEFAULT_DPM, LOSSES, NETWORKS
 from tiekd.errors import UserError, unknown
@@ -75,6 +76,8 @@ class RunConfig(Section):
             if document.get(name) is not None and not isinstance(document[name], dict):
                 raise ValueError(f"{name}: a section is a mapping of settings, got {document[name]!r}")
         document = with_complete_teacher(document)
+        if isinstance(document.get("loss"), dict):
+            document["loss"] = with_named_parts(document["loss"])
         filled = {"student": {}} | document
         for defaults in defaults_for(filled):
             filled = merged(filled, defaults)
@@ -97,19 +100,23 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
-        loss, spec = self.loss, self.loss.spec
-        if spec.needs_head and self.student.head != spec.head:
-            raise ValueError(f"loss.name: {loss.name!r} needs student.head {spec.head!r}, got {self.student.head!r}")
-        if loss.target == "ground_truth" and spec.needs_dense_target:
-            raise ValueError(
-                f"loss.target: loss {loss.name!r} needs a dense target, 'teacher', got 'ground_truth'"
-                f"; on ground truth: {_sparse_losses()}"
-            )
+        loss = self.loss
+        for key, part in loss.terms.items():
+            section, spec = f"loss.parts.{key}" if loss.parts else "loss", part.spec
+            if spec.needs_head and self.student.head != spec.head:
+                raise ValueError(f"{section}.name: {part.name!r} needs student.head {spec.head!r}, got {self.student.head!r}")
+            if part.target == "ground_truth" and spec.needs_dense_target:
+                raise ValueError(
+                    f"{section}.target: loss {part.name!r} needs a dense target, 'teacher', got 'ground_truth'"
+                    f"; on ground truth: {_sparse_losses()}"
+                )
+        if loss.parts and self.allowed_quirks:
+            raise ValueError("fidelity: the released code has no loss.parts; expected 'corrected'")
         if self.reads_teacher and self.teacher is None:
             raise ValueError(
                 f"teacher: loss.target 'teacher' needs a section with name and maps; "
                 f"or set loss.target to 'ground_truth' ({_sparse_losses()})"
-                if loss.target == "teacher"
+                if "teacher" in loss.targets
                 else "teacher: the quirk baseline_on_teacher needs a section with name and maps"
             )
         if loss.alpha > 1 and "alpha_unbounded" not in self.allowed_quirks:
@@ -139,8 +146,17 @@ class RunConfig(Section):
     @property
     def reads_teacher(self) -> bool:
         """Whether the training reads the teacher's maps."""
+        return "teacher" in self.loss.targets or self._baseline_on_teacher
+
+    @property
+    def reads_ground_truth(self) -> bool:
+        """Whether the training reads ground truth."""
+        return "ground_truth" in self.loss.targets and not self._baseline_on_teacher
+
+    @property
+    def _baseline_on_teacher(self) -> bool:
         name = "baseline_on_teacher"  # checked alone: other quirks depend on whether a teacher is read
-        return self.loss.target == "teacher" or (name in self.allowed_quirks and QUIRKS[name].acts_on(self))
+        return name in self.allowed_quirks and QUIRKS[name].acts_on(self)
 
     @property
     def dpm_sigma(self) -> float:
@@ -149,10 +165,15 @@ class RunConfig(Section):
 
     @property
     def method(self) -> str:
-        """The method in the published tables; "Teacher" for a teacher's architecture trained on ground truth."""
-        if self.loss.target == "teacher":
-            return self.loss.spec.method
-        return "Teacher" if self.student.is_teacher else "Baseline"
+        """The method in the published tables; "Teacher" for a teacher's architecture trained on ground truth.
+
+        "Mixed" for parts of the loss on the teacher and others on ground truth.
+        """
+        if "teacher" not in self.loss.targets:
+            return "Teacher" if self.student.is_teacher else "Baseline"
+        if "ground_truth" in self.loss.targets:
+            return "Mixed"
+        return ", ".join(sorted({part.spec.method for part in self.loss.terms.values()}))
 
     @cached_property
     def teacher_run(self) -> "RunConfig | None":
@@ -207,10 +228,12 @@ class RunConfig(Section):
         if self.student.head == "adaptive_bins":
             what["bins"] = {"n_bins": self.bins.n_bins}
         overruled = {setting for name in self.quirks for setting in QUIRKS[name].overrules}
-        reads = {"name", "target", *self.loss.reads} - overruled
+        reads = self.loss.reads - overruled | ({"parts"} if self.loss.parts else {"name", "target"})
         if self.loss.dpm == DEFAULT_DPM:
             reads -= {"dpm"}  # the only one before there was a choice, whose runs keep their ids
         what["loss"] = {key: value for key, value in what["loss"].items() if key in reads}
+        if self.loss.parts:
+            what["loss"]["parts"] = {key: what["loss"]["parts"][key] for key in self.loss.terms}
         what["fidelity"] = sorted(self.quirks)
         if not self.data.rendered:
             del what["data"]["scene_seed"]
@@ -248,7 +271,7 @@ def with_complete_teacher(document: Mapping[str, Any], inherited: Mapping[str, A
             changes = merged(with_values({}, {path: value}), changes)
         complete = merged(changes, settings)
         network = NETWORKS.get((complete.get("student") or {}).get("name", ""))
-        if network and not network.defaults.get("loss"):
+        if network and not network.defaults.get("loss") and not (complete.get("loss") or {}).get("parts"):
             complete = merged(complete, {"loss": {"name": "si", "target": "ground_truth"}})
     else:
         raise UserError(f"teacher.run: expected a run config's file or a mapping of settings, got {run!r}")
@@ -267,12 +290,17 @@ def defaults_for(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     An unknown name brings none: validation refuses it.
     """
     network = _named(NETWORKS, document, "student", "name", default="mobilenetv2")
-    loss = _named(LOSSES, document, "loss", "name")
-    if loss is None and "name" not in (document.get("loss") or {}):
+    section = document.get("loss") or {}
+    if section.get("parts"):
+        losses = [_named(LOSSES, section["parts"], key, "name") for key in section["parts"]]
+    elif "name" in section:
+        losses = [_named(LOSSES, document, "loss", "name")]
+    else:
         recipe = network.defaults.get("loss", {}) if network else {}
-        loss = LOSSES[recipe.get("name", "tie_kd")]
+        losses = [LOSSES[recipe.get("name", "tie_kd")]]
+    heads = [loss.head for loss in sorted(filter(None, losses), key=lambda loss: (loss.needs_head, loss.head != "regression"))]
     dataset = _named(DATASETS, document, "data", "dataset")
-    found = [network and network.defaults, loss and {"student": {"head": loss.head}}, dataset and dataset.defaults]
+    found = [network and network.defaults, heads and {"student": {"head": heads[-1]}}, dataset and dataset.defaults]
     return [defaults for defaults in found if defaults]
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -218,6 +218,41 @@ class ChosenFrames(WrappedFrames):
 
     def digest(self) -> str:
         return digest_of_frames(self.keys, [[self.source.digest()]])
+
+
+class HiddenLabels(WrappedFrames):
+    """All frames of another source; the ground truth of some is hidden."""
+
+    def __init__(self, source: FrameSource, hidden: frozenset[int]):
+        super().__init__(source)
+        self._hidden = hidden
+
+    @property
+    def n_without_ground_truth(self) -> int:
+        return self.source.n_without_ground_truth + len(self._hidden)
+
+    def has_ground_truth(self, index: int) -> bool:
+        return index not in self._hidden and self.source.has_ground_truth(index)
+
+    def load(self, index: int) -> Frame:
+        frame = self.source.load(index)
+        if index not in self._hidden:
+            return frame
+        values, unit = frame.depth
+        return replace(frame, depth=StoredDepth(np.zeros_like(values), unit))
+
+    def files(self, index: int) -> list[Path]:
+        files = self.source.files(index)
+        return files[:1] if index in self._hidden else files
+
+    def list_digest(self) -> str:
+        return self._digest(self.source.list_digest())
+
+    def digest(self) -> str:
+        return self._digest(self.source.digest())
+
+    def _digest(self, digest: str) -> str:
+        return digest_of_frames([self.source.keys[index] for index in sorted(self._hidden)], [["hidden", digest]])
 
 
 def digest_of_frames(keys: Sequence[str], files: Sequence[Sequence[str]]) -> str:

@@ -22,7 +22,7 @@ from tiekd.config import DataConfig, RunConfig
 from tiekd.data.cache.file_digests import cache_folder, file_digests
 from tiekd.data.cache.pack_reader import packed_frames, packed_maps
 from tiekd.data.depth_range import N_MAPS, check_reach, check_units
-from tiekd.data.frame_source import SPLITS, ChosenFrames, FrameSource, Split, check_train_crop, evenly_spaced
+from tiekd.data.frame_source import SPLITS, ChosenFrames, FrameSource, HiddenLabels, Split, check_train_crop, evenly_spaced
 from tiekd.data.layouts.split_list import open_list
 from tiekd.data.teacher_maps import MANIFEST, MAPS_FORMAT, MapSource, TeacherMaps, is_manifest, open_maps, parse_manifest
 from tiekd.errors import DamagedFileError, UserError
@@ -66,7 +66,7 @@ def _digest(frames: FrameSource) -> str:
 class Inputs(NamedTuple):
     """The inputs of a run."""
 
-    train: FrameSource  # with a teacher all frames, without one those with ground truth
+    train: FrameSource  # with a teacher all frames, of which some may hide their ground truth; without one those that have it
     test: FrameSource
     maps: MapSource | None  # of the training frames; None if the student is not trained on them
 
@@ -84,9 +84,9 @@ def open_frames(config: DataConfig, split: Split) -> FrameSource:
 
 def open_inputs(config: RunConfig) -> Inputs:
     """Open the frames and maps of a run on disk: in their files, or packed. Raises UserError if the maps are not made yet."""
-    train, test = open_splits(config)
+    train, test = train_frames(config), open_splits(config)[1]
     if not config.reads_teacher:
-        return Inputs(train_frames(config), test, None)
+        return Inputs(train, test, None)
     maps = open_teacher(config)
     if config.execution.packed:
         return Inputs(train, test, packed_maps(maps, Path(config.execution.packed)))
@@ -126,7 +126,18 @@ def labelled_frames(train: FrameSource, labelled: float | None = None, seed: int
 def train_frames(config: RunConfig) -> FrameSource:
     """Return the frames that a run trains on, whether its teacher's maps exist or not."""
     train, _ = open_splits(config)
-    return train if config.reads_teacher else labelled_frames(train, config.data.labelled, config.data.label_seed)
+    if not config.reads_ground_truth:
+        return train
+    labelled = labelled_frames(train, config.data.labelled, config.data.label_seed)
+    return few_labels(train, labelled) if config.reads_teacher else labelled
+
+
+@lru_cache(maxsize=16)
+def few_labels(train: FrameSource, labelled: FrameSource) -> FrameSource:
+    """Return all frames, of which only those of `labelled` show their ground truth."""
+    known = set(labelled.keys)
+    hidden = [index for index, key in enumerate(train.keys) if train.has_ground_truth(index) and key not in known]
+    return HiddenLabels(train, frozenset(hidden)) if hidden else train
 
 
 def open_teacher(config: RunConfig, store: RunStore | None = None) -> TeacherMaps:
@@ -191,7 +202,7 @@ def check_inputs(config: RunConfig) -> None:
     exist, but what they are made from.
     """
     if maps_to_make(config):
-        _check(*open_splits(config), None, config.data)
+        _check(train_frames(config), open_splits(config)[1], None, config.data)
         if config.teacher and config.teacher_run:
             check_inputs(config.teacher_run)
             check_reach(f"teacher {config.teacher.name}", config.teacher_run.data.max_depth, config.data.max_depth)
@@ -288,7 +299,8 @@ def inputs_key(config: RunConfig) -> Hashable:
     """Return the settings on which `check_inputs` and `input_digests` depend."""
     teacher = config.teacher.model_dump_json() if config.teacher and config.reads_teacher else None
     encoder = config.student.pretrained if isinstance(config.student.pretrained, str) else None
-    return config.data, teacher, encoder, config.execution.packed, config.execution.store if teacher else None
+    store = config.execution.store if teacher else None
+    return config.data, teacher, config.reads_ground_truth, encoder, config.execution.packed, store
 
 
 def run_id_of(config: RunConfig) -> str:

@@ -94,7 +94,7 @@ def _description(config: RunConfig) -> str:
         "adaptive_bins": f"Depth over {config.bins.n_bins} bins that the network chooses for each image.",
     }[config.student.head]
     trained = "trained"
-    if config.loss.target == "teacher":
+    if "teacher" in config.loss.targets:
         trained = f"distilled from the depth maps of the teacher `{labels(config)['teacher']}`"
     return (
         f"Metric depth from a single image: the encoder `{config.student.encoder}` with a decoder, {trained} on "
@@ -153,7 +153,7 @@ def _training(config: RunConfig, record: RunRecord | None) -> str:
     facts = {
         "Run": f"`{record.run_id}`" if record else "unknown",
         "Method": names["method"],
-        "Loss": f"{names['loss']}, against {'the teacher' if config.loss.target == 'teacher' else 'ground truth'}",
+        "Loss": f"{names['loss']}, against {_targets(config)}",
         "Teacher": names["teacher"] or "none",
         "Recipe": f"{optim.epochs} epochs, batch {optim.batch_size}, peak learning rate {optim.lr:g}, {optim.precision}",
         "Encoder": "initialized with timm's ImageNet weights" if config.student.pretrained else "initialized randomly",
@@ -170,6 +170,11 @@ def _training(config: RunConfig, record: RunRecord | None) -> str:
         device = origin.get("hardware", {}).get("device", "unknown")
         facts["Cost"] = f"{origin.get('device_seconds', 0) / 3600:.2f} device-hours on {device}"
     return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
+
+
+def _targets(config: RunConfig) -> str:
+    names = {"teacher": "the teacher", "ground_truth": "ground truth"}
+    return " and ".join(name for target, name in names.items() if target in config.loss.targets)
 
 
 def _limits(config: RunConfig) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from tiekd.distill.runtime import CHECK_EVERY, LocalRuntime, MetricRow, Runtime
 from tiekd.errors import DivergedError
 from tiekd.inference.evaluate import evaluate, is_constant, require_finite
 from tiekd.losses import build_loss
-from tiekd.losses.combine import AllSum, DistillLoss, single_process_sum
+from tiekd.losses.combine import IMAGE, AllSum, DistillLoss, single_process_sum
 from tiekd.metrics import mean_metrics
 from tiekd.models.prediction import Prediction
 from tiekd.models.registry import build_network, count_parameters
@@ -183,15 +183,15 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Forward, backward, clip, update. Returns the loss, its terms and the norm of the gradient, on the device.
 
-    batch: image [B, 3, H, W], and depth_teacher if the student is trained on a teacher, else depth_gt, [B, 1, H, W] m.
+    batch: image [B, 3, H, W], and what the loss reads of depth_teacher and depth_gt, [B, 1, H, W] m.
     """
     device = runtime.device
     image = batch["image"].to(device, non_blocking=True)
-    target = batch["depth_teacher" if "depth_teacher" in batch else "depth_gt"].to(device, non_blocking=True)
+    targets = {name: image if name == IMAGE else batch[name].to(device, non_blocking=True) for name in loss.targets}
     optimizer.zero_grad(set_to_none=True)  # before the forward pass, which can then reuse the memory of the gradients
     with torch.autocast(device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
         prediction = model(image)
-    values = evaluate_loss(loss, prediction, target, runtime.all_sum)
+    values = evaluate_loss(loss, prediction, targets, runtime.all_sum)
     del prediction  # holds large features, which the end of the backward pass does not need
     values["loss"].backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), optim.clip_grad_norm)
@@ -200,11 +200,16 @@ def train_step(
 
 
 def evaluate_loss(
-    loss: DistillLoss, prediction: Prediction, target: Tensor, all_sum: AllSum = single_process_sum
+    loss: DistillLoss, prediction: Prediction, targets: Mapping[str, Tensor], all_sum: AllSum = single_process_sum
 ) -> dict[str, Tensor]:
-    """Evaluate each term, unweighted, under its name, and their weighted sum as "loss". target [B, 1, H, W] m."""
-    target, valid = loss.mask(target)
-    values = {name: term(prediction, target, valid, all_sum) for name, (_, term) in loss.terms.items()}
+    """Evaluate each term, unweighted, under its name, and their weighted sum as "loss".
+
+    targets: as far as the loss reads them, depth_teacher and depth_gt, [B, 1, H, W] m, and image [B, 3, H, W].
+    """
+    masked = {name: loss.mask(target) for name, target in targets.items() if name in loss.targets and name != IMAGE}
+    if IMAGE in loss.targets:
+        masked[IMAGE] = targets[IMAGE], torch.ones_like(targets[IMAGE], dtype=torch.bool)
+    values = {name: term(prediction, *masked[target], all_sum) for name, (_, term, target) in loss.terms.items()}
     first, *others = (loss.terms[name].weight * value for name, value in values.items())
     return {**values, "loss": sum(others, start=first)}
 

@@ -160,5 +160,5 @@ def target_settings(config: RunConfig) -> tuple[str, ...]:
 
 def has_target(config: RunConfig) -> bool:
     """Whether the loss of a run has an L_DPM of the teacher's maps."""
-    reads = config.loss.reads
-    return config.loss.target == "teacher" and "dpm" in reads and ("alpha" not in reads or config.loss.alpha > 0)
+    on_teacher = [part.spec.reads for part in config.loss.terms.values() if part.target == "teacher"]
+    return any("dpm" in reads and ("alpha" not in reads or config.loss.alpha > 0) for reads in on_teacher)

@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 from tiekd.bins import DepthBins, kl_divergence, target_dpm
 from tiekd.config import RunConfig
 from tiekd.losses.chamfer import ChamferTerm
-from tiekd.losses.combine import DistillLoss, LossTerm, WeightedTerm
+from tiekd.losses.combine import IMAGE, DistillLoss, LossTerm, WeightedTerm
 from tiekd.losses.depth import MSETerm, SITerm, SSIMTerm
 from tiekd.losses.dpm import DPMTerm
 from tiekd.losses.released import (
@@ -24,10 +24,22 @@ from tiekd.losses.released import (
 
 _DENSE_DPM_QUIRKS = {"kl_epsilon", "rows_from_110", "uniform_outside"}  # need the DPM as a map over all bins
 
+_IN_BATCH = {"teacher": "depth_teacher", "ground_truth": "depth_gt", "image": IMAGE}
+
 
 def build_loss(config: RunConfig) -> DistillLoss:
-    """Build the loss of a run."""
-    terms = resolve_name(config.loss.spec.build)(config)
+    """Build the loss of a run: the terms of its parts, each with the target of its part; a named loss is one part.
+
+    Terms of a named loss keep their names. A part with one term gives it its own name, one with several `PART.TERM`.
+    """
+    terms: dict[str, WeightedTerm] = {}
+    # First the losses that read a distribution: the pass over its bins computes the depth, too.
+    for key, part in sorted(config.loss.terms.items(), key=lambda item: not item[1].spec.needs_head):
+        target = _IN_BATCH["teacher" if "baseline_on_teacher" in config.quirks else part.target]
+        built: dict[str, WeightedTerm] = resolve_name(part.spec.build)(config)
+        for name, (weight, term, _) in built.items():
+            in_parts = key if len(built) == 1 else f"{key}.{name}"
+            terms[in_parts if config.loss.parts else name] = WeightedTerm(part.weight * weight, term, target)
     return DistillLoss(terms, *config.data.depth_range, masked="unmasked" not in config.quirks)
 
 

@@ -1,10 +1,11 @@
-"""Terms between two depth maps: scale-invariant log error, squared error, structural similarity."""
+"""Terms between two depth maps: scale-invariant log error, squared error, reverse Huber error, structural similarity."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tiekd.losses.combine import AllSum, masked_mean
+from tiekd.config import RunConfig
+from tiekd.losses.combine import AllSum, WeightedTerm, masked_mean
 from tiekd.models.prediction import Prediction
 
 LOG_EPS = 1e-3  # m; keeps the logarithm of a prediction near 0 finite
@@ -37,6 +38,26 @@ class MSETerm:
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
         return masked_mean((prediction.depth - target) ** 2, valid, all_sum)
+
+
+class BerHuTerm:
+    """Reverse Huber error, m (Laina et al. 2016, https://arxiv.org/abs/1606.00373).
+
+    |x| where |x| <= c, else (x^2 + c^2) / (2 c), with x = pred - target and c = max |x| / 5. The maximum is over the valid
+    pixels of an image, so that it does not depend on the number of ranks, and has no gradient.
+    """
+
+    def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
+        error = (prediction.depth - target).abs()
+        largest = error.detach().masked_fill(~valid, 0).amax(dim=(1, 2, 3), keepdim=True)
+        threshold = (largest / 5).clamp_min(torch.finfo(error.dtype).tiny)
+        quadratic = (error.square() / threshold + threshold) / 2
+        return masked_mean(torch.where(error <= threshold, error, quadratic), valid, all_sum)
+
+
+def berhu(config: RunConfig) -> dict[str, WeightedTerm]:
+    """The reverse Huber error."""
+    return {"berhu": WeightedTerm(1.0, BerHuTerm())}
 
 
 class SSIMTerm:

@@ -35,6 +35,25 @@ def test_a_run_is_called_as_in_the_published_tables(changes, expected):
     assert tuple(labels(config_of(**changes)).values()) == expected
 
 
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({"si": {"target": "ground_truth"}, "l_dpm": {"weight": 0.1}}, ("bts", "Mixed", "SI (ground truth) + 0.1 L_DPM")),
+        ({"si": {"target": "ground_truth"}, "mse": {"target": "ground_truth", "weight": 2}}, ("", "Baseline", "2 MSE + SI")),
+        ({"tie_kd": {"weight": 0.5}, "berhu": {}}, ("bts", "Res-KD, TIE-KD", "berHu + 0.5 (L_DPM, L_DEPTH)")),
+        ({"si": {}, "smoothness": {"weight": 1e-3}}, ("bts", "Res-KD", "0.001 Smoothness + SI")),
+    ],
+)
+def test_parts_are_called_by_their_sum(parts, expected):
+    found = labels(config_of(**{"loss.parts": parts}))
+    assert (found["teacher"], found["method"], found["loss"]) == expected
+
+
+def test_parts_are_the_words_of_configs():
+    parts = {"labels": {"name": "si", "target": "ground_truth"}, "l_dpm": {"weight": 0.1}}
+    assert config_names(config_of(**{"loss.parts": parts}))["loss"] == "labels + 0.1 l_dpm"
+
+
 @pytest.mark.parametrize("student", ["mobilenetv2", "bts"])
 def test_another_encoder_is_called_by_its_own_name(student):
     """And so does not stand beside the published value of the student's."""

@@ -304,6 +304,7 @@ READ = {
     "bins.spacing": "log",
     "loss.name": "l_dpm",
     "loss.target": None,  # no other target goes with this loss
+    "loss.parts": {"l_dpm": {}, "l_depth": {"weight": 2}},
     "loss.alpha": 0.2,
     "loss.scale": 1.0,
     "loss.dpm": "integral",
@@ -355,6 +356,7 @@ NOT_READ = {
     "loss.mse_weight": 2.0,
     "loss.ssim_weight": 2.0,
     "loss.chamfer_weight": 2.0,
+    "loss.fov": 90.0,
     "evaluation.every": 2,
     "execution.device": "cpu",
     "execution.kernel": "triton",

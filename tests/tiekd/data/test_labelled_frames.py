@@ -62,6 +62,26 @@ def test_the_choice_identifies_a_run_on_ground_truth_and_not_one_on_a_teacher(on
     assert len(train_frames(on_teacher(labelled=5).teacher_run)) == 24
 
 
+def test_parts_on_both_targets_train_on_all_frames_and_see_few_labels(on_teacher):
+    def mixed(**data):
+        parts = {"si": {"target": "ground_truth"}, "mse": {"weight": 0.1}}
+        return config({"parts": parts}, {"name": "t", "run": {"data.labelled": None}}, **data)
+
+    few, labelled, whole = train_frames(mixed(labelled=5)), train_frames(config(labelled=5)), train_frames(config())
+    assert list(few.keys) == list(whole.keys)
+    assert few.n_without_ground_truth == 24 - 5
+    for index, key in enumerate(few.keys):
+        shown = key in list(labelled.keys)
+        assert few.has_ground_truth(index) == shown
+        assert (few.load(index).image == whole.load(index).image).all()
+        assert (few.load(index).depth_gt == (whole.load(index).depth_gt if shown else 0)).all()
+    ids = [run_id_of(mixed(**data)) for data in ({}, {"labelled": 5}, {"labelled": 6}, {"labelled": 5, "label_seed": 1})]
+    assert len({*ids, run_id_of(on_teacher())}) == 5
+    assert run_id_of(mixed(labelled=1.0)) == run_id_of(mixed())
+    with pytest.raises(UserError, match=r"data\.labelled: only 24 training frames have ground truth, got 25"):
+        check_inputs(mixed(labelled=25))
+
+
 def test_a_teacher_has_the_labels_of_its_student_unless_it_states_others():
     student = config({"name": "mse"}, {"name": "t", "run": {}}, labelled=5)
     assert len(train_frames(student.teacher_run)) == 5

@@ -34,8 +34,11 @@ pytestmark = pytest.mark.slow
 
 BATCH = 5  # images: two ranks have 3 and 2 of them, three have 2, 2 and 1
 WORLDS = (3, 2)
+PUBLISHED = ("si", "mse", "ssim", "ssim_si", "ssim_mse", "l_dpm", "l_depth", "tie_kd")
+RUNS = {name: {"loss.name": name} for name in PUBLISHED}
 # AdaBins' students choose bins themselves; the loss on them has its own test with made-up bins.
-RUNS = {name: {"loss.name": name} for name in LOSSES if name != "si_chamfer"}
+RUNS["all others as parts"] = {"loss.parts": {name: {} for name in LOSSES if name not in (*PUBLISHED, "si_chamfer")}}
+RUNS["two targets"] = {"loss.parts": {"si": {"target": "ground_truth"}, "l_dpm": {"weight": 0.1}}, "data.labelled": 3}
 RUNS["plain batch norms"] = {
     "student": {"name": "timm", "encoder": "resnet10t", "levels": [1, 2], "decoder_channels": [32, 16]}
 }

@@ -111,11 +111,21 @@ def test_the_first_loss_is_that_of_the_seeded_student_on_the_first_batch(tiny, e
     loader = train_loader(open_inputs(config), config, LocalRuntime(config.execution, record))
     loader.batch_sampler.set_epoch(1)
     (batch,) = loader
-    values = evaluate_loss(build_loss(config), student(batch["image"]), batch[target])
+    values = evaluate_loss(build_loss(config), student(batch["image"]), {target: batch[target]})
     row = rows(record).iloc[0]
     for name, value in values.items():
         column = name if name == "loss" else f"part_{name}"
         assert row[column] == pytest.approx(value.item(), rel=1e-6)
+
+
+def test_each_part_is_logged_and_trained_on_its_own_target(tiny, execute_run):
+    parts = {"labels": {"name": "si", "target": "ground_truth"}, "tie_kd": {"weight": 0.1}, "smoothness": {"weight": 1e-3}}
+    config = tiny({"loss.parts": parts, "data.labelled": 4, "optim.epochs": 1})
+    record, status = execute_run(config)
+    assert status.state == "done", status.cause
+    columns = {name: rows(record)[name].item() for name in rows(record) if name.startswith("part_")}
+    assert columns.keys() == {"part_labels", "part_tie_kd.dpm", "part_tie_kd.depth", "part_smoothness"}
+    assert all(value > 0 for value in columns.values())
 
 
 def test_a_step_clips_the_gradient_and_tells_its_norm(tiny, execute_run):

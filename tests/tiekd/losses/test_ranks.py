@@ -21,7 +21,8 @@ from tiekd.models.prediction import Prediction
 from tiekd.models.student import RegressionHead
 
 BINS = DepthBins(16, 1e-3, 10.0)
-RUNS = [*product(LOSSES, ["corrected", "released"])]
+NAMES = [name for name, spec in LOSSES.items() if not spec.of_image]
+RUNS = [*product(NAMES, ["corrected", "released"])]
 # Images of each rank. The first split is uneven; the second leaves a rank without a valid pixel (image 2 has none).
 SPLITS = {"uneven": ([0], [1, 2, 3]), "nothing valid on one rank": ([0, 1, 3], [2])}
 
@@ -57,7 +58,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def step(model: nn.Module, config: RunConfig, images: list[int], all_sum) -> tuple[dict[str, float], list[torch.Tensor]]:
     """The losses of some images, and the gradient of the model's parameters."""
     features, depth = batch()
-    values = evaluate_loss(build_loss(config), model(features[images]), depth[images], all_sum)
+    values = evaluate_loss(build_loss(config), model(features[images]), {"depth_teacher": depth[images]}, all_sum)
     values["loss"].backward()
     return {name: value.item() for name, value in values.items()}, [p.grad.clone() for p in model.parameters()]
 

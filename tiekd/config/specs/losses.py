@@ -46,4 +46,18 @@ LOSSES: dict[str, LossSpec] = {
         needs_head=True,
         needs_dense_target=True,
     ),
+    "gradient": LossSpec(label="Gradient", build="tiekd.losses.gradient:gradient", reads=()),
+    "ssi_mae": LossSpec(label="SSI MAE", build="tiekd.losses.invariant:ssi_mae", reads=()),
+    "ssi_trimmed": LossSpec(label="SSI trimmed", build="tiekd.losses.invariant:ssi_trimmed", reads=()),
+    "ssi_log": LossSpec(label="SSI log", build="tiekd.losses.invariant:ssi_log", reads=()),
+    "berhu": LossSpec(label="berHu", build="tiekd.losses.depth:berhu", reads=()),
+    "virtual_normal": LossSpec(label="Virtual normals", build="tiekd.losses.geometry:virtual_normal", reads=("fov",)),
+    "normal": LossSpec(label="Normals", build="tiekd.losses.geometry:normal", reads=("fov",)),
+    "smoothness": LossSpec(label="Smoothness", build="tiekd.losses.gradient:smoothness", reads=(), of_image=True),
+    "cross_entropy": LossSpec(
+        label="Cross-entropy", build="tiekd.losses.ordinal:cross_entropy", reads=(), head="dpm", needs_head=True
+    ),
+    "ordinal": LossSpec(label="Ordinal", build="tiekd.losses.ordinal:ordinal", reads=(), head="dpm", needs_head=True),
+    "ranking": LossSpec(label="Ranking", build="tiekd.losses.ranking:ranking", reads=()),
+    "local_norm": LossSpec(label="Local normalization", build="tiekd.losses.invariant:local_norm", reads=()),
 }
