@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from functools import cache, cached_property
+from functools import cache
 from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
@@ -450,7 +450,7 @@ class LossConfig(Section):
             raise ValueError(f"loss.parts: {twice[0]!r} on the target {twice[1]!r} is given twice")
         return self
 
-    @cached_property
+    @property
     def terms(self) -> dict[str, LossPart]:
         """The parts with a weight, ground truth first, then by name; a named loss is its only part."""
         if self.parts is None:

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from tiekd.losses.combine import single_process_sum
-from tiekd.losses.depth import LOG_EPS, MSETerm, SITerm, SSIMTerm, ssim_map
+from tiekd.losses.depth import LOG_EPS, BerHuTerm, MSETerm, SITerm, SSIMTerm, ssim_map
 from tiekd.models.prediction import Prediction
 
 
@@ -35,6 +35,17 @@ def test_mse_is_the_mean_square_over_valid_pixels(prediction, target, some_valid
     pred, gt, mask = (t.detach().numpy() for t in (prediction.depth, target, some_valid))
     expected = ((pred - gt) ** 2)[mask].mean()
     assert value(MSETerm(), prediction.depth, target, some_valid).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_berhu_is_its_formula_with_a_threshold_for_each_image(prediction, target, some_valid):
+    costs = []
+    for pred, gt, mask in zip(*(t.detach().numpy() for t in (prediction.depth, target, some_valid)), strict=True):
+        error = np.abs(pred - gt)[mask]
+        c = error.max() / 5
+        costs.append(np.where(error <= c, error, (error**2 + c**2) / (2 * c)))
+    assert len({cost.max() for cost in costs}) == 2
+    expected = np.concatenate(costs).mean()
+    assert value(BerHuTerm(), prediction.depth, target, some_valid).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 3.0])
@@ -122,6 +133,18 @@ def test_the_gradient_is_the_slope(part):
     assert torch.autograd.gradcheck(
         lambda depth: part(Prediction(depth), target, valid, single_process_sum), pred.requires_grad_()
     )
+
+
+def test_the_gradient_of_berhu_is_its_slope_at_a_constant_threshold():
+    generator = torch.Generator().manual_seed(0)
+    pred, target = (1 + 5 * torch.rand(1, 1, 5, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    farthest = torch.full((1, 1, 1, 6), 30.0, dtype=torch.float64)  # sets the threshold, and is not moved
+    valid = torch.ones(1, 1, 6, 6, dtype=torch.bool)
+
+    def cost(depth: torch.Tensor) -> torch.Tensor:
+        return value(BerHuTerm(), torch.cat([depth, farthest], dim=2), torch.cat([target, farthest / 30], dim=2), valid)
+
+    assert torch.autograd.gradcheck(cost, (target + 3 * (pred - target)).requires_grad_())
 
 
 def test_the_mse_is_pytorchs(prediction, target):
