@@ -169,7 +169,9 @@ def section_lines(path: str, section: dict, schema: dict) -> list[str]:
 
 
 def section_of(described: dict, schema: dict) -> dict | None:
-    reference = described.get("$ref") or next((d["$ref"] for d in described.get("anyOf", ()) if "$ref" in d), None)
+    choices = [described, *described.get("anyOf", ())]
+    choices += [named for choice in choices for named in choice.get("patternProperties", {}).values()]  # sections by name
+    reference = next((d["$ref"] for d in choices if "$ref" in d), None)
     return schema["$defs"][reference.rpartition("/")[2]] if reference else None
 
 

@@ -255,12 +255,14 @@ def test_every_drawn_point_is_in_the_space(points):
 # -- packaged spaces -----------------------------------------------------------------------------------------------------------
 
 BASES = {"res_kd.yaml": ("si", "mse", "ssim", "ssim_si", "ssim_mse"), "alpha.yaml": ("tie_kd",), "loss.yaml": ("tie_kd",)}
+PARTS = {"loss-weights.yaml": {"si": {"target": "ground_truth"}, "l_dpm": {"weight": 0.1}, "gradient": {}}}
 
 
 @pytest.mark.parametrize("path", sorted(SPACES_FOLDER.glob("*.yaml")), ids=lambda path: path.name)
 def test_corners_of_every_packaged_space_are_valid_configs(path, tiny):
-    for loss in BASES.get(path.name, ("tie_kd", "l_dpm")):
-        base = build(tiny | {"loss": {"name": loss}})
+    names = [{"name": name} for name in BASES.get(path.name, ("tie_kd", "l_dpm"))]
+    for loss in [{"parts": PARTS[path.name]}] if path.name in PARTS else names:
+        base = build(tiny | {"loss": loss})
         space = load_space(path.name).for_base(base.document())
         points = corners(space).grid()
         assert len({override(base, point).fingerprint() for point in points}) == len(points)  # the run reads each of them
@@ -282,3 +284,8 @@ def test_single_parameter_spaces_agree_with_the_dpm_space(name):
     for path, parameter in load_space(name).parameters.items():
         alone, shared = parameter.model_dump(), together[path].model_dump()
         assert {**alone, "points": None} == {**shared, "points": None}
+
+
+def test_weights_of_parts_are_no_parameters_of_a_base_without_them(tiny):
+    with pytest.raises(UserError, match=r"no such setting: unknown 'loss\.parts\.l_dpm\.weight'"):
+        load_space("loss-weights.yaml").for_base(build(tiny | {"loss": {"name": "l_dpm"}}).document())

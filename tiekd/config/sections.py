@@ -332,7 +332,7 @@ class BinsConfig(Section):
 
 
 class LossPart(Section):
-    """A part of a weighted sum of losses."""
+    """One of the losses that `loss.parts`, a mapping by name, sums in place of `loss.name`. They share the other settings."""
 
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("required"))  # its key is the default name
 
