@@ -81,7 +81,7 @@ class _Optim(TypedDict):
 
 @_any_keys
 class _Loss(TypedDict):
-    target: str
+    target: str | None  # None with parts
 
 
 @_any_keys

@@ -1,5 +1,6 @@
 """The store as data frames: all runs, no metrics of failed runs, unreadable files."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.made_store import BASE, CELLS, epochs_of, fill, images_of, metrics_
 
 from reports.loading.collect import collect
 from reports.loading.per_image import GROUPS, IMAGE_SCHEMA, RUNS_AT_ONCE, ImageAggregator, group_sums
+from reports.loading.run_columns import ConfigDescriber
 from reports.loading.schema import METRICS, RUN_TYPES, SETTING_TYPES
 from tiekd.config import FolderConfig, build
 from tiekd.config.documents import flatten, with_values
@@ -213,6 +215,19 @@ def test_epochs_have_the_columns_of_every_loss(store):
     assert epochs.loc[ids[0], "part_si"].notna().all()
     assert epochs.loc[ids[0], "part_mse"].isna().all()
     assert epochs.loc[ids[1], "part_si"].isna().all()
+
+
+def test_runs_with_parts_differ_by_weight_and_share_their_columns_with_others(store):
+    mixes = [{"si": {"target": "ground_truth"}, "l_dpm": {"weight": weight}} for weight in (0.1, 0.5)]
+    cells = [{"loss.name": "tie_kd"}, *({"loss.parts": parts} for parts in mixes)]
+    planned = fill(store, cells, 1, {"name": "demo", "factors": {}})
+    runs = collect(store).runs.set_index("run_id").loc[[cell["run_id"] for cell in planned]]
+    assert list(runs["method"]) == ["TIE-KD", "Mixed", "Mixed"]
+    assert list(runs["loss"]) == ["L_DPM, L_DEPTH", "SI (ground truth) + 0.1 L_DPM", "SI (ground truth) + 0.5 L_DPM"]
+    assert [json.loads(parts)["l_dpm"]["weight"] for parts in runs["loss.parts"][1:]] == [0.1, 0.5]
+    assert runs["loss.parts"].isna().iloc[0]
+    described = ConfigDescriber().describe(build(with_values(BASE, cells[1])).document(), "test")
+    assert described.factors({"loss.parts.l_dpm.weight": 0.1}) == {"loss.parts.l_dpm.weight": 0.1}
 
 
 @pytest.mark.parametrize("wrong", [-1, "first", None])

@@ -128,3 +128,12 @@ def test_a_teachers_architecture_with_parts_does_not_take_the_loss_of_its_recipe
     chamfer = {"si": {"target": "ground_truth"}, "si_chamfer": {"target": "ground_truth", "weight": 0.5}}
     adabins = config(chamfer, student={"name": "adabins"}, teacher=None)
     assert (adabins.loss.name, adabins.method, adabins.loss.si_weight) == (None, "Teacher", 10.0)
+
+
+def test_an_override_by_parts_replaces_a_name_and_the_reverse():
+    named = build({**BASE, "loss": {"name": "si", "target": "ground_truth", "sigma": 0.3}})
+    mix = override(named, {"loss.parts": MIX})
+    assert (mix.fingerprint(), mix.loss.sigma) == (override(config(MIX), {"loss.sigma": 0.3}).fingerprint(), 0.3)
+    assert override(mix, {"loss.name": "si", "loss.target": "ground_truth"}).fingerprint() == named.fingerprint()
+    assert override(mix, {"loss.name": "l_dpm"}).loss.target == "teacher"
+    assert build({**mix.document(), "loss": mix.document()["loss"] | {"name": "si", "parts": None}}).loss.target == "teacher"

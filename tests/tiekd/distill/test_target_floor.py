@@ -10,7 +10,7 @@ from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import DPMS
 from tiekd.data.teacher_maps import MapWriter
-from tiekd.distill.target_floor import floor_line, floor_of, mean_of_target, target_of, teacher_histogram
+from tiekd.distill.target_floor import floor_line, floor_of, has_target, mean_of_target, target_of, teacher_histogram
 from tiekd.losses import dpm_target
 
 NYU = {"data": {"dataset": "nyu"}, "teacher": {"name": "bts", "maps": "maps"}, "loss": {"name": "l_dpm"}}
@@ -83,6 +83,13 @@ def test_the_line_tells_the_highest_floor_of_a_launch(tiny, teacher):
     assert "(loss.sigma 0.8 m, loss.temperature 1, 64 bins); see docs/fidelity.md" in line
     assert "runs" not in floor_line(configs[1:2])
     assert floor_line([configs[0], *configs[2:]]) == ""
+
+
+def test_a_part_on_the_teacher_has_a_target():
+    mix = {"si": {"target": "ground_truth"}, "tie_kd": {"weight": 0.1}}
+    has = [({"loss.parts": mix}, True), ({"loss.parts": mix | {"tie_kd": {"weight": 0}}}, False), ({"loss.name": "si"}, False)]
+    assert [has_target(config_of(changes)) for changes, _ in has] == [found for _, found in has]
+    assert not has_target(config_of({"loss.parts": mix, "loss.alpha": 0.0}))
 
 
 def test_a_teacher_outside_the_depth_range_has_no_floor(tiny, tmp_path, teacher):
