@@ -1,5 +1,7 @@
 """The labels by which tables tell runs apart, and the names of the metrics."""
 
+from collections.abc import Iterable
+
 from tiekd.config import LossConfig, RunConfig, StudentConfig
 from tiekd.config.specs import NETWORKS
 
@@ -22,13 +24,8 @@ def config_names(config: RunConfig) -> dict[str, str]:
     taught_by = config.teacher.name if config.teacher and "teacher" in config.loss.targets else ""
     teacher = student.name if config.method == TEACHER else taught_by
     backbone = student.name if _as_preset(student) else str(student.encoder)
-    return dict(
-        zip(
-            LABELS,
-            (config.data.name, teacher, config.method, _sum(config.loss, list(config.loss.terms)), backbone),
-            strict=True,
-        )
-    )
+    loss = _sum(config.loss, config.loss.terms)
+    return dict(zip(LABELS, (config.data.name, teacher, config.method, loss, backbone), strict=True))
 
 
 def labels(config: RunConfig) -> dict[str, str]:
@@ -40,13 +37,13 @@ def labels(config: RunConfig) -> dict[str, str]:
     return plain | {"loss": _sum(config.loss, names), "backbone": backbone}
 
 
-def _sum(loss: LossConfig, names: list[str]) -> str:
+def _sum(loss: LossConfig, names: Iterable[str]) -> str:
     """The sum of the parts of a loss, given their names: "SI + 0.1 L_DPM"."""
-    weights = [part.weight for part in loss.terms.values()]
-    return " + ".join(
-        name if weight == 1 else f"{weight:g} ({name})" if "," in name else f"{weight:g} {name}"
-        for name, weight in zip(names, weights, strict=True)
-    )
+    weighted = []
+    for name, part in zip(names, loss.terms.values(), strict=True):
+        summand = f"({name})" if "," in name else name
+        weighted.append(name if part.weight == 1 else f"{part.weight:g} {summand}")
+    return " + ".join(weighted)
 
 
 def fidelity(config: RunConfig) -> str:

@@ -173,7 +173,7 @@ class RunConfig(Section):
             return "Teacher" if self.student.is_teacher else "Baseline"
         if "ground_truth" in self.loss.targets:
             return "Mixed"
-        return ", ".join(sorted({part.spec.method for part in self.loss.terms.values()}))
+        return ", ".join(sorted({part.spec.method for part in self.loss.terms.values() if part.target == "teacher"}))
 
     @cached_property
     def teacher_run(self) -> "RunConfig | None":

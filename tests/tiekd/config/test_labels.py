@@ -41,7 +41,7 @@ def test_a_run_is_called_as_in_the_published_tables(changes, expected):
         ({"si": {"target": "ground_truth"}, "l_dpm": {"weight": 0.1}}, ("bts", "Mixed", "SI (ground truth) + 0.1 L_DPM")),
         ({"si": {"target": "ground_truth"}, "mse": {"target": "ground_truth", "weight": 2}}, ("", "Baseline", "2 MSE + SI")),
         ({"tie_kd": {"weight": 0.5}, "berhu": {}}, ("bts", "Res-KD, TIE-KD", "berHu + 0.5 (L_DPM, L_DEPTH)")),
-        ({"si": {}, "smoothness": {"weight": 1e-3}}, ("bts", "Res-KD", "0.001 Smoothness + SI")),
+        ({"l_dpm": {}, "smoothness": {"weight": 1e-3}}, ("bts", "TIE-KD", "0.001 Smoothness + L_DPM")),
     ],
 )
 def test_parts_are_called_by_their_sum(parts, expected):

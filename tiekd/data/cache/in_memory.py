@@ -26,7 +26,7 @@ def cache_inputs(inputs: Inputs, limit_gb: float) -> Inputs:
     A file is decoded once, and again when it has changed. Packed data need no cache, since they are mapped into memory.
     """
     train, test, maps = inputs
-    if isinstance(train, PackedFrames):
+    if isinstance(test, PackedFrames):  # those of training may be wrapped, to hide ground truth
         return inputs
     assert maps is None or isinstance(maps, TeacherMaps)
     wanted: dict[Hashable, tuple[int, np.dtype]] = {

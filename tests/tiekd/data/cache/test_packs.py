@@ -105,6 +105,17 @@ def test_a_pack_is_read_without_copies(packed):
     assert all(np.shares_memory(array, train.load(1).image) for array in arrays[:1])
 
 
+def test_few_labels_are_read_from_a_pack_without_copies(packed, config):
+    mix = {"loss.parts": {"si": {"target": "ground_truth"}, "mse": {}}, "data.labelled": 1}
+    run, unpacked = override(packed, mix), override(config, mix)
+    inputs = open_inputs(run)
+    assert cache_inputs(inputs, run.execution.cache_gb) is inputs
+    assert inputs.train.n_without_ground_truth == 2
+    assert batches(run) == batches(unpacked)
+    assert input_digests(run) == input_digests(unpacked)
+    assert input_digests(run)["train"] != input_digests(packed)["train"]
+
+
 def test_a_pack_works_without_the_packed_files(packed, config):
     before, digests = batches(packed), input_digests(config)
     shutil.rmtree(f"{config.data.root}/input")
