@@ -1,14 +1,18 @@
 """The parameter types of a search space: float range, int range and categorical choice."""
 
-from typing import Annotated, Any, Literal, Protocol
+import json
+import math
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tiekd.config import Section
+from tiekd.config.setting_types import plain_setting
 from tiekd.errors import UserError
 
 MAX_POINTS = 100_000  # of a grid
-Value = str | int | float | bool
+Value = str | int | float | bool | None
+Choices = tuple[Value | list[Value], ...]
 
 
 class TrialLike(Protocol):
@@ -21,10 +25,38 @@ class TrialLike(Protocol):
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
 
 
+def _setting(path: str, what: str, value: Any) -> Any:
+    try:
+        return plain_setting(path, value)
+    except UserError as error:
+        raise UserError(f"search space: {path}: {what}: {error}") from None
+
+
+def to_optuna(value: Any) -> Value:
+    """Return a value as Optuna stores it, which knows no lists: a list becomes its JSON."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def from_optuna(value: Value) -> Any:
+    """Return the value that `to_optuna` has encoded."""
+    return json.loads(value) if isinstance(value, str) and value.startswith("[") else value
+
+
 class _Parameter(Section):
-    when: dict[str, Annotated[tuple[Value, ...], Field(min_length=1)]] = Field(
+    when: dict[str, Annotated[Choices, Field(min_length=1)]] = Field(
         {}, description="the parameter is active only if each of these settings has one of the values listed for it"
     )
+
+    def as_setting(self, path: str) -> Self:
+        """Return the parameter with the values that its setting, and those of its conditions, take.
+
+        Raises UserError for a value that a setting does not take.
+        """
+        when = {parent: tuple(_setting(parent, "when", value) for value in values) for parent, values in self.when.items()}
+        return self.model_copy(update={"when": when} | self._values_of(path))
+
+    def _values_of(self, path: str) -> dict[str, Any]:
+        raise NotImplementedError
 
 
 class _Range(_Parameter):
@@ -48,6 +80,13 @@ class _Range(_Parameter):
             if self.points:
                 raise ValueError(f"points and step both define a grid: give one, got points {self.points}, step {self.step:g}")
         return self
+
+    def _values_of(self, path: str) -> dict[str, Any]:
+        """Check the ends, and for a range of real numbers one between them, which a setting of whole numbers does not take."""
+        _setting(path, "low", self.low)
+        _setting(path, "high", self.high)
+        _setting(path, "type", self.low + (self.step or (self.high - self.low) / math.pi))
+        return {}
 
     def _evenly_spaced(self, points: int) -> list[float]:
         """Return `points` values from low to high."""
@@ -112,15 +151,34 @@ class Choice(_Parameter):
     """One of several values without an order."""
 
     type: Literal["categorical"]
-    choices: tuple[Value, ...] = Field(min_length=1)
+    choices: Choices = Field(min_length=1)
+
+    @field_validator("choices")
+    @classmethod
+    def _check_texts(cls, choices: Choices) -> Choices:
+        for choice in choices:
+            if isinstance(choice, str) and choice.startswith("["):
+                raise ValueError(f"choices: a text cannot begin with '[', got {choice!r}; a list has no quotes")
+        return choices
+
+    @property
+    def labels(self) -> tuple[Value, ...]:
+        """The choices as Optuna stores them."""
+        return tuple(map(to_optuna, self.choices))
+
+    def _values_of(self, path: str) -> dict[str, Any]:
+        choices = tuple(_setting(path, "choices", choice) for choice in self.choices)
+        if len({json.dumps(choice) for choice in choices}) != len(choices):
+            raise UserError(f"search space: {path}: choices: must not repeat a value, got {list(choices)}")
+        return {"choices": choices}
 
     def suggest(self, name: str, trial: TrialLike) -> Any:
-        return trial.suggest_categorical(name, self.choices)
+        return from_optuna(trial.suggest_categorical(name, self.labels))
 
     def contains(self, value: Any) -> bool:
         return value in self.choices
 
-    def grid(self) -> list[Value]:
+    def grid(self) -> list[Any]:
         """Return its values in a grid."""
         return list(self.choices)
 

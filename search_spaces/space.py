@@ -9,7 +9,7 @@ parameters:
 - `type` float or int: a range from `low` to `high`, both included. `log: true` searches on a logarithmic scale. `step` allows
   only low, low + step, ... For a grid, a range gives its steps, or with `points: N` N values from low to high, evenly spaced
   on its scale (for int: rounded, without duplicates). An int range with neither gives all its integers.
-- `type` categorical: one of `choices`, without an order.
+- `type` categorical: one of `choices`, without an order: texts, numbers, true, false, null or lists.
 - `when`: the parameter is active only if each setting listed has one of the values given. A setting is another parameter (if
   that one is inactive, so is this one) or any other setting of the study's base config. An inactive parameter is not part of a
   point: its setting keeps the value of the base config. Circular conditions are refused.
@@ -72,8 +72,9 @@ class SearchSpace(Section):
     def for_base(self, document: dict[str, Any]) -> "SearchSpace":
         """Return the space that remains for a base config, given its full document.
 
-        Conditions on settings that do not vary are evaluated; parameters that can never be active are dropped. Raises UserError
-        for a path that is not a setting, and if no parameter can be active.
+        Values become those that the settings take: 0.001 for 1e-3. Conditions on settings that do not vary are evaluated;
+        parameters that can never be active are dropped. Raises UserError for a path that is not a setting, for values outside
+        the limits of a setting, and if no parameter can be active.
         """
         settings = flatten(document)
         for path, parameter in self.parameters.items():
@@ -82,13 +83,14 @@ class SearchSpace(Section):
                     section = name.split(".")[0]
                     siblings = [known for known in settings if known.startswith(f"{section}.")]
                     raise UserError(unknown("search space: no such setting", name, siblings or settings))
+        parameters = {path: parameter.as_setting(path) for path, parameter in self.parameters.items()}
         kept: dict[str, Any] = {}
         for path in self._parents_first:
-            when = self.parameters[path].when
+            when = parameters[path].when
             varying = {name: values for name, values in when.items() if name in self.parameters}
             holds = all(settings[name] in values for name, values in when.items() if name not in varying)
             if holds and varying.keys() <= kept.keys():
-                kept[path] = self.parameters[path].model_copy(update={"when": varying})
+                kept[path] = parameters[path].model_copy(update={"when": varying})
         if not kept:
             conditions = {name: settings[name] for parameter in self.parameters.values() for name in parameter.when}
             listed = ", ".join(f"{name} {value!r}" for name, value in conditions.items() if name not in self.parameters)
@@ -129,7 +131,7 @@ class SearchSpace(Section):
         point: Point = {}
         for path in self._parents_first:
             if self._is_active(path, point):
-                if not self.parameters[path].contains(settings.get(path)):
+                if path not in settings or not self.parameters[path].contains(settings[path]):
                     return None
                 point[path] = settings[path]
         return self._in_document_order(point)

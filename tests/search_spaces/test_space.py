@@ -1,6 +1,7 @@
 import optuna
 import pytest
 
+from search_spaces.parameters import from_optuna
 from search_spaces.space import SPACES_FOLDER, SearchSpace, load_space
 from tiekd.config import build, override
 from tiekd.errors import UserError
@@ -121,6 +122,7 @@ def test_parameter_paths_must_be_settings(document):
 # -- conditions ----------------------------------------------------------------------------------------------------------------
 
 SHARE = {"type": "float", "low": 0.0, "high": 1.0, "points": 3}
+POSITIVE = SHARE | {"low": 0.1}
 CHAIN = {
     "loss.alpha": SHARE | {"when": {"bins.n_bins": [16]}},  # documents may list a parameter before its parents
     "bins.n_bins": {"type": "int", "low": 16, "high": 32, "step": 16, "when": {"loss.name": ["tie_kd", "l_dpm"]}},
@@ -158,9 +160,9 @@ def test_conditions_on_the_base_are_evaluated(document):
     space = space_of(
         {
             "loss.alpha": SHARE | {"when": {"loss.name": ["tie_kd"], "bins.spacing": ["log"]}},
-            "loss.sigma": SHARE | {"when": {"loss.name": ["tie_kd"]}},
-            "loss.mse_weight": SHARE | {"when": {"loss.name": ["mse"]}},
-            "loss.si_weight": SHARE | {"when": {"loss.mse_weight": [0.5]}},
+            "loss.sigma": POSITIVE | {"when": {"loss.name": ["tie_kd"]}},
+            "loss.mse_weight": POSITIVE | {"when": {"loss.name": ["mse"]}},
+            "loss.si_weight": POSITIVE | {"when": {"loss.mse_weight": [0.5]}},
             "bins.spacing": {"type": "categorical", "choices": ["log", "uniform"]},
         }
     ).for_base(document)
@@ -170,7 +172,7 @@ def test_conditions_on_the_base_are_evaluated(document):
 
 
 def test_space_without_active_parameters_is_refused(document):
-    space = space_of({"loss.mse_weight": SHARE | {"when": {"loss.name": ["mse", "ssim_mse"]}}})
+    space = space_of({"loss.mse_weight": POSITIVE | {"when": {"loss.name": ["mse", "ssim_mse"]}}})
     with pytest.raises(UserError, match=r"none of loss.mse_weight is active if the base config has loss.name 'tie_kd'"):
         space.for_base(document)
 
@@ -202,6 +204,82 @@ def test_impossible_conditions_are_refused_in_one_line(space_file, parameters, m
     with pytest.raises(UserError, match=message) as caught:
         load_space(str(space_file({"parameters": parameters})))
     assert "\n" not in str(caught.value)
+
+
+# -- types and limits of settings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "choices", "converted"),
+    [
+        ("optim.lr", ["1e-3", 0.01], (0.001, 0.01)),  # YAML reads 1e-3 as a text
+        ("optim.momentum_cycle", [None, [0.95, "85e-2"]], (None, [0.95, 0.85])),
+        ("student.decoder_channels", [[64, 48, 32, 16], [8, 8, 8, 8]], ([64, 48, 32, 16], [8, 8, 8, 8])),
+        ("loss.ssim_range", [None, 10], (None, 10.0)),
+        ("teacher.name", ["a", "b"], ("a", "b")),
+    ],
+)
+def test_choices_become_values_of_their_setting_and_keep_them_in_a_database(document, path, choices, converted, tmp_path):
+    space = space_of({path: {"type": "categorical", "choices": choices}}).for_base(document)
+    assert space.parameters[path].choices == converted
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/optuna.db", sampler=optuna.samplers.RandomSampler(seed=0))
+    points = [space.suggest(study.ask()) for _ in range(8)]
+    assert [{name: from_optuna(value) for name, value in trial.params.items()} for trial in study.trials] == points
+    assert sorted({repr(point[path]) for point in points}) == sorted(map(repr, converted))
+    assert all(space.point_of(point) == point for point in space.grid())
+
+
+def test_conditions_become_values_of_their_setting(document):
+    parameters = {
+        "optim.lr": {"type": "categorical", "choices": ["1e-3", "1e-2"]},
+        "optim.div_factor": {"type": "float", "low": 1, "high": 9, "when": {"optim.lr": ["1e-2"]}},
+    }
+    space = space_of(parameters).for_base(document)
+    assert space.point_of({"optim.lr": 0.01, "optim.div_factor": 2}) == {"optim.lr": 0.01, "optim.div_factor": 2}
+    assert space.point_of({"optim.lr": 0.001, "optim.div_factor": 2}) == {"optim.lr": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter", "message"),
+    [
+        ("optim.lr", {"type": "float", "low": 0, "high": 1}, "optim.lr: low: input should be greater than 0, got 0.0"),
+        ("loss.sigma", {"type": "float", "low": 1, "high": 200}, "loss.sigma: high: .* less than or equal to 100, got 200.0"),
+        ("bins.n_bins", {"type": "int", "low": 1, "high": 9}, "bins.n_bins: low: .* greater than or equal to 2, got 1"),
+        (
+            "bins.n_bins",
+            {"type": "float", "low": 2, "high": 9},
+            "bins.n_bins: type: input should be a valid integer, .*, got 4.2",
+        ),
+        ("bins.spacing", {"type": "int", "low": 2, "high": 9}, "bins.spacing: low: input should be 'uniform', .*, got 2"),
+        (
+            "loss.name",
+            {"type": "categorical", "choices": ["si", "sii"]},
+            "loss.name: choices: .* unknown 'sii'; did you mean si",
+        ),
+        ("optim.betas", {"type": "categorical", "choices": [[0.9, 1]]}, "optim.betas: choices: .*less than 1, got 1"),
+        (
+            "optim.lr",
+            {"type": "categorical", "choices": [1, True]},
+            "optim.lr: choices: .* a number, not true or false, got True",
+        ),
+        ("optim.lr", {"type": "categorical", "choices": ["1e-3", 0.001]}, "optim.lr: choices: must not repeat a value"),
+        (
+            "loss.alpha",
+            SHARE | {"when": {"optim.batch_size": [0]}},
+            "optim.batch_size: when: input should be greater than or equal to 1, got 0",
+        ),
+    ],
+)
+def test_values_outside_the_limits_of_a_setting_are_refused_in_one_line(document, path, parameter, message):
+    with pytest.raises(UserError, match=f"^search space: {message}") as caught:
+        space_of({path: parameter}).for_base(document)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_as_a_text_is_refused(space_file):
+    path = space_file({"parameters": {"optim.betas": {"type": "categorical", "choices": ["[0.9, 0.99]"]}}})
+    with pytest.raises(UserError, match=r"choices: a text cannot begin with '\[', got '\[0.9, 0.99\]'; a list has no quotes"):
+        load_space(str(path))
 
 
 # -- grids and points ----------------------------------------------------------------------------------------------------------

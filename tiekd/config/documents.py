@@ -180,14 +180,15 @@ def _fields_at(model: type[BaseModel], path: tuple) -> list[str]:
         field = model.model_fields.get(name) if isinstance(name, str) else None
         if field is None:
             continue  # the name of a section in a mapping of them
-        nested = _section_of(field.annotation)
+        nested = section_of(field.annotation)
         if nested is None:
             return []
         model = nested
     return list(model.model_fields)
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section among the types of a setting; None for a single setting."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((s for s in map(_section_of, getattr(annotation, "__args__", ())) if s), None)
+    return next((s for s in map(section_of, getattr(annotation, "__args__", ())) if s), None)
