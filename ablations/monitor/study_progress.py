@@ -14,12 +14,13 @@ from typing import Any
 
 from ablations.monitor.failure_groups import FailureGroup, group_failures
 from ablations.planning.cells import study_cell_name
+from ablations.planning.constraints import INFEASIBLE
 from tiekd.config.labels import HIGHER_IS_BETTER, METRICS
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord
 
 # "waiting": will be computed but has not started; "missing": its inputs do not exist.
-STATE_ORDER = ("done", "running", "waiting", "pruned", "constant", "diverged", "failed", "missing")
+STATE_ORDER = ("done", "running", "waiting", "pruned", INFEASIBLE, "constant", "diverged", "failed", "missing")
 FAILURE_STATES = ("failed", "diverged", "constant")  # ended without a result
 PRUNED_CAUSE = "pruned by the scheduler"  # prefix of the cause in the store; such a run has the state "missing" there
 STALE_EPOCHS, STALE_S = 3, 120.0  # a run without an update for longer than both may be dead
@@ -61,7 +62,10 @@ def cell_progress(cell: Mapping[str, Any], record: RunRecord, status: Status) ->
     """Return the progress of a cell of a study's record; `status` is that of its run, `record`."""
     config = cell["config"]
     state: str = status.state
-    if state == "missing" and not cell.get("missing"):
+    infeasible = cell.get("infeasible", "") if state in ("done", "missing") else ""
+    if infeasible:
+        state = INFEASIBLE
+    elif state == "missing" and not cell.get("missing"):
         state = "pruned" if status.cause.startswith(PRUNED_CAUSE) else "waiting"
     return CellProgress(
         name=study_cell_name(cell.get("factors", {}), config.get("seed", 0)),
@@ -72,7 +76,7 @@ def cell_progress(cell: Mapping[str, Any], record: RunRecord, status: Status) ->
         workers=config["execution"]["workers"],
         device_seconds=status.device_seconds,
         metrics=finite(record.metrics()) if status.state == "done" else {},
-        cause=status.cause,
+        cause=infeasible or status.cause,
         log=log_path(record) if state == "failed" else "",
         last_update=status.updated,
         factors=cell.get("factors", {}),

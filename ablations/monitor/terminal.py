@@ -10,12 +10,14 @@ from rich.text import Text
 
 from ablations.monitor.failure_groups import FailureGroup
 from ablations.monitor.study_progress import CellProgress, StudyProgress
+from ablations.planning.constraints import INFEASIBLE
 
 COLORS = {
     "done": "green",
     "running": "cyan",
     "waiting": "yellow",
     "pruned": "yellow",
+    INFEASIBLE: "yellow",
     "failed": "red",
     "diverged": "red",
     "constant": "red",

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from ablations.planning.constraints import Constraint, parse_constraint
 from tiekd.config import Section
 from tiekd.config.labels import HIGHER_IS_BETTER, METRICS
 from tiekd.errors import unknown
@@ -59,6 +60,11 @@ SAMPLERS: dict[str, SamplerSpec] = {
         description="Covariance matrix adaptation; for one objective over numeric parameters that are always active.",
         build="ablations.search.samplers:build_cmaes",
     ),
+    "gp": SamplerSpec(
+        label="Gaussian process",
+        description="Bayesian optimization, for few trials and parameters that are always active; takes several objectives.",
+        build="ablations.search.samplers:build_gp",
+    ),
     "nsgaii": SamplerSpec(
         label="NSGA-II",
         description="Genetic search for the Pareto front of several objectives.",
@@ -99,6 +105,9 @@ class SearchConfig(Section):
     objectives: list[str] = Field(
         ["abs_rel"], min_length=1, description="metrics of the last validation, milliseconds per image, number of parameters"
     )
+    constraints: list[str] = Field(
+        [], description="bounds that a trial must keep, such as 'parameters <= 5e6'; names are those of objectives"
+    )
     seeds: list[int] = Field([0], min_length=1, description="the value of a trial is the mean of its runs with these seeds")
     warm_start: bool = Field(False, description="add the points whose runs are already done in the store as first trials")
     grace_epochs: int = Field(1, ge=1, le=100_000, description="asha, median: epochs before a trial can be stopped")
@@ -121,6 +130,15 @@ class SearchConfig(Section):
                 raise ValueError(unknown(f"search.{info.field_name}", name, choices))
         return value
 
+    @field_validator("constraints")
+    @classmethod
+    def _check_constraints(cls, texts: list[str]) -> list[str]:
+        """Check each, and write it in one way: constraints with the same text are the same."""
+        found = [str(parse_constraint(text, [*METRICS, *MEASURED_OBJECTIVES])) for text in texts]
+        if len(set(found)) != len(found):
+            raise ValueError(f"search.constraints: must not repeat a constraint, got {texts}")
+        return found
+
     @model_validator(mode="after")
     def _check_consistent(self) -> "SearchConfig":
         for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
@@ -142,3 +160,8 @@ class SearchConfig(Section):
     def modes(self) -> list[Literal["min", "max"]]:
         """The direction in which each objective improves."""
         return ["max" if name in HIGHER_IS_BETTER else "min" for name in self.objectives]
+
+    @property
+    def bounds(self) -> list[Constraint]:
+        """The constraints, parsed."""
+        return [parse_constraint(text, [*METRICS, *MEASURED_OBJECTIVES]) for text in self.constraints]

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ablations.planning.constraints import INFEASIBLE, Constraint, violated
 from ablations.planning.search_config import MEASURED_OBJECTIVES
 from search_spaces.space import Point
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.config.documents import with_values
+from tiekd.distill.preflight import ready_record
+from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
 
 TrialResult = dict[str, Any]
@@ -23,6 +26,12 @@ class SeedRuns:
     base: dict[str, Any]  # the settings that the base config states, without defaults
     seeds: list[int]
     objectives: list[str]
+    constraints: tuple[Constraint, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The numbers that a trial needs: its objectives, and those that constraints bound."""
+        return list(dict.fromkeys([*self.objectives, *(constraint.name for constraint in self.constraints)]))
 
     def computed_as(self, execution: ExecutionConfig) -> "SeedRuns":
         """Return the same runs with other settings of execution."""
@@ -40,8 +49,11 @@ def execute_point(point: Point, seed_runs: SeedRuns, execute_run: ExecuteRun, re
     """Compute the runs of a point, one seed after the other, and return the result of its trial.
 
     `report` receives each epoch of the first run, since schedulers compare trials by their first seed, and after each run but
-    the last the means so far; "epoch" counts the epochs of all seeds. The first run that is not done ends the trial.
+    the last the means so far; "epoch" counts the epochs of all seeds. The first run that is not done ends the trial. A point
+    whose student costs more than a constraint allows is not trained.
     """
+    if refused := _refuse_before_training(point, seed_runs):
+        return refused
     results: list[TrialResult] = []
     for seed in seed_runs.seeds:
         result = execute_run(seed_runs.document(point, seed), (lambda epoch: None) if results else report)
@@ -50,15 +62,35 @@ def execute_point(point: Point, seed_runs: SeedRuns, execute_run: ExecuteRun, re
             return {**result, "cause": cause, "run_ids": [*(r["run_id"] for r in results), result["run_id"]]}
         config = seed_runs.config(point, seed)
         record = RunStore(config.execution.store, must_exist=True).run(result["run_id"])
-        results.append(result | measured_objectives(record, config, seed_runs.objectives))
+        results.append(result | measured_numbers(record, config, seed_runs.names))
         if len(results) < len(seed_runs.seeds):
-            report(_mean_result(results, seed_runs.objectives))
-    return _mean_result(results, seed_runs.objectives) | {"state": "done", "cause": ""}
+            report(_mean_result(results, seed_runs))
+    final = _mean_result(results, seed_runs)
+    cause = violated(seed_runs.constraints, final)
+    return final | {"state": INFEASIBLE if cause else "done", "cause": cause}
 
 
-def measured_objectives(record: RunRecord, config: RunConfig, objectives: list[str]) -> dict[str, float]:
-    """Return those objectives that are measured on the trained student, not by validation."""
-    wanted = [name for name in objectives if name in MEASURED_OBJECTIVES]
+def _refuse_before_training(point: Point, seed_runs: SeedRuns) -> TrialResult | None:
+    """Return the result of a point whose student costs more than a constraint allows; None for any other point."""
+    names = [constraint.name for constraint in seed_runs.constraints if constraint.name in MEASURED_OBJECTIVES]
+    if not names:
+        return None
+    try:
+        config = seed_runs.config(point, seed_runs.seeds[0])
+        record = ready_record(config, RunStore(config.execution.store, must_exist=True))
+    except UserError:  # the run itself reports it
+        return None
+    costs = measured_numbers(record, config, names)
+    cause = violated(seed_runs.constraints, costs)
+    if not cause:
+        return None
+    record.write_config(config)
+    return {"run_id": record.run_id, "run_ids": [record.run_id], "state": INFEASIBLE, "cause": cause, "epoch": 0, **costs}
+
+
+def measured_numbers(record: RunRecord, config: RunConfig, names: list[str]) -> dict[str, float]:
+    """Return those numbers that are measured on the student, not by validation."""
+    wanted = [name for name in names if name in MEASURED_OBJECTIVES]
     if not wanted:
         return {}
     from tiekd.deploy.profile import run_efficiency  # imports PyTorch, which planning a search does not need
@@ -67,14 +99,14 @@ def measured_objectives(record: RunRecord, config: RunConfig, objectives: list[s
     return {name: efficiency[name] for name in wanted}
 
 
-def _mean_result(results: list[TrialResult], objectives: list[str]) -> TrialResult:
-    """Return the means of the objectives over the runs so far, and the value of each run."""
-    means = {name: statistics.fmean(result[name] for result in results) for name in objectives}
+def _mean_result(results: list[TrialResult], seed_runs: SeedRuns) -> TrialResult:
+    """Return the means of a trial's numbers over the runs so far, and the value of each objective for each run."""
     return {
         "run_id": results[0]["run_id"],
         "run_ids": [result["run_id"] for result in results],
         "epoch": sum(result["epoch"] for result in results),
         "device_seconds": sum(result["device_seconds"] for result in results),
-        "by_seed": [[result[name] for result in results] for name in objectives],  # Tune would flatten a dict
-        **means,
+        # Tune would flatten a dict.
+        "by_seed": [[result[name] for result in results] for name in seed_runs.objectives],
+        **{name: statistics.fmean(result[name] for result in results) for name in seed_runs.names},
     }

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from cmaes import CMA
 from optuna import Study
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces.parameters import FloatRange, IntRange
+from search_spaces.parameters import Choice, FloatRange, IntRange, Parameter
 
 SIGMA = 1 / 6  # of the first generation, in a space scaled to 0..1; Optuna's default
 Numbers = dict[str, FloatRange | IntRange]
@@ -29,7 +29,7 @@ class StatelessCmaEs(BaseSampler):
         self._random = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {path: _distribution(parameter) for path, parameter in self._parameters.items()}
+        return {path: distribution_of(parameter) for path, parameter in self._parameters.items()}
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
         n_parameters = len(search_space)
@@ -78,7 +78,10 @@ class StatelessCmaEs(BaseSampler):
         return self._random.sample_independent(study, trial, name, distribution)
 
 
-def _distribution(parameter: FloatRange | IntRange) -> BaseDistribution:
+def distribution_of(parameter: Parameter) -> BaseDistribution:
+    """Return the distribution of a parameter's values."""
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution(parameter.labels)
     kind: Any = IntDistribution if isinstance(parameter, IntRange) else FloatDistribution
     return kind(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 

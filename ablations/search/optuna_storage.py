@@ -1,13 +1,15 @@
 """The Optuna study of a search, in a database. Imports no Ray.
 
 User attributes of a trial: `run_id` of its first run and `run_ids` of all its runs; `epoch` reached, over all seeds; `by_seed`,
-each objective's value for each seed; `cause` of a failure; `repeats`, the number of the interrupted trial that it repeats;
-`warm`, set if its runs were in the store before the search.
+each objective's value for each seed; `cause` of a failure, or the constraints that it violates; `repeats`, the number of the
+interrupted trial that it repeats; `warm`, set if its runs were in the store before the search. Its constraints, which have an
+interface of their own, have the names of those of the search, and how far it violates each as values. A point that was not
+trained because of a constraint is a pruned trial.
 """
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from ablations.planning.constraints import INFEASIBLE, Constraint
 from ablations.planning.search_config import SearchConfig
 from ablations.search.samplers import build_sampler
+from search_spaces.parameters import from_optuna, to_optuna
 from search_spaces.space import Point, SearchSpace
 from tiekd.errors import StoreError, UserError
 from tiekd.store.run_store import RunStore
@@ -131,7 +135,7 @@ def changed_parameter(study: optuna.Study, space: SearchSpace) -> str | None:
 def _type_and_choices(parameter: Any) -> tuple[str, tuple]:
     """Return them for a parameter of a search space or for an Optuna distribution."""
     name = getattr(parameter, "type", type(parameter).__name__.removesuffix("Distribution").lower())
-    return name, getattr(parameter, "choices", ())
+    return name, getattr(parameter, "labels", getattr(parameter, "choices", ()))
 
 
 def in_space(trial: FrozenTrial, space: SearchSpace) -> bool:
@@ -167,7 +171,7 @@ def waiting_trials(study: optuna.Study, space: SearchSpace) -> list[FrozenTrial]
 
 def _fits(trial: FrozenTrial, space: SearchSpace) -> bool:
     """Whether the values that were enqueued for a trial are values of the space; those of a killed trial may be incomplete."""
-    point = trial.system_attrs.get("fixed_params", {})
+    point = trial_point(trial)
     return all(path in space.parameters and space.parameters[path].contains(value) for path, value in point.items())
 
 
@@ -176,12 +180,31 @@ def requeue_interrupted(study: optuna.Study) -> None:
     for trial in get_trials(study, TrialState.RUNNING):
         study.tell(trial.number, state=TrialState.FAIL)
         if point := trial_point(trial):
-            study.enqueue_trial(point, user_attrs={"repeats": trial.number})
+            enqueue_point(study, point, repeats=trial.number)
 
 
 def trial_point(trial: FrozenTrial) -> Point:
     """Return the point of a trial, including enqueued parameters that it has not drawn yet."""
-    return trial.system_attrs.get("fixed_params", {}) | trial.params
+    return _decoded(trial.system_attrs.get("fixed_params", {}) | trial.params)
+
+
+def drawn_point(trial: FrozenTrial) -> Point:
+    """Return the point of a trial as far as it has been drawn."""
+    return _decoded(trial.params)
+
+
+def _decoded(params: Mapping[str, Any]) -> Point:
+    return {path: from_optuna(value) for path, value in params.items()}
+
+
+def optuna_params(point: Point) -> dict[str, Any]:
+    """Return a point as the parameters of a trial."""
+    return {path: to_optuna(value) for path, value in point.items()}
+
+
+def enqueue_point(study: optuna.Study, point: Point, **user_attrs: Any) -> None:
+    """Enqueue the point of a next trial."""
+    study.enqueue_trial(optuna_params(point), user_attrs=user_attrs)
 
 
 def budget_used(study: optuna.Study) -> int:
@@ -203,17 +226,29 @@ def remaining_points(study: optuna.Study, grid: list[Point]) -> list[Point]:
     return [point for point in grid if point not in taken]
 
 
-def finish_trial(study: optuna.Study, trial: optuna.Trial, result: dict[str, Any], objectives: list[str]) -> None:
+def finish_trial(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    result: dict[str, Any],
+    objectives: list[str],
+    constraints: Sequence[Constraint] = (),
+) -> None:
     """Record in Optuna how a trial ended. A result without a state is that of a trial which the scheduler stopped."""
     for name in ("run_id", "run_ids", "epoch"):
         if name in result:
             trial.set_user_attr(name, result[name])
     if "by_seed" in result:
         trial.set_user_attr("by_seed", dict(zip(objectives, result["by_seed"], strict=True)))
-    if result.get("state") == "done":
-        study.tell(trial, [result[name] for name in objectives])
-    elif "state" in result:
+    if "state" in result:
+        for name, violation in violations(constraints, result).items():
+            trial.set_constraint(name, violation)
+    if result.get("state") not in (None, "done"):
         trial.set_user_attr("cause", result.get("cause") or result["state"])
+    if result.get("state") in ("done", INFEASIBLE) and "by_seed" in result:
+        study.tell(trial, [result[name] for name in objectives])
+    elif result.get("state") == INFEASIBLE:
+        study.tell(trial, state=TrialState.PRUNED)
+    elif "state" in result:
         study.tell(trial, state=TrialState.FAIL)
     else:
         report_value(trial, result, objectives)
@@ -224,3 +259,13 @@ def report_value(trial: optuna.Trial, result: dict[str, Any], objectives: list[s
     """Record an intermediate value, from which samplers learn about pruned trials. Optuna has none for several objectives."""
     if len(objectives) == 1 and objectives[0] in result:
         trial.report(result[objectives[0]], result["epoch"])
+
+
+def violations(constraints: Sequence[Constraint], values: Mapping[str, Any]) -> dict[str, float]:
+    """Return how far values violate each constraint on one of them; at most 0 for one that they keep."""
+    return {str(c): c.violation(values[c.name]) for c in constraints if c.name in values}
+
+
+def is_infeasible(trial: FrozenTrial) -> bool:
+    """Whether a trial violates a constraint."""
+    return any(violation > 0 for violation in trial.constraints.values())

@@ -17,8 +17,11 @@ from ablations.planning.study import StudyConfig, check_can_vary, find_study, lo
 from ablations.search.optuna_storage import (
     budget_used,
     changed_parameter,
+    drawn_point,
+    enqueue_point,
     get_trials,
     in_space,
+    is_infeasible,
     open_storage,
     open_study,
     remaining_points,
@@ -73,7 +76,7 @@ class PreparedSearch:
 
     @property
     def seed_runs(self) -> SeedRuns:
-        return SeedRuns(self.base.stated, self.search.seeds, self.search.objectives)
+        return SeedRuns(self.base.stated, self.search.seeds, self.search.objectives, tuple(self.search.bounds))
 
     @property
     def base_point(self) -> Point | None:
@@ -113,7 +116,8 @@ def prepare_search(
     build_sampler(search, space, search.sampler_seed)  # raises UserError if it does not fit the search
     if search.trials is None and search.hours is None and not SAMPLERS[search.sampler].exhaustive:
         raise UserError(f"search: {search.sampler} needs a budget: give trials or hours")
-    if base.execution.workers > 1 and set(search.objectives) & set(MEASURED_OBJECTIVES):
+    bounded = {constraint.name for constraint in search.bounds}
+    if base.execution.workers > 1 and {*search.objectives, *bounded} & set(MEASURED_OBJECTIVES):
         raise UserError(
             f"execution.workers: milliseconds and parameters can be measured only with 1, got {base.execution.workers}"
         )
@@ -146,7 +150,7 @@ def _check_read(prepared: PreparedSearch) -> None:
     for path, parameter in prepared.space.parameters.items():
         values = parameter.choices if isinstance(parameter, Choice) else (parameter.low, parameter.high)
         contexts = prepared.space.contexts(path)
-        if len(set(values)) > 1 and all(len(_run_ids(prepared, path, values, context)) == 1 for context in contexts):
+        if len(values) > 1 and all(len(_run_ids(prepared, path, values, context)) == 1 for context in contexts):
             raise UserError(f"search space {prepared.search.space}: {path}: no run of this search reads it")
 
 
@@ -176,18 +180,21 @@ def _apply_options(search: SearchConfig, options: SearchOptions) -> SearchConfig
 def open_search(prepared: PreparedSearch) -> Iterator[optuna.Study]:
     """Open the search's Optuna study, after requeueing the trials of a launch that died.
 
-    Raises UserError if the trials so far are not comparable: another base, data, objectives, seeds or kind of parameter.
+    Raises UserError if the trials so far are not comparable: another base, data, objectives, seeds, constraints or kind of
+    parameter.
     """
     if prepared.store.local:
         Path(prepared.store.filesystem[1], "studies", prepared.name).mkdir(parents=True, exist_ok=True)
     search = prepared.search
     subject = f"{', '.join(search.objectives)} over seeds {search.seeds} of {prepared.run_id_of(prepared.base)}"
+    if search.constraints:
+        subject += f" with {', '.join(search.constraints)}"
     with open_storage(prepared.url) as storage:
         study = open_study(prepared.name, storage, search, prepared.space)
         if study.user_attrs.setdefault("subject", subject) != subject:
             raise UserError(
-                f"search {prepared.name}: its trials so far have another base, data, objectives or seeds, so their values "
-                "cannot be compared; use --name to start a separate search"
+                f"search {prepared.name}: its trials so far have another base, data, objectives, seeds or constraints, so "
+                "they cannot be compared; use --name to start a separate search"
             )
         if path := changed_parameter(study, prepared.space):
             raise UserError(
@@ -220,9 +227,9 @@ def enqueue_base(prepared: PreparedSearch, study: optuna.Study) -> None:
     """Make the base config the first trial of a new search, so that results can be compared with it."""
     trials = get_trials(study)
     is_new = all(trial.user_attrs.get("warm") for trial in trials if in_space(trial, prepared.space))
-    is_known = any(trial.params == prepared.base_point for trial in trials)
+    is_known = any(drawn_point(trial) == prepared.base_point for trial in trials)
     if prepared.base_point and is_new and not is_known and not SAMPLERS[prepared.search.sampler].exhaustive:
-        study.enqueue_trial(prepared.base_point)
+        enqueue_point(study, prepared.base_point)
 
 
 def _trials_left(prepared: PreparedSearch, study: optuna.Study | None) -> int | None:
@@ -242,9 +249,10 @@ def record_search(prepared: PreparedSearch, study: optuna.Study) -> StudyCells:
     """Write the search as a study of the store, with each run of each trial as a cell, and return the cells."""
     cells: StudyCells = {}
     for trial in get_trials(study):
-        if prepared.space.point_of(trial.params) == trial.params:  # not so for a trial killed while its point was drawn
-            cells |= point_cells(prepared, trial.params)
-    write_search_study(prepared, cells)
+        point = drawn_point(trial)
+        if prepared.space.point_of(point) == point:  # not so for a trial killed while its point was drawn
+            cells |= point_cells(prepared, point)
+    write_search_study(prepared, cells, study)
     return cells
 
 
@@ -261,7 +269,11 @@ def point_cells(prepared: PreparedSearch, point: Point) -> StudyCells:
     return cells
 
 
-def write_search_study(prepared: PreparedSearch, cells: StudyCells) -> None:
+def write_search_study(prepared: PreparedSearch, cells: StudyCells, study: optuna.Study) -> None:
+    """Write the record of the search, in which the cells of infeasible trials say so."""
+    for trial in filter(is_infeasible, get_trials(study)):
+        for run_id in cells.keys() & trial.user_attrs["run_ids"]:
+            cells[run_id]["infeasible"] = trial.user_attrs["cause"]
     document = prepared.study.model_dump(mode="json") | {"name": prepared.name, "kind": "search"}
     teacher = prepared.base.teacher_run if prepared.base.reads_teacher else None
     teachers = [prepared.run_id_of(teacher)] if teacher else []

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -14,11 +14,12 @@ from rich.table import Table
 
 from ablations.planning.search_config import SearchConfig
 from ablations.planning.search_point import SeedRuns
-from ablations.search.optuna_storage import get_trials
+from ablations.search.optuna_storage import drawn_point, get_trials, is_infeasible
 from search_spaces.space import Point
 from tiekd.store.run_store import RunStore
 
 BEST_SHOWN = 5  # trials
+INFEASIBLE_SHOWN = 10
 MIN_TRIALS_FOR_IMPORTANCE = 10
 
 TrialSummary = dict[str, Any]
@@ -26,25 +27,33 @@ TrialSummary = dict[str, Any]
 
 @dataclass(frozen=True)
 class SearchResults:
-    """The complete trials of a search, sorted by the first objective, best first, as plain values."""
+    """The trials of a search as plain values; the complete ones sorted by the first objective, best first."""
 
-    best: list[TrialSummary]
+    best: list[TrialSummary]  # complete and feasible
     front: list[TrialSummary]  # the Pareto front; empty for one objective
     importance: dict[str, float]  # share of each parameter, largest first; empty if there are too few trials
-    base: TrialSummary | None = None  # the trial of the base config, if it is complete
+    base: TrialSummary | None = None  # the trial of the base config, if it is among the best
+    infeasible: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # number, params and cause of those that violate a constraint
 
 
 def collect_results(study: optuna.Study, search: SearchConfig, base_point: Point | None = None) -> SearchResults:
     """Return the results of a search. `base_point` is the point of its base config."""
     sign = -1 if search.modes[0] == "max" else 1
     complete = sorted(get_trials(study, TrialState.COMPLETE), key=lambda t: sign * t.values[0])
-    trials = [_summarize(trial, search) for trial in complete]
+    trials = [_summarize(trial, search) for trial in complete if not is_infeasible(trial)]
     front = {t.number for t in study.best_trials} if len(search.objectives) > 1 else set()
     return SearchResults(
         best=trials,
         front=[trial for trial in trials if trial["number"] in front],
         importance=_importance(study, complete),
         base=next((trial for trial in trials if trial["params"] == base_point), None),
+        infeasible=[
+            {"number": trial.number, "params": drawn_point(trial), "cause": trial.user_attrs["cause"]}
+            for trial in get_trials(study)
+            if is_infeasible(trial)
+        ],
     )
 
 
@@ -57,7 +66,7 @@ def _summarize(trial: FrozenTrial, search: SearchConfig) -> TrialSummary:
         "values": dict(zip(search.objectives, trial.values, strict=True)),
         "spread": {name: statistics.stdev(values) if len(values) > 1 else None for name, values in by_seed.items()},
         "by_seed": by_seed,
-        "params": trial.params,
+        "params": drawn_point(trial),
         "run_id": trial.user_attrs["run_id"],
         "run_ids": trial.user_attrs["run_ids"],
         "warm": trial.user_attrs.get("warm", False),
@@ -90,8 +99,10 @@ def print_results(
     results: SearchResults, search: SearchConfig, console: Console, floors: Mapping[str, float] = MappingProxyType({})
 ) -> None:
     """Print the results, the best trial last. floors: of L_DPM, by the run id of trials."""
+    if results.infeasible:
+        _print_infeasible(results.infeasible, search, console)
     if not results.best:
-        console.print("no trial has finished")
+        console.print("no feasible trial has finished" if results.infeasible else "no trial has finished")
         return
     console.print(_trial_table(results.best[:BEST_SHOWN], search, floors))
     if results.front:
@@ -116,6 +127,18 @@ def floors_of(results: SearchResults, store: RunStore) -> dict[str, float]:
     summaries = {t["run_id"]: store.run(t["run_id"]).summary() for t in (*results.best[:BEST_SHOWN], *results.front)}
     found = {run_id: summary.get("floor", {}).get("abs_rel") for run_id, summary in summaries.items() if summary}
     return {run_id: floor for run_id, floor in found.items() if floor is not None}
+
+
+def _print_infeasible(trials: list[dict[str, Any]], search: SearchConfig, console: Console) -> None:
+    """Print the trials that violate a constraint, the latest last, with the values by which they do."""
+    listed = ", ".join(f"{trial['number']} ({trial['cause']})" for trial in trials[-INFEASIBLE_SHOWN:])
+    more = f"{len(trials) - INFEASIBLE_SHOWN} others, " if len(trials) > INFEASIBLE_SHOWN else ""
+    console.print(
+        f"{len(trials)} trials violate a constraint ({', '.join(search.constraints)}): {more}{listed}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _trial_table(trials: list[TrialSummary], search: SearchConfig, floors: Mapping[str, float]) -> Table:

@@ -8,6 +8,7 @@ from optuna.samplers import BaseSampler
 
 from ablations.planning.search_config import SAMPLERS, SearchConfig
 from ablations.search.cmaes_sampler import StatelessCmaEs
+from ablations.search.gp_sampler import STARTUP, StatelessGP
 from search_spaces.parameters import Choice
 from search_spaces.space import SearchSpace
 from tiekd.errors import UserError
@@ -16,6 +17,9 @@ POPULATION = 10  # per generation of NSGA-II; Optuna's default of 50 exceeds the
 
 
 def build_tpe(search: SearchConfig, space: SearchSpace, seed: int) -> BaseSampler:
+    """Return TPE with a model of all parameters together; for several objectives Optuna's default, a model for each."""
+    if len(search.objectives) > 1:
+        return optuna.samplers.TPESampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # `group` models each combination of active conditional parameters separately.
@@ -42,12 +46,30 @@ def build_cmaes(search: SearchConfig, space: SearchSpace, seed: int) -> BaseSamp
             "search.sampler: cmaes supports only numeric parameters that are always active, "
             f"but {unsupported[0]} is categorical or conditional; tpe supports both"
         )
+    if search.constraints:
+        raise UserError(
+            f"search.sampler: cmaes supports no constraints, got {', '.join(search.constraints)}; tpe, gp and nsgaii do"
+        )
     if len(search.objectives) > 1:
         raise UserError(
             f"search.sampler: cmaes supports one objective, got {', '.join(search.objectives)}; "
-            "for several: nsgaii, tpe, random, grid"
+            "for several: tpe, gp, nsgaii, random, grid"
         )
     return StatelessCmaEs({path: p for path, p in space.parameters.items() if not isinstance(p, Choice)}, seed)
+
+
+def build_gp(search: SearchConfig, space: SearchSpace, seed: int) -> BaseSampler:
+    # Optuna would sample such parameters at random and warn once per trial.
+    if space.conditional:
+        raise UserError(
+            f"search.sampler: gp supports only parameters that are always active, but {space.conditional[0]} is conditional; "
+            "tpe supports conditional ones"
+        )
+    if search.trials is not None and search.trials <= STARTUP:
+        raise UserError(
+            f"search.sampler: gp draws its first {STARTUP} trials at random and needs more, got {search.trials} trials"
+        )
+    return StatelessGP(space.parameters, seed)
 
 
 def build_nsgaii(search: SearchConfig, space: SearchSpace, seed: int) -> BaseSampler:

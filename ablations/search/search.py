@@ -15,9 +15,10 @@ from ablations.execution import check_variables
 from ablations.monitor.reporters import LaunchOptions, print_event
 from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.planning.cells import StudyCell
+from ablations.planning.constraints import INFEASIBLE
 from ablations.planning.plan import make_plan
 from ablations.planning.resources import trial_slots
-from ablations.search.optuna_storage import ended_outside, get_trials, restricted
+from ablations.search.optuna_storage import ended_outside, get_trials, is_infeasible, restricted
 from ablations.search.prepared_search import (
     PreparedSearch,
     SearchOptions,
@@ -78,8 +79,9 @@ def _headline(prepared: PreparedSearch, left: int | None) -> str:
     trials = "trials" if left is None else f"{left} of {search.trials or len(prepared.space.grid())} trials"
     hours = "" if search.hours is None else f" for {search.hours:g} h"
     objectives = ("objective " if len(search.objectives) == 1 else "objectives ") + ", ".join(search.objectives)
+    bounds = f", subject to {', '.join(search.constraints)}" if search.constraints else ""
     seeds = f", mean over seeds {', '.join(map(str, search.seeds))}" if len(search.seeds) > 1 else ""
-    return f"search {prepared.name}: {trials} to run{hours}, {objectives}{seeds}"
+    return f"search {prepared.name}: {trials} to run{hours}, {objectives}{bounds}{seeds}"
 
 
 def _launch(prepared: PreparedSearch, left: int | None, address: str | None, launch_options: LaunchOptions) -> bool:
@@ -102,7 +104,7 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
 
     def cell_of(params: dict[str, Any]) -> CellProgress:
         cells.update(point_cells(prepared, params["point"]))
-        write_search_study(prepared, cells)
+        write_search_study(prepared, cells, study)
         return progress.start_cell(format_point(params["point"]), params["point"], max_epochs)
 
     with (
@@ -167,6 +169,8 @@ def _report_results(
         "trials": len(trials),
         "outside_trials": [trial.number for trial in outside],
         "objectives": search.objectives,
+        "constraints": search.constraints,
+        "infeasible": results.infeasible,
         "seeds": search.seeds,
         "best": results.best,
         "base": results.base,
@@ -179,7 +183,7 @@ def _report_results(
         print_event("summary", **document)
         return
     console = launch_options.console
-    counts = Counter(trial.state.name.lower() for trial in trials)
+    counts = Counter(INFEASIBLE if is_infeasible(trial) else trial.state.name.lower() for trial in trials)
     console.print(f"search {prepared.name}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no trials'}")
     if outside:
         console.print(

@@ -14,7 +14,14 @@ import optuna
 from ray.tune.search import Searcher
 
 from ablations.planning.search_config import SAMPLERS, SearchConfig
-from ablations.search.optuna_storage import finish_trial, remaining_points, report_value, start_trial, waiting_trials
+from ablations.search.optuna_storage import (
+    enqueue_point,
+    finish_trial,
+    remaining_points,
+    report_value,
+    start_trial,
+    waiting_trials,
+)
 from search_spaces.space import SearchSpace
 
 # A trial in one of these states has no result: another launch computes its run, or the hours ended before it began.
@@ -57,7 +64,8 @@ class OptunaSearcher(Searcher):
         wanted: Callable[[], float] = lambda: math.inf,
     ):
         super().__init__(metric=search.objective, mode=search.modes[0])
-        self._study, self._space, self._objectives, self._budget = study, space, search.objectives, budget
+        self._study, self._space, self._budget = study, space, budget
+        self._objectives, self._constraints = search.objectives, search.bounds
         self._is_stopping, self._wanted = is_stopping, wanted
         self._most = math.inf
         self._grid = remaining_points(study, space.grid()) if SAMPLERS[search.sampler].exhaustive else None
@@ -86,7 +94,7 @@ class OptunaSearcher(Searcher):
         if self._grid is None or waiting_trials(self._study, self._space):
             return True
         if self._grid:
-            self._study.enqueue_trial(self._grid.pop(0))
+            enqueue_point(self._study, self._grid.pop(0))
             return True
         return False
 
@@ -99,7 +107,7 @@ class OptunaSearcher(Searcher):
         trial, last = self._trials.pop(trial_id, None), self._last_results.pop(trial_id, {})
         final = {**last, **PROCESS_DIED} if error else result or last
         if trial and not self._is_interrupted(final):
-            finish_trial(self._study, trial, final, self._objectives)
+            finish_trial(self._study, trial, final, self._objectives, self._constraints)
 
     def _is_interrupted(self, result: dict[str, Any]) -> bool:
         if "state" in result:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from reports.loading.network_costs import read_network_costs
 from reports.loading.per_image_worker import ImageReader, open_image_reader
-from reports.loading.records import StoredRun, StudyRecord, read_run, read_studies, unreadable_status
+from reports.loading.records import INFEASIBLE, StoredRun, StudyRecord, read_run, read_studies, unreadable_status
 from reports.loading.run_columns import ConfigDescriber, ConfigDescription
 from reports.loading.schema import METRICS, RUN_TYPES
 from tiekd.config.labels import LABELS
@@ -58,6 +58,7 @@ class _RowSource(NamedTuple):
     description: ConfigDescription | UserError | None  # None without a config
     factors: dict
     cause: str = ""  # why it has not run
+    infeasible: str = ""  # the constraints of the search that its point violates
 
 
 def collect(
@@ -118,7 +119,7 @@ def _row_sources(studies: dict[str, StudyRecord], runs: dict[str, StoredRun]) ->
         for plan in study.planned:
             others.pop(plan.run_id or "", None)
             description = describer.describe(plan.config, f"study {study.name}")
-            yield _RowSource(plan.run_id, study.name, description, plan.factors, plan.cause)
+            yield _RowSource(plan.run_id, study.name, description, plan.factors, plan.cause, plan.infeasible)
     for run_id, run in others.items():
         source = f"runs/{run_id}/config.yaml"
         found: ConfigDescription | UserError | None = UserError(run.damage) if run.damage else None
@@ -144,8 +145,9 @@ def _row(source: _RowSource, runs: dict[str, StoredRun]) -> tuple[dict, dict]:
     description = source.description
     if isinstance(description, UserError):
         run, description = StoredRun(unreadable_status(str(description))), None
+    cause = f"{INFEASIBLE}: {source.infeasible}" if source.infeasible else run.status.cause
     row: dict[str, Any] = dict(description.columns) if description else dict.fromkeys(LABELS, "")
-    row |= {"run_id": source.run_id, "study": source.study, "state": run.status.state, "cause": run.status.cause}
+    row |= {"run_id": source.run_id, "study": source.study, "state": run.status.state, "cause": cause}
     row["protocol"] = run.protocol or row.get("evaluation.protocol", "")
     row |= {"n_images": run.n_images, "device_seconds": run.device_seconds, "target_floor": run.target_floor}
     row |= run.metrics

@@ -16,6 +16,8 @@ from tiekd.store.documents import Metrics, Provenance, StudyDocument
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord, RunStore
 
+INFEASIBLE = "infeasible"  # a run's cause begins with it if its trial violates a constraint of the search
+
 
 @dataclass(frozen=True)
 class StoredRun:
@@ -40,6 +42,7 @@ class PlannedRun(NamedTuple):
     config: dict
     factors: dict  # levels by dotted path, or by a factor's own name
     cause: str  # the missing input
+    infeasible: str  # the constraints of the search that its point violates
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,13 @@ def read_studies(store: RunStore, only: Sequence[str] = ()) -> dict[str, StudyRe
 def _study(name: str, content: StudyDocument, importance: dict[str, float]) -> StudyRecord:
     document: Any = content["study"]
     planned = tuple(
-        PlannedRun(cell["run_id"], dict(cell["config"]), cell.get("factors", {}), cell.get("missing", ""))
+        PlannedRun(
+            cell["run_id"],
+            dict(cell["config"]),
+            cell.get("factors", {}),
+            cell.get("missing", ""),
+            cell.get("infeasible", ""),
+        )
         for cell in content["cells"]
     )
     title, commands, teachers = document.get("title") or "", content.get("commands", ()), content.get("teachers", ())

@@ -30,7 +30,7 @@ def table_notes(table: Table, whole: bool = True) -> list[str]:
             f"Each row is one trial, sorted by {label}; trials without a result come last. Nothing is bold: a search samples"
             " near good values, so comparing its trials is not a fair test."
         )
-        return [*_shared(table), *lines, *_floor(table), ranking, *_states(table)]
+        return [*_shared(table), *lines, *_floor(table), ranking, *_constraints(table), *_states(table)]
     lines += _floor(table)
     lines = [*lines, *_published(table), *baseline_notes(table)] if whole else [*_shared(table), *lines, *_published(table)]
     return [*lines, *_bold(table, table.blocks, "the students of one backbone"), *_states(table)]
@@ -98,6 +98,15 @@ def _protocol(table: Table) -> str:
         f" ground truth, which are left out: {_counts(counts['n_blank'])}. RMSE and Sq Rel are in metres, SILog is"
         " multiplied by 100. Higher is better for δ, lower for all other metrics."
     )
+
+
+def _constraints(table: Table) -> Iterator[str]:
+    """The constraints of a search, and what its table shows of trials that violate them."""
+    if constraints := (table.study.document.get("search") or {}).get("constraints"):
+        yield (
+            f"The search asks for {', '.join(constraints)}. Infeasible trials violate that and come after the others; a student"
+            " that costs too much was not trained."
+        )
 
 
 def _counts(values: pd.Series) -> str:

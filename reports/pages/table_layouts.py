@@ -72,15 +72,20 @@ def terminal_layout(table: Table) -> TextTable:
 
 
 def trial_layout(table: Table) -> TextTable:
-    """One row per trial of a search, sorted by the first objective; trials without a result come last."""
+    """One row per trial of a search, sorted by the first objective; then the infeasible ones, and those without a result."""
     goal = objective_metric(table)
+
+    def rank(index: int) -> tuple[bool, bool, float]:
+        without_result, badness = _badness(table.number_of(index, goal, "mean"), goal)
+        return without_result, table.cells[index].infeasible, badness
+
     metrics = [goal, *(m for m in COMPACT_METRICS if m != goal)]
     return TextTable.from_rows(
         {path: format_value(table.cells[index].factors.get(path)) for path in table.factor_paths}
         | mean_entries(table, index, metrics)
         | floor_entries(table, index)
         | status_entries(table, index)
-        for index in sorted(range(len(table.cells)), key=lambda index: _badness(table.number_of(index, goal, "mean"), goal))
+        for index in sorted(range(len(table.cells)), key=rank)
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.loading.records import INFEASIBLE
 from reports.loading.schema import METRICS
 from tiekd.config.labels import BASELINE, LABELS, TEACHER
 from tiekd.store.run_status import STATES
@@ -88,9 +89,16 @@ class TableCell:
     def n_done(self) -> int:
         return self.states["done"]
 
+    @property
+    def infeasible(self) -> bool:
+        """Whether it is a trial that violates a constraint of its search."""
+        return (self.runs[0]["cause"] or "").startswith(INFEASIBLE)
+
     @cached_property
     def detail(self) -> str:
-        """The states and causes of unfinished seeds; empty if all are done."""
+        """The states and causes of unfinished seeds, or the constraints that a trial violates; empty if all are done."""
+        if self.infeasible:
+            return self.runs[0]["cause"]
         if self.n_done == len(self.runs):
             return ""
         counts = Counter((run["state"], run["cause"] or "") for run in self.runs if run["state"] != "done")

@@ -192,10 +192,31 @@ def test_a_study_that_cannot_be(mistake, tiny, as_yaml, in_folder, settings, opt
             ["--set", "execution.workers=2"],
             r"execution.workers: milliseconds and parameters can be measured only with 1, got 2",
         ),
+        (
+            {"space": "dpm.yaml", "trials": 9, "constraints": ["parameters <= 5e6"]},
+            ["--set", "execution.workers=2"],
+            r"execution.workers: milliseconds and parameters can be measured only with 1, got 2",
+        ),
+        (
+            {"space": "dpm.yaml", "trials": 9, "constraints": ["millisecond <= 20"]},
+            [],
+            r"search.constraints: unknown 'millisecond'; did you mean milliseconds\? valid: abs_rel, ",
+        ),
+        (
+            {"space": "dpm.yaml", "trials": 9, "sampler": "gp"},
+            [],
+            r"search.sampler: gp draws its first 10 trials at random and needs more, got 9 trials",
+        ),
+        (
+            {"space": "limits.yaml", "trials": 9},
+            [],
+            r"search space: optim.lr: low: input should be greater than 0, got 0.0",
+        ),
     ],
 )
 def test_a_search_that_cannot_be(mistake, tiny, as_yaml, in_folder, search, options, message):
     as_yaml(in_folder / "mine.yaml", {"parameters": {"loss.sgima": {"type": "float", "low": 1, "high": 2}}})
+    as_yaml(in_folder / "limits.yaml", {"parameters": {"optim.lr": {"type": "float", "low": 0, "high": 2}}})
     path = as_yaml(in_folder / "study.yaml", {"name": "demo", "base": tiny, "search": search})
     assert re.search(message, mistake("search", path, *options))
 

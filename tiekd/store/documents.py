@@ -107,6 +107,7 @@ class CellDocument(TypedDict):
     config: CellConfig
     factors: NotRequired[dict[str, Any]]
     missing: NotRequired[str]
+    infeasible: NotRequired[str]  # the constraints of a search that its point violates
 
 
 @_any_keys

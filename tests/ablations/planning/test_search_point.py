@@ -2,6 +2,7 @@
 
 import pytest
 
+from ablations.planning.search_config import SearchConfig
 from ablations.planning.search_point import SeedRuns, execute_point
 from tiekd.deploy.profile import EFFICIENCY_FILE
 from tiekd.errors import UserError
@@ -22,8 +23,9 @@ def execute_run(document, tell):
 
 @pytest.fixture
 def seed_runs(tiny):
-    def make(seeds=(3, 4, 5), objectives=("abs_rel",), **settings):
-        return SeedRuns(tiny | settings, list(seeds), list(objectives))
+    def make(seeds=(3, 4, 5), objectives=("abs_rel",), constraints=(), **settings):
+        bounds = SearchConfig(space="made-up.yaml", constraints=list(constraints)).bounds
+        return SeedRuns(tiny | settings, list(seeds), list(objectives), tuple(bounds))
 
     return make
 
@@ -82,3 +84,32 @@ def test_measured_objectives_are_measured_once_per_run(seed_runs, tmp_path):
     assert first["by_seed"][1] == kept
     assert first["milliseconds"] == pytest.approx(sum(kept) / 2)
     assert execute_point({}, costly, execute_run, lambda outcome: None)["by_seed"][1] == kept
+
+
+def test_trial_that_violates_a_constraint_is_infeasible_with_its_mean(seed_runs):
+    bounded = seed_runs(objectives=("rmse",), constraints=["abs_rel <= 0.5", "rmse <= 100"])
+    result = execute_point({}, bounded, execute_run, lambda outcome: None)
+    assert (result["state"], result["cause"]) == ("infeasible", "abs_rel 0.55, limit 0.5")
+    assert (result["abs_rel"], result["by_seed"]) == (pytest.approx(0.55), [[6.0, 8.0, 10.0]])
+    bounded = seed_runs(objectives=("rmse",), constraints=["abs_rel <= 0.56"])
+    assert execute_point({}, bounded, execute_run, lambda outcome: None)["state"] == "done"
+
+
+def test_point_whose_student_costs_too_much_is_not_trained(seed_runs, tmp_path):
+    store, trained = RunStore(tmp_path), []
+    store.run("run-3").write_status(Status("running"))
+
+    def run(document, tell):
+        trained.append(document["student"]["name"])
+        return execute_run(document, tell)
+
+    bounded = seed_runs(constraints=["parameters <= 3e5", "rmse <= 1"], seeds=[3], execution={"store": str(tmp_path)})
+    result = execute_point({"student.name": "small"}, bounded, run, lambda outcome: None)
+    assert (result["state"], result["epoch"], trained) == ("infeasible", 0, [])
+    record = store.run(result["run_id"])
+    assert result["cause"] == f"parameters {result['parameters']}, limit 300000"
+    assert record.read_json(EFFICIENCY_FILE)["parameters"] == result["parameters"] > 3e5
+    assert record.document() == bounded.config({"student.name": "small"}, 3).document()
+    assert "rmse" not in result
+    result = execute_point({"student.name": "tiny"}, bounded, run, lambda outcome: None)
+    assert (result["state"], result["cause"], trained) == ("infeasible", "rmse 6, limit 1", ["tiny"])

@@ -141,5 +141,5 @@ def test_trials_left_later_and_refusal_of_another_objective_or_seeds(prepared):
     assert left(search) == 3
     assert [t.state for t in optuna.load_study(study_name="demo-search", storage=search.url).trials][-1].name == "FAIL"
     for change in ({"seeds": [3]}, {"objectives": ["rmse"]}):
-        with pytest.raises(UserError, match="its trials so far have another base, data, objectives or seeds"):
+        with pytest.raises(UserError, match="its trials so far have another base, data, objectives, seeds or constraints"):
             left(prepared(**change))

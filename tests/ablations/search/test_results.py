@@ -60,6 +60,16 @@ def test_one_seed_has_no_spread(study):
     assert [(t["value"], t["spread"]) for t in results.best] == [(0.9, {"delta1": None}), (0.7, {"delta1": None})]
 
 
+def test_pareto_front_and_best_trial_are_feasible(study):
+    search = search_of("abs_rel", "milliseconds", seeds=[0])
+    made, points = study(search, (1.0, [0.3], [1.0]), (3.0, [0.4], [0.5])), {"params": {}, "distributions": {}}
+    attrs = {"by_seed": {"abs_rel": [0.1], "milliseconds": [0.1]}, "cause": "rmse 5, limit 4", "run_id": "run-9", "run_ids": []}
+    made.add_trial(create_trial(values=[0.1, 0.1], user_attrs=attrs, constraints={"rmse <= 4": 0.25}, **points))
+    results = collect_results(made, search)
+    assert [trial["run_id"] for trial in results.best] == [trial["run_id"] for trial in results.front] == ["run-0", "run-1"]
+    assert results.infeasible == [{"number": 3, "params": {}, "cause": "rmse 5, limit 4"}]
+
+
 def test_pareto_front_of_two_objectives(study):
     search = search_of("abs_rel", "milliseconds", seeds=[0])
     results = collect_results(study(search, (1.0, [0.3], [1.0]), (2.0, [0.1], [5.0]), (3.0, [0.4], [2.0])), search)

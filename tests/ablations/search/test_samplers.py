@@ -7,9 +7,11 @@ import optuna
 import pytest
 from ray.tune.search import Searcher
 
+from ablations.planning.constraints import violated
 from ablations.planning.search_config import SAMPLERS, SamplerSpec, SearchConfig
 from ablations.search.optuna_storage import open_study, remaining_points
 from ablations.search.prepared_search import SearchOptions, prepare_search
+from ablations.search.results import collect_results
 from ablations.search.samplers import build_sampler
 from ablations.search.tune_searcher import Budget, OptunaSearcher
 from search_spaces.space import SearchSpace
@@ -48,9 +50,11 @@ def run_search(study, space, search, trials):
     while (suggested := searcher.suggest(str(len(points)))) != Searcher.FINISHED:
         trial_id, point = str(len(points)), suggested["point"]
         values = dict(zip(search.objectives, (bowl(point), float(len(point))), strict=False))
-        result = {"run_id": trial_id, "run_ids": [trial_id], "epoch": 1, **values}
+        result = {"run_id": trial_id, "run_ids": [trial_id], "epoch": 1, "parameters": point.get("loss.temperature"), **values}
         searcher.on_trial_result(trial_id, result)
-        searcher.on_trial_complete(trial_id, {**result, "state": "done", "by_seed": [[v] for v in values.values()]})
+        cause = violated(search.bounds, result)
+        ended = {"state": "infeasible" if cause else "done", "cause": cause, "by_seed": [[v] for v in values.values()]}
+        searcher.on_trial_complete(trial_id, {**result, **ended})
         points.append(point)
     return points
 
@@ -128,6 +132,36 @@ def test_resumed_grid_has_each_point_once(study):
     assert remaining_points(study(search, space), space.grid()) == []
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsgaii"])
+def test_sampler_learns_from_constraints(sampler, study):
+    """The best point, at temperature 0.1, is infeasible: what is drawn after the first trials keeps to 0.3 and above."""
+    search, space = search_of(sampler, constraints=["parameters >= 0.3"]), space_of(NUMBERS)
+
+    def feasible(points):
+        return sum(point["loss.temperature"] >= 0.3 for point in points) / len(points)
+
+    made_up = study(search, space)
+    points = run_search(made_up, space, search, TRIALS)
+    assert feasible(points[20:]) > max(feasible(points[:10]), 0.6)
+    assert min(point["loss.temperature"] for point in feasible_points(made_up)) >= 0.3
+
+
+def feasible_points(study):
+    return [trial["params"] for trial in collect_results(study, search_of("tpe")).best]
+
+
+def test_several_objectives_have_the_default_sampler_of_optuna(study):
+    """TPE with a model of its own for each parameter."""
+    search = search_of("tpe", objectives=["abs_rel", "parameters"])
+    made_up, theirs = study(search, space_of(NUMBERS)), optuna.create_study(directions=["minimize"] * 2).sampler
+    assert type(made_up.sampler) is type(theirs)
+    for single, expected in ((search, {}), (search_of("tpe"), {"loss.temperature", "loss.alpha"})):
+        made_up = study(single, space_of(NUMBERS), str(len(expected)))
+        run_search(made_up, space_of(NUMBERS), single, 12)
+        frozen = made_up.trials[-1]
+        assert set(made_up.sampler.infer_relative_search_space(made_up, frozen)) == set(expected)
+
+
 def test_nsgaii_finds_the_front_of_two_objectives(study):
     search, space = search_of("nsgaii", objectives=["abs_rel", "parameters"]), space_of(MIXED)
     made_up = study(search, space)
@@ -146,7 +180,22 @@ def test_nsgaii_finds_the_front_of_two_objectives(study):
         (
             {"sampler": "cmaes", "objectives": ["abs_rel", "rmse"]},
             NUMBERS,
-            "search.sampler: cmaes supports one objective, got abs_rel, rmse; for several: nsgaii",
+            "search.sampler: cmaes supports one objective, got abs_rel, rmse; for several: tpe",
+        ),
+        (
+            {"sampler": "cmaes", "constraints": ["parameters <= 5e6"]},
+            NUMBERS,
+            "search.sampler: cmaes supports no constraints, got parameters <= 5000000; tpe, gp and nsgaii do",
+        ),
+        (
+            {"sampler": "gp"},
+            MIXED,
+            "search.sampler: gp supports only parameters that are always active, but loss.alpha is conditional; tpe",
+        ),
+        (
+            {"sampler": "gp", "trials": 10},
+            NUMBERS,
+            "search.sampler: gp draws its first 10 trials at random and needs more, got 10 trials",
         ),
         (
             {"sampler": "nsgaii", "trials": 10},

@@ -119,7 +119,7 @@ def test_another_base_is_refused(searched, folder, command, tiekd, files):
     outcome = tiekd(*command, "--trials", 9, "--set", "optim.epochs=3")
     assert outcome.code == 2
     assert outcome.err.startswith("tiekd: search demo-search: ")
-    assert "have another base, data, objectives or seeds" in outcome.err
+    assert "have another base, data, objectives, seeds or constraints" in outcome.err
     assert files(folder / "store" / "runs") == before
 
 

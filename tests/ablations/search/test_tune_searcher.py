@@ -10,7 +10,15 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ablations.monitor.study_progress import CellProgress
 from ablations.monitor.terminal import ended_line
 from ablations.planning.search_config import SearchConfig
-from ablations.search.optuna_storage import budget_used, get_trials, open_storage, open_study, requeue_interrupted, trial_point
+from ablations.search.optuna_storage import (
+    budget_used,
+    get_trials,
+    is_infeasible,
+    open_storage,
+    open_study,
+    requeue_interrupted,
+    trial_point,
+)
 from ablations.search.tune_searcher import INTERRUPTED, Budget, OptunaSearcher
 from search_spaces.space import SearchSpace
 
@@ -87,6 +95,23 @@ def test_trial_without_a_value_fails_with_its_cause(study, searcher, state):
     searcher.on_trial_complete("t", result(3, None, state, cause="why"))
     (trial,) = study.trials
     assert (trial.state, trial.user_attrs["cause"]) == (TrialState.FAIL, "why")
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_trial_that_violates_a_constraint_keeps_how_far(study, trained):
+    """One that was not trained is pruned, so that samplers learn about its point without a value."""
+    search = search_of(constraints=["parameters <= 200", "rmse <= 4"])
+    searcher = OptunaSearcher(study, SPACE, search, Budget(2))
+    searcher.suggest("t")
+    known = {"rmse": 3.0, "by_seed": [[0.3]]} if trained else {}
+    cause = {"cause": "parameters 300, limit 200"}
+    searcher.on_trial_complete("t", result(2, 0.3 if trained else None, "infeasible", parameters=300, **known, **cause))
+    (trial,) = study.trials
+    assert (trial.state, trial.value) == ((TrialState.COMPLETE, 0.3) if trained else (TrialState.PRUNED, None))
+    assert trial.constraints == {"parameters <= 200": 0.5} | ({"rmse <= 4": -0.25} if trained else {})
+    assert trial.user_attrs["cause"] == cause["cause"]
+    assert is_infeasible(trial)
+    assert budget_used(study) == 1
 
 
 def test_trial_whose_process_died_fails(study, searcher):

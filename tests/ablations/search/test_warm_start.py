@@ -1,11 +1,14 @@
 """Finished runs as the first trials of a search: a simulated store with real run ids."""
 
+from dataclasses import replace
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from ablations.planning.search_config import SearchConfig
 from ablations.planning.search_point import SeedRuns
-from ablations.search.optuna_storage import budget_used, remaining_points
+from ablations.search.optuna_storage import budget_used, is_infeasible, remaining_points
 from ablations.search.warm_start import warm_start
 from search_spaces.space import SearchSpace
 from tiekd.config import build, override
@@ -82,6 +85,19 @@ def test_finished_points_are_added_once_and_use_no_budget(start, study, computed
     left = remaining_points(study, SearchSpace.model_validate({"parameters": SPACE}).grid())
     assert {"loss.name": "tie_kd", "loss.alpha": 0.5} not in left
     assert len(left) == 3
+
+
+def test_finished_point_that_violates_a_constraint_is_infeasible(study, computed, seed_runs, store):
+    for seed in SEEDS:
+        computed(0.5, seed, loss__alpha=0.5)
+        computed(0.25, seed, loss__alpha=1.0)
+    bounds = tuple(SearchConfig(space="made-up.yaml", constraints=["abs_rel <= 0.4", "parameters <= 1e9"]).bounds)
+    space = SearchSpace.model_validate({"parameters": SPACE}).for_base(build(seed_runs.base).document())
+    assert warm_start(study, space, replace(seed_runs, constraints=bounds), store) == 2
+    causes = {trial.params["loss.alpha"]: (trial.user_attrs.get("cause"), is_infeasible(trial)) for trial in study.trials}
+    assert causes == {0.5: ("abs_rel 0.5, limit 0.4", True), 1.0: (None, False)}
+    assert all(set(trial.constraints) == {"abs_rel <= 0.4", "parameters <= 1000000000"} for trial in study.trials)
+    assert all(set(trial.user_attrs["by_seed"]) == {"abs_rel"} for trial in study.trials)
 
 
 @pytest.mark.parametrize(
