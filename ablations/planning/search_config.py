@@ -11,6 +11,7 @@ from tiekd.config.labels import HIGHER_IS_BETTER, METRICS
 from tiekd.errors import unknown
 
 MAX_TRIALS = 100_000
+RACE_FROM = 3  # seeds of a trial before it can end because it is not promising
 # Objectives measured on the trained student: milliseconds per image, and number of parameters.
 MEASURED_OBJECTIVES = ("milliseconds", "parameters")
 
@@ -109,6 +110,9 @@ class SearchConfig(Section):
         [], description="bounds that a trial must keep, such as 'parameters <= 5e6'; names are those of objectives"
     )
     seeds: list[int] = Field([0], min_length=1, description="the value of a trial is the mean of its runs with these seeds")
+    race: bool = Field(
+        False, description=f"after {RACE_FROM} seeds, only points that promise to be better than the base config go on"
+    )
     warm_start: bool = Field(False, description="add the points whose runs are already done in the store as first trials")
     grace_epochs: int = Field(1, ge=1, le=100_000, description="asha, median: epochs before a trial can be stopped")
     reduction_factor: int = Field(3, ge=2, le=1000, description="asha: one in this many trials continues at each rung")
@@ -144,6 +148,10 @@ class SearchConfig(Section):
         for name, values in (("objectives", self.objectives), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
                 raise ValueError(f"search.{name}: must not repeat a value, got {values}")
+        if self.race and len(self.seeds) <= RACE_FROM:
+            raise ValueError(f"search.race: needs more than {RACE_FROM} seeds, got {len(self.seeds)}")
+        if self.race and self.objective in MEASURED_OBJECTIVES:
+            raise ValueError(f"search.race: compares a metric by seed, got the first objective {self.objective}")
         if SCHEDULERS[self.scheduler].stops_trials and self.objective in MEASURED_OBJECTIVES:
             raise ValueError(
                 f"search.scheduler: {self.scheduler} compares trials by their first objective at each epoch, but "

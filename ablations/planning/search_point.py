@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ablations.planning.constraints import INFEASIBLE, Constraint, violated
-from ablations.planning.search_config import MEASURED_OBJECTIVES
+from ablations.planning.search_config import MEASURED_OBJECTIVES, RACE_FROM
 from search_spaces.space import Point
 from tiekd.config import ExecutionConfig, RunConfig, build
 from tiekd.config.documents import with_values
+from tiekd.config.labels import HIGHER_IS_BETTER
+from tiekd.data.inputs import run_id_of
 from tiekd.distill.preflight import ready_record
 from tiekd.errors import UserError
 from tiekd.store.run_store import RunRecord, RunStore
@@ -27,6 +29,7 @@ class SeedRuns:
     seeds: list[int]
     objectives: list[str]
     constraints: tuple[Constraint, ...] = ()
+    race: bool = False  # end a trial that does not promise to be better than the base by its first objective
 
     @property
     def names(self) -> list[str]:
@@ -50,7 +53,8 @@ def execute_point(point: Point, seed_runs: SeedRuns, execute_run: ExecuteRun, re
 
     `report` receives each epoch of the first run, since schedulers compare trials by their first seed, and after each run but
     the last the means so far; "epoch" counts the epochs of all seeds. The first run that is not done ends the trial. A point
-    whose student costs more than a constraint allows is not trained.
+    whose student costs more than a constraint allows is not trained. A trial that loses a race ends like one that a scheduler
+    stops, without a state.
     """
     if refused := _refuse_before_training(point, seed_runs):
         return refused
@@ -64,10 +68,30 @@ def execute_point(point: Point, seed_runs: SeedRuns, execute_run: ExecuteRun, re
         record = RunStore(config.execution.store, must_exist=True).run(result["run_id"])
         results.append(result | measured_numbers(record, config, seed_runs.names))
         if len(results) < len(seed_runs.seeds):
-            report(_mean_result(results, seed_runs))
+            so_far = _mean_result(results, seed_runs)
+            if seed_runs.race and not _is_promising(results, seed_runs):
+                return so_far | {"cause": f"no gain to expect after {len(results)} of {len(seed_runs.seeds)} seeds"}
+            report(so_far)
     final = _mean_result(results, seed_runs)
     cause = violated(seed_runs.constraints, final)
     return final | {"state": INFEASIBLE if cause else "done", "cause": cause}
+
+
+def _is_promising(results: list[TrialResult], seed_runs: SeedRuns) -> bool:
+    """Whether the results so far promise to be better than those of the base with the same seeds, as far as it has any."""
+    if len(results) < RACE_FROM:
+        return True
+    from ablations.planning.sequential import promises_gain  # imports SciPy, which other trials do not need
+
+    seeds, objective = seed_runs.seeds[: len(results)], seed_runs.objectives[0]
+    configs = [seed_runs.config({}, seed) for seed in seeds]
+    base = [RunStore(config.execution.store, must_exist=True).run(run_id_of(config)) for config in configs]
+    theirs = [record.metrics().get(objective) for record in base]
+    if None in theirs or [record.run_id for record in base] == [result["run_id"] for result in results]:
+        return True
+    sign = 1 if objective in HIGHER_IS_BETTER else -1
+    gains = [sign * (result[objective] - value) for result, value in zip(results, theirs, strict=True)]
+    return promises_gain(gains, RACE_FROM, len(seed_runs.seeds))
 
 
 def _refuse_before_training(point: Point, seed_runs: SeedRuns) -> TrialResult | None:

@@ -113,6 +113,14 @@ def _without_difference(first: int, last: int) -> np.ndarray:
     return np.sort(smallest)
 
 
+def promises_gain(gains: Sequence[float], first: int, last: int) -> bool:
+    """Whether a row goes on that only matters if it is better, by the rule of futility for its side.
+
+    gains: of each seed so far, at least two; larger is better. first, last: seeds at the first and the last look.
+    """
+    return _paired_t(gains) * math.sqrt(last / len(gains)) >= _promise(len(gains) - first)
+
+
 def _promise(looks_before: int) -> float:
     """The least t, projected to the last look, with which a row goes on."""
     return PROMISE * min(1.0, looks_before / PROMISE_LOOKS) ** PROMISE_POWER

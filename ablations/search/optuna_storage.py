@@ -251,7 +251,8 @@ def finish_trial(
     elif "state" in result:
         study.tell(trial, state=TrialState.FAIL)
     else:
-        report_value(trial, result, objectives)
+        if result["epoch"] not in get_trials(study)[trial.number].intermediate_values:
+            report_value(trial, result, objectives)
         study.tell(trial, state=TrialState.PRUNED)
 
 

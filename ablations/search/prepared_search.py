@@ -76,7 +76,8 @@ class PreparedSearch:
 
     @property
     def seed_runs(self) -> SeedRuns:
-        return SeedRuns(self.base.stated, self.search.seeds, self.search.objectives, tuple(self.search.bounds))
+        search = self.search
+        return SeedRuns(self.base.stated, search.seeds, search.objectives, tuple(search.bounds), search.race)
 
     @property
     def base_point(self) -> Point | None:
@@ -130,6 +131,10 @@ def prepare_search(
     commands = launch_commands(run_store, search_name(loaded), command)
     prepared = PreparedSearch(loaded, search, space, base, run_store, url, commands)
     _check_read(prepared)
+    if search.race and prepared.base_point is None:
+        raise UserError(f"search.race: the base config must be in the space {search.space}, since trials race against it")
+    if search.race and SAMPLERS[search.sampler].exhaustive:
+        raise UserError(f"search.race: {search.sampler} does not begin with the base config, against which trials race")
     return prepared
 
 

@@ -1,9 +1,12 @@
 """The runs of a point and their mean, with simulated runs."""
 
+from dataclasses import replace
+
 import pytest
 
 from ablations.planning.search_config import SearchConfig
 from ablations.planning.search_point import SeedRuns, execute_point
+from tiekd.data.inputs import run_id_of
 from tiekd.deploy.profile import EFFICIENCY_FILE
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
@@ -113,3 +116,44 @@ def test_point_whose_student_costs_too_much_is_not_trained(seed_runs, tmp_path):
     assert "rmse" not in result
     result = execute_point({"student.name": "tiny"}, bounded, run, lambda outcome: None)
     assert (result["state"], result["cause"], trained) == ("infeasible", "rmse 6, limit 1", ["tiny"])
+
+
+@pytest.fixture
+def race(seed_runs, tmp_path):
+    """Compute a point that is better than the base by `gains`, seed by seed; the base has runs of `n_base` seeds."""
+    store, losses = RunStore(tmp_path), [0.5, 0.6, 0.55, 0.65, 0.52, 0.58]
+
+    def make(gains, n_base=6, objective="abs_rel", **changes):
+        point = {path.replace("__", "."): value for path, value in changes.items()}
+        racing = replace(seed_runs(range(6), (objective,), execution={"store": str(tmp_path)}), race=True)
+        for seed in range(n_base):
+            base = store.run(run_id_of(racing.config({}, seed)))
+            base.write_json("summary.json", {"metrics": {objective: losses[seed]}})
+            base.write_status(Status("done"))
+
+        def run(document, tell):
+            seed = document["seed"]
+            sign = 1 if objective == "delta1" else -1
+            done = {"state": "done", "cause": "", "epoch": EPOCHS, "device_seconds": 1.5}
+            run_id = run_id_of(racing.config(point, seed))
+            return {"run_id": run_id, **done, objective: losses[seed] + sign * gains[seed]}
+
+        return execute_point(point, racing, run, lambda outcome: None)
+
+    return make
+
+
+@pytest.mark.parametrize("objective", ["abs_rel", "delta1"])
+def test_only_points_that_promise_to_be_better_than_the_base_get_all_seeds(race, objective):
+    better = race([0.1, 0.12, 0.11, 0.1, 0.13, 0.1], objective=objective, optim__lr=0.1)
+    worse = race([-0.01] * 6, objective=objective, optim__lr=0.2)
+    assert (better["state"], len(better["run_ids"])) == ("done", 6)
+    assert "state" not in worse  # as if a scheduler had stopped it
+    assert (worse["cause"], len(worse["run_ids"])) == ("no gain to expect after 3 of 6 seeds", 3)
+    later = race([0.1, 0.1, 0.1, -0.5, 0.1, 0.1], objective=objective, optim__lr=0.3)
+    assert (later["cause"], later["epoch"]) == ("no gain to expect after 4 of 6 seeds", 4 * EPOCHS)
+
+
+def test_nothing_is_dropped_without_results_of_the_base(race):
+    assert race([-0.1] * 6, n_base=2, optim__lr=0.1)["state"] == "done"
+    assert race([0.0] * 6)["state"] == "done"  # the base itself

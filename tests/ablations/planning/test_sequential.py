@@ -9,7 +9,7 @@ from scipy import stats
 from ablations.planning.cells import expand_cells
 from ablations.planning.plan import make_plan
 from ablations.planning.seeds import SeedsConfig
-from ablations.planning.sequential import adjusted_p, critical_value, look_at_rows, look_weights
+from ablations.planning.sequential import adjusted_p, critical_value, look_at_rows, look_weights, promises_gain
 from ablations.planning.sequential_plan import sequential_plan
 from ablations.planning.study import load_study
 from ablations.prepared_study import prepare_study
@@ -138,6 +138,17 @@ def test_results_ask_for_more_seeds_of_the_rows_that_are_open_and_of_their_basel
     again = prepare_study(decided, store.uri)
     assert [c.run_id for c in again.plan.cells] == [c.run_id for c in prepared.plan.cells]
     assert again.plan.to_compute == []
+
+
+def test_only_gains_are_promising():
+    """At the first look any gain is; later, less than at the last look would decide ends a row."""
+    assert promises_gain([0.1, -0.02, 0.03], 3, 8)
+    assert not promises_gain([-0.1, 0.02, -0.03], 3, 8)
+    assert not promises_gain([0.1, -0.1, 0.1, -0.1, 0.1, -0.09], 3, 8)
+    assert promises_gain([0.1, 0.11, 0.1, 0.12, 0.1, 0.1], 3, 8)
+    ends = [row for row in ([0.3, -0.2, 0.1, 0.0], [0.1, 0.2, 0.1, 0.3]) if not promises_gain(row, 3, 4)]
+    assert ends == [[0.3, -0.2, 0.1, 0.0]]
+    assert look_at_rows({"row": ends[0] + [0.0] * 4}, RULE)["row"].state == "hopeless"  # by the rule of a study
 
 
 def test_a_row_needs_one_baseline(study_file, tiny, tmp_path):

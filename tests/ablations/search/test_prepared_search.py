@@ -91,6 +91,22 @@ def queued(prepared):
         return [trial.system_attrs["fixed_params"] for trial in study.get_trials(states=(TrialState.WAITING,))]
 
 
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"seeds": [0, 1, 2]}, "search.race: needs more than 3 seeds, got 3"),
+        ({"objectives": ["parameters"], "scheduler": "none"}, "search.race: compares a metric by seed, got .* parameters"),
+        ({"bins": {"n_bins": 16}}, "search.race: the base config must be in the space dpm.yaml"),
+        ({"sampler": "grid"}, "search.race: grid does not begin with the base config"),
+    ],
+)
+def test_race_without_a_base_to_compare_with_is_refused(prepared, search, message):
+    settings = {"space": "dpm.yaml", "race": True, "seeds": [0, 1, 2, 3], "bins": {"n_bins": 32}}
+    assert prepared(**settings).seed_runs.race
+    with pytest.raises(UserError, match=message):
+        prepared(**settings | search)
+
+
 BASE_WITHIN = {"space": "dpm.yaml", "seeds": [0]}  # its n_bins begin at 32
 
 

@@ -90,6 +90,13 @@ def test_stopped_trial_is_pruned_with_the_value_that_stopped_it(study, searcher)
     assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {1: 0.5, 2: 0.4})
 
 
+def test_trial_that_ends_without_a_state_is_pruned_with_its_last_value(study, searcher):
+    searcher.on_trial_result("t", result(3, 0.5))
+    searcher.on_trial_complete("t", result(3, 0.5, cause="no gain to expect after 3 of 6 seeds"))
+    (trial,) = study.trials
+    assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {3: 0.5})
+
+
 @pytest.mark.parametrize("state", ["failed", "diverged", "constant"])
 def test_trial_without_a_value_fails_with_its_cause(study, searcher, state):
     searcher.on_trial_complete("t", result(3, None, state, cause="why"))
