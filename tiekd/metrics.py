@@ -29,20 +29,27 @@ def depth_metrics(
     """
     mask = torch.as_tensor(valid_mask, dtype=torch.bool)
     pred, gt = (torch.as_tensor(depth)[mask].double() for depth in (depth_pred, depth_gt))
+    return metrics_of_pixels(pred, gt, torch.log(pred), torch.log(gt))
+
+
+def metrics_of_pixels(pred: Tensor, gt: Tensor, log_pred: Tensor, log_gt: Tensor) -> dict[str, float]:
+    """Compute the metrics of the valid pixels of one image, given their logarithms, too; all NaN if there are none.
+
+    All [N], float64; depths in m, positive.
+    """
     if not gt.numel():
         return dict.fromkeys(METRICS, math.nan)
-    error = torch.log(pred) - torch.log(gt)
-    ratio = torch.maximum(gt / pred, pred / gt)
-    difference = gt - pred
+    error, difference, ratio = log_pred - log_gt, gt - pred, torch.maximum(gt / pred, pred / gt)
+    square, square_error = difference**2, (error**2).mean()
     values = torch.stack(
         [
             (difference.abs() / gt).mean(),
-            (difference**2 / gt).mean(),
-            (difference**2).mean().sqrt(),
-            (error**2).mean().sqrt(),
+            (square / gt).mean(),
+            square.mean().sqrt(),
+            square_error.sqrt(),
             error.abs().mean() / math.log(10),
-            100 * ((error**2).mean() - error.mean() ** 2).clamp_min(0).sqrt(),
-            *((ratio < 1.25**power).double().mean() for power in (1, 2, 3)),
+            100 * (square_error - error.mean() ** 2).clamp_min(0).sqrt(),
+            *(torch.count_nonzero(ratio < 1.25**power).double() / gt.numel() for power in (1, 2, 3)),
         ]
     )
     return dict(zip(METRICS, values.tolist(), strict=True))
@@ -62,14 +69,12 @@ def agreement_metrics(
     return {f"{name}_teacher": metrics[name] for name in AGREEMENT}
 
 
-def scale_ratio(depth_pred: np.ndarray, depth_gt: np.ndarray, valid_mask: np.ndarray) -> float:
-    """Compute median prediction / median ground truth of one image over its valid pixels; NaN if there are none.
+def scale_ratio(depth_pred: np.ndarray, depth_gt: np.ndarray) -> float:
+    """Compute median prediction / median ground truth over the valid pixels [N] of one image; NaN if there are none.
 
     Far from 1, the prediction has another scale or another unit.
     """
-    if not valid_mask.any():
-        return math.nan
-    return float(np.median(depth_pred[valid_mask]) / np.median(depth_gt[valid_mask]))
+    return float(np.median(depth_pred) / np.median(depth_gt)) if depth_gt.size else math.nan
 
 
 def median_ratio(rows: Iterable[Mapping[str, float]]) -> float:

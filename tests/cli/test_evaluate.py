@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 
@@ -21,4 +22,41 @@ def test_evaluate_takes_another_data_set_and_protocol(ran, tiekd, written):
     outcome = tiekd("evaluate", folder, "--data", written, *options, "--protocol", "bts-garg")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("protocol bts-garg, 1 images")
-    assert outcome.out.splitlines()[-1] == "1 of 2 images have no valid ground truth and are left out of the averages"
+    assert outcome.out.splitlines()[-2:] == [
+        "1 of 2 images have no valid ground truth and are left out of the averages",
+        "1 images were evaluated; papers on KITTI evaluate 652 (Eigen split, improved ground truth) or 697 (Eigen split, raw "
+        "LiDAR); their numbers are not comparable",
+    ]
+
+
+def test_one_pass_is_scored_by_many_protocols(ran, tiekd, tmp_path):
+    folder = ran["store"] / "runs" / ran["si"]["run_id"]
+    names = ["none", "none+median", "none@5m+affine_depth"]
+    options = [word for name in names for word in ("--protocol", name)]
+    outcome = tiekd("evaluate", folder, *options, "--images", tmp_path / "rows.parquet", "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)["protocols"]
+    for each in found:
+        alone = json.loads(tiekd("evaluate", folder, "--protocol", each["protocol"], "--json").out)
+        assert each == alone
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    assert list(rows["protocol"]) == [name for name in names for _ in range(4)]
+    means = rows.groupby("protocol", sort=False)["abs_rel"].mean()
+    assert list(means) == pytest.approx([each["metrics"]["abs_rel"] for each in found])
+    title, *lines = tiekd("evaluate", folder, *options).out.splitlines()
+    assert title.split()[:3] == ["protocol", "images", "abs_rel"]
+    assert [line.split()[:2] for line in lines] == [[name, "4"] for name in names]
+    assert lines[1].split()[2] == f"{means['none+median']:.4f}"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        ("nnoe+median", "evaluation.also: unknown 'nnoe'; did you mean none"),
+        ("none+medain", "evaluation.also: 'none+medain' needs an alignment: alignment: unknown 'medain'; did you mean median"),
+        ("nyu-eigen+median", "protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"),
+    ],
+)
+def test_a_protocol_that_cannot_be_is_refused(ran, mistake, protocol, message):
+    folder = ran["store"] / "runs" / ran["si"]["run_id"]
+    assert message in mistake("evaluate", folder, "--protocol", "none", "--protocol", protocol)

@@ -8,7 +8,10 @@ import yaml
 
 from tiekd.config.specs import LOSSES
 
-KINDS = ["datasets", "dpms", "losses", "protocols", "quirks", "runs", "spaces", "students", "studies", "teachers"]
+KINDS = [
+    *("alignments", "datasets", "dpms", "losses", "protocols", "quirks", "runs", "spaces", "students", "studies"),
+    "teachers",
+]
 
 
 def test_version_and_help(tiekd):

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tiekd.config import build
+from tiekd.config import build, config_of_frames
+from tiekd.data import open_frames
 from tiekd.data.image_io import read_uint16
 from tiekd.data.synthetic import synthesize
 from tiekd.data.teacher_maps import TeacherMaps
@@ -111,6 +112,19 @@ def test_a_prediction_is_clamped_to_the_range_of_the_data(tiekd, kitti, tmp_path
     assert metrics[80.0] == metrics[5000.0]
 
 
+def test_relative_maps_are_scored_when_they_are_aligned(tiekd, kitti, tmp_path):
+    source = open_frames(config_of_frames({"data": {"dataset": "kitti", "root": str(kitti)}}, "test").data, "test")
+    for index in range(2):
+        path = tmp_path / f"{source.keys[index]}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, source.load(index).depth_gt / 1e5 + 0.01)
+    words = ("evaluate", "--predictions", tmp_path, "--data", kitti)
+    assert "maps lie far below the cap" in tiekd(*words).err
+    outcome = tiekd(*words, "--protocol", "none+affine_depth", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["metrics"]["abs_rel"] < 1e-4
+
+
 def test_agreement_with_a_teacher_has_its_own_table(tiekd, kitti, ran, exported, tmp_path):
     words = ("evaluate", ran.folder, "--data", kitti, *ON_KITTI, "--teacher", exported.maps)
     outcome = tiekd(*words, "--images", tmp_path / "rows" / "images.parquet")
@@ -121,12 +135,12 @@ def test_agreement_with_a_teacher_has_its_own_table(tiekd, kitti, ran, exported,
         "agreement with the teacher, 2 images",
     ]
     assert lines[5].split() == list(AGREEMENT_METRICS)
-    assert lines[-1] == "1 of 3 images have no valid ground truth and are left out of the averages"
+    assert lines[-2] == "1 of 3 images have no valid ground truth and are left out of the averages"
     found = json.loads(tiekd(*words, "--json").out)
     assert found["agreement"]["abs_rel_teacher"] < 1e-3 < found["metrics"]["abs_rel"]  # it agrees with its own maps
     rows = pd.read_parquet(tmp_path / "rows" / "images.parquet")
     stored = RunStore(ran.store).run(ran.run_id).read_table("images.parquet")
-    assert list(rows.columns) == [*stored.columns, *AGREEMENT_METRICS]
+    assert list(rows.columns) == ["protocol", *stored.columns, *AGREEMENT_METRICS]
     assert list(rows["image"]) == LABELLED
     assert found["metrics"]["abs_rel"] == pytest.approx(rows["abs_rel"].mean())
 

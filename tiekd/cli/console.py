@@ -5,7 +5,7 @@ Results go to stdout, progress to stderr; `tiekd --quiet` shows no progress.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -76,4 +76,13 @@ def show_metrics(console: Console, metrics: Mapping[str, float | None], title: s
     """Print one row of metrics under a title."""
     table = Table(*metrics, box=None, pad_edge=False, title=title, title_justify="left")
     table.add_row(*("-" if value is None else f"{value:.4f}" for value in metrics.values()))
+    console.print(table)
+
+
+def show_protocols(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """Print the number of images, the metrics and the median ratio to ground truth of several protocols, one row for each."""
+    table = Table("protocol", "images", *found[0]["metrics"], "median ratio", box=None, pad_edge=False)
+    for each in found:
+        numbers = [f"{value:.4f}" for value in each["metrics"].values()]
+        table.add_row(each["protocol"], str(each["n_images"]), *numbers, f"{each['median_ratio']:.3f}")
     console.print(table)

@@ -32,14 +32,22 @@ def evaluate(
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="ROOT", help="folder of the data set [default: the run's]")] = None,
     dataset: Annotated[str | None, typer.Option(help="with --predictions: kitti or nyu [default: by the split lists]")] = None,
-    protocol: Annotated[str | None, typer.Option(help="evaluation protocol [default: the run's or the data set's]")] = None,
+    protocol: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME[@CAPm][+ALIGNMENT]",
+            help="evaluation protocol, e.g. bts-garg@50m+median; repeatable [default: the run's or the data set's]",
+        ),
+    ] = [],  # noqa: B006
     depth_scale: Annotated[
         float | None, typer.Option(help="with --predictions: integer at 1 m [default: in images that of the ground truth]")
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="DIR", help="also print the agreement with the maps of a teacher")
     ] = None,
-    images: Annotated[Path | None, typer.Option(metavar="FILE", help="write one row per image to this .parquet file")] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write one row per protocol and image to this .parquet file")
+    ] = None,
     store: RunStoreOption = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
@@ -49,7 +57,9 @@ def evaluate(
     A frame's map is found by the image's path without suffix, by the name that the released TIE-KD code gives it, or by the
     image's name if that is unique. Maps of the released code need --depth-scale 819.1875 (KITTI) or 6553.5 (NYU).
 
-    Example: tiekd evaluate demo/store/runs/1f0e9a4c7b2d3856 --protocol none
+    Each image is predicted once, however many protocols score it. `tiekd list protocols` and `tiekd list alignments` have them.
+
+    Example: tiekd evaluate demo/store/runs/1f0e9a4c7b2d3856 --protocol none --protocol none+median
     """
     from tiekd.config.changes import MAP_EVALUATION, NETWORK_EVALUATION, check_changes
     from tiekd.config.documents import parse_overrides
@@ -59,8 +69,9 @@ def evaluate(
     changes = check_changes(parse_overrides(overrides), read, reader)
     if data is not None:
         changes["data.root"] = str(data)
-    if protocol is not None:
-        changes["evaluation.protocol"] = protocol
+    if protocol:
+        changes["evaluation.protocol"] = protocol[0]
+    changes["evaluation.also"] = protocol[1:]
     if images is not None:
         _check_table(images)
     if predictions is not None and weights is None:
@@ -88,8 +99,7 @@ def _score_network(
     file = find_weights(weights, store)
     from tiekd.data.progress import track
     from tiekd.distill.runtime import choose_device
-    from tiekd.inference.evaluate import evaluate as evaluate_network
-    from tiekd.inference.evaluate import require_finite
+    from tiekd.inference.evaluate import evaluate_protocols, require_finite
     from tiekd.models.checkpoint import load_network
 
     network, trained = load_network(file)
@@ -97,26 +107,26 @@ def _score_network(
     _check_reach(file, trained, config)
     source, indices, maps = _open(config, teacher)
     device = choose_device(config.execution.device)
-    rows = evaluate_network(network.to(device), config, source, device, indices, maps)
-    scored = list(track(rows, "images", len(indices)))
+    rows = evaluate_protocols(network.to(device), config, source, device, indices, config.evaluation.specs, maps)
+    scored = [row for rows_of_frame in track(rows, "images", len(indices)) for row in rows_of_frame]
     require_finite(scored)
     return config, scored, len(source)
 
 
 def _check_reach(weights: Path, trained: "RunConfig", config: "RunConfig") -> None:
-    """Raise UserError if a network ends at a smaller depth than the data set or the protocol that it is to be evaluated on."""
+    """Raise UserError if a network ends at a smaller depth than the data set or a protocol without alignment that scores it."""
     from tiekd.config import DataConfig
-    from tiekd.config.specs import PROTOCOLS
     from tiekd.data.depth_range import check_reach
 
     what, largest = f"weights {weights}", trained.data.max_depth
-    if config.data.dataset != trained.data.dataset:
+    metric = {name: spec for name, spec in config.evaluation.specs.items() if spec.alignment == "none"}
+    if metric and config.data.dataset != trained.data.dataset:
         default = DataConfig.model_fields["max_depth"].default
         needed = config.data.spec.defaults.get("data", {}).get("max_depth", default)
         check_reach(what, largest, needed, f"data.max_depth of {config.data.dataset}")
-    if config.evaluation.protocol != trained.evaluation.protocol:
-        needed = PROTOCOLS[config.evaluation.protocol].max_depth or largest
-        check_reach(what, largest, needed, f"the cap of protocol {config.evaluation.protocol}")
+    for name, spec in metric.items():
+        if name != trained.evaluation.protocol:
+            check_reach(what, largest, spec.max_depth or largest, f"the cap of protocol {name}")
 
 
 def _score_maps(
@@ -141,10 +151,12 @@ def _score_maps(
     source, indices, teacher_maps = _open(config, teacher)
     maps = ExternalMaps([folder], config.data.dataset, [source.keys[index] for index in indices], depth_scale)
     maps.check_headers(source)
-    if remark := maps.check_units(source, config.data.max_depth):
+    protocols = config.evaluation.specs
+    in_meters = any(spec.alignment == "none" for spec in protocols.values())  # else they may be relative
+    if in_meters and (remark := maps.check_units(source, config.data.max_depth)):
         LOG.warning(remark)
-    rows = evaluate_maps(maps, config, source, indices, teacher_maps)
-    return config, list(track(rows, "images", len(indices))), len(source)
+    rows = evaluate_maps(maps, config, source, indices, protocols, teacher_maps)
+    return config, [row for rows_of_frame in track(rows, "images", len(indices)) for row in rows_of_frame], len(source)
 
 
 def _open(config: "RunConfig", teacher: Path | None) -> tuple["FrameSource", list[int], "TeacherMaps | None"]:
@@ -180,26 +192,38 @@ def _print(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, imag
     """Print the means over the images with valid ground truth, and write the rows if asked for."""
     import pandas as pd
 
-    from tiekd.cli.console import make_console, show_metrics
+    from tiekd.cli.console import make_console, show_metrics, show_protocols
     from tiekd.metrics import AGREEMENT_METRICS, mean_metrics, median_ratio
     from tiekd.store.files import write_atomically
 
-    protocol, measured = config.evaluation.protocol, sum(row["n_valid"] > 0 for row in rows)
-    if not measured:
-        raise UserError(f"protocol {protocol}: none of the {n_images} images has a valid pixel")
-    found = {"protocol": protocol, "n_images": measured, "n_images_without_ground_truth": n_images - measured}
-    found["metrics"], found["median_ratio"] = mean_metrics(rows), median_ratio(rows)
-    if agreement:
-        found["agreement"] = mean_metrics(rows, AGREEMENT_METRICS)
+    found: list[dict[str, Any]] = []
+    for protocol in config.evaluation.specs:
+        own = [row for row in rows if row["protocol"] == protocol]
+        measured = sum(row["n_valid"] > 0 for row in own)
+        if not measured:
+            raise UserError(f"protocol {protocol}: none of the {n_images} images has a valid pixel")
+        counts = {"protocol": protocol, "n_images": measured, "n_images_without_ground_truth": n_images - measured}
+        found.append(counts | {"metrics": mean_metrics(own), "median_ratio": median_ratio(own)})
+        if agreement:
+            found[-1]["agreement"] = mean_metrics(own, AGREEMENT_METRICS)
+        if note := config.data.spec.count_note(measured):
+            found[-1]["note"] = note
     if images is not None:
-        write_atomically(images, pd.DataFrame(rows).to_parquet(index=False))
+        ordered = [row for protocol in config.evaluation.specs for row in rows if row["protocol"] == protocol]
+        write_atomically(images, pd.DataFrame(ordered).to_parquet(index=False))
     if as_json:
-        print(json_text(found))
+        print(json_text(found[0] if len(found) == 1 else {"protocols": found}))
         return
     console = make_console()
-    show_metrics(console, found["metrics"], f"protocol {protocol}, {measured} images")
-    print(f"median ratio to ground truth: {found['median_ratio']:.3f}")
+    if len(found) > 1:
+        show_protocols(console, found)
+    else:
+        show_metrics(console, found[0]["metrics"], f"protocol {found[0]['protocol']}, {found[0]['n_images']} images")
+        print(f"median ratio to ground truth: {found[0]['median_ratio']:.3f}")
     if agreement:
-        show_metrics(console, found["agreement"], f"agreement with the teacher, {measured} images")
-    if measured < n_images:
-        print(f"{n_images - measured} of {n_images} images have no valid ground truth and are left out of the averages")
+        show_metrics(console, found[0]["agreement"], f"agreement with the teacher, {found[0]['n_images']} images")
+    if left_out := sorted({each["n_images_without_ground_truth"] for each in found} - {0}):
+        numbers = " or ".join(map(str, left_out))
+        print(f"{numbers} of {n_images} images have no valid ground truth and are left out of the averages")
+    for note in dict.fromkeys(each["note"] for each in found if "note" in each):
+        print(note)

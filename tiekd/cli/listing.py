@@ -17,7 +17,7 @@ Listing = Callable[[], Mapping[str, str]]
 def listings() -> dict[str, Listing]:
     """What can be listed: by kind, a function that returns a description of each name."""
     from tiekd.config.quirks import QUIRKS
-    from tiekd.config.specs import DATASETS, DPMS, LOSSES, PROTOCOLS, STUDENTS, TEACHERS
+    from tiekd.config.specs import ALIGNMENTS, DATASETS, DPMS, LOSSES, PROTOCOLS, STUDENTS, TEACHERS
 
     specs: dict[str, Mapping[str, Any]] = {
         "datasets": DATASETS,
@@ -28,6 +28,7 @@ def listings() -> dict[str, Listing]:
         "teachers": TEACHERS,
     }
     own: dict[str, Listing] = {kind: partial(_labels, found) for kind, found in specs.items()}
+    own["alignments"] = lambda: ALIGNMENTS
     own["quirks"] = lambda: {name: quirk.released for name, quirk in QUIRKS.items()}
     return own | dict(plugins("tiekd.listings"))
 

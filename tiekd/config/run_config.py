@@ -211,11 +211,11 @@ class RunConfig(Section):
         """What is computed, as plain values.
 
         Without paths and the source of the teacher's maps, in place of which the content of the inputs counts; execution; how
-        often the student is validated; and settings that the run does not read. The teacher's name counts, because it names the
-        run in tables.
+        often the student is validated, and under which other protocols it is scored; and settings that the run does not read.
+        The teacher's name counts, because it names the run in tables.
         """
         what = self.document()
-        del what["execution"], what["evaluation"]["every"]
+        del what["execution"], what["evaluation"]["every"], what["evaluation"]["also"]
         del what["data"]["root"], what["data"]["train_split"], what["data"]["test_split"]
         if not self.reads_teacher:
             what["teacher"] = None

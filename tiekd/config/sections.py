@@ -31,7 +31,10 @@ from tiekd.config.specs import (
     DatasetSpec,
     Head,
     LossSpec,
+    ProtocolSpec,
+    protocol_of,
 )
+from tiekd.config.specs.protocols import PATTERN
 from tiekd.errors import shorten, unknown
 
 _Pixels = Annotated[int, Field(ge=16, le=16_384)]
@@ -63,6 +66,23 @@ class OneOf:
     def _check(self, name: str) -> str:
         if name not in self._choices:
             raise ValueError(unknown(self._setting, name, self._choices))
+        return name
+
+
+class ProtocolName:
+    """NAME[@CAPm][+ALIGNMENT]: an evaluation protocol, its cap, and what is aligned; see tiekd/config/specs/protocols.py."""
+
+    def __init__(self, setting: str):
+        self._setting = setting
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "anyOf": [{"enum": sorted(PROTOCOLS)}, {"pattern": PATTERN}]}
+
+    def _check(self, name: str) -> str:
+        protocol_of(name, self._setting)
         return name
 
 
@@ -517,8 +537,12 @@ class AugmentConfig(Section):
 class EvaluationConfig(Section):
     """How a network is evaluated on the test frames."""
 
-    protocol: Annotated[str, OneOf("evaluation.protocol", PROTOCOLS)] = Field(
-        "none", description="crop and depth cap (`tiekd list protocols`)"
+    protocol: Annotated[str, ProtocolName("evaluation.protocol")] = Field(
+        "none", description="crop and depth cap (`tiekd list protocols`): NAME, or NAME@50m+median with a cap and an alignment"
+    )
+    also: tuple[Annotated[str, ProtocolName("evaluation.also")], ...] = Field(
+        (),
+        description="more protocols under which the trained network is scored, in the same pass; not part of a run's identity",
     )
     flip_tta: bool = Field(True, description="average with the prediction of the mirrored image")
     every: int = Field(
@@ -527,6 +551,11 @@ class EvaluationConfig(Section):
         le=100_000,
         description="epochs between validations; the last epoch is always validated; not part of a run's identity",
     )
+
+    @property
+    def specs(self) -> dict[str, ProtocolSpec]:
+        """The protocols by name, that of the validations first."""
+        return {name: protocol_of(name, "evaluation.also") for name in (self.protocol, *self.also)}
 
 
 class ExecutionConfig(Section):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -18,7 +18,7 @@ from tiekd.data.transforms import TrainTransform
 from tiekd.distill.optim import apply_schedule, build_optimizer
 from tiekd.distill.runtime import CHECK_EVERY, LocalRuntime, MetricRow, Runtime
 from tiekd.errors import DivergedError
-from tiekd.inference.evaluate import evaluate, is_constant, require_finite
+from tiekd.inference.evaluate import evaluate_protocols, is_constant, require_finite, without_protocol
 from tiekd.losses import build_loss
 from tiekd.losses.combine import IMAGE, AllSum, DistillLoss, single_process_sum
 from tiekd.metrics import mean_metrics
@@ -36,6 +36,7 @@ class DistillResult:
     images: list[MetricRow]  # one row per test image
     metrics: dict[str, float]  # means over the test images
     constant: bool  # whether the student predicts the same depth everywhere
+    also: list[MetricRow] = field(default_factory=list)  # one row per protocol of evaluation.also and test image
 
 
 def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
@@ -71,6 +72,7 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
         model = cast(nn.Module, torch.compile(model))
 
     images: list[MetricRow] = []
+    also: list[MetricRow] = []
     for epoch in range(len(epochs) + 1, config.optim.epochs + 1):
         started = time.perf_counter() - part.get("seconds", 0.0)
 
@@ -80,13 +82,14 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
         row = train_epoch(epoch, model, loss, loader, optimizer, config.optim, runtime, part, save)
         part.clear()
         if epoch % config.evaluation.every == 0 or epoch == config.optim.epochs:
-            images = validate(student, config, inputs.test, runtime)
+            images, also = validate(student, config, inputs.test, runtime, last=epoch == config.optim.epochs)
             row |= mean_metrics(images)
         epochs.append(row | {"seconds": time.perf_counter() - started})
         runtime.report(epochs, state())
 
-    images = images or validate(student, config, inputs.test, runtime)
-    return DistillResult(student, images, mean_metrics(images), is_constant(images))
+    if not images:  # the training was interrupted after its last epoch
+        images, also = validate(student, config, inputs.test, runtime, last=True)
+    return DistillResult(student, images, mean_metrics(images), is_constant(images), also)
 
 
 def check_state(state: dict[str, Any], student: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -214,13 +217,21 @@ def evaluate_loss(
     return {**values, "loss": sum(others, start=first)}
 
 
-def validate(student: nn.Module, config: RunConfig, test: FrameSource, runtime: Runtime) -> list[MetricRow]:
-    """Evaluate each test image on one rank. Returns the rows of all ranks in the data set's order."""
+def validate(
+    student: nn.Module, config: RunConfig, test: FrameSource, runtime: Runtime, last: bool
+) -> tuple[list[MetricRow], list[MetricRow]]:
+    """Evaluate each test image on one rank. Returns the rows of all ranks in the data set's order.
+
+    The rows of the run's protocol, and with `last` also those of the other protocols.
+    """
+    protocols = dict(list(config.evaluation.specs.items())[: None if last else 1])
     share = shard(len(test), runtime.rank, runtime.world_size)
-    rows = runtime.gather(list(evaluate(student, config, test, runtime.device, share)))
+    found = evaluate_protocols(student, config, test, runtime.device, share, protocols)
+    rows = runtime.gather([row for rows in found for row in rows])
     require_finite(rows)
-    position = {key: index for index, key in enumerate(test.keys)}
-    return sorted(rows, key=lambda row: position[row["image"]])
+    order, position = list(protocols), {key: index for index, key in enumerate(test.keys)}
+    rows.sort(key=lambda row: (order.index(row["protocol"]), position[row["image"]]))
+    return [without_protocol(row) for row in rows[: len(test)]], rows[len(test) :]
 
 
 class StepLog:

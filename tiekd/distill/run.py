@@ -82,6 +82,8 @@ def _compute_and_store(config: RunConfig, record: RunRecord, runtime: Runtime) -
     floor = stored_floor(config)
     result = distill(config, runtime)
     record.write_table("images.parquet", pd.DataFrame(result.images))
+    if result.also:
+        record.write_table("protocols.parquet", pd.DataFrame(result.also))
     record.write_file("student.safetensors", pack_network(result.student, config))
     record.write_json("summary.json", {"run_id": record.run_id, **summarize(config, result), **floor})
     device_seconds = record.status().device_seconds

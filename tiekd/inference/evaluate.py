@@ -1,63 +1,138 @@
 """Evaluate a network, or depth maps of any program, on the frames of a data set."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from tiekd.config import DataConfig, RunConfig
-from tiekd.config.specs import PROTOCOLS
+from tiekd.config.specs import ProtocolSpec, protocol_of
 from tiekd.data import Frame, FrameSource
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.data.transforms import normalize_image
 from tiekd.errors import DivergedError
+from tiekd.inference.alignment import align
 from tiekd.inference.predict import predict
-from tiekd.inference.protocols import valid_mask
-from tiekd.metrics import agreement_metrics, depth_metrics, scale_ratio
+from tiekd.inference.protocols import range_of, valid_mask
+from tiekd.metrics import agreement_metrics, metrics_of_pixels, scale_ratio
 
 CONSTANT_RTOL = 1e-5  # a dead network varies by float32 rounding, a barely trained one by a thousandth
 
 
 def score_image(depth_pred: np.ndarray, frame: Frame, data: DataConfig, protocol: str) -> dict[str, Any]:
     """Score one image: number of valid pixels, metrics, scale, and the range of the prediction. depth_pred [H, W] m."""
-    valid = valid_mask(PROTOCOLS[protocol], frame, data.depth_range)
-    return {
-        "n_valid": int(valid.sum()),
-        **depth_metrics(torch.from_numpy(depth_pred), torch.from_numpy(frame.depth_gt), torch.from_numpy(valid)),
-        "median_ratio": scale_ratio(depth_pred, frame.depth_gt, valid),
-        "depth_min": float(depth_pred.min()),
-        "depth_max": float(depth_pred.max()),
-    }
+    (row,) = score_protocols(depth_pred, frame, data, [protocol_of(protocol, "protocol")])
+    return row
+
+
+def score_protocols(
+    depth_pred: np.ndarray,
+    frame: Frame,
+    data: DataConfig,
+    protocols: Iterable[ProtocolSpec],
+    raw: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
+    """Score one image under each protocol; see `score_image`. Protocols that count the same pixels select them once.
+
+    raw: the prediction before it was clamped, which is aligned in place of depth_pred. "median_ratio" is the scale before the
+    alignment.
+    """
+    extent = {"depth_min": float(depth_pred.min()), "depth_max": float(depth_pred.max())}
+    selected: dict[tuple[ProtocolSpec, bool], _Pixels] = {}
+    rows = []
+    for protocol in protocols:
+        is_raw = raw is not None and protocol.alignment != "none"
+        counted = replace(protocol, label="", alignment="none"), is_raw
+        if counted not in selected:
+            valid = valid_mask(protocol, frame, data.depth_range)
+            selected[counted] = _Pixels.of(raw if raw is not None and is_raw else depth_pred, frame.depth_gt, valid)
+        pixels = selected[counted]
+        metrics = pixels.metrics(protocol.alignment, range_of(protocol, data.depth_range))
+        rows.append({"n_valid": pixels.gt.numel(), **metrics, "median_ratio": pixels.ratio, **extent})
+    return rows
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The valid pixels of an image, [N] float64: predicted and true depth in m, and the ratio of their medians."""
+
+    pred: Tensor
+    gt: Tensor
+    ratio: float  # NaN without a pixel
+
+    @classmethod
+    def of(cls, depth_pred: np.ndarray, depth_gt: np.ndarray, valid: np.ndarray) -> "_Pixels":
+        pred, gt = depth_pred[valid], depth_gt[valid]
+        return cls(torch.from_numpy(pred).double(), torch.from_numpy(gt).double(), scale_ratio(pred, gt))
+
+    @cached_property
+    def log_gt(self) -> Tensor:
+        return torch.log(self.gt)
+
+    def metrics(self, alignment: str, depth_range: tuple[float, float]) -> dict[str, float]:
+        """The metrics of the aligned prediction, clamped to the protocol's range in m, as in Monodepth2 and Marigold."""
+        pred = self.pred
+        if alignment != "none" and pred.numel():
+            pred = align(alignment, pred, self.gt, self.log_gt, self.ratio).clamp(*depth_range)
+        return metrics_of_pixels(pred, self.gt, torch.log(pred), self.log_gt)
 
 
 def evaluate(
+    network: nn.Module, config: RunConfig, source: FrameSource, device: torch.device, indices: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Evaluate a network on the frames at `indices` with the config's protocol. Yields rows of images.parquet."""
+    first = dict(list(config.evaluation.specs.items())[:1])
+    return (without_protocol(row) for (row,) in evaluate_protocols(network, config, source, device, indices, first))
+
+
+def evaluate_protocols(
     network: nn.Module,
     config: RunConfig,
     source: FrameSource,
     device: torch.device,
     indices: Sequence[int],
+    protocols: Mapping[str, ProtocolSpec],
     teacher: TeacherMaps | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Evaluate a network on the frames at `indices` with the config's protocol. Yields rows of images.parquet.
+) -> Iterator[list[dict[str, Any]]]:
+    """Evaluate a network on the frames at `indices`, whose depth is predicted once. Yields a frame's rows, one per protocol.
 
     With a teacher's maps, the rows also hold the agreement with them.
     """
-    return _score(_predict_frames(network, config, source, device, indices), config, source, teacher)
+    for index, frame, depth in _predict_frames(network, config, source, device, indices):
+        rows = score_protocols(depth, frame, config.data, protocols.values())
+        yield _named(rows, protocols, depth, index, config, source, teacher)
 
 
 def evaluate_maps(
-    maps: ExternalMaps, config: RunConfig, source: FrameSource, indices: Sequence[int], teacher: TeacherMaps | None = None
-) -> Iterator[dict[str, Any]]:
-    """`evaluate` for depth maps of another program, which are clamped to the depth range of the data like a network's."""
-    frames = ((index, source.load(index)) for index in indices)
-    clamped = ((index, frame, maps.load(source.keys[index], frame).clip(*config.data.depth_range)) for index, frame in frames)
-    return _score(clamped, config, source, teacher)
+    maps: ExternalMaps,
+    config: RunConfig,
+    source: FrameSource,
+    indices: Sequence[int],
+    protocols: Mapping[str, ProtocolSpec],
+    teacher: TeacherMaps | None = None,
+) -> Iterator[list[dict[str, Any]]]:
+    """`evaluate_protocols` for depth maps of another program.
+
+    They are clamped to the depth range of the data like a network's, except where they are aligned.
+    """
+    for index in indices:
+        frame = source.load(index)
+        raw = maps.load(source.keys[index], frame)
+        depth = raw.clip(*config.data.depth_range)
+        rows = score_protocols(depth, frame, config.data, protocols.values(), raw)
+        yield _named(rows, protocols, depth, index, config, source, teacher)
+
+
+def without_protocol(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of images.parquet, all of which have the run's protocol."""
+    return {name: value for name, value in row.items() if name != "protocol"}
 
 
 def require_finite(rows: list[dict[str, Any]]) -> None:
@@ -72,17 +147,22 @@ def is_constant(rows: list[dict[str, Any]]) -> bool:
     return all(math.isclose(row["depth_min"], row["depth_max"], rel_tol=CONSTANT_RTOL) for row in rows)
 
 
-def _score(
-    predictions: Iterable[tuple[int, Frame, np.ndarray]], config: RunConfig, source: FrameSource, teacher: TeacherMaps | None
-) -> Iterator[dict[str, Any]]:
-    """Rows of images.parquet for frames by index and their predicted depth [H, W] m."""
-    for index, frame, depth in predictions:
-        key = source.keys[index]
-        row: dict[str, Any] = {"image": key, "group": source.group(index)}
-        row |= score_image(depth, frame, config.data, config.evaluation.protocol)
-        if teacher is not None:
-            row |= agreement_metrics(depth, teacher.load(key, frame.size), config.data.spec.agreement_first_row)
-        yield row
+def _named(
+    rows: list[dict[str, Any]],
+    protocols: Iterable[str],
+    depth: np.ndarray,
+    index: int,
+    config: RunConfig,
+    source: FrameSource,
+    teacher: TeacherMaps | None,
+) -> list[dict[str, Any]]:
+    """Rows of one frame with their protocols, its name, and the agreement of its depth [H, W] m with the teacher."""
+    key, agreement = source.keys[index], dict[str, float]()
+    if teacher is not None:
+        height, width = depth.shape
+        agreement = agreement_metrics(depth, teacher.load(key, (height, width)), config.data.spec.agreement_first_row)
+    named = {"image": key, "group": source.group(index)}
+    return [{"protocol": name, **named, **row, **agreement} for name, row in zip(protocols, rows, strict=True)]
 
 
 def _predict_frames(

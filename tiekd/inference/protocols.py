@@ -5,7 +5,7 @@ from pkgutil import resolve_name
 import numpy as np
 
 from tiekd.config import RunConfig
-from tiekd.config.specs import PROTOCOLS, ProtocolSpec
+from tiekd.config.specs import ProtocolSpec
 from tiekd.data import Frame, open_frames
 from tiekd.data.image_io import Size
 from tiekd.errors import UserError
@@ -18,6 +18,12 @@ def garg_crop(size: Size) -> Crop:
     height, width = size
     rows = int(0.40810811 * height), int(0.99189189 * height)
     return *rows, int(0.03594771 * width), int(0.96405229 * width)
+
+
+def eigen_kitti_crop(size: Size) -> Crop:
+    """The crop of Eigen et al. 2014 (https://arxiv.org/abs/1406.2283) for KITTI, as fractions of the image."""
+    height, width = size
+    return int(0.3324324 * height), int(0.91351351 * height), int(0.0359477 * width), int(0.96405229 * width)
 
 
 def eigen_nyu_crop(size: Size) -> Crop:
@@ -44,13 +50,20 @@ def valid_mask(protocol: ProtocolSpec, frame: Frame, depth_range: tuple[float, f
         top, bottom, left, right = top - down, bottom - down, left - across, right - across
     inside = np.zeros(depth.shape, dtype=bool)
     inside[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-    low, high = protocol.min_depth or depth_range[0], protocol.max_depth or depth_range[1]
+    low, high = range_of(protocol, depth_range)
     return inside & (depth > low) & (depth < high)
 
 
+def range_of(protocol: ProtocolSpec, depth_range: tuple[float, float]) -> tuple[float, float]:
+    """The depths in m between which ground truth counts; depth_range: for protocols that do not define their own."""
+    return protocol.min_depth or depth_range[0], protocol.max_depth or depth_range[1]
+
+
 def check_protocol(config: RunConfig) -> None:
-    """Raise UserError unless the protocol's crop is defined on the test frames."""
-    _crop(PROTOCOLS[config.evaluation.protocol], open_frames(config.data, "test").size(0))
+    """Raise UserError unless the crop of each protocol is defined on the test frames."""
+    size = open_frames(config.data, "test").size(0)
+    for protocol in config.evaluation.specs.values():
+        _crop(protocol, size)
 
 
 def _crop(protocol: ProtocolSpec, size: Size) -> Crop:

@@ -1,7 +1,7 @@
 """The run store, on any filesystem that pyarrow supports; the only source of truth about runs.
 
-    STORE/runs/<run_id>/   config.yaml  attempt.json  status.json  epochs.parquet  images.parquet  summary.json
-                           provenance.json  efficiency.json  student.safetensors  checkpoint/state.pt  error.txt
+    STORE/runs/<run_id>/   config.yaml  attempt.json  status.json  epochs.parquet  images.parquet  protocols.parquet
+                           summary.json  provenance.json  efficiency.json  student.safetensors  checkpoint/state.pt  error.txt
     STORE/studies/<name>/  study.json  findings.json
     STORE/efficiency/<device>/<network>.json
 

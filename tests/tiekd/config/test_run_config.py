@@ -55,11 +55,13 @@ def test_an_unknown_setting_is_refused_with_the_nearest_one(setting, near):
         ("student.name", "resnet19", "resnet18"),
         ("loss.name", "tiekd", "tie_kd"),
         ("evaluation.protocol", "bts_garg", "bts-garg"),
+        ("evaluation.also", ["bts_garg"], "bts-garg"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_valid_ones(setting, received, near):
     message = refusal({setting: received})
-    assert f"{setting}: unknown '{received}'; did you mean {near}" in message
+    name = received[0] if isinstance(received, list) else received
+    assert f"{setting}: unknown '{name}'; did you mean {near}" in message
     assert "valid: " in message
 
 
@@ -95,6 +97,33 @@ def test_a_value_out_of_range_is_refused_by_its_path_and_what_came(setting, valu
     message = refusal({setting: value})
     assert setting in message
     assert "got " in message
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none+medain", "'none+medain' needs an alignment: alignment: unknown 'medain'; did you mean median"),
+        ("none+", "'none+' needs an alignment: alignment: unknown ''; valid: "),
+        ("bts-garg@81m", "'bts-garg@81m' needs a cap of at most 80 m such as bts-garg@5m, got '81m'"),
+        ("bts-garg@50", "'bts-garg@50' needs a cap of at most 80 m such as bts-garg@5m, got '50'"),
+        ("none@0m", "'none@0m' needs a cap such as none@5m, got '0m'"),
+        ("none+median@50m", "'none+median@50m' needs an alignment: alignment: unknown 'median@50m'; did you mean median"),
+        ("", "unknown ''"),
+    ],
+)
+def test_a_protocol_that_cannot_be_is_refused_with_what_could(name, reason):
+    assert f"evaluation.protocol: {reason}" in refusal({"evaluation.protocol": name})
+
+
+def test_a_protocol_takes_a_cap_and_an_alignment():
+    evaluation = {"evaluation.protocol": "bts-garg@50.5m+median", "evaluation.also": ["none+log_lsq", "none"]}
+    specs = config(evaluation).evaluation.specs
+    assert list(specs) == ["bts-garg@50.5m+median", "none+log_lsq", "none"]
+    assert [(spec.max_depth, spec.alignment) for spec in specs.values()] == [
+        (50.5, "median"),
+        (None, "log_lsq"),
+        (None, "none"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -358,6 +387,7 @@ NOT_READ = {
     "loss.chamfer_weight": 2.0,
     "loss.fov": 90.0,
     "evaluation.every": 2,
+    "evaluation.also": ["none+median"],
     "execution.device": "cpu",
     "execution.kernel": "triton",
     "execution.compile": True,

@@ -13,7 +13,7 @@ from tiekd.distill.loop import CHECK_EVERY, StepLog, evaluate_loss, train_epoch,
 from tiekd.distill.optim import build_optimizer, learning_rate
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, pack_state, unpack_state
 from tiekd.errors import DivergedError
-from tiekd.inference.evaluate import evaluate, score_image
+from tiekd.inference.evaluate import evaluate, evaluate_protocols, score_image
 from tiekd.losses import build_loss
 from tiekd.metrics import METRICS, mean_metrics
 from tiekd.models.checkpoint import load_network
@@ -347,10 +347,31 @@ def test_rows_come_in_the_data_sets_order_whatever_order_ranks_report_in(tiny):
         def gather(self, rows):
             return rows[::-1]
 
-    config = tiny()
+    config = tiny({"evaluation.also": ["none+median", "none+log_lsq"]})
     runtime = Backwards(config.execution, RunStore(config.execution.store).run("none"))
     test = open_frames(config.data, "test")
-    assert [row["image"] for row in validate(build_network(config), config, test, runtime)] == test.keys
+    student = build_network(config)
+    images, also = validate(student, config, test, runtime, last=True)
+    assert [row["image"] for row in images] == test.keys
+    assert [(row["protocol"], row["image"]) for row in also] == [
+        (name, key) for name in ("none+median", "none+log_lsq") for key in test.keys
+    ]
+    assert validate(student, config, test, runtime, last=False) == (images, [])
+
+
+def test_more_protocols_leave_the_run_and_its_numbers_alone(tiny, execute_run, tmp_path):
+    stores = [{"execution.store": str(tmp_path / name)} for name in ("plain", "more")]
+    plain, _ = execute_run(tiny(stores[0]))
+    more, _ = execute_run(tiny(stores[1] | {"evaluation.also": ["none+median", "none@4m"]}))
+    assert more.run_id == plain.run_id
+    assert more.read_table("images.parquet").equals(plain.read_table("images.parquet"))
+    assert plain.read_table("protocols.parquet") is None
+    rows = more.read_table("protocols.parquet")
+    student, config = load_network(f"{more.store.uri}/{more.folder}/student.safetensors")
+    again = evaluate_protocols(student, config, open_frames(config.data, "test"), CPU, range(4), config.evaluation.specs)
+    expected = pd.DataFrame([row for rows_of_frame in again for row in rows_of_frame[1:]])
+    keys = ["protocol", "image"]
+    pd.testing.assert_frame_equal(rows.sort_values(keys, ignore_index=True), expected.sort_values(keys, ignore_index=True))
 
 
 def test_a_run_without_a_store_gives_the_numbers_of_one_with_a_store(tiny, execute_run, in_folder, tree):

@@ -19,13 +19,14 @@ from tiekd.config.specs.kinds import (
     TeacherSpec,
 )
 from tiekd.config.specs.losses import LOSSES
-from tiekd.config.specs.protocols import PROTOCOLS
+from tiekd.config.specs.protocols import ALIGNMENTS, PROTOCOLS, protocol_of
 from tiekd.config.specs.students import STUDENTS
 from tiekd.config.specs.teachers import TEACHERS
 
 NETWORKS: Mapping[str, NetworkSpec] = ChainMap(STUDENTS, TEACHERS)  # type: ignore[arg-type] # read only, so covariant
 
 __all__ = [
+    "ALIGNMENTS",
     "DATASETS",
     "DEFAULT_DPM",
     "DPMS",
@@ -45,4 +46,5 @@ __all__ = [
     "ReleasedMapNames",
     "StudentSpec",
     "TeacherSpec",
+    "protocol_of",
 ]

@@ -9,6 +9,7 @@ DATASETS: dict[str, DatasetSpec] = {
         label="KITTI",
         layout="tiekd.data.layouts.kitti:KITTI",
         evaluation_size=(352, 1216),  # the kb-crop
+        image_counts={652: "Eigen split, improved ground truth", 697: "Eigen split, raw LiDAR"},
         license=License("cc-by-nc-sa-3.0", "CC BY-NC-SA 3.0, the license of the KITTI images that it was trained on"),
         agreement_first_row=110,
         released_map_names=ReleasedMapNames("", ("date", "drive", "camera", "data", "frame")),
@@ -28,6 +29,7 @@ DATASETS: dict[str, DatasetSpec] = {
         label="NYU Depth v2",
         layout="tiekd.data.layouts.nyu:NYU",
         evaluation_size=(480, 640),
+        image_counts={654: "official test split"},
         license=License("other", "not stated: NYU Depth v2, on which it was trained, names no license for models"),
         # The released configs reach NYU's images through the relative root data/nyu, which becomes part of the name.
         released_map_names=ReleasedMapNames("data_nyu_", ("scene", "frame")),

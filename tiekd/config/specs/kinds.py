@@ -4,7 +4,7 @@ Imports no PyTorch: code is named as 'module:name' and imported when it is first
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Head = Literal["dpm", "regression", "adaptive_bins"]
@@ -61,6 +61,14 @@ class DatasetSpec:
     frames: str | None = None  # 'module:function', (DataConfig, Split) -> FrameSource; None: read from split lists
     agreement_first_row: int = 0  # first row of a frame that counts in the agreement with a teacher
     released_map_names: ReleasedMapNames | None = None  # None: the released code does not read it
+    image_counts: Mapping[int, str] = field(default_factory=dict)  # how many images papers evaluate on, and which these are
+
+    def count_note(self, n_images: int) -> str:
+        """A line that tells that papers evaluate on another number of images; empty if they do not, or if none is known."""
+        if not self.image_counts or n_images in self.image_counts:
+            return ""
+        known = " or ".join(f"{count} ({which})" for count, which in self.image_counts.items())
+        return f"{n_images} images were evaluated; papers on {self.label} evaluate {known}; their numbers are not comparable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +107,14 @@ class TeacherSpec(NetworkSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolSpec:
-    """An evaluation protocol: the pixels inside a crop whose ground truth lies strictly between two depths."""
+    """An evaluation protocol: the pixels inside a crop whose ground truth lies strictly between two depths.
+
+    A prediction is first aligned to the ground truth of those pixels.
+    """
 
     label: str
     crop: str  # 'module:function', size (height, width) in px -> top, bottom, left, right
     of_full_frame: bool = False  # whether the crop refers to the frame before it is cut to its canonical view
     min_depth: float | None = None  # m; None: the data's own range
     max_depth: float | None = None  # m
+    alignment: str = "none"  # of ALIGNMENTS

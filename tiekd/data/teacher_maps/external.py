@@ -79,12 +79,13 @@ class ExternalMaps:
             for index in sample:
                 frame = source.load(index)
                 depth = self.load(source.keys[index], frame)
-                ratios.append(scale_ratio(depth, frame.depth_gt, (frame.depth_gt > 0) & (frame.depth_gt <= max_depth)))
+                measured = (frame.depth_gt > 0) & (frame.depth_gt <= max_depth)
+                ratios.append(scale_ratio(depth[measured], frame.depth_gt[measured]))
                 yield depth
 
         remark = check_units(maps(), max_depth, what, remedy)
-        measured = [ratio for ratio in ratios if math.isfinite(ratio)]
-        return check_ratio(statistics.median(measured), what, remedy) or remark if measured else remark
+        finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+        return check_ratio(statistics.median(finite), what, remedy) or remark if finite else remark
 
     def load(self, key: str, frame: Frame) -> np.ndarray:
         """Load the depth of a frame's view, float32 [H, W] m. Raises UserError if it is not finite everywhere."""
