@@ -13,6 +13,7 @@ from reports.tables.formatting import ROW_LABELS, label_text
 from reports.tables.image_bootstrap import FEWEST_GROUPS, interval_coverage
 from reports.tables.seed_statistics import ALPHA, seeds_needed, smallest_p
 from reports.tables.table import Table
+from tiekd.config.specs import DATASETS
 
 _LABEL = METRIC_LABELS[MAIN_METRIC]
 _MAIN = METRICS.index(MAIN_METRIC)
@@ -23,7 +24,7 @@ def table_notes(table: Table, whole: bool = True) -> list[str]:
 
     whole: the table has every label as a column, and the test against the baseline.
     """
-    lines = [_protocol(table), _seeds()]
+    lines = [_protocol(table), *image_count_notes(table), _seeds()]
     if table.study.is_search:
         label = METRIC_LABELS[objective_metric(table)]
         ranking = (
@@ -107,6 +108,13 @@ def _constraints(table: Table) -> Iterator[str]:
             f"The search asks for {', '.join(constraints)}. Infeasible trials violate that and come after the others; a student"
             " that costs too much was not trained."
         )
+
+
+def image_count_notes(table: Table) -> list[str]:
+    """What to know where papers on the data set evaluate on another number of images."""
+    spec = DATASETS.get(table.dataset)
+    counts = sorted(set(table.groups.groupby("run_id")["n"].sum()))
+    return [f"**{note}.**" for count in counts if spec and (note := spec.count_note(int(count)))]
 
 
 def _counts(values: pd.Series) -> str:

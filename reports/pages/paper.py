@@ -15,6 +15,7 @@ from reports.tables.formatting import ROW_LABELS, format_value, label_text
 from reports.tables.paper_table import PaperColumn, PaperNumber, PaperTable
 from reports.tables.seed_statistics import ALPHA
 from tiekd.config.labels import HIGHER_IS_BETTER
+from tiekd.config.specs import DATASETS
 
 _TITLES = {"dataset": "Data set", **ROW_LABELS}
 _SPREADS = {
@@ -151,6 +152,10 @@ def _notes(table: PaperTable, latex: bool = False) -> Iterator[str]:
     """What the numbers are, and what is missing. latex: spreads are in units of the last digit."""
     for column in table.columns:
         yield f"{_column_title(table, column)}: protocol `{column.protocol}`."
+    counts = {(cell.labels["dataset"], run["n_images"]) for cell in table.places.values() for run in cell.done.values()}
+    for dataset, n_images in sorted((name, n) for name, n in counts if name in DATASETS and n is not None):
+        if note := DATASETS[dataset].count_note(n_images):
+            yield f"{note}."
     done = Counter(cell.n_done for cell in table.places.values() if cell.n_done)
     if spread := _SPREADS.get(table.config.spread):
         form = "mean, and in parentheses, in units of the last digit, the" if latex else "mean ±"

@@ -75,3 +75,4 @@ def test_a_run_on_real_frames(tiekd, tiny, as_yaml, tmp_path):
     summary = json.loads(outcome.out)["summary"]
     assert (summary["protocol"], summary["n_images"]) == ("adabins-kb-garg", 1)
     assert np.isfinite(summary["metrics"]["abs_rel"])
+    assert summary["note"].startswith("1 images were evaluated; papers on KITTI evaluate 652 ")

@@ -69,6 +69,8 @@ def show_run(record: RunRecord, status: Status) -> None:
     if summary:
         title = f"protocol {summary.get('protocol', '')}, {summary.get('n_images', 0)} images"
         show_metrics(console, summary["metrics"], title)
+        if "note" in summary:
+            console.print(summary["note"], highlight=False, markup=False, soft_wrap=True)
     console.print(f"{record.store.uri}/{record.folder}", highlight=False, soft_wrap=True)
 
 

@@ -278,11 +278,14 @@ class StepLog:
 def summarize(config: RunConfig, result: DistillResult) -> dict[str, Any]:
     """The content of summary.json: protocol, images, metrics and size."""
     n_without_ground_truth = sum(row["n_valid"] == 0 for row in result.images)
+    n_images = len(result.images) - n_without_ground_truth
+    note = config.data.spec.count_note(n_images)
     return {
         "protocol": config.evaluation.protocol,
-        "n_images": len(result.images) - n_without_ground_truth,
+        "n_images": n_images,
         "n_images_without_ground_truth": n_without_ground_truth,
         "metrics": result.metrics,
         "epochs": config.optim.epochs,
         "parameters": count_parameters(result.student),
+        **({"note": note} if note else {}),
     }

@@ -7,10 +7,12 @@ from support.made_store import BASE, fill, write_run
 from reports.figures.figures import figures_of
 from reports.loading.collect import collect
 from reports.loading.records import StudyRecord
+from reports.pages.footnotes import table_notes
 from reports.pages.report_page import make_section, report_markdown, run_listings, table_stems, tables_latex, tables_markdown
 from reports.tables.table import Table, build_tables, tables_frame
 from tiekd.config import build
 from tiekd.config.documents import with_values
+from tiekd.config.specs import DATASETS
 from tiekd.store.files import safe_name
 from tiekd.store.run_status import STATES, Status
 
@@ -54,6 +56,14 @@ def test_a_store_whose_first_run_has_just_begun(store):
     page = report_markdown(found, [make_section(t, "stem", []) for t in build_tables(found)], [], None)
     (row,) = (line.split() for line in page.splitlines() if "(no study)" in line)
     assert row == ["|", "(no", "study)", "|", "1", "|", "0.02", "|"]
+
+
+def test_a_table_says_when_papers_evaluate_other_images(table):
+    notes = [note for note in table_notes(table) if "papers on" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith("**2 images were evaluated; papers on KITTI evaluate 652 (Eigen split, improved ground truth)")
+    assert not DATASETS["kitti"].count_note(652)
+    assert not DATASETS["folder"].count_note(2)
 
 
 def test_names_of_tables_are_distinct_also_where_capitals_do_not_count():

@@ -125,6 +125,7 @@ def test_texts_name_things_as_papers_do(tables):
     assert rows[4][-2:] == ["–", "–"]
     assert "1 of 2 seeds: 1 failed: RuntimeError: a | b & 100% of C_1: AdaBins/Res-KD/SSIM/KITTI." in notes
     assert "2 seeds (some 1)" in " ".join(notes)
+    assert any(note.startswith("3 images were evaluated; papers on KITTI evaluate 652 ") for note in notes)
 
 
 def test_latex_has_the_decimals_of_siunitx_and_rules_between_teachers(tables):
