@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from reports.loading.network_costs import read_network_costs
 from reports.loading.per_image_worker import ImageReader, open_image_reader
+from reports.loading.protocols import read_protocol_sums
 from reports.loading.records import INFEASIBLE, StoredRun, StudyRecord, read_run, read_studies, unreadable_status
 from reports.loading.run_columns import ConfigDescriber, ConfigDescription
 from reports.loading.schema import METRICS, RUN_TYPES
@@ -34,6 +35,7 @@ class StoreFrames:
                 if the config cannot be read
     epochs      epochs.parquet: EPOCH_HEAD, and the parts of the losses
     groups      run_id, group, n, n_blank, and for each metric its sum over the n images with valid pixels; of finished runs
+    protocols   the same for each run and protocol of its protocols.parquet, without n_blank
     costs       the measured costs of the runs' networks: network, device, parameters, ...
     provenance  the content of provenance.json by run id
     studies     the studies by name
@@ -44,6 +46,7 @@ class StoreFrames:
     identities: pd.DataFrame
     epochs: pd.DataFrame
     groups: pd.DataFrame
+    protocols: pd.DataFrame
     costs: pd.DataFrame
     provenance: dict[str, Provenance]
     studies: dict[str, StudyRecord]
@@ -86,12 +89,14 @@ def collect(
         runs_frame, identities, epochs = _frames(sources, runs)
         while_waiting()
         groups, damaged_images = images.result()
+    protocols = read_protocol_sums(store, [id for id, run in runs.items() if run.also and run.status.state == "done"])
     costs = read_network_costs(store, runs_frame["network"].dropna().unique())
     return StoreFrames(
         runs=runs_frame,
         identities=identities,
         epochs=epochs,
         groups=groups.to_pandas(),
+        protocols=protocols,
         costs=costs,
         provenance={run_id: run.provenance for run_id, run in runs.items() if run.provenance},
         studies=studies,

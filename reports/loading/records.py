@@ -29,6 +29,7 @@ class StoredRun:
     metrics: dict[str, float] = field(default_factory=dict)
     protocol: str = ""
     n_images: int | None = None
+    also: tuple[str, ...] = ()  # the protocols of its protocols.parquet
     device_seconds: float | None = None
     target_floor: float | None = None  # abs_rel of a perfect student of L_DPM with respect to the teacher
     provenance: Provenance = field(default_factory=lambda: Provenance())
@@ -115,6 +116,7 @@ def read_run(record: RunRecord, with_document: bool = True) -> StoredRun:
         metrics=_metrics(summary["metrics"]) if summary and status.state == "done" else {},
         protocol=summary.get("protocol", "") if summary else "",
         n_images=summary.get("n_images") if summary else None,
+        also=tuple(summary.get("also", ())) if summary else (),
         device_seconds=device_seconds,
         target_floor=summary.get("floor", {}).get("abs_rel") if summary else None,
         provenance=record.provenance(),

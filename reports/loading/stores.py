@@ -61,6 +61,7 @@ def join_frames(parts: Sequence[StoreFrames], stores: Sequence[RunStore]) -> Sto
         identities=_join(part.identities[rows] for part, rows in zip(parts, kept, strict=True)),
         epochs=_join(part.epochs[own(part.epochs, number)] for number, part in enumerate(parts)),
         groups=_join(part.groups[own(part.groups, number)] for number, part in enumerate(parts)),
+        protocols=_join(part.protocols[own(part.protocols, number)] for number, part in enumerate(parts)),
         costs=_join(part.costs for part in parts).drop_duplicates(["network", "device"], ignore_index=True),
         provenance={run_id: found for part in reversed(parts) for run_id, found in part.provenance.items()},
         studies={name: study for part in parts for name, study in part.studies.items()},

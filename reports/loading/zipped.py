@@ -25,7 +25,10 @@ from tiekd.store.temporary import temporary_folder
 
 STORE = "store"
 STUDY_FILES = ("study.json", "findings.json")
-RUN_FILES = ("config.yaml", "status.json", "summary.json", "provenance.json", "epochs.parquet", "images.parquet")
+RUN_FILES = (
+    *("config.yaml", "status.json", "summary.json", "provenance.json"),
+    *("epochs.parquet", "images.parquet", "protocols.parquet"),
+)
 _UNPACKED = re.compile(
     rf"{STORE}/(studies/[^/]+/({'|'.join(map(re.escape, STUDY_FILES))})"
     rf"|runs/[^/]+/({'|'.join(map(re.escape, RUN_FILES))})|efficiency/[^/]+/[^/]+\.json)"

@@ -1,6 +1,7 @@
 """Notes under tables: how the numbers were computed, and what they cannot show."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 from reports.loading.schema import MAIN_METRIC, METRIC_LABELS, METRICS
 from reports.pages.table_layouts import objective_metric
 from reports.tables.aggregates import Numbers
-from reports.tables.formatting import ROW_LABELS, label_text
-from reports.tables.image_bootstrap import FEWEST_GROUPS, interval_coverage
+from reports.tables.formatting import ROW_LABELS, cell_name, label_text
+from reports.tables.image_bootstrap import FEWEST_GROUPS, RESAMPLES, interval_coverage
+from reports.tables.ranks import BlockRanks, protocols_of
 from reports.tables.seed_statistics import ALPHA, seeds_needed, smallest_p
 from reports.tables.table import Table
 from tiekd.config.specs import DATASETS
@@ -73,6 +75,30 @@ def grid_notes(table: Table, blocks: Sequence[Sequence[int]], block: str) -> lis
         f"{_LABEL}, mean ± standard deviation over seeds (number of seeds in parentheses). Blank entries are not in the study.",
         *_bold(table, blocks, block),
     ]
+
+
+def rank_notes(table: Table, blocks: Sequence[BlockRanks]) -> list[str]:
+    """Notes for the ranks over protocols: what they are, who wins where, and which runs lack protocols."""
+    names = protocols_of(table)
+    lines = [
+        f"Rank by {_LABEL}, mean over seeds, among the students of one backbone; 1 is best. In parentheses: of the seeds that"
+        f" all rows have, those that give the row this rank; and the share of {RESAMPLES} draws of the drives or scenes of the"
+        f" test images that do, with the same trained networks (from {FEWEST_GROUPS} drives or scenes on)."
+    ]
+    for block in blocks:
+        firsts = Counter(index for index, ranks in zip(block.cells, block.rank, strict=True) for rank in ranks if rank == 1)
+        winners = "; ".join(f"{cell_name(table, table.cells[index])} under {n}" for index, n in firsts.most_common())
+        same = (block.rank == block.rank[:, :1]).all()
+        order = "The order is the same under all" if same else "The order depends on the protocol"
+        lines.append(f"{order}{'' if same else ';'} {len(names)} protocols. Rank 1: {winners}.")
+    scored = Counter(table.also.drop_duplicates(["run_id", "protocol"])["run_id"])
+    done = {run for cell in table.cells for run in cell.done_ids.values()}
+    if lacking := sorted(run for run in done if scored[run] + 1 < len(names)):
+        lines.append(
+            f"{len(lacking)} of {len(done)} runs were not scored under every protocol, first {lacking[0]}:"
+            " `tiekd evaluate RUN --save --protocol NAME` scores a finished run."
+        )
+    return lines
 
 
 def cost_notes() -> list[str]:

@@ -1,9 +1,10 @@
-"""The tables of one study on a page: all cells, one factor at a time, grids of two factors, and network costs."""
+"""The tables of one study on a page: all cells, one factor at a time, grids of two factors, ranks, and network costs."""
 
 import math
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from reports.loading.schema import MAIN_METRIC, METRIC_LABELS
@@ -12,6 +13,7 @@ from reports.pages.footnotes import (
     cost_notes,
     grid_notes,
     one_factor_notes,
+    rank_notes,
     sequential_notes,
     table_notes,
 )
@@ -38,6 +40,7 @@ from reports.tables.formatting import (
     mean_entry,
     status_entries,
 )
+from reports.tables.ranks import BlockRanks, protocol_ranks, protocols_of
 from reports.tables.table import Table
 
 _LABEL_TITLES = {"backbone": "Backbones", "teacher": "Teachers"}
@@ -65,12 +68,14 @@ def compact_views(table: Table) -> list[TableView]:
 
 
 def extra_views(table: Table) -> list[TableView]:
-    """One factor at a time, grids and network costs, as far as the study has them."""
+    """One factor at a time, grids, ranks over protocols and network costs, as far as the study has them."""
     found = [_one_factor(table, blocks)] if (blocks := one_factor_blocks(table)) else []
     found += [_grid(table, grid, by_column=False) for grid in numeric_grids(table)]
     found += [_grid(table, grid, by_column=True) for grid in label_grids(table)]
     if table.sequential:
         found.append(TableView("Seeds until decided", _decisions(table), sequential_notes(table)))
+    if ranks := protocol_ranks(table):
+        found.append(TableView("Who wins where", _ranks(table, ranks), rank_notes(table, ranks)))
     costs = _costs(table)
     return [*found, TableView("Networks", costs, cost_notes())] if costs.rows else found
 
@@ -160,6 +165,24 @@ def _decisions(table: Table) -> TextTable:
         shown: dict[str, Entry] = {"Row": Number(name, table.anchor(index)), "Seeds": str(row["n_seeds"])}
         rows.append(shown | texts)
     return TextTable.from_rows(rows)
+
+
+def _ranks(table: Table, blocks: list[BlockRanks]) -> TextTable:
+    """The rank of each row under each protocol, with the shares of seeds and of resamples that agree."""
+    rows: list[dict[str, Entry]] = []
+    rules = []
+    for block in blocks:
+        rules.append(len(rows))
+        for place, index in enumerate(block.cells):
+            texts: dict[str, Entry] = {}
+            for column, protocol in enumerate(protocols_of(table)):
+                rank, n, agree, draws = (part[place, column] for part in (block.rank, block.n_seeds, block.agree, block.draws))
+                shares = [f"{agree}/{n}"] if n > 1 else []
+                shares += [f"{draws:.0%}"] if np.isfinite(draws) else []
+                text = f"{rank}" + (f" ({', '.join(shares)})" if shares else "")
+                texts[protocol] = Number(text, table.anchor(index), rank == 1) if rank else ABSENT
+            rows.append({"Row": cell_name(table, table.cells[index]), **texts})
+    return TextTable.from_rows(rows, rules=rules[1:])
 
 
 def _costs(table: Table) -> TextTable:

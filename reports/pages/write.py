@@ -11,6 +11,7 @@ import pandas as pd
 
 from reports.figures.figures import figures_of, save_figure
 from reports.loading.collect import StoreFrames
+from reports.loading.protocols import protocol_means
 from reports.loading.stores import join_frames
 from reports.pages.paper import paper_caption, paper_frame, paper_latex, paper_stem, paper_text
 from reports.pages.recipe import Recipe, make_recipe
@@ -89,6 +90,8 @@ def write_report(folder: Path, content: ReportContent, command: str, viewer: Vie
         found = thread.submit(lambda: [table.numbers for table in tables])
         collected.runs.to_parquet(folder / "runs.parquet", index=False)
         collected.epochs.to_parquet(folder / "epochs.parquet", index=False)
+        if len(collected.protocols):
+            protocol_means(collected.protocols).to_parquet(folder / "protocols.parquet", index=False)
         runs = run_listings(tables, viewer)
         _write(folder / RUNS_PAGE, runs_markdown(runs))
         found.result()

@@ -5,7 +5,7 @@ A table has the cells of one study, data set and evaluation protocol: numbers of
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 
 from reports.loading.collect import StoreFrames
 from reports.loading.network_costs import costs_on_one_device
+from reports.loading.protocols import PROTOCOL_SUMS
 from reports.loading.records import StudyRecord
 from reports.loading.schema import METRICS, TABLE_KEYS, TABLE_VALUES
 from reports.tables.aggregates import (
@@ -39,7 +40,8 @@ class Table:
     """The cells of one study, data set and protocol, in the study's order, teachers and baselines first.
 
     `first`: the number of cells in the tables before this one. `groups`: the rows of StoreFrames.groups of its runs. `costs`:
-    the cost of networks on one device, by network. `bold`: which cells of a block are bold, see `best_of`.
+    the cost of networks on one device, by network. `bold`: which cells of a block are bold, see `best_of`. `also`: the rows of
+    StoreFrames.protocols of its runs.
     """
 
     study: StudyRecord
@@ -50,6 +52,7 @@ class Table:
     groups: pd.DataFrame
     costs: pd.DataFrame
     bold: Bold = "best"
+    also: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*PROTOCOL_SUMS]))
 
     def anchor(self, index: int) -> str:
         """The anchor of the runs of a cell, given by its position."""
@@ -197,9 +200,9 @@ def build_tables(collected: StoreFrames, bold: Bold = "best") -> list[Table]:
     for key, part in runs.groupby(["study", "dataset", "protocol"], sort=False):
         name, dataset, protocol = map(str, key)
         cells = tuple(group_into_cells(part))
-        groups = collected.groups.loc[collected.groups["run_id"].isin(part["run_id"])]
+        groups, also = (frame.loc[frame["run_id"].isin(part["run_id"])] for frame in (collected.groups, collected.protocols))
         study = collected.studies.get(name, StudyRecord(name))
-        tables.append(Table(study, dataset, protocol, cells, first, groups, costs, bold))
+        tables.append(Table(study, dataset, protocol, cells, first, groups, costs, bold, also))
         first += len(cells)
     return tables
 

@@ -1,9 +1,12 @@
 """`tiekd evaluate` of a run."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
+
+from tiekd.store.run_store import RunStore
 
 
 def test_evaluate_repeats_the_numbers_of_the_run(ran, tiekd):
@@ -60,3 +63,31 @@ def test_one_pass_is_scored_by_many_protocols(ran, tiekd, tmp_path):
 def test_a_protocol_that_cannot_be_is_refused(ran, mistake, protocol, message):
     folder = ran["store"] / "runs" / ran["si"]["run_id"]
     assert message in mistake("evaluate", folder, "--protocol", "none", "--protocol", protocol)
+
+
+def test_rows_are_kept_with_a_finished_run(ran, tiekd, tmp_path):
+    shutil.copytree(ran["store"], tmp_path / "store")
+    words = ("evaluate", ran["si"]["run_id"], "--store", tmp_path / "store", "--save", "--json")
+    record = RunStore(tmp_path / "store").run(ran["si"]["run_id"])
+    means = {}
+    for names in (["none", "none+median"], ["none+log_lsq", "none+median"]):
+        outcome = tiekd(*words, *(word for name in names for word in ("--protocol", name)))
+        assert outcome.code == 0, outcome.err
+        means |= {each["protocol"]: each["metrics"]["abs_rel"] for each in json.loads(outcome.out)["protocols"]}
+    rows = record.read_table("protocols.parquet")
+    assert rows.groupby("protocol")["abs_rel"].mean().to_dict() == pytest.approx({k: v for k, v in means.items() if "+" in k})
+    assert record.summary()["also"] == ["none+log_lsq", "none+median"]
+    assert record.summary()["metrics"] == ran["si"]["summary"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("RUN", "--save: needs --protocol NAME"),
+        ("RUN --protocol none --set execution.device=cpu", "--save: keeps the rows of the run's own settings; leave out --set"),
+        ("--predictions maps --protocol none", "--save: keeps the rows with a run; needed the folder of one as WEIGHTS"),
+    ],
+)
+def test_rows_that_cannot_be_kept_are_refused(ran, mistake, words, message):
+    folder = ran["store"] / "runs" / ran["si"]["run_id"]
+    assert message in mistake("evaluate", "--save", *(folder if word == "RUN" else word for word in words.split()))

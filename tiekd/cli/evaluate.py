@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tiekd.config import RunConfig
     from tiekd.data import FrameSource
     from tiekd.data.teacher_maps import TeacherMaps
+    from tiekd.store.run_store import RunRecord
 
 LOG = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
@@ -48,6 +49,9 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write one row per protocol and image to this .parquet file")
     ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="keep the rows with the run, for the ranks over protocols of `tiekd report`")
+    ] = False,
     store: RunStoreOption = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
@@ -74,6 +78,7 @@ def evaluate(
     changes["evaluation.also"] = protocol[1:]
     if images is not None:
         _check_table(images)
+    record = _run_to_save(weights, store, overrides, protocol) if save else None
     if predictions is not None and weights is None:
         if store is not None:
             raise UserError(f"--store {store}: is only used with WEIGHTS, not with --predictions")
@@ -82,17 +87,51 @@ def evaluate(
         for option, value in (("--dataset", dataset), ("--depth-scale", depth_scale)):
             if value is not None:
                 raise UserError(f"{option} {value}: is only used with --predictions; change a network's settings with --set")
-        config, rows, n_images = _score_network(weights, store, changes, teacher)
+        config, rows, n_images = _score_network(weights, store, changes, teacher, record)
     else:
         given = "neither" if weights is None else "both"
         raise UserError(f"evaluate: expected either WEIGHTS or --predictions DIR, got {given}")
+    if record:
+        _save(record, config, rows)
     _print(config, rows, n_images, teacher is not None, images, as_json)
 
 
+def _run_to_save(weights: str | None, store: str | None, overrides: list[str], protocols: list[str]) -> "RunRecord":
+    """The finished run in which --save keeps rows. Raises UserError unless they are of its own settings."""
+    from tiekd.store.find_weights import find_run
+
+    record = find_run(weights, store) if weights is not None else None
+    if record is None:
+        raise UserError("--save: keeps the rows with a run; needed the folder of one as WEIGHTS, or its id and --store")
+    if (state := record.status().state) != "done":
+        raise UserError(f"--save: run {record.run_id} is {state}; only a run that is done can be scored")
+    if overrides:
+        raise UserError("--save: keeps the rows of the run's own settings; leave out --set")
+    if not protocols:
+        raise UserError("--save: needs --protocol NAME; the rows of the run's own protocol are kept already")
+    return record
+
+
+def _save(record: "RunRecord", config: "RunConfig", rows: Rows) -> None:
+    """Add rows to protocols.parquet of a run, in place of earlier ones of the same protocols."""
+    import pandas as pd
+
+    summary: Any = record.summary() or {}
+    new = [row for row in rows if row["protocol"] != summary.get("protocol")]
+    kept = record.read_table("protocols.parquet")
+    parts = [] if kept is None else [kept.loc[~kept["protocol"].isin([*config.evaluation.specs])]]
+    table = pd.concat([*parts, pd.DataFrame(new)], ignore_index=True)
+    record.write_table("protocols.parquet", table)
+    record.write_json("summary.json", {**summary, "also": list(dict.fromkeys(table["protocol"]))})
+
+
 def _score_network(
-    weights: str, store: str | None, changes: dict[str, Any], teacher: Path | None
+    weights: str, store: str | None, changes: dict[str, Any], teacher: Path | None, record: "RunRecord | None"
 ) -> tuple["RunConfig", Rows, int]:
-    """Evaluate a network: its config, the rows of the test frames with ground truth, and the number of test frames."""
+    """Evaluate a network: its config, the rows of the test frames with ground truth, and the number of test frames.
+
+    record: the run in which the rows will be kept.
+    """
     from tiekd.config import override
     from tiekd.store.find_weights import find_weights
 
@@ -106,6 +145,8 @@ def _score_network(
     config = override(trained, changes)
     _check_reach(file, trained, config)
     source, indices, maps = _open(config, teacher)
+    if record and source.digest() != record.provenance().get("inputs", {}).get("test"):
+        raise UserError(f"--save: run {record.run_id} was evaluated on other test frames than these; name its data with --data")
     device = choose_device(config.execution.device)
     rows = evaluate_protocols(network.to(device), config, source, device, indices, config.evaluation.specs, maps)
     scored = [row for rows_of_frame in track(rows, "images", len(indices)) for row in rows_of_frame]

@@ -287,5 +287,6 @@ def summarize(config: RunConfig, result: DistillResult) -> dict[str, Any]:
         "metrics": result.metrics,
         "epochs": config.optim.epochs,
         "parameters": count_parameters(result.student),
+        **({"also": list(dict.fromkeys(row["protocol"] for row in result.also))} if result.also else {}),
         **({"note": note} if note else {}),
     }

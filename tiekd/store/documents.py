@@ -50,6 +50,7 @@ class Summary(TypedDict):
     n_images: NotRequired[int]
     n_images_without_ground_truth: NotRequired[int]
     floor: NotRequired[Metrics]  # of L_DPM, see tiekd/distill/target_floor.py
+    also: NotRequired[list[str]]  # the protocols of protocols.parquet
     note: NotRequired[str]  # that papers evaluate on another number of images
 
 
