@@ -17,7 +17,7 @@ STUDIES_FOLDER = Path(__file__).parents[1] / "studies"
 MAX_CELLS = 100_000  # of a study, or points of a grid
 Levels = list[str | int | float | bool | None] | dict[str, dict[str, Any]]
 Factors = dict[str, Levels]
-NO_RESULT = ("evaluation.every", "teacher.name")  # settings that change no result by themselves
+NO_RESULT = ("evaluation.also", "evaluation.every", "teacher.name")  # settings that change no result by themselves
 
 
 class StudyConfig(Section):

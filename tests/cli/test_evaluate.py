@@ -65,6 +65,19 @@ def test_a_protocol_that_cannot_be_is_refused(ran, mistake, protocol, message):
     assert message in mistake("evaluate", folder, "--protocol", "none", "--protocol", protocol)
 
 
+def test_structure_is_scored_when_asked_for(ran, tiekd):
+    folder = ran["store"] / "runs" / ran["si"]["run_id"]
+    words = ("evaluate", folder, "--boundaries", "--focal", "55.7")
+    outcome = tiekd(*words, "--set", "data.dataset=synthetic-indoor", "--json")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads(outcome.out)["metrics"]
+    assert list(metrics)[-2:] == ["boundary_f1", "normal_deg"]
+    assert 0 <= metrics["boundary_f1"] < 1
+    assert 0 < metrics["normal_deg"] < 90
+    sparse = tiekd(*words).out.splitlines()  # the beams of a LiDAR are too far apart for normals
+    assert (sparse[1].split()[-1], sparse[2].split()[-1]) == ("normal_deg", "-")
+
+
 def test_rows_are_kept_with_a_finished_run(ran, tiekd, tmp_path):
     shutil.copytree(ran["store"], tmp_path / "store")
     words = ("evaluate", ran["si"]["run_id"], "--store", tmp_path / "store", "--save", "--json")
@@ -85,6 +98,7 @@ def test_rows_are_kept_with_a_finished_run(ran, tiekd, tmp_path):
     [
         ("RUN", "--save: needs --protocol NAME"),
         ("RUN --protocol none --set execution.device=cpu", "--save: keeps the rows of the run's own settings; leave out --set"),
+        ("RUN --focal 0", "--focal: expected a focal length above 0 px, got '0'"),
         ("--predictions maps --protocol none", "--save: keeps the rows with a run; needed the folder of one as WEIGHTS"),
     ],
 )

@@ -77,7 +77,7 @@ def show_run(record: RunRecord, status: Status) -> None:
 def show_metrics(console: Console, metrics: Mapping[str, float | None], title: str) -> None:
     """Print one row of metrics under a title."""
     table = Table(*metrics, box=None, pad_edge=False, title=title, title_justify="left")
-    table.add_row(*("-" if value is None else f"{value:.4f}" for value in metrics.values()))
+    table.add_row(*map(_number, metrics.values()))
     console.print(table)
 
 
@@ -85,6 +85,10 @@ def show_protocols(console: Console, found: Sequence[Mapping[str, Any]]) -> None
     """Print the number of images, the metrics and the median ratio to ground truth of several protocols, one row for each."""
     table = Table("protocol", "images", *found[0]["metrics"], "median ratio", box=None, pad_edge=False)
     for each in found:
-        numbers = [f"{value:.4f}" for value in each["metrics"].values()]
+        numbers = map(_number, each["metrics"].values())
         table.add_row(each["protocol"], str(each["n_images"]), *numbers, f"{each['median_ratio']:.3f}")
     console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.4f}"

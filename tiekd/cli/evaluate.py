@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tiekd.cli.options import JsonOption, RunStoreOption, SetOption
+from tiekd.cli.options import JsonOption, RunStoreOption, SetOption, parse_camera
 from tiekd.errors import UserError
 from tiekd.store.files import json_text
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tiekd.config import RunConfig
     from tiekd.data import FrameSource
     from tiekd.data.teacher_maps import TeacherMaps
+    from tiekd.inference.structure import Structure
     from tiekd.store.run_store import RunRecord
 
 LOG = logging.getLogger(__name__)
@@ -43,6 +44,14 @@ def evaluate(
     depth_scale: Annotated[
         float | None, typer.Option(help="with --predictions: integer at 1 m [default: in images that of the ground truth]")
     ] = None,
+    boundaries: Annotated[bool, typer.Option("--boundaries", help="also compute the boundary F1 of Depth Pro")] = False,
+    focal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F|FX,FY,CX,CY",
+            help="also compute the mean angle between surface normals, with this camera, px of the view",
+        ),
+    ] = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="DIR", help="also print the agreement with the maps of a teacher")
     ] = None,
@@ -67,6 +76,7 @@ def evaluate(
     """
     from tiekd.config.changes import MAP_EVALUATION, NETWORK_EVALUATION, check_changes
     from tiekd.config.documents import parse_overrides
+    from tiekd.inference.structure import Structure
 
     of_network = weights is not None
     read, reader = (NETWORK_EVALUATION, "evaluate WEIGHTS") if of_network else (MAP_EVALUATION, "evaluate --predictions")
@@ -78,22 +88,23 @@ def evaluate(
     changes["evaluation.also"] = protocol[1:]
     if images is not None:
         _check_table(images)
+    structure = Structure(boundaries, parse_camera(focal) if focal is not None else None)
     record = _run_to_save(weights, store, overrides, protocol) if save else None
     if predictions is not None and weights is None:
         if store is not None:
             raise UserError(f"--store {store}: is only used with WEIGHTS, not with --predictions")
-        config, rows, n_images = _score_maps(predictions, dataset, depth_scale, changes, teacher)
+        config, rows, n_images = _score_maps(predictions, dataset, depth_scale, changes, teacher, structure)
     elif weights is not None and predictions is None:
         for option, value in (("--dataset", dataset), ("--depth-scale", depth_scale)):
             if value is not None:
                 raise UserError(f"{option} {value}: is only used with --predictions; change a network's settings with --set")
-        config, rows, n_images = _score_network(weights, store, changes, teacher, record)
+        config, rows, n_images = _score_network(weights, store, changes, teacher, structure, record)
     else:
         given = "neither" if weights is None else "both"
         raise UserError(f"evaluate: expected either WEIGHTS or --predictions DIR, got {given}")
     if record:
         _save(record, config, rows)
-    _print(config, rows, n_images, teacher is not None, images, as_json)
+    _print(config, rows, n_images, teacher is not None, structure.names, images, as_json)
 
 
 def _run_to_save(weights: str | None, store: str | None, overrides: list[str], protocols: list[str]) -> "RunRecord":
@@ -126,7 +137,12 @@ def _save(record: "RunRecord", config: "RunConfig", rows: Rows) -> None:
 
 
 def _score_network(
-    weights: str, store: str | None, changes: dict[str, Any], teacher: Path | None, record: "RunRecord | None"
+    weights: str,
+    store: str | None,
+    changes: dict[str, Any],
+    teacher: Path | None,
+    structure: "Structure",
+    record: "RunRecord | None",
 ) -> tuple["RunConfig", Rows, int]:
     """Evaluate a network: its config, the rows of the test frames with ground truth, and the number of test frames.
 
@@ -148,7 +164,8 @@ def _score_network(
     if record and source.digest() != record.provenance().get("inputs", {}).get("test"):
         raise UserError(f"--save: run {record.run_id} was evaluated on other test frames than these; name its data with --data")
     device = choose_device(config.execution.device)
-    rows = evaluate_protocols(network.to(device), config, source, device, indices, config.evaluation.specs, maps)
+    protocols = config.evaluation.specs
+    rows = evaluate_protocols(network.to(device), config, source, device, indices, protocols, maps, structure)
     scored = [row for rows_of_frame in track(rows, "images", len(indices)) for row in rows_of_frame]
     require_finite(scored)
     return config, scored, len(source)
@@ -171,7 +188,12 @@ def _check_reach(weights: Path, trained: "RunConfig", config: "RunConfig") -> No
 
 
 def _score_maps(
-    folder: Path, dataset: str | None, depth_scale: float | None, changes: dict[str, Any], teacher: Path | None
+    folder: Path,
+    dataset: str | None,
+    depth_scale: float | None,
+    changes: dict[str, Any],
+    teacher: Path | None,
+    structure: "Structure",
 ) -> tuple["RunConfig", Rows, int]:
     """Evaluate a folder of depth maps; returns what `_score_network` does."""
     from tiekd.config import config_of_frames
@@ -196,7 +218,7 @@ def _score_maps(
     in_meters = any(spec.alignment == "none" for spec in protocols.values())  # else they may be relative
     if in_meters and (remark := maps.check_units(source, config.data.max_depth)):
         LOG.warning(remark)
-    rows = evaluate_maps(maps, config, source, indices, protocols, teacher_maps)
+    rows = evaluate_maps(maps, config, source, indices, protocols, teacher_maps, structure)
     return config, [row for rows_of_frame in track(rows, "images", len(indices)) for row in rows_of_frame], len(source)
 
 
@@ -229,7 +251,15 @@ def _check_table(path: Path) -> None:
     check_output_folder(path.parent, "--images: folder")
 
 
-def _print(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, images: Path | None, as_json: bool) -> None:
+def _print(
+    config: "RunConfig",
+    rows: Rows,
+    n_images: int,
+    agreement: bool,
+    structure: list[str],
+    images: Path | None,
+    as_json: bool,
+) -> None:
     """Print the means over the images with valid ground truth, and write the rows if asked for."""
     import pandas as pd
 
@@ -244,7 +274,8 @@ def _print(config: "RunConfig", rows: Rows, n_images: int, agreement: bool, imag
         if not measured:
             raise UserError(f"protocol {protocol}: none of the {n_images} images has a valid pixel")
         counts = {"protocol": protocol, "n_images": measured, "n_images_without_ground_truth": n_images - measured}
-        found.append(counts | {"metrics": mean_metrics(own), "median_ratio": median_ratio(own)})
+        means = pd.DataFrame(own)[structure].mean().to_dict()  # over the images that have them
+        found.append(counts | {"metrics": mean_metrics(own) | means, "median_ratio": median_ratio(own)})
         if agreement:
             found[-1]["agreement"] = mean_metrics(own, AGREEMENT_METRICS)
         if note := config.data.spec.count_note(measured):

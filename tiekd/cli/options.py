@@ -1,8 +1,11 @@
 """Arguments and options that several commands share."""
 
+import math
 from typing import Annotated
 
 import typer
+
+from tiekd.errors import UserError
 
 ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="run config: a YAML file, or a name of `tiekd list runs`", show_default=False)
@@ -35,3 +38,22 @@ RunStoreOption = Annotated[
     str | None,
     typer.Option("--store", metavar="STORE", help="run store in which WEIGHTS is a run id or a unique prefix of one"),
 ]
+
+
+def parse_numbers(option: str, words: str, counts: tuple[int, ...], example: str) -> tuple[float, ...]:
+    """Parse comma-separated finite numbers whose count is one of `counts`. Raises UserError."""
+    try:
+        numbers = tuple(float(word) for word in words.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in counts or not all(map(math.isfinite, numbers)):
+        raise UserError(f"{option}: expected {example}, got {words!r}")
+    return numbers
+
+
+def parse_camera(words: str) -> tuple[float, ...]:
+    """Parse --focal: one focal length, or fx, fy, cx, cy, in px. Raises UserError."""
+    camera = parse_numbers("--focal", words, (1, 4), "F or FX,FY,CX,CY in px")
+    if min(camera[:2]) <= 0:
+        raise UserError(f"--focal: expected a focal length above 0 px, got {words!r}")
+    return camera

@@ -1,13 +1,12 @@
 """`tiekd predict`."""
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiekd.cli.options import AddressOption, JsonOption, RunStoreOption, SetOption, WeightsArgument
+from tiekd.cli.options import AddressOption, JsonOption, RunStoreOption, SetOption, WeightsArgument, parse_camera, parse_numbers
 from tiekd.cli.packaged import open_pool
 from tiekd.errors import UserError
 from tiekd.store.files import json_text
@@ -77,21 +76,10 @@ def predict(
         raise typer.Exit(1)
 
 
-def _numbers(option: str, words: str, counts: tuple[int, ...], example: str) -> tuple[float, ...]:
-    """Parse comma-separated finite numbers whose count is one of `counts`."""
-    try:
-        numbers = tuple(float(word) for word in words.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in counts or not all(map(math.isfinite, numbers)):
-        raise UserError(f"{option}: expected {example}, got {words!r}")
-    return numbers
-
-
 def _range(words: str | None) -> tuple[float, float] | None:
     if words is None:
         return None
-    low, high = _numbers("--range", words, (2,), "LOW,HIGH in metres, e.g. 1,80")
+    low, high = parse_numbers("--range", words, (2,), "LOW,HIGH in metres, e.g. 1,80")
     if not 0 < low < high:
         raise UserError(f"--range: expected 0 < LOW < HIGH in metres, got {words!r}")
     return low, high
@@ -104,14 +92,11 @@ def _camera(ply: bool, words: str | None) -> tuple[float, ...] | None:
         return None
     if not ply:
         raise UserError(f"--focal {words}: is only used with --ply")
-    camera = _numbers("--focal", words, (1, 4), "F or FX,FY,CX,CY in px")
-    if min(camera[:2]) <= 0:
-        raise UserError(f"--focal: expected a focal length above 0 px, got {words!r}")
-    return camera
+    return parse_camera(words)
 
 
 def _pixel(words: str) -> tuple[int, int]:
-    x, y = _numbers("--pixel", words, (2,), "X,Y: column and row from the top left, from 0")
+    x, y = parse_numbers("--pixel", words, (2,), "X,Y: column and row from the top left, from 0")
     if x != int(x) or y != int(y):
         raise UserError(f"--pixel: expected whole numbers X,Y, got {words!r}")
     return int(x), int(y)

@@ -21,8 +21,10 @@ from tiekd.errors import DivergedError
 from tiekd.inference.alignment import align
 from tiekd.inference.predict import predict
 from tiekd.inference.protocols import range_of, valid_mask
+from tiekd.inference.structure import Structure
 from tiekd.metrics import agreement_metrics, metrics_of_pixels, scale_ratio
 
+NO_STRUCTURE = Structure()
 CONSTANT_RTOL = 1e-5  # a dead network varies by float32 rounding, a barely trained one by a thousandth
 
 
@@ -38,11 +40,12 @@ def score_protocols(
     data: DataConfig,
     protocols: Iterable[ProtocolSpec],
     raw: np.ndarray | None = None,
+    structure: Structure = NO_STRUCTURE,
 ) -> list[dict[str, Any]]:
     """Score one image under each protocol; see `score_image`. Protocols that count the same pixels select them once.
 
-    raw: the prediction before it was clamped, which is aligned in place of depth_pred. "median_ratio" is the scale before the
-    alignment.
+    raw: the prediction before it was clamped, which is aligned in place of depth_pred. structure: the metrics that are added.
+    "median_ratio" is the scale before the alignment.
     """
     extent = {"depth_min": float(depth_pred.min()), "depth_max": float(depth_pred.max())}
     selected: dict[tuple[ProtocolSpec, bool], _Pixels] = {}
@@ -54,7 +57,7 @@ def score_protocols(
             valid = valid_mask(protocol, frame, data.depth_range)
             selected[counted] = _Pixels.of(raw if raw is not None and is_raw else depth_pred, frame.depth_gt, valid)
         pixels = selected[counted]
-        metrics = pixels.metrics(protocol.alignment, range_of(protocol, data.depth_range))
+        metrics = pixels.metrics(protocol.alignment, range_of(protocol, data.depth_range), structure)
         rows.append({"n_valid": pixels.gt.numel(), **metrics, "median_ratio": pixels.ratio, **extent})
     return rows
 
@@ -66,22 +69,30 @@ class _Pixels:
     pred: Tensor
     gt: Tensor
     ratio: float  # NaN without a pixel
+    valid: np.ndarray  # bool [H, W]
 
     @classmethod
     def of(cls, depth_pred: np.ndarray, depth_gt: np.ndarray, valid: np.ndarray) -> "_Pixels":
         pred, gt = depth_pred[valid], depth_gt[valid]
-        return cls(torch.from_numpy(pred).double(), torch.from_numpy(gt).double(), scale_ratio(pred, gt))
+        return cls(torch.from_numpy(pred).double(), torch.from_numpy(gt).double(), scale_ratio(pred, gt), valid)
 
     @cached_property
     def log_gt(self) -> Tensor:
         return torch.log(self.gt)
 
-    def metrics(self, alignment: str, depth_range: tuple[float, float]) -> dict[str, float]:
+    def metrics(self, alignment: str, depth_range: tuple[float, float], structure: Structure) -> dict[str, float]:
         """The metrics of the aligned prediction, clamped to the protocol's range in m, as in Monodepth2 and Marigold."""
         pred = self.pred
         if alignment != "none" and pred.numel():
             pred = align(alignment, pred, self.gt, self.log_gt, self.ratio).clamp(*depth_range)
-        return metrics_of_pixels(pred, self.gt, torch.log(pred), self.log_gt)
+        found = metrics_of_pixels(pred, self.gt, torch.log(pred), self.log_gt)
+        return found | (structure.metrics(self._map(pred), self._map(self.gt)) if structure.names else {})
+
+    def _map(self, values: Tensor) -> np.ndarray:
+        """The values of the valid pixels [N] as a map [H, W] with NaN elsewhere."""
+        found = np.full(self.valid.shape, np.nan)
+        found[self.valid] = values.numpy()
+        return found
 
 
 def evaluate(
@@ -100,13 +111,14 @@ def evaluate_protocols(
     indices: Sequence[int],
     protocols: Mapping[str, ProtocolSpec],
     teacher: TeacherMaps | None = None,
+    structure: Structure = NO_STRUCTURE,
 ) -> Iterator[list[dict[str, Any]]]:
     """Evaluate a network on the frames at `indices`, whose depth is predicted once. Yields a frame's rows, one per protocol.
 
-    With a teacher's maps, the rows also hold the agreement with them.
+    With a teacher's maps, the rows also hold the agreement with them; with a structure, its metrics.
     """
     for index, frame, depth in _predict_frames(network, config, source, device, indices):
-        rows = score_protocols(depth, frame, config.data, protocols.values())
+        rows = score_protocols(depth, frame, config.data, protocols.values(), structure=structure)
         yield _named(rows, protocols, depth, index, config, source, teacher)
 
 
@@ -117,6 +129,7 @@ def evaluate_maps(
     indices: Sequence[int],
     protocols: Mapping[str, ProtocolSpec],
     teacher: TeacherMaps | None = None,
+    structure: Structure = NO_STRUCTURE,
 ) -> Iterator[list[dict[str, Any]]]:
     """`evaluate_protocols` for depth maps of another program.
 
@@ -126,7 +139,7 @@ def evaluate_maps(
         frame = source.load(index)
         raw = maps.load(source.keys[index], frame)
         depth = raw.clip(*config.data.depth_range)
-        rows = score_protocols(depth, frame, config.data, protocols.values(), raw)
+        rows = score_protocols(depth, frame, config.data, protocols.values(), raw, structure)
         yield _named(rows, protocols, depth, index, config, source, teacher)
 
 
