@@ -196,7 +196,7 @@ def _text(table: "Table") -> str:
     from reports.pages.table_layouts import lay_out, terminal_layout
     from reports.render.text_table import entry_text
 
-    text_table = lay_out(table, terminal_layout)
+    text_table = lay_out(table, terminal_layout).essential()
     titles, rows = text_table.columns, [list(map(entry_text, row)) for row in text_table.rows[:_MAX_ROWS]]
     widths = [max(len(title) + 2, *map(len, column)) for title, *column in zip(titles, *rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (titles, ["-" * width for width in widths], *rows)]

@@ -15,11 +15,10 @@ from ablations.execution.ray_private.no_snapshots import no_snapshots
 from ablations.execution.trial_failures import MAX_RETRIES, RetryBudget, last_error, record_death
 from ablations.execution.tune_callback import FailureLimit
 from ablations.execution.tune_log import tune_log
-from ablations.monitor.study_progress import PRUNED_CAUSE
 from ablations.planning.resources import trial_slots, worker_resources
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
-from tiekd.store.run_status import Attempt
+from tiekd.store.run_status import PRUNED_CAUSE, Attempt
 from tiekd.store.run_store import RunStore
 from tiekd.store.temporary import temporary_folder
 

@@ -22,7 +22,6 @@ from tiekd.store.run_store import RunRecord
 # "waiting": will be computed but has not started; "missing": its inputs do not exist.
 STATE_ORDER = ("done", "running", "waiting", "pruned", INFEASIBLE, "constant", "diverged", "failed", "missing")
 FAILURE_STATES = ("failed", "diverged", "constant")  # ended without a result
-PRUNED_CAUSE = "pruned by the scheduler"  # prefix of the cause in the store; such a run has the state "missing" there
 STALE_EPOCHS, STALE_S = 3, 120.0  # a run without an update for longer than both may be dead
 
 
@@ -66,7 +65,7 @@ def cell_progress(cell: Mapping[str, Any], record: RunRecord, status: Status) ->
     if infeasible:
         state = INFEASIBLE
     elif state == "missing" and not cell.get("missing"):
-        state = "pruned" if status.cause.startswith(PRUNED_CAUSE) else "waiting"
+        state = "pruned" if status.pruned else "waiting"
     return CellProgress(
         name=study_cell_name(cell.get("factors", {}), config.get("seed", 0)),
         run_id=cell["run_id"] or "",

@@ -51,7 +51,7 @@ def pack_study(store: RunStore, study: str, folder: Path, out: Path) -> Packed:
     n_teachers = _copy_runs(store, teachers, RunStore(folder / "teachers"))
     lock = _copy_lock(frames, folder)
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    date = _last_update(copy, frames)
+    date = _last_update(frames)
     described = crate_metadata(study, frames, folder, files, date, lock)
     (folder / METADATA).write_text(json_text(described, indent=1) + "\n", encoding="utf-8")
     _write_zip(folder, [METADATA, *files], out)
@@ -102,10 +102,9 @@ def _copy_lock(frames: StoreFrames, folder: Path) -> str:
     return f"{LOCK.name} is the lock that {used} of {len(frames.provenance)} runs used"
 
 
-def _last_update(copy: RunStore, frames: StoreFrames) -> str:
+def _last_update(frames: StoreFrames) -> str:
     """The day of the last update of a run; the same store gives the same date."""
-    states = (copy.run(run_id).status() for run_id in frames.runs["run_id"].dropna())
-    last = max((status.updated for status in states if status.state != "missing"), default=0.0)
+    last = max((frames.updated[run_id] for run_id in frames.runs["run_id"].dropna() if run_id in frames.updated), default=0.0)
     return datetime.fromtimestamp(min(max(last, 0.0), _LAST_SECOND), UTC).date().isoformat()
 
 

@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures.spec import FigureData
-from reports.figures.style import GRAY, METRIC_AXIS, PAGE_WIDTH, SMALLEST_TEXT, line_styles, set_scale
+from reports.figures.style import (
+    GRAY,
+    METRIC_AXIS,
+    PAGE_WIDTH,
+    SMALLEST_TEXT,
+    limits_without_outliers,
+    line_styles,
+    mark_outliers,
+    set_scale,
+)
 from reports.loading.collect import StoreFrames
 from reports.loading.schema import MAIN_METRIC, METRICS
 from reports.tables.formatting import cell_name
@@ -60,7 +69,7 @@ def cells_by_cost(table: Table) -> pd.DataFrame:
 def draw_cost_frontier(data: pd.DataFrame) -> Figure:
     """Draw a panel per cost, with the best cell of each network and their Pareto front."""
     best = data[data["best"]].head(MAX_NETWORKS)
-    styles = line_styles(best["network"])
+    styles, limits = line_styles(best["network"]), limits_without_outliers(data["mean"], [best["low"].min()])
     figure = Figure(figsize=(PAGE_WIDTH, 3.0 + 0.14 * len(best)), layout="constrained")
     panels = figure.subplots(1, len(COST_AXES), sharey=True)
     for axes, (cost, (label, unit)) in zip(panels, COST_AXES.items(), strict=True):
@@ -70,6 +79,7 @@ def draw_cost_frontier(data: pd.DataFrame) -> Figure:
         axes.plot(front[cost] / unit, front["mean"], label="Pareto front", **line)
         for cell in best.to_dict("records"):
             _draw_network(axes, cell, cost, unit, styles[cell["network"]])
+        mark_outliers(axes, "y", data[cost] / unit, data["mean"], limits)
         set_scale(axes, "x", data[cost] / unit)
         if axes.get_xscale() == "linear":
             axes.xaxis.set_major_locator(MaxNLocator(4))

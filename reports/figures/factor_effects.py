@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures.spec import FigureData
-from reports.figures.style import GRAY, METRIC_NAME, PAGE_WIDTH, SERIES_COLORS
+from reports.figures.style import GRAY, METRIC_NAME, PAGE_WIDTH, SERIES_COLORS, limits_without_outliers, mark_outliers
 from reports.loading.collect import StoreFrames
 from reports.loading.schema import MAIN_METRIC, METRICS, SETTING_TYPES
 from reports.tables.cells import TableCell
@@ -117,14 +117,17 @@ def draw_factor_effects(data: pd.DataFrame) -> Figure:
     lines = _lines(data)
     figure = Figure(figsize=(PAGE_WIDTH, 0.7 + 0.18 * len(lines)), layout="constrained")
     axes = figure.subplots()
+    limits = limits_without_outliers(data["difference"], [0])
     for position, (_, rows) in enumerate(lines):
         if rows is not None:
             _draw_level(axes, rows, position)
+            mark_outliers(axes, "x", pd.Series(position, rows.index), rows["difference"], limits)
     axes.axvline(0, color="black", linewidth=0.8)
     # Half as wide again as the seeds and 0; the intervals of two seeds would be too wide.
     low, high = min(data["difference"].min(), 0), max(data["difference"].max(), 0)
     margin = (high - low) / 4 or 1.0
-    axes.set_xlim(low - margin, high + margin)
+    if limits is None:
+        axes.set_xlim(low - margin, high + margin)
     axes.set_yticks(range(len(lines)), [text for text, _ in lines])
     for label, (_, rows) in zip(axes.get_yticklabels(), lines, strict=True):
         label.set_fontweight("bold" if rows is None else "normal")

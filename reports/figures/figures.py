@@ -20,10 +20,13 @@ from reports.figures.learning_curves import draw_learning_curves, learning_curve
 from reports.figures.seed_dots import draw_seed_dots, seed_dots
 from reports.figures.sensitivity import draw_sensitivity, draw_trials, search_trials, sensitivity
 from reports.figures.spec import FigureSpec
-from reports.figures.style import METRIC_NAME, RC_PARAMS
+from reports.figures.style import METRIC_NAME, RC_PARAMS, limits_without_outliers
 from reports.loading.collect import StoreFrames
+from reports.loading.schema import MAIN_METRIC
 from reports.tables.table import Table
 from tiekd.store.files import safe_name
+
+OUTLIERS = " Arrows at the edge are values beyond it."
 
 FIGURES: dict[str, FigureSpec] = {
     "curves": FigureSpec(
@@ -37,6 +40,7 @@ FIGURES: dict[str, FigureSpec] = {
         f"{METRIC_NAME} of every seed. Seeds without a result are listed at the right.",
         seed_dots,
         draw_seed_dots,
+        outliers=MAIN_METRIC,
     ),
     "effects": FigureSpec(
         "study",
@@ -45,12 +49,14 @@ FIGURES: dict[str, FigureSpec] = {
         "Intervals without an end mark extend beyond the frame.",
         factor_effects,
         draw_factor_effects,
+        outliers="difference",
     ),
     "sensitivity": FigureSpec(
         "study",
         f"{METRIC_NAME} against {{}}: every seed, and the means over seeds as lines along which all other factors are equal.",
         sensitivity,
         draw_sensitivity,
+        outliers=MAIN_METRIC,
     ),
     "heatmap": FigureSpec(
         "study",
@@ -67,9 +73,11 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "trials": FigureSpec(
         "search",
-        f"{METRIC_NAME} of each trial against each parameter. All parameters vary between trials.",
+        f"{METRIC_NAME} of each trial against each parameter. All parameters vary between trials. Hollow points are pruned "
+        "trials at their last validated epoch.",
         search_trials,
         draw_trials,
+        outliers=MAIN_METRIC,
     ),
     "costs": FigureSpec(
         "both",
@@ -78,6 +86,7 @@ FIGURES: dict[str, FigureSpec] = {
         "gray.",
         cost_frontier,
         draw_cost_frontier,
+        outliers="mean",
     ),
 }
 
@@ -101,7 +110,10 @@ def figures_of(table: Table, frames: StoreFrames, stem: str) -> Iterator[ReportF
         for data in spec.data(table, frames):
             if not data.frame.empty:
                 suffix = "-".join(data.factors).replace(".", "-") or name
-                yield ReportFigure(f"{stem}-{suffix}", spec.caption.format(*data.factors) + data.remark, data.frame, spec.draw)
+                caption = f"{spec.caption.format(*data.factors)}{data.remark}"
+                if spec.outliers and limits_without_outliers(data.frame[spec.outliers].dropna()):
+                    caption += OUTLIERS
+                yield ReportFigure(f"{stem}-{suffix}", caption, data.frame, spec.draw)
 
 
 def save_figure(figure: ReportFigure, folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 
 from reports.figures.sensitivity import factor_label
 from reports.figures.spec import FigureData
-from reports.figures.style import COLUMN_WIDTH, LETTER_WIDTH, METRIC_AXIS, PAGE_WIDTH, SMALLEST_TEXT
+from reports.figures.style import COLUMN_WIDTH, LETTER_WIDTH, METRIC_AXIS, PAGE_WIDTH, SMALLEST_TEXT, limits_without_outliers
 from reports.loading.collect import StoreFrames
 from reports.loading.schema import DIGITS, MAIN_METRIC
 from reports.tables.factor_views import FactorGrid, numeric_grids
@@ -79,7 +79,10 @@ def draw_heatmap(data: pd.DataFrame) -> Figure:
     width = COLUMN_WIDTH if across == 1 and len(columns) <= 3 else PAGE_WIDTH
     figure = Figure(figsize=(width, 0.4 + down * (0.8 + 0.36 * len(rows))), layout="constrained")
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    norm = Normalize(data["mean"].min(), data["mean"].max())
+    limits = limits_without_outliers(data["mean"].dropna())
+    lowest, highest = data["mean"].min(), data["mean"].max()
+    low, high = limits or (lowest, highest)
+    norm = Normalize(max(low, lowest), min(high, highest))
     for axes, (title, part) in zip(grid.flat, panels, strict=False):
         image = _draw_panel(axes, part, rows, columns, norm)
         axes.set_title(textwrap.fill(title, letters) if len(panels) > 1 else "", loc="left")
@@ -88,7 +91,10 @@ def draw_heatmap(data: pd.DataFrame) -> Figure:
         axes.set_visible(False)
     figure.supxlabel(factor_label(data["column_factor"].iloc[0]), fontsize=8)
     figure.supylabel(factor_label(data["row_factor"].iloc[0]), fontsize=8)
-    color_bar = figure.colorbar(image, ax=grid, label=METRIC_AXIS, fraction=0.05)
+    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[
+        (lowest < low, high < highest)
+    ]
+    color_bar = figure.colorbar(image, ax=grid, label=METRIC_AXIS, fraction=0.05, extend=extend)
     color_bar.outline.set_visible(False)
     return figure
 

@@ -12,7 +12,7 @@ from reports.figures.style import METRIC_AXIS, line_styles, set_scale, small_mul
 from reports.loading.collect import StoreFrames
 from reports.loading.schema import MAIN_METRIC
 from reports.tables.cells import TableCell
-from reports.tables.formatting import cell_name
+from reports.tables.formatting import cell_name, label_text
 from reports.tables.table import Table
 
 MAX_CURVES = 27
@@ -37,9 +37,11 @@ def learning_curves(table: Table, frames: StoreFrames) -> list[FigureData]:
 
 def _panels(table: Table, cell: TableCell) -> list[str]:
     """List the panels of a cell, one per teacher and backbone; a cell without a teacher is in every panel of its backbone."""
-    teachers = [cell.labels["teacher"]]
+    teachers = [label_text("teacher", cell.labels["teacher"])]
     if teachers == [""]:
-        same = [c.labels["teacher"] for c in table.cells if c.labels["backbone"] == cell.labels["backbone"]]
+        same = [
+            label_text("teacher", c.labels["teacher"]) for c in table.cells if c.labels["backbone"] == cell.labels["backbone"]
+        ]
         teachers = list(dict.fromkeys(filter(None, same))) or ["no teacher"]
     return [f"{teacher} · {cell.labels['backbone']}" for teacher in teachers]
 

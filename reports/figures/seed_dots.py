@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures.spec import FigureData, best_cells
-from reports.figures.style import GRAY, METRIC_AXIS, PAGE_WIDTH, SERIES_COLORS, SMALLEST_TEXT
+from reports.figures.style import (
+    GRAY,
+    METRIC_AXIS,
+    PAGE_WIDTH,
+    SERIES_COLORS,
+    SMALLEST_TEXT,
+    limits_without_outliers,
+    mark_outliers,
+)
 from reports.loading.collect import StoreFrames
 from reports.loading.schema import MAIN_METRIC
 from reports.tables.formatting import cell_name, common_name
@@ -45,6 +53,7 @@ def draw_seed_dots(data: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PAGE_WIDTH, 0.9 + 0.07 * len(names) + 0.13 * lines), layout="constrained")
     axes = figure.subplots()
     axes.set_title(data["common"].iloc[0], loc="left")
+    limits = limits_without_outliers(data[MAIN_METRIC].dropna(), list(data["published"].dropna()))
     for position, (_, rows) in enumerate(cells):
         done = rows[MAIN_METRIC].dropna()
         heights = position + np.linspace(-0.15, 0.15, len(done)) * (len(done) > 1)
@@ -53,6 +62,7 @@ def draw_seed_dots(data: pd.DataFrame) -> Figure:
             ends = [position - 0.34, position + 0.34]
             axes.plot(2 * [done.mean()], ends, color=SERIES_COLORS[1], linewidth=2, label="mean")
         axes.plot(rows["published"].iloc[:1], [position], "D", mfc="none", mec="black", markersize=5, label="published")
+        mark_outliers(axes, "x", pd.Series(position, done.index), done, limits)
         _list_lost_seeds(axes, rows, position)
     axes.set_yticks(range(len(cells)), names)
     axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -33,12 +33,14 @@ class FigureSpec:
     caption   prose with a {} for each of the data's factors
     data      computes the data of each figure of this kind; data without rows give no figure
     draw      draws one figure from its data
+    outliers  the column whose outliers are arrows at the edge of the figure; "" if there are none
     """
 
     tables: Literal["study", "search", "both"]
     caption: str
     data: Callable[[Table, StoreFrames], Iterable[FigureData]]
     draw: Callable[[pd.DataFrame], Figure]
+    outliers: str = ""
 
 
 def best_cells(table: Table, max_cells: int) -> tuple[Table, str]:

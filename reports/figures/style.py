@@ -5,7 +5,7 @@ Figures are drawn at their printed size, in one of two widths, with no text smal
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -29,6 +29,7 @@ LINES = ("-", "--", ":")
 GRAY = "0.45"
 MAX_SERIES_PER_PANEL = 9
 _X_AXIS_HEIGHT = 0.42  # inches; ticks and label
+Limits = tuple[float, float]
 RC_PARAMS: dict[RcKeyType, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -53,21 +54,21 @@ def small_multiples(
 ) -> Figure:
     """Draw a panel for each value of the column `panel`, by `draw(axes, rows of the panel)`.
 
-    The column `series` names the lines. Panels with more than MAX_SERIES_PER_PANEL series are split.
+    The column `series` names the lines. Up to MAX_SERIES_PER_PANEL share one legend: beside a single panel, or below several.
+    More are split over panels, each with a legend below it.
     """
-    panels = [
-        (str(title), part[part["series"].isin(chunk)])
-        for title, part in data.groupby("panel", sort=False)
-        for chunk in _chunks(list(part["series"].unique()))
-    ]
+    names, panels = list(map(str, data["series"].unique())), _panels(data)
+    shared, longest = 1 < len(names) <= MAX_SERIES_PER_PANEL, max(map(len, names))
     columns = min(columns, len(panels))
+    if len(names) > MAX_SERIES_PER_PANEL:  # as few columns as leave the names of the legends on one line each
+        columns = max(1, min(columns, int((PAGE_WIDTH - 0.9) / (longest * LETTER_WIDTH))))
     rows = math.ceil(len(panels) / columns)
-    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
+    width = COLUMN_WIDTH if columns == 1 and not shared and len(names) <= MAX_SERIES_PER_PANEL else PAGE_WIDTH
     letters = int((width - 0.9) / columns / LETTER_WIDTH)  # that fit below a panel
-    labels = {name: textwrap.fill(name, letters) for name in data["series"].unique()}
-    with_legend = len(labels) > 1
-    lines = [sum(labels[name].count("\n") + 1 for name in part["series"].unique()) for _, part in panels]  # of each legend
-    figure = Figure(figsize=(width, 0.2 + rows * (2.3 + 0.16 * max(lines) * with_legend)), layout="constrained")
+    across = _legend_columns(longest, PAGE_WIDTH if shared else width / columns)
+    lines = 0 if len(names) == 1 else math.ceil(min(len(names), MAX_SERIES_PER_PANEL) / across)  # of a legend
+    below = 0 if shared and len(panels) == 1 else 0.17 * lines + 0.05 * bool(lines)  # inches
+    figure = Figure(figsize=(width, 0.2 + 2.3 * rows + below * (1 if shared else rows)), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=share_x, sharey=True, squeeze=False)
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel)
@@ -75,14 +76,82 @@ def small_multiples(
         draw(axes, part)
         axes.set_title(textwrap.fill(title, letters), loc="left")
         axes.tick_params(labelbottom=True)
-        handles, names = axes.get_legend_handles_labels()
-        if with_legend and handles:
-            below = axes.transAxes + ScaledTranslation(0, -_X_AXIS_HEIGHT, figure.dpi_scale_trans)
-            anchor = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below, "borderaxespad": 0}
-            axes.legend(handles, [labels[name] for name in names], **anchor)
+        if lines and not shared:
+            _legend_below(figure, axes, letters, across)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
+    if shared:
+        found = {str(line.get_label()): line for axes in grid.flat for line in axes.get_legend_handles_labels()[0]}
+        handles = [found[name] for name in names if name in found]
+        place = "outside right center" if len(panels) == 1 else "outside lower center"
+        labels = [textwrap.fill(str(line.get_label()), 40 if len(panels) == 1 else 100) for line in handles]
+        figure.legend(handles, labels, loc=place, ncols=1 if len(panels) == 1 else across)
     return figure
+
+
+def _panels(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The title and the rows of each panel; panels with too many series are split."""
+    found = []
+    for title, part in data.groupby("panel", sort=False):
+        chunks = list(_chunks(list(part["series"].unique())))
+        for number, chunk in enumerate(chunks, 1):
+            ending = f" ({number} of {len(chunks)})" if len(chunks) > 1 else ""
+            found.append((f"{title}{ending}", part[part["series"].isin(chunk)]))
+    return found
+
+
+def _legend_columns(longest: int, width: float) -> int:
+    """How many names of a legend fit beside each other in a width in inches; `longest` is their number of letters."""
+    return max(1, int(width / ((longest + 7) * LETTER_WIDTH)))
+
+
+def _legend_below(figure: Figure, axes: Axes, letters: int, columns: int) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    below = axes.transAxes + ScaledTranslation(0, -_X_AXIS_HEIGHT, figure.dpi_scale_trans)
+    anchor = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below, "borderaxespad": 0}
+    axes.legend(handles, [textwrap.fill(name, letters) for name in names], ncols=columns, **anchor)
+
+
+def limits_without_outliers(values: pd.Series, visible: Sequence[float] = ()) -> Limits | None:
+    """The ends of an axis on which a few outliers would flatten all other values; None if there are no such outliers.
+
+    Outliers are beyond Tukey's outer fences (3 interquartile ranges), and leave less than a third of the axis to the others.
+    The axis includes the numbers `visible`.
+    """
+    lowest, q1, q3, highest = values.quantile([0, 0.25, 0.75, 1])
+    inside = values[values.between(q1 - 3 * (q3 - q1), q3 + 3 * (q3 - q1))]
+    span = inside.max() - inside.min()
+    if not 0 < 3 * span < highest - lowest:
+        return None
+    return min([inside.min() - 0.08 * span, *visible]), max([inside.max() + 0.08 * span, *visible])
+
+
+def mark_outliers(
+    axes: Axes, direction: Literal["x", "y"], along: pd.Series, values: pd.Series, limits: Limits | None, numbers: bool = True
+) -> None:
+    """End an axis at limits, with an arrow and `numbers` where values are beyond; `along`: their places on the other axis."""
+    if limits is None:
+        return
+    axes.set(**{f"{direction}lim": limits})
+    for end, beyond in zip(limits, (values < limits[0], values > limits[1]), strict=True):
+        for place, found in values[beyond].groupby(along[beyond]):
+            low, high = f"{found.min():.2g}", f"{found.max():.2g}"
+            text = low if low == high else f"{low} to {high}"
+            _mark(axes, direction, place, end, end == limits[0], text if numbers else "", (along.min(), along.max()))
+
+
+def _mark(axes: Axes, direction: str, place: Any, end: float, first: bool, text: str, ends: tuple[Any, Any]) -> None:
+    """Draw an arrow and a text at the first or last end of an axis; `ends` of the other axis are where the text must turn."""
+    style = {"color": "black", "markersize": 4, "clip_on": False, "zorder": 4}
+    inwards = 5 if first else -5  # points
+    words: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALLEST_TEXT}
+    if direction == "x":
+        axes.plot(end, place, "<" if first else ">", **style)
+        axes.annotate(text, (end, place), (inwards, 0), ha="left" if first else "right", va="center", **words)
+        return
+    axes.plot(place, end, "v" if first else "^", **style)
+    side = "left" if place == ends[0] else "right" if place == ends[1] else "center"
+    axes.annotate(text, (place, end), (0, inwards), ha=side, va="bottom" if first else "top", **words)
 
 
 def line_styles(names: pd.Series) -> dict[str, dict[str, Any]]:

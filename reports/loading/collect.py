@@ -1,7 +1,7 @@
 """The run store as data frames: one row for each cell of each study, and one for each run outside all studies."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,9 @@ from reports.loading.network_costs import read_network_costs
 from reports.loading.per_image_worker import ImageReader, open_image_reader
 from reports.loading.protocols import read_protocol_sums
 from reports.loading.records import INFEASIBLE, StoredRun, StudyRecord, read_run, read_studies, unreadable_status
-from reports.loading.run_columns import ConfigDescriber, ConfigDescription
-from reports.loading.schema import METRICS, RUN_TYPES
-from tiekd.config.labels import LABELS
+from reports.loading.run_columns import ConfigDescriber, ConfigDescription, teacher_key
+from reports.loading.schema import METRICS, PRUNED, RUN_TYPES
+from tiekd.config.labels import LABELS, TEACHER
 from tiekd.data.progress import track
 from tiekd.errors import UserError
 from tiekd.store.documents import EPOCH_COLUMNS, Provenance
@@ -38,6 +38,7 @@ class StoreFrames:
     protocols   the same for each run and protocol of its protocols.parquet, without n_blank
     costs       the measured costs of the runs' networks: network, device, parameters, ...
     provenance  the content of provenance.json by run id
+    updated     when a run last changed, in seconds since 1970, by run id
     studies     the studies by name
     damaged     the files that could not be read, with the reasons
     """
@@ -49,6 +50,7 @@ class StoreFrames:
     protocols: pd.DataFrame
     costs: pd.DataFrame
     provenance: dict[str, Provenance]
+    updated: dict[str, float]
     studies: dict[str, StudyRecord]
     damaged: dict[str, str]
 
@@ -99,6 +101,7 @@ def collect(
         protocols=protocols,
         costs=costs,
         provenance={run_id: run.provenance for run_id, run in runs.items() if run.provenance},
+        updated={id: r.status.updated for id, r in runs.items() if r.status.state != "missing" or r.status.pruned},
         studies=studies,
         damaged=store.damaged | damaged_images,
     )
@@ -118,18 +121,23 @@ def _read_runs(
 
 
 def _row_sources(studies: dict[str, StudyRecord], runs: dict[str, StoredRun]) -> Iterator[_RowSource]:
-    """The cells of the studies, then the runs outside all studies."""
+    """The cells of the studies, then the runs outside all studies, where teachers have the names that studies give them."""
     describer, others = ConfigDescriber(), dict(runs)
+    teachers: dict[str, str] = {}  # names by the config of the run that trains them
     for study in studies.values():
         for plan in study.planned:
             others.pop(plan.run_id or "", None)
             description = describer.describe(plan.config, f"study {study.name}")
+            if not isinstance(description, UserError) and (trained_by := description.columns["teacher.run"]):
+                teachers[trained_by] = description.columns["teacher.name"]
             yield _RowSource(plan.run_id, study.name, description, plan.factors, plan.cause, plan.infeasible)
     for run_id, run in others.items():
         source = f"runs/{run_id}/config.yaml"
         found: ConfigDescription | UserError | None = UserError(run.damage) if run.damage else None
         if run.document is not None:
             found = describer.describe(run.document, source)
+            if not isinstance(found, UserError) and (name := teachers.get(teacher_key(run.document))):
+                found = replace(found, columns=found.columns | {"teacher": name, "method": TEACHER})
         yield _RowSource(run_id, NO_STUDY, found, {})
 
 
@@ -152,7 +160,8 @@ def _row(source: _RowSource, runs: dict[str, StoredRun]) -> tuple[dict, dict]:
         run, description = StoredRun(unreadable_status(str(description))), None
     cause = f"{INFEASIBLE}: {source.infeasible}" if source.infeasible else run.status.cause
     row: dict[str, Any] = dict(description.columns) if description else dict.fromkeys(LABELS, "")
-    row |= {"run_id": source.run_id, "study": source.study, "state": run.status.state, "cause": cause}
+    row |= {"run_id": source.run_id, "study": source.study, "cause": cause}
+    row["state"] = PRUNED if run.status.pruned else run.status.state
     row["protocol"] = run.protocol or row.get("evaluation.protocol", "")
     row |= {"n_images": run.n_images, "device_seconds": run.device_seconds, "target_floor": run.target_floor}
     row |= run.metrics

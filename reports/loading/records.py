@@ -5,7 +5,7 @@ The store survives damaged files (tiekd/store/run_store.py): only what needs suc
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -108,7 +108,8 @@ def read_run(record: RunRecord, with_document: bool = True) -> StoredRun:
     status, summary = record.status(), record.summary()
     device_seconds = status.device_seconds
     if status.state == "done" and not summary:
-        status = unreadable_status(record.damage("summary.json") or "summary.json is missing although the run is done")
+        reason = record.damage("summary.json") or "summary.json is missing although the run is done"
+        status = replace(unreadable_status(reason), updated=status.updated)
     return StoredRun(
         status,
         document,

@@ -81,7 +81,12 @@ def _describe(document: Any, source: str) -> ConfigDescription | UserError:
 
 def _as_columns(teacher: dict[str, Any]) -> dict[str, Any]:
     """A teacher whose run, if it has one, is one value: its columns are not those of the student's run."""
-    return {**teacher, "run": json.dumps(teacher["run"], sort_keys=True) if teacher["run"] else None}
+    return {**teacher, "run": teacher_key(teacher["run"]) if teacher["run"] else None}
+
+
+def teacher_key(document: dict[str, Any]) -> str:
+    """The value of the column `teacher.run`: the config of the run that trains a teacher, without where it is computed."""
+    return json.dumps({name: section for name, section in document.items() if name != "execution"}, sort_keys=True)
 
 
 def _scalars(values: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from tiekd.config import RunConfig
 from tiekd.config.labels import LABELS, METRICS
+from tiekd.store.run_status import STATES as STORED_STATES
 
 METRIC_LABELS = {
     "abs_rel": "Abs Rel",
@@ -22,6 +23,8 @@ METRIC_LABELS = {
 assert tuple(METRIC_LABELS) == METRICS
 MAIN_METRIC = "abs_rel"  # the metric that is tested against the baseline and drawn
 DIGITS = 4
+PRUNED = "pruned"  # the state of a run that a search has ended early; it is missing in the store
+STATES = (*(state for state in STORED_STATES if state != "missing"), PRUNED, "missing")
 
 _HEAD = {
     "run_id": "string",

@@ -64,6 +64,7 @@ def join_frames(parts: Sequence[StoreFrames], stores: Sequence[RunStore]) -> Sto
         protocols=_join(part.protocols[own(part.protocols, number)] for number, part in enumerate(parts)),
         costs=_join(part.costs for part in parts).drop_duplicates(["network", "device"], ignore_index=True),
         provenance={run_id: found for part in reversed(parts) for run_id, found in part.provenance.items()},
+        updated={run_id: time for part in reversed(parts) for run_id, time in part.updated.items()},
         studies={name: study for part in parts for name, study in part.studies.items()},
         damaged={f"{s.uri}/{name}": why for s, part in zip(stores, parts, strict=True) for name, why in part.damaged.items()},
     )

@@ -4,10 +4,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pandas as pd
 
 from reports.loading.collect import StoreFrames
+from reports.loading.schema import STATES
 from reports.pages.reproduce import device_hours
 from reports.pages.run_listing import run_listing
 from reports.pages.table_layouts import published_layout
@@ -22,7 +24,6 @@ from reports.tables.table import Table
 from reports.viewer.links import Viewer
 from tiekd.config.labels import CORRECTED
 from tiekd.store.files import safe_name
-from tiekd.store.run_status import STATES
 
 RUNS_PAGE = "runs.md"
 
@@ -46,7 +47,15 @@ def table_heading(table: Table) -> str:
     study = table.study.title or table.study.name or "Runs without a study"
     stated = {cell.fidelity for cell in table.cells}
     arithmetic = f", fidelity {stated.pop()}" if len(stated) == 1 and stated != {CORRECTED} else ""
+    study = f"{study}, search" if table.study.is_search else study
     return f"{study}: {table.dataset}, protocol {table.protocol}{arithmetic}"
+
+
+def report_title(collected: StoreFrames) -> str:
+    """The title of the studies if they share one; their number otherwise."""
+    studies = collected.studies.values()
+    titles = {study.title or study.name for study in studies}
+    return titles.pop() if len(titles) == 1 else f"Report of {len(studies)} studies" if studies else "Report"
 
 
 def table_stems(tables: Sequence[Table]) -> list[str]:
@@ -54,7 +63,7 @@ def table_stems(tables: Sequence[Table]) -> list[str]:
 
     Names that would be equal, such as those of the studies `Kitti` and `kitti`, get a digest.
     """
-    names = [(table.study.name or "no-study", table.dataset, table.protocol) for table in tables]
+    names = [(t.study.name or t.study.title.lower() or "no-study", t.dataset, t.protocol) for t in tables]
     stems = [safe_name("-".join(each)) for each in names]
     counts = Counter(map(str.lower, stems))
     return [
@@ -69,7 +78,7 @@ def report_markdown(
     """report.md: what was run, the results, the failures, and how to reproduce them."""
     files = [("All metrics of every table", "tables.md"), ("The runs behind every number", RUNS_PAGE)]
     files += [("This page as one file, with figures and runs", "report.html"), *_pictures(viewer)]
-    return render_markdown([Heading(1, "Report"), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
+    return render_markdown([*_head(collected), Links(files), *_report(collected, shown), *origin], RUNS_PAGE)
 
 
 def report_html(
@@ -82,7 +91,7 @@ def report_html(
     """report.html: the same page as one file, with the runs behind every number, from `run_listings`."""
     parts = [*((table_heading(item.table), f"#{item.stem}") for item in shown), *_pictures(viewer)]
     blocks = [*_report(collected, shown), *runs, *origin]
-    return render_html("Report", [Heading(1, "Report"), Links(parts), *blocks])
+    return render_html(report_title(collected), [*_head(collected), Links(parts), *blocks])
 
 
 def tables_markdown(shown: list[TableSection]) -> str:
@@ -134,9 +143,24 @@ def published_latex(tables: list[Table]) -> str:
     )
 
 
+def _head(collected: StoreFrames) -> list[PageBlock]:
+    """The title, and when a run last changed."""
+    last = _date(collected, collected.updated, "%Y-%m-%d %H:%M UTC")
+    return [Heading(1, report_title(collected)), *([Paragraph(f"Last change of a run: {last}.")] if last else [])]
+
+
+def _date(collected: StoreFrames, run_ids: Iterable[str], form: str) -> str:
+    """When one of these runs last changed; "" if none has begun, or if the time is none that exists."""
+    last = max((collected.updated[run_id] for run_id in run_ids if run_id in collected.updated), default=0.0)
+    try:
+        return datetime.fromtimestamp(last, UTC).strftime(form) if last else ""
+    except (OverflowError, OSError, ValueError):
+        return ""
+
+
 def _report(collected: StoreFrames, shown: list[TableSection]) -> Iterator[PageBlock]:
     yield Heading(2, "What was run")
-    yield from _what_was_run(collected.runs, collected.studies)
+    yield from _what_was_run(collected)
     for item in shown:
         yield from _tables(item, item.main)
         yield from item.figures
@@ -159,16 +183,18 @@ def _pictures(viewer: Viewer | None) -> list[tuple[str, str]]:
     return [("Pictures of the predictions", viewer.address)] if viewer else []
 
 
-def _what_was_run(runs: pd.DataFrame, studies: Iterable[str]) -> Iterator[PageBlock]:
-    """Runs by state and device-hours of each study; a run shared by two studies counts once in the total."""
+def _what_was_run(collected: StoreFrames) -> Iterator[PageBlock]:
+    """Runs by state, device-hours and date of each study; a run shared by two studies counts once in the total."""
     rows: list[dict[str, Entry]] = []
-    for name in dict.fromkeys([*studies, *runs["study"]]):
+    runs = collected.runs
+    for name in dict.fromkeys([*collected.studies, *runs["study"]]):
         part = runs.loc[runs["study"] == name]
         states = part["state"].value_counts()
         counts: dict[str, Entry] = {
             state: str(states[state]) if state in states else "" for state in STATES if (runs["state"] == state).any()
         }
-        rows.append({"Study": str(name) or "(no study)", **counts, "Device-hours": device_hours(part)})
+        spent = {"Device-hours": device_hours(part), "Last change": _date(collected, part["run_id"].dropna(), "%Y-%m-%d")}
+        rows.append({"Study": str(name) or "(no study)", **counts, **spent})
     yield TextTable.from_rows(rows)
     distinct = runs["run_id"].dropna().nunique()
     yield Paragraph(f"{distinct} distinct runs, {device_hours(runs)} device-hours recorded.")

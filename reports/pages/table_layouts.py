@@ -1,6 +1,7 @@
 """The layouts of tables: which columns a page, a terminal or a search shows."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pandas as pd
 
@@ -39,8 +40,14 @@ def full_layout(table: Table) -> TextTable:
 
 
 def compact_layout(table: Table) -> TextTable:
-    """One row per cell that fits a page: the published metrics and δ1, without the test."""
-    return _published_layout(table, COMPACT_METRICS).drop_columns(lambda title, _: title.endswith(_TEST))
+    """One row per cell that fits a page: the published metrics and δ1, without the test. Other metrics are optional."""
+    layout = _published_layout(table, METRICS).drop_columns(lambda title, _: title.endswith(_TEST))
+    return replace(layout, optional=_labels_except(COMPACT_METRICS))
+
+
+def _labels_except(metrics: Iterable[str]) -> frozenset[str]:
+    """The titles of all other metrics."""
+    return frozenset(METRIC_LABELS[m] for m in METRICS if m not in metrics)
 
 
 def baseline_layout(table: Table) -> TextTable:
@@ -79,14 +86,15 @@ def trial_layout(table: Table) -> TextTable:
         without_result, badness = _badness(table.number_of(index, goal, "mean"), goal)
         return without_result, table.cells[index].infeasible, badness
 
-    metrics = [goal, *(m for m in COMPACT_METRICS if m != goal)]
-    return TextTable.from_rows(
+    metrics = list(dict.fromkeys([goal, *COMPACT_METRICS, *METRICS]))
+    layout = TextTable.from_rows(
         {path: format_value(table.cells[index].factors.get(path)) for path in table.factor_paths}
         | mean_entries(table, index, metrics)
         | floor_entries(table, index)
         | status_entries(table, index)
         for index in sorted(range(len(table.cells)), key=rank)
     )
+    return replace(layout, optional=_labels_except((goal, *COMPACT_METRICS)))
 
 
 def objective_metric(table: Table) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ class TableView:
 
 def all_metrics_views(table: Table) -> list[TableView]:
     """The cells of a study with all metrics and the test, or the trials of a search."""
-    return [TableView("", lay_out(table, full_layout), table_notes(table))]
+    return [TableView("", replace(lay_out(table, full_layout), optional=frozenset()), table_notes(table))]
 
 
 def compact_views(table: Table) -> list[TableView]:

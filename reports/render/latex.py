@@ -35,8 +35,11 @@ _SYMBOL = re.compile("|".join(map(re.escape, _SYMBOLS)))
 
 
 def latex_tables(table: TextTable, caption: str, label: str, notes: list[str]) -> list[str]:
-    """Booktabs tables of at most ROWS_PER_PAGE rows, with the notes under the last. Needs booktabs and graphicx."""
-    pages = table.split(ROWS_PER_PAGE)
+    """Booktabs tables of at most ROWS_PER_PAGE rows, with the notes under the last and without optional columns.
+
+    Needs booktabs and graphicx.
+    """
+    pages = table.essential().split(ROWS_PER_PAGE)
     parts = []
     for number, page in enumerate(pages, 1):
         title = f"{caption} ({number} of {len(pages)})" if len(pages) > 1 else caption

@@ -17,7 +17,8 @@ def render_markdown(blocks: Iterable[PageBlock], runs_page: str) -> str:
 
 
 def markdown_table(table: TextTable, runs_page: str = "") -> str:
-    """Render a pipe table; numbers keep their digits."""
+    """Render a pipe table without optional columns; numbers keep their digits."""
+    table = table.essential()
     titles, rows = table.render(_escaped, lambda entry, text: _entry(entry, text, runs_page))
     widths = [max(3, *map(len, column)) for column in zip(titles, *rows, strict=True)]
     lines = [titles, ["-" * width for width in widths], *rows]

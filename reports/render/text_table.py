@@ -37,11 +37,15 @@ def entry_text(entry: Entry) -> str:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Rows of equal length under column titles; each position in `rules` begins a block."""
+    """Rows of equal length under column titles; each position in `rules` begins a block.
+
+    optional: the titles of columns that are hidden until a reader asks for them, which only HTML can do.
+    """
 
     columns: list[str]
     rows: list[list[Entry]]
     rules: frozenset[int] = frozenset()
+    optional: frozenset[str] = frozenset()
 
     @classmethod
     def from_rows(cls, rows: Iterable[dict[str, Entry]], columns: Iterable[str] = (), rules: Iterable[int] = ()) -> "TextTable":
@@ -67,6 +71,10 @@ class TextTable:
         by_column = zip(self.columns, range(len(self.columns)), strict=True)
         kept = [i for title, i in by_column if not unwanted(title, [row[i] for row in self.rows])]
         return replace(self, columns=[self.columns[i] for i in kept], rows=[[row[i] for i in kept] for row in self.rows])
+
+    def essential(self) -> "TextTable":
+        """The table without its optional columns."""
+        return self.drop_columns(lambda title, _: title in self.optional) if self.optional else self
 
     def split(self, n: int) -> list["TextTable"]:
         """Split into tables of at most n rows; a table without rows is one part."""

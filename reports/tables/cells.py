@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 
 from reports.loading.records import INFEASIBLE
-from reports.loading.schema import METRICS
+from reports.loading.schema import METRICS, STATES
 from tiekd.config.labels import BASELINE, LABELS, TEACHER
-from tiekd.store.run_status import STATES
 
 # Settings of the compared method, in which a row and its baseline may differ. Quirks may apply to only one of them, so both
 # must agree on the fidelity that was asked for.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 import pandas as pd
 
-from reports.loading.schema import DIGITS, MAIN_METRIC, METRIC_LABELS
+from reports.loading.schema import DIGITS, MAIN_METRIC, METRIC_LABELS, PRUNED
 from reports.render.text_table import ABSENT, Entry, Number
 from reports.tables.cells import TableCell
 from reports.tables.table import Table
@@ -79,7 +79,7 @@ def status_entries(table: Table, index: int) -> dict[str, Entry]:
     """The number of finished seeds, and the state of the others."""
     cell = table.cells[index]
     seeds = linked(table, index, f"{cell.n_done}/{len(cell.runs)}")
-    pruned = table.study.is_search and all((run["cause"] or "").startswith("pruned") for run in cell.runs)
+    pruned = all(run["state"] == PRUNED for run in cell.runs)
     state = cell.runs[0]["cause"] if pruned else cell.detail or "done"
     return {"Seeds": seeds, "State": shorten(state)}
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.loading.collect import StoreFrames
+from reports.loading.collect import NO_STUDY, StoreFrames
 from reports.loading.network_costs import costs_on_one_device
 from reports.loading.protocols import PROTOCOL_SUMS
 from reports.loading.records import StudyRecord
@@ -33,6 +33,7 @@ from tiekd.config.labels import HIGHER_IS_BETTER, LABELS, TEACHER
 from tiekd.config.report_config import Bold
 
 TARGET_SETTINGS = ("loss.dpm", "loss.sigma", "loss.temperature", "bins.n_bins", "bins.spacing")
+TEACHERS = "Teachers"  # title of the tables of teachers that belong to no study
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,10 @@ class Table:
 
     @cached_property
     def common(self) -> list[str]:
-        """The labels that all cells share."""
-        first = self.cells[0].labels
-        return [name for name in LABELS if first[name] and all(cell.labels[name] == first[name] for cell in self.cells)]
+        """The labels that all cells share; in a table of teachers, not their names."""
+        first, own = self.cells[0].labels, "teacher" if self.study.title == TEACHERS and not self.study.name else ""
+        names = [name for name in LABELS if first[name] and name != own]
+        return [name for name in names if all(cell.labels[name] == first[name] for cell in self.cells)]
 
     @cached_property
     def factor_paths(self) -> list[str]:
@@ -192,16 +194,20 @@ class Table:
 
 
 def build_tables(collected: StoreFrames, bold: Bold = "best") -> list[Table]:
-    """Build every table of a store; runs whose config cannot be read are in none. `bold`: see `Table.best_of`."""
+    """Build every table of a store; runs whose config cannot be read are in none. `bold`: see `Table.best_of`.
+
+    Teachers outside all studies have tables of their own.
+    """
     runs = collected.runs.join(collected.identities)
     runs = runs.loc[runs["settings"].notna()]
     costs = costs_on_one_device(collected.costs)
     tables, first = [], 0
-    for key, part in runs.groupby(["study", "dataset", "protocol"], sort=False):
-        name, dataset, protocol = map(str, key)
+    teachers = (runs["study"] == NO_STUDY) & (runs["method"] == TEACHER)
+    for key, part in runs.groupby(["study", teachers.rename("teachers"), "dataset", "protocol"], sort=False):
+        name, are_teachers, dataset, protocol = key
         cells = tuple(group_into_cells(part))
         groups, also = (frame.loc[frame["run_id"].isin(part["run_id"])] for frame in (collected.groups, collected.protocols))
-        study = collected.studies.get(name, StudyRecord(name))
+        study = collected.studies.get(name, StudyRecord(name, TEACHERS if are_teachers else ""))
         tables.append(Table(study, dataset, protocol, cells, first, groups, costs, bold, also))
         first += len(cells)
     return tables

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 State = Literal["done", "failed", "diverged", "constant", "running", "missing"]
 STATES: tuple[str, ...] = get_args(State)
+PRUNED_CAUSE = "pruned by the scheduler"  # how the cause of a run begins that a search has ended early
 FINISHED = ("done", "diverged", "constant")  # running it again would give the same result; a failed run may succeed
 
 
@@ -23,6 +24,11 @@ class Status:
     device_seconds: float = 0.0  # spent so far, over all workers and interruptions
     started: float = 0.0
     updated: float = field(default_factory=time.time)
+
+    @property
+    def pruned(self) -> bool:
+        """Whether a search has ended it early. It is then missing, since another launch may continue it."""
+        return self.state == "missing" and self.cause.startswith(PRUNED_CAUSE)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ import time
 import pandas as pd
 import pytest
 
-from ablations.monitor.study_progress import PRUNED_CAUSE
 from ablations.planning.cells import expand_cells
 from ablations.planning.plan import make_plan, study_record
 from tiekd.config.labels import METRICS
-from tiekd.store.run_status import Attempt, Status
+from tiekd.store.run_status import PRUNED_CAUSE, Attempt, Status
 from tiekd.store.run_store import RunStore
 
 EPOCHS = 8
