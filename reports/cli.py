@@ -1,8 +1,9 @@
 """The commands `tiekd report` and `tiekd power`: what run stores say, and what they would need to say more."""
 
 import gc
+import sys
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ from tiekd.store.files import json_text
 if TYPE_CHECKING:
     from reports.pages.write import ReportContent
     from reports.tables.table import Table
+    from tiekd.store.run_store import RunStore
 
 PAPER = "Paper table"
 _MAX_ROWS = 40  # of a table in the terminal
@@ -31,6 +33,10 @@ def report(
     ] = [],  # noqa: B006
     viewer: Annotated[Path | None, typer.Option("--viewer", help="folder of a viewer to which the runs link")] = None,
     published: Annotated[bool, typer.Option("--published", help="also write the published tables; needs no store")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="serve report.html on this machine until Ctrl-C, renewed while runs end")
+    ] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="port for --serve; 0 selects a free one")] = 8778,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     metrics: Annotated[str | None, typer.Option(metavar="NAME,...", help="columns of numbers", rich_help_panel=PAPER)] = None,
     rows: Annotated[
@@ -63,6 +69,7 @@ def report(
 
     Example: tiekd report store --study kitti --study nyu --metrics abs_rel,rmse,delta1 --only backbone=MobileNetV2
     """
+    from reports.loading.zipped import opened_store
     from reports.pages.output_folder import staged_output
     from reports.pages.recipe import report_command
     from reports.viewer.links import find_viewer
@@ -81,18 +88,39 @@ def report(
         raise UserError(f"STORE: must not repeat a store, got {repeated[0]} twice")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
+    if serve and not stores:
+        raise UserError("--serve requires STORE: a folder or URI of a run store")
+    if serve and viewer:
+        raise UserError("--serve cannot be used with --viewer, whose pictures are outside OUT: use `tiekd view --serve`")
     pictures = find_viewer(viewer, report=out) if viewer else None
     files: list[Path] = []
-    content: ReportContent | None = None
-    if stores:
-        with staged_output(out, "report", files) as folder:
-            content = _read(stores, study, changes, folder / "images.parquet")
-            command = report_command(out, study, changes, published)
-            _import_writer().write_report(folder, content, command, pictures)
-    if published:
-        with staged_output(out, "published", files) as folder:
-            _import_writer().write_published(folder, content.tables if content else [])
-    _print_summary(content, files, as_json)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(opened_store(store)) for store in stores]
+        if serve:
+            from reports.figures.figures import DrawnFigures
+            from reports.pages.live import HEADERS, PAGE, digest, serve_renewed
+            from reports.viewer.serve import make_server, server_url
+
+            server = stack.enter_context(make_server(out, port, HEADERS))
+            seen, drawn, page = digest(opened), DrawnFigures(out / "figures"), server_url(server, PAGE)
+
+        def write() -> "ReportContent | None":
+            files.clear()
+            content = None
+            if stores:
+                with staged_output(out, "report", files) as folder:
+                    content = _read(opened, study, changes, folder / "images.parquet")
+                    command = report_command(out, study, changes, published)
+                    _import_writer().write_report(folder, content, command, pictures, drawn if serve else None)
+            if published:
+                with staged_output(out, "published", files) as folder:
+                    _import_writer().write_published(folder, content.tables if content else [])
+            return content
+
+        _print_summary(write(), files, as_json, page if serve else "")
+        if serve:
+            with suppress(KeyboardInterrupt):
+                serve_renewed(server, opened, write, seen)
 
 
 def power(
@@ -143,18 +171,14 @@ def _choice(text: str) -> tuple[str, list[str]]:
     return name, values.split(",")
 
 
-def _read(stores: list[str], studies: list[str], changes: dict[str, Any], images_to: Path) -> "ReportContent":
+def _read(stores: "list[RunStore]", studies: list[str], changes: dict[str, Any], images_to: Path) -> "ReportContent":
     """Read the stores and compute the tables; `changes` are settings of the paper tables."""
-    from reports.loading.zipped import opened_store
-
     gc.disable()
     try:
         from reports.loading.stores import collect_stores
 
-        with ExitStack() as stack:
-            found = [stack.enter_context(opened_store(store)) for store in stores]
-            parts = collect_stores(found, studies, images_to, while_waiting=_import_writer)
-            return _import_writer().make_content(parts, found, studies, changes)
+        parts = collect_stores(stores, studies, images_to, while_waiting=_import_writer)
+        return _import_writer().make_content(parts, stores, studies, changes)
     finally:
         gc.freeze()  # these objects live until the end; scanning them for garbage would take a tenth of the time
         gc.enable()
@@ -165,7 +189,7 @@ def _import_writer() -> ModuleType:
     return import_module("reports.pages.write")
 
 
-def _print_summary(content: "ReportContent | None", files: list[Path], as_json: bool) -> None:
+def _print_summary(content: "ReportContent | None", files: list[Path], as_json: bool, page: str) -> None:
     from reports.pages.report_page import table_heading
 
     frames, tables = (content.frames, content.tables) if content else (None, [])
@@ -175,9 +199,12 @@ def _print_summary(content: "ReportContent | None", files: list[Path], as_json: 
         damaged = {} if frames is None else frames.damaged
         typer.echo(
             json_text(
-                {"files": [str(file) for file in files], "states": states, "tables": headings, "damaged": damaged}, indent=2
+                {"files": [str(file) for file in files], "states": states, "tables": headings, "damaged": damaged}
+                | ({"page": page} if page else {}),
+                indent=2,
             )
         )
+        sys.stdout.flush()
         return
     for table in tables:
         typer.echo(f"{table_heading(table)}\n{_text(table)}\n")
@@ -189,6 +216,8 @@ def _print_summary(content: "ReportContent | None", files: list[Path], as_json: 
         typer.echo(f"no paper table of {name}: {reason}", err=True)
     if figures:
         typer.echo(f"{figures[0].parent}: {len(figures)} files, each figure as PNG, SVG and PDF with its data")
+    if page:
+        print(page, flush=True)
 
 
 def _text(table: "Table") -> str:

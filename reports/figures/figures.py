@@ -4,6 +4,7 @@ To add a figure, write a module with a function for its data and one that draws 
 pyplot, so that reports in one process share no state.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,10 @@ class ReportFigure:
     data: pd.DataFrame
     draw: Callable[[pd.DataFrame], Figure]
 
+    def files(self, folder: Path) -> list[Path]:
+        """Its files as PNG, SVG, PDF and CSV."""
+        return [folder / f"{safe_name(self.name)}.{suffix}" for suffix in ("png", "svg", "pdf", "csv")]
+
 
 def figures_of(table: Table, frames: StoreFrames, stem: str) -> Iterator[ReportFigure]:
     """Yield every figure that has data in a table; `stem` starts their names."""
@@ -116,10 +121,31 @@ def figures_of(table: Table, frames: StoreFrames, stem: str) -> Iterator[ReportF
                 yield ReportFigure(f"{stem}-{suffix}", caption, data.frame, spec.draw)
 
 
+class DrawnFigures:
+    """The figures in a folder that this process has drawn. They are copied while their data stay the same."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._data: dict[str, str] = {}
+
+    def save(self, figure: ReportFigure, folder: Path) -> list[Path]:
+        """Copy or draw a figure; see `save_figure`."""
+        data, files = figure.data.to_csv(index=False), figure.files(folder)
+        drawn = [self._folder / file.name for file in files]
+        if self._data.get(figure.name) == data and all(file.is_file() for file in drawn):
+            folder.mkdir(parents=True, exist_ok=True)
+            for old, new in zip(drawn, files, strict=True):
+                shutil.copy(old, new)
+        else:
+            save_figure(figure, folder)
+        self._data[figure.name] = data
+        return files
+
+
 def save_figure(figure: ReportFigure, folder: Path) -> list[Path]:
     """Draw a figure and write it as PNG, SVG, PDF and CSV; returns the files in this order."""
     folder.mkdir(parents=True, exist_ok=True)
-    png, svg, pdf, csv = (folder / f"{safe_name(figure.name)}.{suffix}" for suffix in ("png", "svg", "pdf", "csv"))
+    png, svg, pdf, csv = figure.files(folder)
     with matplotlib.rc_context(RC_PARAMS):
         drawing = figure.draw(figure.data)
         drawing.savefig(png, dpi=200)
@@ -127,4 +153,4 @@ def save_figure(figure: ReportFigure, folder: Path) -> list[Path]:
         drawing.savefig(svg, metadata={"Date": None})
         drawing.savefig(pdf, metadata={"CreationDate": None})
     figure.data.to_csv(csv, index=False)
-    return [png, svg, pdf, csv]
+    return figure.files(folder)

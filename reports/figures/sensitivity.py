@@ -110,8 +110,8 @@ def draw_trials(data: pd.DataFrame) -> Figure:
         positions = values if numeric else values.astype(str).map(levels.index)
         for state, fill in (("done", SERIES_COLORS[0]), (PRUNED, "none")):
             rows = part["state"] == state
-            style = {"markerfacecolor": fill, "markeredgecolor": SERIES_COLORS[0], "markersize": 3.5, "alpha": 0.7}
-            axes.plot(positions[rows], part.loc[rows, MAIN_METRIC], "o", **style)
+            done = part.loc[rows, MAIN_METRIC]
+            axes.plot(positions[rows], done, "o", mfc=fill, mec=SERIES_COLORS[0], markersize=3.5, alpha=0.7)
         mark_outliers(axes, "y", positions, part[MAIN_METRIC], limits, numbers=False)
         if numeric and values.nunique() <= len(values) / 2:
             _scale_factor_axis(axes, values)
@@ -135,8 +135,10 @@ def _scale_factor_axis(axes: Axes, values: pd.Series) -> None:
     ticks = sorted(values.unique())
     if len(ticks) > _MAX_TICKS:
         return
-    spec = axes.get_subplotspec()
-    width = 0.8 * axes.figure.get_figwidth() / (spec.get_gridspec().ncols if spec else 1)  # inches
+    spec, figure = axes.get_subplotspec(), axes.get_figure(root=True)
+    assert spec is not None
+    assert figure is not None
+    width = 0.8 * figure.get_figwidth() / spec.get_gridspec().ncols  # inches
     positions = axes.xaxis.get_transform().transform(np.array(ticks, dtype=float))
     inches = (positions - positions[0]) * width / max(np.ptp(positions), np.finfo(float).tiny)
     labels, free = [], -np.inf  # from where on there is room

@@ -1,6 +1,6 @@
 """Write a report's files into a folder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.figures.figures import figures_of, save_figure
+from reports.figures.figures import DrawnFigures, ReportFigure, figures_of, save_figure
 from reports.loading.collect import StoreFrames
 from reports.loading.protocols import protocol_means
 from reports.loading.stores import join_frames
@@ -80,11 +80,15 @@ def make_content(
     return ReportContent(frames, tables, papers, left_out, recipe)
 
 
-def write_report(folder: Path, content: ReportContent, command: str, viewer: Viewer | None) -> None:
+def write_report(
+    folder: Path, content: ReportContent, command: str, viewer: Viewer | None, drawn: DrawnFigures | None = None
+) -> None:
     """Write Parquet, Markdown, HTML, LaTeX, figures and recipe of a report; images.parquet has been written already.
 
-    `command` makes the report again from the store of the recipe; the pages link to the pictures of `viewer`.
+    `command` makes the report again from the store of the recipe; the pages link to the pictures of `viewer`. Figures are taken
+    from `drawn` where their data have not changed.
     """
+    save = drawn.save if drawn else save_figure
     collected, tables, recipe = content.frames, content.tables, content.recipe
     with ThreadPoolExecutor(1) as thread:  # NumPy, which computes the statistics, releases the GIL
         found = thread.submit(lambda: [table.numbers for table in tables])
@@ -101,7 +105,9 @@ def write_report(folder: Path, content: ReportContent, command: str, viewer: Vie
     for paper in content.papers:
         _write_paper(folder / "paper", paper)
     stems = zip(tables, table_stems(tables), strict=True)
-    shown = [make_section(t, stem, _figures(folder, t, stem, collected)) for t, stem in track(stems, "tables", len(tables))]
+    shown = [
+        make_section(t, stem, _figures(folder, t, stem, collected, save)) for t, stem in track(stems, "tables", len(tables))
+    ]
     for name, text in recipe.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _write(folder / name, text)
@@ -139,7 +145,9 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _figures(folder: Path, table: Table, stem: str, collected: StoreFrames) -> Iterator[Figure]:
+def _figures(
+    folder: Path, table: Table, stem: str, collected: StoreFrames, save: Callable[[ReportFigure, Path], list[Path]]
+) -> Iterator[Figure]:
     for figure in figures_of(table, collected, stem):
-        _, svg, *_ = save_figure(figure, folder / "figures")
+        _, svg, *_ = save(figure, folder / "figures")
         yield Figure(svg, figure.caption)

@@ -25,20 +25,22 @@
 
   function equip(box, key) {
     const table = box.firstElementChild;
-    const heads = [...table.tHead.rows[0].cells];
+    const heads = [...table.tHead.rows[0].cells], titles = heads.map((head) => head.textContent);
     const rows = [...table.tBodies].flatMap((body) => [...body.rows].map((row) => ({ row, body, text: row.textContent.toLowerCase() })));
     if (rows.length < 2) return;
-    const first = { sort: -1, down: false, filter: "", hidden: heads.map((head) => head.hidden) };
-    const choice = choices.get(key) ?? first;
+    const optional = heads.map((head) => head.hidden);
+    const choice = choices.get(key) ?? { sort: "", down: false, filter: "", hidden: {} }; // columns by title
     choices.set(key, choice);
+    const isHidden = (i) => choice.hidden[titles[i]] ?? optional[i];
     const count = make("output");
 
     function sort() {
-      const entry = ({ row }) => row.cells[choice.sort].textContent.trim();
-      const sorted = choice.sort < 0 ? rows : [...rows].sort((a, b) => compare(entry(a), entry(b), choice.down));
-      for (const { row, body } of sorted) (choice.sort < 0 ? body : table.tBodies[0]).append(row);
+      const column = titles.indexOf(choice.sort);
+      const entry = ({ row }) => row.cells[column].textContent.trim();
+      const sorted = column < 0 ? rows : [...rows].sort((a, b) => compare(entry(a), entry(b), choice.down));
+      for (const { row, body } of sorted) (column < 0 ? body : table.tBodies[0]).append(row);
       heads.forEach((head, i) => {
-        if (i === choice.sort) head.setAttribute("aria-sort", choice.down ? "descending" : "ascending");
+        if (i === column) head.setAttribute("aria-sort", choice.down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
       });
     }
@@ -51,19 +53,19 @@
 
     function hide() {
       for (const row of [table.tHead.rows[0], ...rows.map(({ row }) => row)])
-        choice.hidden.forEach((hidden, i) => (row.cells[i].hidden = hidden));
+        heads.forEach((_, i) => (row.cells[i].hidden = isHidden(i)));
     }
 
     // Ascending, descending, and then the page's own order.
-    function sortBy(column) {
-      const again = choice.sort === column;
-      Object.assign(choice, again && choice.down ? { sort: -1, down: false } : { sort: column, down: again });
+    function sortBy(title) {
+      const again = choice.sort === title;
+      Object.assign(choice, again && choice.down ? { sort: "", down: false } : { sort: title, down: again });
       sort();
     }
 
     heads.forEach((head, i) => {
       const button = make("button", { type: "button", title: "sort" }, ...head.childNodes);
-      button.addEventListener("click", () => sortBy(i));
+      button.addEventListener("click", () => sortBy(titles[i]));
       head.append(button);
     });
     const tools = make("div", { className: "tools" });
@@ -75,29 +77,29 @@
       });
       tools.append(input, count);
     }
-    if (first.hidden.includes(true)) {
-      const boxes = heads.map((head, i) => {
-        const tick = make("input", { type: "checkbox", checked: !choice.hidden[i] });
+    if (optional.includes(true)) {
+      const boxes = heads.map((_, i) => {
+        const tick = make("input", { type: "checkbox", checked: !isHidden(i) });
         tick.addEventListener("change", () => {
-          choice.hidden[i] = !tick.checked;
+          choice.hidden[titles[i]] = !tick.checked;
           hide();
         });
-        return make("label", {}, tick, ` ${head.textContent}`);
+        return make("label", {}, tick, ` ${titles[i]}`);
       });
       tools.append(make("details", {}, make("summary", { textContent: "columns" }), ...boxes));
     }
     if (tools.childElementCount) box.before(tools);
-    if (choice.sort >= 0) sort();
+    if (choice.sort) sort();
     if (choice.filter) filter();
-    hide();
+    if (Object.keys(choice.hidden).length) hide();
   }
 
-  // A table is recognized by the heading above it and by its columns.
+  // A table is recognized by the headings above it.
   function equipAll() {
-    let heading = "";
-    for (const element of document.querySelectorAll("h1, h2, h3, h4, .table")) {
-      if (element.className === "table") equip(element, `${heading}|${element.querySelector("thead").textContent}`);
-      else heading = element.textContent;
+    let section = "", heading = "";
+    for (const element of document.querySelectorAll("h2, h3, h4, .table")) {
+      if (element.className === "table") equip(element, `${section}|${heading}`);
+      else [section, heading] = element.tagName === "H2" ? [element.textContent, ""] : [section, element.textContent];
     }
   }
 
@@ -121,7 +123,7 @@
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
       const found = await stateOf().catch(() => headers); // the server may have ended
-      if (found.get("ETag") !== headers.get("ETag")) await renew();
+      if (found.get("Last-Modified") !== headers.get("Last-Modified")) await renew();
       headers = found;
     }
   }

@@ -204,7 +204,7 @@ def build_tables(collected: StoreFrames, bold: Bold = "best") -> list[Table]:
     tables, first = [], 0
     teachers = (runs["study"] == NO_STUDY) & (runs["method"] == TEACHER)
     for key, part in runs.groupby(["study", teachers.rename("teachers"), "dataset", "protocol"], sort=False):
-        name, are_teachers, dataset, protocol = key
+        (name, dataset, protocol), are_teachers = (str(key[0]), str(key[2]), str(key[3])), key[1]
         cells = tuple(group_into_cells(part))
         groups, also = (frame.loc[frame["run_id"].isin(part["run_id"])] for frame in (collected.groups, collected.protocols))
         study = collected.studies.get(name, StudyRecord(name, TEACHERS if are_teachers else ""))
