@@ -5,7 +5,6 @@ read missing epochs from the run's `epochs.parquet` in the store.
 """
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,10 @@ from rich.markup import escape
 from ablations.monitor.reporters import Reporter
 from ablations.monitor.study_progress import CellProgress
 from tiekd.config.documents import flatten
-from tiekd.config.labels import METRICS
 from tiekd.errors import StoreError, UserError, error_line
+from tiekd.store.event_log import NOT_SCALARS, EventLog
 from tiekd.store.files import safe_name
-from tiekd.store.run_store import RunRecord, RunStore
+from tiekd.store.run_store import PREDICTIONS, RunRecord, RunStore
 
 MLFLOW_URI = "MLFLOW_TRACKING_URI"  # environment variable
 RUN_ID, STATE = "tiekd.run_id", "tiekd.state"  # tags of MLflow's runs
@@ -29,7 +28,6 @@ MLFLOW_SETTINGS = {  # defaults for the environment: a sweep must not wait for a
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-NOT_SCALARS = ("epoch", "step")
 Row = dict[str, float]
 
 
@@ -104,44 +102,22 @@ class TensorBoard:
     """A folder per run, named after its cell, in the study's folder. A launch that resumes a run rewrites its folder."""
 
     def __init__(self, study: str, store: RunStore):
-        self._folder = Path(store.filesystem[1]) / "studies" / study / "tensorboard"
-        self._writers: dict[str, Any] = {}
+        self._folder, self._store = Path(store.filesystem[1]) / "studies" / study / "tensorboard", store
+        self._logs: dict[str, EventLog] = {}
 
     def open(self, cell: CellProgress, record: RunRecord) -> int:
-        # Not SummaryWriter: its threads print errors such as a full disk to the screen, and again when the process ends.
-        from tensorboardX.event_file_writer import EventsWriter
-
-        folder = self._folder / f"{safe_name(cell.name)} {record.run_id[:8]}"
-        shutil.rmtree(folder, ignore_errors=True)
         record.status()  # raises StoreError if the store has vanished: creating a folder would recreate it
-        folder.mkdir(parents=True)
-        self._writers[record.run_id] = EventsWriter(str(folder / "events"))
+        self._logs[record.run_id] = EventLog(self._folder / f"{safe_name(cell.name)} {record.run_id[:8]}")
         return 0
 
     def write(self, run_id: str, epoch: int, scalars: Row) -> None:
-        from tensorboardX.summary import scalar
-
-        for name, value in scalars.items():
-            self._add(run_id, scalar(_tag(name), value), epoch)
-        self._writers[run_id].flush()
+        self._logs[run_id].write_epoch(epoch, scalars)
 
     def close(self, run_id: str, cell: CellProgress) -> None:
-        from tensorboardX.summary import hparams
-
+        log = self._logs.pop(run_id)
         if cell.state == "done":
-            factors = {name: v if isinstance(v, bool | int | float) else str(v) for name, v in cell.factors.items()}
-            for summary in hparams(factors, {_tag(name): value for name, value in cell.metrics.items()}):
-                self._add(run_id, summary, 0)
-        self._writers.pop(run_id).close()
-
-    def _add(self, run_id: str, summary: Any, epoch: int) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
-        self._writers[run_id].write_event(Event(summary=summary, step=epoch, wall_time=time.time()))
-
-
-def _tag(name: str) -> str:
-    return f"evaluation/{name}" if name in METRICS else f"training/{name}"
+            log.write_outcome(cell.factors, cell.metrics, self._store.run(run_id).read_file(PREDICTIONS))
+        log.close()
 
 
 class MLflow:

@@ -24,7 +24,7 @@ from reports.viewer.encoding import (
     subsample,
     subsample_sparse,
 )
-from reports.viewer.site import DPM_SUFFIX, IMAGE_SUFFIX, MAP_SUFFIX, Site
+from reports.viewer.site import DPM_SUFFIX, MAP_SUFFIX, Site
 from tiekd.bins import DepthBins, expected_depth
 from tiekd.data import Frame
 from tiekd.data.progress import track
@@ -59,11 +59,11 @@ def target_id(run: ShownRun) -> str | None:
 
 def write_images(site: Site, dataset: ShownDataset, label: str) -> None:
     """Write images and ground truth."""
-    missing = site.missing(dataset.id, "image", dataset.indices, IMAGE_SUFFIX)
+    missing = site.missing(dataset.id, "image", dataset.indices, MAP_SUFFIX)
     missing |= site.missing(dataset.id, TRUTH, dataset.indices, MAP_SUFFIX)
     for index in track(sorted(missing), label):
         frame = dataset.source.load(index)
-        site.write(dataset.id, "image", index, IMAGE_SUFFIX, _webp(frame.image))
+        site.write_script(dataset.id, "image", index, MAP_SUFFIX, _webp(frame.image))
         _write_map(site, dataset, TRUTH, index, subsample_sparse(frame.depth_gt), frame, dense=False)
 
 

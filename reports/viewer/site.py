@@ -3,7 +3,7 @@
 DIR/index.html, viewer.css, *.js                     the page
 DIR/data/v1/index.js                                 data sets, color tables, constants of the file formats
 DIR/data/v1/<data set>/index.js                      frames, results and their metrics
-DIR/data/v1/<data set>/image/<frame>.webp            RGB image
+DIR/data/v1/<data set>/image/<frame>.js              RGB image, a WebP file
 DIR/data/v1/<data set>/<result>/<frame>.js           depth map; <result> is truth, teacher-<digest> or a run id
 DIR/data/v1/<data set>/<result>/<frame>.dpm.js       distributions, also for target-<digest>, the targets of a teacher
 
@@ -20,7 +20,7 @@ from tiekd.store.files import json_text, write_atomically
 
 SITE_VERSION = 1  # increment if files of an earlier version would be misread: each version has its own folder
 PAGE_FOLDER = Path(__file__).parent / "page"
-IMAGE_SUFFIX, MAP_SUFFIX, DPM_SUFFIX = ".webp", ".js", ".dpm.js"
+MAP_SUFFIX, DPM_SUFFIX = ".js", ".dpm.js"  # MAP_SUFFIX also of images
 
 
 class Site:

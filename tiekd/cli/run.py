@@ -2,19 +2,20 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tiekd.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption
 from tiekd.cli.packaged import find_run_config
-from tiekd.errors import PreemptedError, UserError
+from tiekd.errors import PreemptedError, UserError, error_line
 from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
+    from tiekd.cli.console import RunDisplay
     from tiekd.config import RunConfig
     from tiekd.distill.runtime import LocalRuntime
     from tiekd.store.run_status import Status
@@ -92,7 +93,8 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
     with RunDisplay(quiet=quiet) as display, contextlib.ExitStack() as stack:
 
         def make_runtime() -> LocalRuntime:
-            runtime = LocalRuntime(config.execution, record, display)
+            logged = stack.enter_context(_log_events(config, record, display)) if store.local else display
+            runtime = LocalRuntime(config.execution, record, logged)
             stack.enter_context(_finish_step_on_sigterm(runtime))
             return runtime
 
@@ -101,6 +103,59 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
         except PreemptedError:
             signal.raise_signal(signal.SIGTERM)
             raise
+
+
+@contextlib.contextmanager
+def _log_events(config: "RunConfig", record: "RunRecord", display: "RunDisplay") -> Iterator[Callable[..., None]]:
+    """Yield a display that also writes TensorBoard files into the run's folder: each epoch, and at the end the outcome.
+
+    If that fails, logging stops with a message, and the run continues.
+    """
+    from tiekd.cli.console import make_console
+    from tiekd.config.documents import flatten
+    from tiekd.store.event_log import EventLog
+    from tiekd.store.run_store import PREDICTIONS
+
+    log: EventLog | None = None
+    failed = False
+
+    def attempt(action: Callable[[], None]) -> None:
+        nonlocal failed
+        if failed:
+            return
+        try:
+            action()
+        except Exception as error:
+            failed = True
+            line = f"logging to TensorBoard stopped, the run continues: {error_line(error)}"
+            make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def write(row: dict[str, Any]) -> None:
+        nonlocal log
+        rows = [row]
+        if log is None:  # after a resume, the store also has earlier epochs
+            log = EventLog(Path(record.store.filesystem[1]) / record.folder / "tensorboard")
+            table = record.epochs()
+            rows = table.to_pylist() if table else rows
+        for each in rows:
+            log.write_epoch(each["epoch"], each)
+
+    def show(**progress: Any) -> None:
+        display(**progress)
+        if progress.get("epoch"):
+            attempt(lambda: write(progress["epoch"]))
+
+    def finish() -> None:
+        if log and record.status().state == "done":
+            settings = flatten({name: section for name, section in config.stated.items() if name != "execution"})
+            log.write_outcome(settings, record.metrics(), record.read_file(PREDICTIONS))
+        if log:
+            log.close()
+
+    try:
+        yield show
+    finally:
+        attempt(finish)
 
 
 @contextlib.contextmanager

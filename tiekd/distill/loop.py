@@ -36,6 +36,7 @@ class DistillResult:
     images: list[MetricRow]  # one row per test image
     metrics: dict[str, float]  # means over the test images
     constant: bool  # whether the student predicts the same depth everywhere
+    test: FrameSource
     also: list[MetricRow] = field(default_factory=list)  # one row per protocol of evaluation.also and test image
 
 
@@ -89,7 +90,7 @@ def distill(config: RunConfig, runtime: Runtime | None = None) -> DistillResult:
 
     if not images:  # the training was interrupted after its last epoch
         images, also = validate(student, config, inputs.test, runtime, last=True)
-    return DistillResult(student, images, mean_metrics(images), is_constant(images), also)
+    return DistillResult(student, images, mean_metrics(images), is_constant(images), inputs.test, also)
 
 
 def check_state(state: dict[str, Any], student: nn.Module, optimizer: torch.optim.Optimizer) -> None:

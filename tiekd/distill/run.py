@@ -14,10 +14,11 @@ from tiekd.distill.loop import DistillResult, distill, summarize
 from tiekd.distill.runtime import CHECKPOINT, Runtime
 from tiekd.distill.target_floor import stored_floor
 from tiekd.errors import DivergedError, PreemptedError, StoreError, SupersededError, error_line
+from tiekd.inference.prediction_sheet import prediction_sheet
 from tiekd.models.checkpoint import pack_network
 from tiekd.store.provenance import provenance
 from tiekd.store.run_status import FINISHED, State, Status
-from tiekd.store.run_store import RunRecord
+from tiekd.store.run_store import PREDICTIONS, RunRecord
 
 
 def execute(config: RunConfig, record: RunRecord, make_runtime: Callable[[], Runtime]) -> Status:
@@ -85,6 +86,7 @@ def _compute_and_store(config: RunConfig, record: RunRecord, runtime: Runtime) -
     if result.also:
         record.write_table("protocols.parquet", pd.DataFrame(result.also))
     record.write_file("student.safetensors", pack_network(result.student, config))
+    record.write_file(PREDICTIONS, prediction_sheet(result.student, config, result.test, runtime.device))
     record.write_json("summary.json", {"run_id": record.run_id, **summarize(config, result), **floor})
     device_seconds = record.status().device_seconds
     seconds = {"device_seconds": device_seconds, "wall_seconds": device_seconds / runtime.world_size}

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
+PREDICTIONS = "predictions.jpg"  # of a run: a few test frames with ground truth and prediction
 MAX_REASON = 200  # characters of the reason why a file is damaged
 OBJECT_STORE_THREADS = 32
 FOLDER_THREADS = 4  # more threads would only wait for one another

@@ -50,9 +50,9 @@ const Colors = (() => {
   const css = (color) => `rgb(${color & 255} ${(color >> 8) & 255} ${(color >> 16) & 255})`;
 
   // A color bar. `ticks`: [{share, text}], share from 0 (left) to 1 (right).
-  function legend(element, table, ticks) {
-    const stops = Array.from({ length: 33 }, (_, i) => css(table[level(i / 32)]));
-    element.querySelector(".bar").style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
+  function legend(element, kind, ticks) {
+    element.dataset.colors = kind;
+    element.querySelector(".bar").style.background = `linear-gradient(90deg, ${barColors(kind).join(", ")})`;
     element.querySelector(".ticks").replaceChildren(
       ...ticks.map(({ share, text }) => {
         const tick = document.createElement("span");
@@ -73,7 +73,7 @@ const Colors = (() => {
       { share: 0, text: `≤ ${neat(range.near)}` },
       { share: 1, text: `≥ ${neat(range.far)} m` },
     ];
-    legend(element, tables.depth, [...ends, ...between.map((depth) => ({ share: shareOf(depth), text: neat(depth) }))]);
+    legend(element, "depth", [...ends, ...between.map((depth) => ({ share: shareOf(depth), text: neat(depth) }))]);
   }
 
   function differenceLegend(element, span) {
@@ -81,11 +81,14 @@ const Colors = (() => {
       share: (share + 1) / 2,
       text: `${share > 0 ? "+" : share < 0 ? "−" : ""}${neat(Math.abs(share * span))}${share === 1 ? " m" : ""}`,
     }));
-    legend(element, tables.difference, ticks);
+    legend(element, "difference", ticks);
   }
 
+  // The colors of a bar from left to right, as CSS.
+  const barColors = (kind) => Array.from({ length: 33 }, (_, i) => css(tables[kind][level(i / 32)]));
+
   return {
-    init, setRange, paintDepth, paintDifference, depthLegend, differenceLegend, neat,
+    init, setRange, paintDepth, paintDifference, depthLegend, differenceLegend, barColors, neat,
     depthOf: (code) => depths[code],
   };
 })();

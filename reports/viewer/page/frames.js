@@ -38,7 +38,9 @@ const Frames = (() => {
     current?.removeAttribute("aria-current");
     current = lines[place];
     current.setAttribute("aria-current", "true");
-    current.scrollIntoView({ block: "nearest" });
+    const list = current.parentElement, top = current.offsetTop - list.offsetTop, bottom = top + current.offsetHeight;
+    if (top < list.scrollTop) list.scrollTop = top; // not scrollIntoView, which also scrolls the page of a phone
+    else if (bottom > list.scrollTop + list.clientHeight) list.scrollTop = bottom - list.clientHeight;
   }
 
   return { order, show, mark };

@@ -2,12 +2,13 @@
 "use strict";
 
 const Keys = (() => {
+  const RESULTS = "123456789bcefgijklnoqrtuvxyz"; // of the results from left to right
   const TABLE = [
     ["←  →", "previous, next image", { ArrowLeft: (act) => act.step(-1), ArrowRight: (act) => act.step(1) }],
     ["Home  End", "first, last image", { Home: (act) => act.step(-Infinity), End: (act) => act.step(Infinity) }],
     ["↑  ↓", "select the previous, next result", { ArrowUp: (act) => act.select(-1), ArrowDown: (act) => act.select(1) }],
-    ["1 … 9", "show differences from result 1 … 9; press again for depth", digits()],
-    ["0", "show differences from the ground truth; press again for depth", { 0: (act) => act.differ(0) }],
+    ["0", "show differences from the ground truth; press again for depth", { 0: (act) => act.differ("truth") }],
+    ["1 … 9", "the same from result 1 … 9; more results have the letters on their captions", results()],
     ["[  ]", "narrow, widen the difference scale", { "[": (act) => act.widen(0.5), "]": (act) => act.widen(2) }],
     ["w", "sort by the selected result, worst first; press again to undo", { w: (act) => act.sortByWorst() }],
     ["m  M", "next, previous metric", { m: (act) => act.nextMetric(1), M: (act) => act.nextMetric(-1) }],
@@ -15,13 +16,14 @@ const Keys = (() => {
     ["Shift + arrows", "move the pixel", shifted()],
     ["h  a", "hide the selected result; show all", { h: (act) => act.hide(), a: (act) => act.showAll() }],
     ["d", "next data set", { d: (act) => act.nextDataset() }],
+    ["s", "save the pictures as PNG", { s: (act) => act.save() }],
     ["?", "show or hide this help", { "?": (act) => act.help() }],
     ["Esc", "close this help, or clear the pixel and the differences", { Escape: (act) => act.leave() }],
   ];
   const ACTIONS = Object.assign({}, ...TABLE.map(([, , actions]) => actions));
 
-  function digits() {
-    return Object.fromEntries(Array.from({ length: 9 }, (_, i) => [String(i + 1), (act) => act.differ(i + 1)]));
+  function results() {
+    return Object.fromEntries([...RESULTS].map((key, i) => [key, (act) => act.differNth(i)]));
   }
 
   function shifted() {
@@ -47,5 +49,5 @@ const Keys = (() => {
     }
   }
 
-  return { listen, fillHelp };
+  return { RESULTS, listen, fillHelp };
 })();

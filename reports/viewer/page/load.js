@@ -44,7 +44,8 @@ const Load = (() => {
 
   return {
     index: (name) => run(`${name ? `${name}/` : ""}index.js`, `${name}#index`),
-    imageAddress: (dataset, frame) => `${ROOT}${dataset}/image/${stem(frame)}.webp`,
+    // As data in the address: of an image in a file of its own, a page opened as a file may not save a picture.
+    image: (dataset, frame) => read(`${dataset}/image/${stem(frame)}`, (_, text) => `data:image/webp;base64,${text}`),
     map: (dataset, result, frame) => read(`${dataset}/${result}/${stem(frame)}`, Numbers.map),
     dpm: (dataset, result, frame) => read(`${dataset}/${result}/${stem(frame)}.dpm`, Numbers.dpm),
   };

@@ -5,13 +5,14 @@ const Viewer = (() => {
   const { make } = Panels;
   const at = (id) => document.getElementById(id);
   const datasets = new Map(); // id -> index
+  const hidden = new Set(); // names of hidden results, which stay hidden in other data sets
   let site, dataset, state, places, turn = 0;
 
   const results = () => dataset.results.filter((result) => !state.show || state.show.includes(result.id));
   const resultOf = (id) => dataset.results.find((result) => result.id === id);
   const place = () => dataset.keys.indexOf(state.image);
   const metric = () => site.metrics.find(({ id }) => id === state.metric);
-  const keysOf = (shown) => ({ truth: "0", ...Object.fromEntries(shown.slice(0, 9).map(({ id }, i) => [id, String(i + 1)])) });
+  const keysOf = (shown) => ({ truth: "0", ...Object.fromEntries(shown.map(({ id }, i) => [id, Keys.RESULTS[i] ?? "–"])) });
 
   // -- state -----------------------------------------------------------------------------------------------------------
 
@@ -20,8 +21,12 @@ const Viewer = (() => {
   async function change(changes) {
     markBusy();
     state = { ...state, ...changes };
-    if (dataset?.id !== state.data) await openDataset(state.data);
+    if (dataset?.id !== state.data) {
+      await openDataset(state.data);
+      if (changes.show === undefined) state.show = dataset.results.filter(({ name }) => !hidden.has(name)).map(({ id }) => id);
+    }
     validate();
+    for (const { id, name } of dataset.results) hidden[state.show && !state.show.includes(id) ? "add" : "delete"](name);
     State.write(state);
     await show();
   }
@@ -43,7 +48,7 @@ const Viewer = (() => {
   // Replaces names that the data set does not have by valid ones.
   function validate() {
     if (!metric()) state.metric = site.metrics[0].id;
-    if (state.show && !results().length) state.show = null;
+    if (state.show && [0, dataset.results.length].includes(results().length)) state.show = null;
     const shown = results();
     const first = shown.find((result) => result.dpm) ?? shown[0];
     if (!shown.some(({ id }) => id === state.focus)) state.focus = first.id;
@@ -67,7 +72,9 @@ const Viewer = (() => {
       if (state.pixel) state.pixel = Pixel.snap(maps.truth, state.pixel);
       State.write(state);
       Panels.arrange(at("panels"), maps.truth.w / maps.truth.h);
-      const image = Panels.setImage(Load.imageAddress(dataset.id, dataset.frames[here]));
+      const image = Load.image(dataset.id, dataset.frames[here]).then((address) => {
+        if (mine === turn) return Panels.setImage(address, dataset.keys[here]);
+      });
       Panels.draw({ maps, metricText: (id) => metricText(resultOf(id), here) }, state, keysOf(shown));
       const from = { dataset: dataset.id, frame: dataset.frames[here], maps };
       const [description] = await Promise.all([Pixel.describe(resultOf(state.focus), state.pixel, from, site.format.mass), image]);
@@ -97,9 +104,9 @@ const Viewer = (() => {
       const next = places[position + offset];
       if (next === undefined) continue;
       const distributions = state.pixel ? Pixel.filesOf(resultOf(state.focus)) : [];
-      const loads = [mapsOf(shown, next), ...distributions.map((name) => Load.dpm(dataset.id, name, dataset.frames[next]))];
+      const loads = [mapsOf(shown, next), Load.image(dataset.id, dataset.frames[next])];
+      loads.push(...distributions.map((name) => Load.dpm(dataset.id, name, dataset.frames[next])));
       Promise.all(loads).catch(() => {}); // reported when the image itself is requested
-      new Image().src = Load.imageAddress(dataset.id, dataset.frames[next]);
     }
   }
 
@@ -144,9 +151,9 @@ const Viewer = (() => {
       change({ focus: shown[(now + by + shown.length) % shown.length].id });
     },
     focus: (id) => change(resultOf(id) ? { focus: id } : {}),
-    differ(digit) {
-      const id = digit ? results()[digit - 1]?.id : "truth";
-      if (id) change({ diff: state.diff === id ? "" : id });
+    differ: (id) => change({ diff: state.diff === id ? "" : id }),
+    differNth(place) {
+      if (results()[place]) actions.differ(results()[place].id);
     },
     widen: (factor) => change({ span: Number((state.span * factor).toPrecision(3)) }),
     sortByWorst: () => change({ sort: state.sort === state.focus ? "" : state.focus }),
@@ -176,7 +183,12 @@ const Viewer = (() => {
     showAll: () => change({ show: null }),
     nextDataset() {
       const ids = site.datasets.map(({ id }) => id);
-      change({ data: ids[(ids.indexOf(state.data) + 1) % ids.length], show: null, span: 0 });
+      change({ data: ids[(ids.indexOf(state.data) + 1) % ids.length], span: 0 });
+    },
+    async save() {
+      const name = `${site.datasets.find(({ id }) => id === dataset.id).name} ${dataset.keys[place()]}`;
+      const about = state.diff ? `; ${at("other").textContent}` : "";
+      await Picture.save(at("panels"), document.querySelectorAll("header .legend"), name, about);
     },
     help: () => (at("help").open ? at("help").close() : at("help").showModal()),
     leave: () => (at("help").open ? at("help").close() : change({ pixel: null, diff: "" })),
@@ -207,9 +219,12 @@ const Viewer = (() => {
       event.target.blur();
       change(changes(event.target.value));
     });
-    onChange("dataset", (id) => ({ data: id, show: null, span: 0 }));
+    onChange("dataset", (id) => ({ data: id, span: 0 }));
     onChange("sort", (id) => ({ sort: id }));
     onChange("metric", (id) => ({ metric: id }));
+    at("back").addEventListener("click", () => actions.step(-1));
+    at("next").addEventListener("click", () => actions.step(1));
+    at("save").addEventListener("click", () => actions.save());
     at("ask").addEventListener("click", () => actions.help());
     Keys.listen(actions);
     Keys.fillHelp(at("keys"));

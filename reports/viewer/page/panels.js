@@ -9,6 +9,7 @@ const Panels = (() => {
     element.textContent = text;
     return element;
   };
+  const narrow = matchMedia("(max-width: 700px)");
   let panels = new Map(); // id -> {figure, canvas, value, ...}
   let built = ""; // ids of the existing panels
   let drawn = null; // {maps: id -> map, metricText, state}
@@ -39,6 +40,10 @@ const Panels = (() => {
     view.addEventListener("mousemove", (event) => hover(positionOf(event, view)));
     view.addEventListener("mouseleave", () => hover(null));
     caption.addEventListener("click", () => actions.focus(id));
+    key.addEventListener("click", (event) => {
+      event.stopPropagation();
+      actions.differ(id);
+    });
     return { figure, picture, key, value, cross, id };
   }
 
@@ -49,7 +54,8 @@ const Panels = (() => {
 
   // Chooses the number of columns that makes the pictures largest without scrolling.
   function arrange(area, ratio) {
-    const width = area.clientWidth, height = area.clientHeight, n = panels.size;
+    const width = area.clientWidth, n = panels.size;
+    const height = narrow.matches ? 0 : area.clientHeight; // a phone scrolls
     let best = { columns: 1, size: 0 };
     for (let columns = 1; columns <= n; columns++) {
       const across = (width - GAP * (columns + 1)) / columns;
@@ -58,7 +64,8 @@ const Panels = (() => {
       if (size > best.size) best = { columns, size };
     }
     if (best.size < MIN_WIDTH) {
-      const columns = Math.max(1, Math.floor((width - GAP) / (MIN_WIDTH + GAP)));
+      const least = narrow.matches && ratio < 2 ? MIN_WIDTH / 2 : MIN_WIDTH;
+      const columns = Math.max(1, Math.floor((width - GAP) / (least + GAP)));
       best = { columns, size: (width - GAP * (columns + 1)) / columns };
     }
     area.style.gridTemplateColumns = `repeat(${best.columns}, ${Math.floor(best.size)}px)`;
@@ -115,11 +122,11 @@ const Panels = (() => {
     label(inside ? [Math.floor(position[0] * w) * stride, Math.floor(position[1] * h) * stride] : drawn.state.pixel);
   }
 
-  // Resolves when the image is decoded.
-  function setImage(address) {
+  // Resolves when the image is decoded. `name` is that of its file.
+  function setImage(address, name) {
     const { picture } = panels.get("image");
     if (picture.getAttribute("src") !== address) picture.src = address;
-    return picture.decode().catch(() => Promise.reject(new Error(`${address} cannot be read`)));
+    return picture.decode().catch(() => Promise.reject(new Error(`${name} cannot be read`)));
   }
 
   const dim = (waiting) => panels.forEach(({ figure }) => figure.classList.toggle("waiting", waiting));

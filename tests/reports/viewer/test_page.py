@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import colormaps
+from PIL import Image
 from support.viewer_page import EVIL, SCREEN, Page
 
 from reports.viewer.encoding import DEPTH_ERROR, dequantize_depth, dpm_error, quantize_depth, subsample, subsample_sparse
@@ -25,6 +26,10 @@ from tiekd.losses import dpm_target
 from tiekd.models.checkpoint import load_network
 
 pytestmark = pytest.mark.slow
+VIEWS = """[...document.querySelectorAll('.panel')].map(p => {
+  const { x, y, width, height } = p.querySelector('.view').getBoundingClientRect();
+  return { data: p.dataset.id, x, y, width, height };
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +309,57 @@ def test_keys_cover_help_selection_visibility_and_data_set(page, viewed):
     assert page.text("#count") == "1 / 2"
 
 
+def test_hidden_results_stay_hidden_in_another_data_set(page, viewed):
+    page.click(f".metrics tr[data-id='{viewed.runs['tie-kd']}'] input")
+    page.press("d")
+    assert page.text("#count") == "1 / 2"
+    page.press("d")
+    assert page.text("#count") == "1 / 4"
+    shown = page.tab.eval_on_selector_all(".panel", "panels => panels.map(p => p.dataset.id)")
+    assert viewed.runs["baseline"] in shown
+    assert viewed.runs["tie-kd"] not in shown
+    page.press("a", "d", "d")
+    assert page.tab.locator(page.panel(viewed.runs["tie-kd"])).count() == 1
+
+
+def test_every_result_has_a_key(page):
+    keys = page.tab.evaluate("[...Keys.RESULTS]")
+    assert len(set(keys)) == len(keys) >= 28
+    assert set(keys).isdisjoint("wmphads0")
+
+
+def test_touching_a_key_shows_differences(page, viewed):
+    page.click(f"{page.panel(viewed.runs['baseline'])} .key")
+    assert page.state()["diff"] == viewed.runs["baseline"]
+
+
+@pytest.mark.parametrize("way", ["key", "button"])
+def test_pictures_are_saved_as_they_are_shown(page, viewed, tmp_path, way):
+    """The saved file has the pixels of each picture in its place, also of a page opened as a file."""
+    page.press("p")
+    with page.tab.expect_download() as download:
+        if way == "key":
+            page.tab.keyboard.press("s")
+        else:
+            page.tab.click("#save")
+    assert download.value.suggested_filename == "synthetic-outdoor_test_scene_000_0000.png"
+    download.value.save_as(tmp_path / "saved.png")
+    saved = np.asarray(Image.open(tmp_path / "saved.png").convert("RGB")).astype(int)
+    area = page.tab.locator("#panels").bounding_box()
+    views = {box["data"]: box for box in page.tab.evaluate(VIEWS)}
+    left = min(view["x"] for view in views.values()) - 8
+    for name in (viewed.runs["tie-kd"], teacher_of(page)):
+        view = views[name]
+        x, y = int(2 * (view["x"] - left)), int(2 * (view["y"] - area["y"] + 48))
+        part = saved[y : y + int(2 * view["height"]), x : x + int(2 * view["width"])]
+        pixels = np.array(page.pixels(name)).reshape(64, 96, 3)
+        scaled = np.asarray(Image.fromarray(pixels.astype(np.uint8)).resize(part.shape[1::-1], Image.Resampling.BILINEAR))
+        assert np.median(np.abs(part - scaled)) <= 2
+    image = views["image"]
+    x, y = int(2 * (image["x"] - left)), int(2 * (image["y"] - area["y"] + 48))
+    assert saved[y : y + 40, x : x + 200].std() > 3  # the photograph, not the background
+
+
 def test_user_text_is_never_interpreted_as_html(page):
     assert EVIL in page.texts(".panel .name")[2]
     page.click(f"{page.panel(teacher_of(page))} canvas")
@@ -319,6 +375,17 @@ def test_all_pictures_fit_on_the_screen(page, size):
     boxes = [box.bounding_box() for box in page.tab.locator(".panel").all()]
     assert all(box["y"] + box["height"] <= size[1] and box["x"] + box["width"] <= size[0] for box in boxes)
     assert page.tab.evaluate("document.documentElement.scrollWidth") == size[0]
+    page.tab.set_viewport_size(SCREEN)
+
+
+def test_a_phone_scrolls_down_and_not_aside(page, viewed):
+    page.tab.set_viewport_size({"width": 390, "height": 844})
+    page.open("")
+    assert page.tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.tab.locator(".panel").first.bounding_box()["y"] < 300
+    page.click("#next")
+    assert page.text("#count") == "2 / 4"
+    assert page.tab.evaluate("window.scrollY") == 0
     page.tab.set_viewport_size(SCREEN)
 
 

@@ -124,10 +124,11 @@ def test_only_the_frames_of_a_share_are_scored(tiny):
 def test_an_image_without_ground_truth_is_counted_and_not_averaged(tiny):
     config = tiny()
     student = build_network(config)
-    rows = list(evaluate(student, config, MadeFrames([(32, 48)] * 3, unmeasured=(1,)), CPU, range(3)))
+    source = MadeFrames([(32, 48)] * 3, unmeasured=(1,))
+    rows = list(evaluate(student, config, source, CPU, range(3)))
     assert [row["n_valid"] for row in rows] == [32 * 48, 0, 32 * 48]
     assert all(math.isnan(rows[1][name]) for name in METRICS)
-    told = summarize(config, DistillResult(student, rows, {}, constant=False))
+    told = summarize(config, DistillResult(student, rows, {}, constant=False, test=source))
     assert (told["n_images"], told["n_images_without_ground_truth"]) == (2, 1)
 
 
