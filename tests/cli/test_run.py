@@ -4,9 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from support.event_files import scalars_in, values_in
 from support.paths import SHARED
 
+from tiekd.config import build
 from tiekd.config.documents import with_values
+from tiekd.data.inputs import run_id_of
 from tiekd.store.run_store import RunStore
 
 GROUND_TRUTH = {"name": "si", "target": "ground_truth"}
@@ -34,6 +37,29 @@ def test_a_run_that_is_there_is_shown_and_not_computed(ran, tiekd, tree):
     assert values == pytest.approx(ran["si"]["summary"]["metrics"], abs=6e-5)
     assert place == f"{ran['store']}/runs/{ran['si']['run_id']}"
     assert tree(ran["store"]) == before
+
+
+def test_a_run_logs_its_epochs_its_settings_and_predictions_to_tensorboard(ran):
+    record = RunStore(ran["store"]).run(ran["si"]["run_id"])
+    folder = ran["store"] / record.folder / "tensorboard"
+    rows = record.epochs().to_pylist()
+    found = {(tag.partition("/")[2], step): value for tag, step, value in scalars_in(folder)}
+    expected = {(name, row["epoch"]): v for row in rows for name, v in row.items() if name not in ("epoch", "step") and v == v}
+    assert found == pytest.approx(expected, rel=1e-6)
+    values = [value for value, _ in values_in(folder)]
+    assert b"loss.name" in next(v.metadata.plugin_data.content for v in values if v.tag == "_hparams_/session_start_info")
+    assert [v.image.encoded_image_string for v in values if v.HasField("image")] == [record.read_file("predictions.jpg")]
+
+
+def test_a_run_whose_log_fails_says_so_and_is_computed(tiekd, tiny, as_yaml, tmp_path):
+    document = with_values(tiny, {"loss.name": "si", "loss.target": "ground_truth", "teacher": None, "optim.epochs": 1})
+    run_id = run_id_of(build(document))
+    (tmp_path / "store" / "runs" / run_id).mkdir(parents=True)
+    (tmp_path / "store" / "runs" / run_id / "tensorboard").write_text("a file where the folder should be")
+    outcome = tiekd("run", as_yaml(tmp_path / "run.yaml", document), "--store", tmp_path / "store")
+    assert outcome.code == 0
+    assert f"run {run_id}: done" in outcome.out
+    assert outcome.err.count("logging to TensorBoard stopped, the run continues: FileExistsError") == 1
 
 
 def test_a_run_tells_the_floor_of_l_dpm(tiekd, tiny, as_yaml, tmp_path):

@@ -1,5 +1,7 @@
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.made_store import CELLS, LOST, MISSING, fill
@@ -7,6 +9,8 @@ from support.made_store import CELLS, LOST, MISSING, fill
 from reports.loading.collect import StoreFrames, collect
 from reports.tables.table import Table, build_tables
 from tiekd.store.run_store import RunStore
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.fixture
@@ -39,3 +43,16 @@ def collected(made: RunStore) -> StoreFrames:
 def table(collected: StoreFrames) -> Table:
     (only,) = build_tables(collected)
     return only
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium; tests that need it are skipped if it is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'tiekd[test]'")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("needs Chromium: apt install chromium")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -1,14 +1,14 @@
 """A real run logged to TensorBoard files and an MLflow database, by launches that are interrupted and resumed."""
 
 import io
-import struct
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 from rich.console import Console
+from support.event_files import scalars_in, values_in
 from support.runs import compute
-from tensorboardX.proto.event_pb2 import Event
 
 from ablations.monitor.loggers import MLflow, RunLogger, TensorBoard
 from ablations.monitor.study_progress import CellProgress
@@ -78,19 +78,6 @@ def expected(record) -> dict[tuple[str, int], float]:
     return {(n, row["epoch"]): v for row in rows for n, v in row.items() if n != "epoch" and v == v}
 
 
-def scalars_in(folder: Path) -> list[tuple[str, int, float]]:
-    """Read all scalars of a folder's event files: records of length, checksum, event, checksum."""
-    found = []
-    for path in folder.rglob("events*"):
-        content, place = path.read_bytes(), 0
-        while place < len(content):
-            (size,) = struct.unpack_from("<Q", content, place)
-            event = Event.FromString(content[place + 12 : place + 12 + size])
-            found += [(v.tag, event.step, v.simple_value) for v in event.summary.value if v.HasField("simple_value")]
-            place += 16 + size
-    return found
-
-
 def plain(tag: str) -> str:
     return tag.partition("/")[2]
 
@@ -114,6 +101,15 @@ def test_tensorboard_has_the_epochs_of_an_interrupted_launch(launch, store):
     launch(tensorboard("interrupted", store), 1, 2)
     found = scalars_in(Path(store.uri) / "studies" / "interrupted")
     assert {step for _, step, _ in found} == {1, 2}
+
+
+def test_tensorboard_has_hyperparameters_and_predictions_of_a_finished_run(launch, store, record):
+    launch(tensorboard("outcome", store), 1, EPOCHS)
+    values = list(values_in(Path(store.uri) / "studies" / "outcome"))
+    assert {v.tag for v, _ in values} >= {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
+    (image,) = (v.image for v, _ in values if v.HasField("image"))
+    assert image.encoded_image_string == record.read_file("predictions.jpg")
+    assert Image.open(io.BytesIO(image.encoded_image_string)).size == (image.width, image.height)
 
 
 @pytest.fixture

@@ -13,13 +13,15 @@ from reports.figures.figures import FIGURES, ReportFigure, figures_of, save_figu
 from reports.figures.style import RC_PARAMS
 from reports.loading.collect import StoreFrames, collect
 from reports.tables.table import Table, build_tables
+from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
 GRID = [{"loss.temperature": t, "bins.n_bins": n} for t in (0.5, 1.0) for n in (64, 128, 256)]
 SEARCH = [
     {"loss.temperature": t, "loss.sigma": s, "bins.spacing": b}
-    for t, s, b in ((0.5, 0.1, "log"), (1.5, 0.4, "uniform"), (2.0, 0.2, "log"))
+    for t, s, b in ((0.5, 0.1, "log"), (1.5, 0.4, "uniform"), (2.0, 0.2, "log"), (1.0, 0.3, "log"))
 ]
+PRUNED = {(3, 0): Status("missing", "pruned by the scheduler after epoch 3 of 9")}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def illustrated(tmp_path_factory: pytest.TempPathFactory) -> StoreFrames:
     fill(store, CELLS, 2, {"name": "demo", "title": "Demo study"}, LOST, MISSING)
     fill(store, GRID, 2, {"name": "grid", "base": BASE})
     write_costs(store, GRID[:3], [200, 300, 400])
-    fill(store, SEARCH, 1, {"name": "hunt", "kind": "search"})
+    fill(store, SEARCH, 1, {"name": "hunt", "kind": "search"}, PRUNED)
     store.write_json("studies/hunt/findings.json", {"importance": {"loss.sigma": 0.2, "loss.temperature": 0.8}})
     return collect(store)
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from support.made_store import EPOCHS, metrics_of
 
-from reports.figures.figures import FIGURES, figures_of
+from reports.figures.figures import FIGURES, OUTLIERS, DrawnFigures, ReportFigure, figures_of
 from reports.figures.learning_curves import MAX_CURVES
 from reports.figures.seed_dots import MAX_CELLS
 from reports.figures.spec import FigureData, FigureSpec
@@ -91,6 +91,24 @@ def test_new_figure_appears_in_the_report_by_one_entry(made, tiekd, tmp_path, mo
         assert "A toy figure. With a remark." in (tmp_path / "report" / page).read_text()
 
 
+def test_figures_are_drawn_again_only_if_their_data_have_changed(tmp_path):
+    drawn = []
+
+    def draw(data: pd.DataFrame) -> Figure:
+        drawn.append(data["abs_rel"].iloc[0])
+        return draw_toy(data)
+
+    figures, out, partial = DrawnFigures(tmp_path / "out"), tmp_path / "out", tmp_path / "partial"
+    for value in (1.0, 1.0, 2.0):
+        files = figures.save(ReportFigure("toy", "A toy.", pd.DataFrame({"seed": [0], "abs_rel": [value]}), draw), partial)
+        assert [file.suffix for file in files] == [".png", ".svg", ".pdf", ".csv"]
+        assert str(value) in files[3].read_text()
+        out.mkdir(exist_ok=True)
+        for file in files:
+            file.replace(out / file.name)
+    assert drawn == [1.0, 2.0]
+
+
 # -- data -------------------------------------------------------------------------------------------------------------------
 
 
@@ -122,3 +140,16 @@ def test_only_the_best_of_many_cells_are_drawn(tables, illustrated):
 
 def test_importance_is_read_from_the_search(examples):
     assert examples["importance"].csv.read_text().splitlines() == ["parameter,share", "loss.temperature,0.8", "loss.sigma,0.2"]
+
+
+def test_pruned_trials_are_drawn_hollow_at_their_last_value(examples):
+    example = examples["trials"]
+    data = example.figure.data
+    pruned = data[(data["state"] == "pruned") & (data["factor"] == "loss.sigma")]
+    assert (pruned["value"].tolist(), pruned["abs_rel"].tolist()) == ([0.3], pytest.approx([metrics_of(3, 0)["abs_rel"]]))
+    (hollow,) = (line for line in example.drawing.axes[1].lines if line.get_markerfacecolor() == "none")
+    assert list(hollow.get_xdata()) == [0.3]
+
+
+def test_a_caption_tells_about_outliers_only_if_there_are_any(examples):
+    assert not any(example.figure.caption.endswith(OUTLIERS) for example in examples.values())

@@ -1,11 +1,14 @@
 """A metric against one factor, with all other factors equal."""
 
+from itertools import pairwise
+
+import matplotlib
 import pandas as pd
 import pytest
 from support.made_store import fill, metrics_of
 
-from reports.figures.sensitivity import draw_sensitivity, seeds_by_factor
-from reports.figures.style import MAX_SERIES_PER_PANEL
+from reports.figures.sensitivity import draw_sensitivity, draw_trials, seeds_by_factor
+from reports.figures.style import MAX_SERIES_PER_PANEL, RC_PARAMS
 from reports.loading.collect import collect
 from reports.tables.table import build_tables
 
@@ -37,7 +40,8 @@ def test_too_many_series_are_left_out(store, monkeypatch):
 
 def test_search_has_a_panel_of_points_per_parameter(examples):
     example = examples["trials"]
-    assert example.figure.data.groupby("factor")["value"].apply(list).to_dict() == {
+    done = example.figure.data[example.figure.data["state"] == "done"]
+    assert done.groupby("factor")["value"].apply(list).to_dict() == {
         "loss.temperature": [0.5, 1.5, 2.0],
         "loss.sigma": [0.1, 0.4, 0.2],
         "bins.spacing": ["log", "uniform", "log"],
@@ -45,3 +49,18 @@ def test_search_has_a_panel_of_points_per_parameter(examples):
     panels = example.drawing.axes
     assert [axes.get_title("left") for axes in panels] == ["loss.temperature", "loss.sigma (m)", "bins.spacing"]
     assert [label.get_text() for label in panels[2].get_xticklabels()] == ["log", "uniform"]
+
+
+def test_labels_of_searched_values_do_not_overlap():
+    values = [0.0001, 0.00012, 0.0002, 0.0003, 0.001, 0.0011, 0.004, 0.01]
+    rows = [(panel, "trials", "optim.lr", v, "run", s, 0.1 + v, "done") for panel in "abc" for v in values for s in (0, 1)]
+    columns = ["panel", "series", "factor", "value", "run_id", "seed", "abs_rel", "state"]
+    with matplotlib.rc_context(RC_PARAMS):
+        figure = draw_trials(pd.DataFrame(rows, columns=columns))
+        figure.draw_without_rendering()
+    for axes in figure.axes:
+        labels = [label for label in axes.get_xticklabels() if label.get_text()]
+        boxes = [label.get_window_extent() for label in labels]
+        assert len(axes.get_xticks()) == len(values)
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+        assert len(labels) >= 4

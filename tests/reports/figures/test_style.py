@@ -7,9 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from reports.figures.learning_curves import draw_learning_curves
-from reports.figures.style import MAX_SERIES_PER_PANEL, RC_PARAMS, SERIES_COLORS, line_styles
+from reports.figures.style import (
+    MAX_SERIES_PER_PANEL,
+    RC_PARAMS,
+    SERIES_COLORS,
+    limits_without_outliers,
+    line_styles,
+    mark_outliers,
+)
 
 # Linear RGB as seen by dichromats (Machado, Oliveira and Fernandes 2009, severity 1).
 VISION = {
@@ -59,3 +67,49 @@ def test_long_legend_is_below_its_panel_and_inside_the_figure():
         legend = axes.get_legend().get_window_extent()
         assert 0 <= legend.x0 < legend.x1 <= figure.bbox.x1
         assert 0 <= legend.y0 < legend.y1 <= axes.xaxis.label.get_window_extent().y0
+
+
+def test_few_series_share_one_legend_inside_the_figure():
+    for panels in (["one"], ["one", "two", "three", "four"]):
+        rows = [(panel, f"series {n}", epoch, 0.1, 0.1, 0.2) for panel in panels for n in range(5) for epoch in (1, 2)]
+        with matplotlib.rc_context(RC_PARAMS):
+            figure = draw_learning_curves(pd.DataFrame(rows, columns=["panel", "series", "epoch", "mean", "low", "high"]))
+            figure.draw_without_rendering()
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == [f"series {n}" for n in range(5)]
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+        plots = [axes.get_window_extent() for axes in figure.axes if axes.get_visible()]
+        assert not any(box.overlaps(plot) for plot in plots)
+        assert sum(plot.width * plot.height for plot in plots) > 2 * box.width * box.height
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [
+        ([0.06, 0.07, 0.08, 0.09, 0.1, 0.9], (0.06, 0.1)),
+        ([-9, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.9], (0.06, 0.11)),
+        ([0.06, 0.07, 0.08, 0.09, 0.1, 0.13], None),  # they still have more than a third
+        ([0.1, 0.9], None),
+        ([0.1, 0.1, 0.1, 0.1, 0.9], None),
+        ([0.1], None),
+    ],
+)
+def test_axes_end_before_outliers_that_would_flatten_all_others(values, ends):
+    limits = limits_without_outliers(pd.Series(values))
+    if ends is None:
+        assert limits is None
+    else:
+        inside = [value for value in values if limits[0] <= value <= limits[1]]
+        assert (min(inside), max(inside)) == ends
+        assert limits_without_outliers(pd.Series(values), [0])[0] == 0
+
+
+def test_outliers_are_arrows_with_their_numbers():
+    axes = Figure().subplots()
+    values = pd.Series([0.06, 0.065, 0.07, 0.075, 0.08, 0.085, 0.09, 0.095, 0.1, 0.8, 0.9])
+    along = pd.Series([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3])
+    mark_outliers(axes, "y", along, values, limits_without_outliers(values))
+    (arrow,) = axes.lines
+    assert (list(arrow.get_xdata()), list(arrow.get_ydata())) == ([3], [axes.get_ylim()[1]])
+    assert [text.get_text() for text in axes.texts] == ["0.8 to 0.9"]

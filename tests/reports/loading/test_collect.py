@@ -14,6 +14,9 @@ from reports.loading.collect import collect
 from reports.loading.per_image import GROUPS, IMAGE_SCHEMA, RUNS_AT_ONCE, ImageAggregator, group_sums
 from reports.loading.run_columns import ConfigDescriber
 from reports.loading.schema import METRICS, RUN_TYPES, SETTING_TYPES
+from reports.pages.report_page import table_heading
+from reports.pages.table_layouts import compact_layout
+from reports.tables.table import build_tables
 from tiekd.config import FolderConfig, build
 from tiekd.config.documents import flatten, with_values
 from tiekd.errors import UserError
@@ -260,3 +263,39 @@ def test_mistakes_are_user_errors(demo, tmp_path: Path):
     with pytest.raises(UserError, match="did you mean demo"):
         collect(demo, ["dmeo"])
     assert len(collect(demo).runs) == 18
+
+
+def test_a_teacher_outside_all_studies_has_the_name_that_studies_give_it(store):
+    trained = build(
+        {
+            "data": {"dataset": "synthetic-outdoor"},
+            "student": {"name": "small"},
+            "loss": {"name": "si", "target": "ground_truth"},
+        }
+    )
+    other = with_values(trained.document(), {"seed": 1})
+    write_run(store, trained, Status("done"), 0)
+    write_run(store, build(other), Status("done"), 1)
+    run = {name: section for name, section in trained.document().items() if name != "execution"}
+    student = build(
+        {"data": {"dataset": "synthetic-outdoor"}, "student": {"name": "tiny"}, "teacher": {"name": "mine", "run": run}}
+    )
+    cell = {"run_id": None, "config": student.document(), "factors": {}}
+    store.write_study("demo", {"study": {"name": "demo"}, "cells": [cell], "teachers": [trained.fingerprint()]})
+    frames = collect(store)
+    runs = frames.runs.set_index("run_id")
+    assert runs.loc[trained.fingerprint(), ["study", "teacher", "method"]].tolist() == ["", "mine", "Teacher"]
+    assert runs.loc[build(other).fingerprint(), ["study", "teacher", "method"]].tolist() == ["", "", "Baseline"]
+    headings = {table_heading(table).partition(":")[0]: table for table in build_tables(frames)}
+    assert list(headings) == ["demo", "Teachers", "Runs without a study"]
+    assert compact_layout(headings["Teachers"]).columns[0] == "Teacher"
+
+
+def test_pruned_runs_are_called_pruned(store):
+    lost = {(1, 0): Status("missing", "pruned by the scheduler after epoch 2 of 3", updated=1_700_000_000)}
+    fill(store, [{"loss.sigma": 0.1}, {"loss.sigma": 0.2}], 1, {"name": "hunt", "kind": "search"}, lost)
+    frames = collect(store)
+    assert frames.runs["state"].tolist() == ["done", "pruned"]
+    assert frames.updated[frames.runs["run_id"][1]] == 1_700_000_000
+    (table,) = build_tables(frames)
+    assert table.cells[1].state == "pruned"

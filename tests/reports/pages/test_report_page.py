@@ -1,5 +1,6 @@
 """The report at any time of a sweep."""
 
+from dataclasses import replace
 from datetime import date
 
 import pandas as pd
@@ -83,3 +84,13 @@ def test_names_of_tables_are_distinct_also_where_capitals_do_not_count():
     assert len({stem.lower() for stem in stems}) == len(stems)
     assert [safe_name(stem) for stem in stems] == stems
     assert stems[-1] == "alone-k-none"
+
+
+def test_a_page_has_the_title_and_the_date_of_its_studies(store):
+    status = Status("done", updated=1_700_000_000)  # 2023-11-14 22:13:20 UTC
+    fill(store, [{"loss.name": "ssim"}], 1, {"name": "demo", "title": "My study"}, {(0, 0): status})
+    page = report_markdown(collect(store), [], [])
+    assert page.startswith("# My study\n\nLast change of a run: 2023-11-14 22:13 UTC.")
+    assert "| demo  | 1    | 0.02         | 2023-11-14  |" in page
+    fill(store, [{"loss.name": "mse"}], 1, {"name": "other"}, {(0, 0): replace(status, updated=1e30)})
+    assert report_markdown(collect(store), [], []).startswith("# Report of 2 studies\n\n-")

@@ -1,6 +1,5 @@
 """A viewer of four real runs, and Chromium to open it in."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,6 @@ from typing import Any
 
 import pytest
 from support.viewer_page import EVIL, Page
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @dataclass(frozen=True)
@@ -48,19 +45,6 @@ def viewed(tmp_path_factory: pytest.TempPathFactory, tiekd: Callable, tiny: dict
     outcome = tiekd("view", place / "store", "--out", place / "viewer")
     assert outcome.code == 0, outcome.err
     return Viewed(place / "store", place / "viewer", runs)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A headless Chromium; tests that need it are skipped if it is not installed."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'tiekd[test]'")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("needs Chromium: apt install chromium")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

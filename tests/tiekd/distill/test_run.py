@@ -50,6 +50,7 @@ def test_a_finished_run_has_all_its_files(done):
             "config.yaml",
             "epochs.parquet",
             "images.parquet",
+            "predictions.jpg",
             "provenance.json",
             "status.json",
             "student.safetensors",
