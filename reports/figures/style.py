@@ -83,9 +83,11 @@ def small_multiples(
     if shared:
         found = {str(line.get_label()): line for axes in grid.flat for line in axes.get_legend_handles_labels()[0]}
         handles = [found[name] for name in names if name in found]
-        place = "outside right center" if len(panels) == 1 else "outside lower center"
         labels = [textwrap.fill(str(line.get_label()), 40 if len(panels) == 1 else 100) for line in handles]
-        figure.legend(handles, labels, loc=place, ncols=1 if len(panels) == 1 else across)
+        if len(panels) == 1:
+            figure.legend(handles, labels, loc="outside right center")
+        else:
+            figure.legend(handles, labels, loc="outside lower center", ncols=across)
     return figure
 
 
@@ -108,7 +110,7 @@ def _legend_columns(longest: int, width: float) -> int:
 def _legend_below(figure: Figure, axes: Axes, letters: int, columns: int) -> None:
     handles, names = axes.get_legend_handles_labels()
     below = axes.transAxes + ScaledTranslation(0, -_X_AXIS_HEIGHT, figure.dpi_scale_trans)
-    anchor = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below, "borderaxespad": 0}
+    anchor: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below, "borderaxespad": 0}
     axes.legend(handles, [textwrap.fill(name, letters) for name in names], ncols=columns, **anchor)
 
 
@@ -142,7 +144,7 @@ def mark_outliers(
 
 def _mark(axes: Axes, direction: str, place: Any, end: float, first: bool, text: str, ends: tuple[Any, Any]) -> None:
     """Draw an arrow and a text at the first or last end of an axis; `ends` of the other axis are where the text must turn."""
-    style = {"color": "black", "markersize": 4, "clip_on": False, "zorder": 4}
+    style: dict[str, Any] = {"color": "black", "markersize": 4, "clip_on": False, "zorder": 4}
     inwards = 5 if first else -5  # points
     words: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALLEST_TEXT}
     if direction == "x":

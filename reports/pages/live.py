@@ -16,7 +16,7 @@ PAUSES = 4  # a pause is at least as many times as long as the CPU time before i
 HEADERS = {"X-Renewed": f"{WATCH_S:g}"}  # tells report.js to follow the page
 
 
-def serve_renewed(server: ThreadingHTTPServer, stores: Sequence[RunStore], renew: Callable[[], None], seen: str) -> None:
+def serve_renewed(server: ThreadingHTTPServer, stores: Sequence[RunStore], renew: Callable[[], object], seen: str) -> None:
     """Serve until KeyboardInterrupt, and call `renew` after each change since `seen`, the digest of the stores (see `digest`).
 
     What prevents one renewal is printed, and the page stays as it was.
