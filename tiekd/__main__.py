@@ -34,6 +34,8 @@ MAX_TEXT, MAX_MESSAGE = 4096, 2000  # characters
 # What the system says of a path that the user gave, if no check before did.
 _PATH_ERRORS = "ENAMETOOLONG ENOENT ENOTDIR EISDIR EACCES EPERM EEXIST ENOTEMPTY EINVAL ELOOP EROFS ENXIO"
 PATH_ERRORS = {getattr(errno, name) for name in _PATH_ERRORS.split()}
+# What the system says when it has no room, or a device fails.
+SYSTEM_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EIO ESTALE EMFILE ENFILE".split()}
 GROUPS = {
     "Train": ("run", "ablate", "search", "status", "diff"),
     "Read results": ("report", "bundle", "power", "view", "evaluate", "predict", "measure"),
@@ -103,7 +105,7 @@ def _make_parser(make: Callable[[Any], Any], context: Any) -> Any:
     def parse_args(args: list[str]) -> Any:
         values, rest, order = parse(args)
         options = (each for each in order if each.param_type_name == "option" and not each.multiple)
-        given = Counter(each for each in options if not each.is_flag or each.secondary_opts)
+        given = Counter(each for each in options if not each.is_eager)
         if repeated := next((each for each, times in given.items() if times > 1), None):
             raise UserError(
                 f"{'/'.join([*repeated.opts, *repeated.secondary_opts])}: expected once, given {given[repeated]} times"
@@ -175,9 +177,11 @@ def main() -> None:
     except UserError as error:
         sys.exit(_say(error, USER_MISTAKE))
     except OSError as error:
-        if error.filename is None or error.errno not in PATH_ERRORS:
+        known = error.errno in SYSTEM_ERRORS or (error.filename is not None and error.errno in PATH_ERRORS)
+        if not known:
             raise
-        sys.exit(_say(f"{shorten(str(error.filename))}: {os_error_reason(error)}", USER_MISTAKE))
+        place = "" if error.filename is None else f"{shorten(str(error.filename))}: "
+        sys.exit(_say(f"{place}{os_error_reason(error)}", FAILURE if error.errno in SYSTEM_ERRORS else USER_MISTAKE))
     except (StoreError, ClusterError, DivergedError, ExportError, SupersededError) as error:
         sys.exit(_say(error, FAILURE))
     if code == INTERRUPTED:  # which Typer makes of KeyboardInterrupt

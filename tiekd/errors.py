@@ -56,6 +56,15 @@ def os_error_reason(error: OSError) -> str:
     return " ".join(text.split())
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text, such as a file's name, has no bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def unknown(what: str, received: object, choices: Iterable[str]) -> str:
     """Format the message for a name that is not among `choices`, with the most similar choices first."""
     choices = sorted(choices)

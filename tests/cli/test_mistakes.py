@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -269,6 +270,27 @@ def test_a_command_line_that_is_none(tiekd, in_folder, command, message):
     assert outcome.code == 2
     assert message in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_a_flag_that_is_given_twice_is_refused(tiekd):
+    assert tiekd("status", "store", "--json", "--json").err == "tiekd: --json: expected once, given 2 times\n"
+
+
+def test_a_disk_without_room_is_one_line(tiekd, in_folder):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        outcome = tiekd("data", "synthesize", "out", "--train-frames", 1, "--test-frames", 1, "--layout", "nyu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1), outcome
+    assert outcome.err.endswith("File too large\n")
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("words", [("status",), ("report", "--out", "out"), ("view", "--out", "out")])
+def test_a_store_whose_name_is_not_utf8_is_refused(mistake, in_folder, words):
+    assert mistake(words[0], "st\udce9re", *words[1:]) == "tiekd: store 'st\\udce9re': expected a name in UTF-8"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def predict(
 
     wished = _range(colour_range), legend, _camera(ply, focal), tuple(_pixel(words) for words in pixel)
     changes = check_changes(parse_overrides(overrides), PREDICTION, "predict")
-    files = find_inputs(images)
+    files = find_inputs(images, out)
     if every != 1 and not any(file.is_video for file in files):
         raise UserError(f"--every {every}: is only used with videos")
     check_video_decoder(files)

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tiekd.data.image_io import MODE_NAMES, Size, decode_uint16_png, open_image, user_errors
+from tiekd.data.image_io import MODE_NAMES, ORIENTATION, Size, decode_uint16_png, format_size, open_image, user_errors
 from tiekd.errors import UserError
 
 WHAT = "depth map"
 ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".exr")  # suffixes; all other files are images
+MAX_PIXELS = 2 * 89_478_485  # of an array; Pillow refuses larger images
+SAMPLE_FORMAT, UNSIGNED = 339, (1,)  # a tag of TIFF, and its default
 MODE_TYPES = {"L": np.uint8, "I": np.int32, "F": np.float32, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16}
 
 
@@ -36,9 +38,9 @@ def read_depth(path: Path, array: str | None = None) -> np.ndarray:
         if path.suffix.lower() not in ARRAYS:
             return _image(path, path.read_bytes())
         with _opened(path, array) as stored:
-            values = np.asarray(stored)
-    _require_numbers(path, values.dtype)
-    return values.reshape(_two_sides(values.shape, path))
+            _require_numbers(path, stored.dtype)
+            size = _two_sides(stored.shape, path)
+            return np.asarray(stored).reshape(size)
 
 
 def depth_header(path: Path, array: str | None = None) -> DepthHeader:
@@ -87,8 +89,22 @@ def _type(image: Image.Image, path: Path) -> np.dtype:
     if image.mode not in MODE_TYPES:
         found = MODE_NAMES.get(image.mode, image.mode)
         raise UserError(f"{WHAT} {path}: needed one channel of depth, found {found} (Pillow mode {image.mode})")
+    if (layout := _pixel_layout(image)).startswith("L;"):  # 2 or 4 bits, which Pillow stretches, or inverted
+        raise UserError(f"{WHAT} {path}: needed 8, 16 or 32 bits per value, found Pillow's layout {layout}")
+    if image.format == "TIFF" and (turn := image.getexif().get(ORIENTATION, 1)) != 1:  # by which Pillow would turn the map
+        raise UserError(f"{WHAT} {path}: needed an upright map, found one with the orientation {turn}")
+    if image.mode == "I" and image.format == "TIFF" and getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, UNSIGNED) == UNSIGNED:
+        return np.dtype(np.uint32)
     # Pillow calls a PGM, and in older releases a PNG of 16 bits "I".
     return np.dtype(np.uint16 if image.mode == "I" and image.format in ("PNG", "PPM") else MODE_TYPES[image.mode])
+
+
+def _pixel_layout(image: Image.Image) -> str:
+    """How Pillow calls the pixels in a file, such as "L;4"; empty if it does not tell."""
+    tiles: Any = getattr(image, "tile", None)
+    arguments = tiles[0][-1] if tiles else ""
+    layout = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return layout if isinstance(layout, str) else ""
 
 
 def _pgm_maximum(image: Image.Image) -> int | None:
@@ -108,7 +124,10 @@ def _opened(path: Path, array: str | None) -> Any:
         yield np.load(path, mmap_mode="r", allow_pickle=False)
     elif suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:
-            yield archive[_only(list(archive.files), array, path)]
+            name = _only(list(archive.files), array, path)
+            with archive.zip.open(f"{name}.npy") as member:
+                _two_sides(_npy_shape(member), path)  # before memory is taken for it
+            yield archive[name]
     elif suffix == ".exr":
         yield _exr(path, array)
     else:
@@ -116,7 +135,17 @@ def _opened(path: Path, array: str | None) -> Any:
         with h5py.File(path, "r") as file:
             names: list[str] = []
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-            yield file[_only(names, array, path)]
+            found = file[_only(names, array, path)]
+            if found.is_virtual or found.external:  # which belong to no frame, so that a change of them would not count
+                raise UserError(f"{WHAT} {path}: its values are in other files; needed a file that holds them")
+            yield found
+
+
+def _npy_shape(file: Any) -> tuple[int, ...]:
+    """Read the shape of an array from its header."""
+    of_version_1 = np.lib.format.read_magic(file) == (1, 0)
+    read_header = np.lib.format.read_array_header_1_0 if of_version_1 else np.lib.format.read_array_header_2_0
+    return read_header(file)[0]
 
 
 def _only(names: list[str], array: str | None, path: Path) -> str:
@@ -153,4 +182,6 @@ def _two_sides(shape: tuple[int, ...], path: Path) -> Size:
     sides = [side for side in shape if side != 1] if len(shape) > 2 else list(shape)
     if len(sides) != 2 or min(sides) < 1:
         raise UserError(f"{WHAT} {path}: needed one depth per pixel, [H, W], got an array of shape {list(shape)}")
+    if sides[0] * sides[1] > MAX_PIXELS:
+        raise UserError(f"{WHAT} {path}: needed at most {MAX_PIXELS} px, got {format_size((sides[0], sides[1]))}")
     return sides[0], sides[1]

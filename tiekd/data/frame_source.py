@@ -255,6 +255,25 @@ class HiddenLabels(WrappedFrames):
         return digest_of_frames([self.source.keys[index] for index in sorted(self._hidden)], [["hidden", digest]])
 
 
+def same_frames(*sources: FrameSource) -> list[str]:
+    """Return the names of frames that occur more than once, in one source or several.
+
+    Raises UserError if different images have one name: their depth maps would be the same file.
+    """
+    first: dict[str, tuple[FrameSource, int]] = {}
+    repeated = []
+    for source in sources:
+        for index, key in enumerate(source.keys):
+            other, place = first.setdefault(key, (source, index))
+            if (other, place) == (source, index):
+                continue
+            repeated.append(key)
+            images = [str(path) for path in (*other.files(place)[:1], *source.files(index)[:1])]
+            if len(set(images)) > 1:
+                raise UserError(f"{' and '.join(images)}: both frames have the name {key}, and so have their maps; rename one")
+    return list(dict.fromkeys(repeated))
+
+
 def digest_of_frames(keys: Sequence[str], files: Sequence[Sequence[str]]) -> str:
     """Return the digest of frames from their names and the digests of their files: image, then ground truth if there is one."""
     content = json.dumps([list(keys), [list(digests) for digests in files]], separators=(",", ":"))

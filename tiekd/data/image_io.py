@@ -34,7 +34,9 @@ MODE_NAMES = {
 
 PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"  # then width, height and pixel format
 RGB_PNG, UINT16_PNG = b"\x08\x02\x00\x00\x00", b"\x10\x00\x00\x00\x00"  # bit depth, color type, ..., not interlaced
-PNG_ORIENTATION = (b"eXIf", b"tEXtRaw profile type", b"zTXtRaw profile type", b"iTXtXML:com.adobe.xmp")  # how its chunks start
+# How the chunks start that state an orientation or more pictures.
+PNG_SPECIAL = (b"acTL", b"eXIf", b"tEXtRaw profile type", b"zTXtRaw profile type", b"iTXtXML:com.adobe.xmp")
+SEVERAL = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # formats with frames or pages; an MPO's further pictures are previews
 ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that exchange height and width
 
 
@@ -66,7 +68,7 @@ def read_rgb(path: Path) -> np.ndarray:
     """
     content = _read(path, "image")
     decoded = _decode_png(content, RGB_PNG, decode_image_png_u8, "rgb")
-    if decoded is not None and not any(chunk.startswith(PNG_ORIENTATION) for chunk in _png_chunks(content)):
+    if decoded is not None and not any(chunk.startswith(PNG_SPECIAL) for chunk in _png_chunks(content)):
         return decoded
     with open_image(path, "image", content) as image:
         return np.array(_to_rgb(ImageOps.exif_transpose(_to_8_bits(image, path))))
@@ -198,8 +200,10 @@ def user_errors(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def open_image(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
-    """Open the image of a file, or of its `content` if that has been read."""
+    """Open the image of a file, or of its `content` if that has been read. Raises UserError for several pictures in one file."""
     with user_errors(path, what), Image.open(path if content is None else io.BytesIO(content)) as image:
+        if image.format in SEVERAL and (count := getattr(image, "n_frames", 1)) > 1:
+            raise UserError(f"{what} {path}: holds {count} pictures (frames or pages); needed one")
         yield image
 
 

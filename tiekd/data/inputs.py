@@ -22,7 +22,16 @@ from tiekd.config import DataConfig, RunConfig
 from tiekd.data.cache.file_digests import cache_folder, file_digests
 from tiekd.data.cache.pack_reader import packed_frames, packed_maps
 from tiekd.data.depth_range import N_MAPS, check_reach, check_units
-from tiekd.data.frame_source import SPLITS, ChosenFrames, FrameSource, HiddenLabels, Split, check_train_crop, evenly_spaced
+from tiekd.data.frame_source import (
+    SPLITS,
+    ChosenFrames,
+    FrameSource,
+    HiddenLabels,
+    Split,
+    check_train_crop,
+    evenly_spaced,
+    same_frames,
+)
 from tiekd.data.layouts.split_list import open_list
 from tiekd.data.teacher_maps import MANIFEST, MAPS_FORMAT, MapSource, TeacherMaps, is_manifest, open_maps, parse_manifest
 from tiekd.errors import DamagedFileError, UserError
@@ -201,6 +210,8 @@ def check_inputs(config: RunConfig) -> None:
     A process checks valid inputs once, and again when a list or a manifest has changed. Maps that a launch will make need not
     exist, but what they are made from.
     """
+    if config.reads_teacher:
+        _check_names(*open_splits(config))
     if maps_to_make(config):
         _check(train_frames(config), open_splits(config)[1], None, config.data)
         if config.teacher and config.teacher_run:
@@ -219,6 +230,11 @@ def maps_to_make(config: RunConfig) -> str | None:
 
 
 @lru_cache(maxsize=64)
+def _check_names(train: FrameSource, test: FrameSource) -> None:
+    same_frames(train, test)
+
+
+@lru_cache(maxsize=64)
 def _check(train: FrameSource, test: FrameSource, maps: MapSource | None, data: DataConfig) -> None:
     for source in (train, test):
         source.check()
@@ -227,6 +243,16 @@ def _check(train: FrameSource, test: FrameSource, maps: MapSource | None, data: 
     check_train_crop(data.train_crop, train.size(0), train.train_region, train.keys[0])
     for source in (train, test):
         check_ground_truth(source, data.max_depth)
+    if shared := set(train.keys) & set(test.keys):
+        images = ({s.keys[i]: s.files(i)[:1] for i in range(len(s)) if s.keys[i] in shared} for s in (train, test))
+        trained, tested = images
+        if same := sorted(key for key in shared if trained[key] == tested[key]):
+            LOG.warning(
+                "%d of %d test frames are also training frames, first %s: the metrics do not tell how new frames are predicted",
+                len(same),
+                len(test),
+                same[0],
+            )
     if maps is not None:
         check_maps(maps, train, range(len(train)), data.max_depth)
 

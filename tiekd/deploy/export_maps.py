@@ -16,6 +16,7 @@ import torch
 from tiekd.config import RunConfig, override
 from tiekd.data import Frame, FrameSource
 from tiekd.data.depth_range import check_reach
+from tiekd.data.frame_source import same_frames
 from tiekd.data.inputs import made_maps_id, maps_folder, open_splits, run_id_of
 from tiekd.data.progress import Pool, in_this_process, track
 from tiekd.data.teacher_maps import MAPS_FORMAT, MapWriter, TeacherMaps
@@ -289,6 +290,7 @@ def import_maps(
     if out.resolve() in [folder.resolve() for folder in folders]:
         raise UserError(f"--out {out}: is one of the input folders; choose another one")
     train, test = open_splits(config)
+    same_frames(train, test)
     frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.has_ground_truth, range(len(test))))
     maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)
     maps.check_headers(train, test)
@@ -300,6 +302,8 @@ def import_maps(
 
 
 def _all_frames(train: FrameSource, test: FrameSource) -> Frames:
+    """The frames of both splits by key. Raises UserError if two different images have one."""
+    same_frames(train, test)
     return _by_key(train, range(len(train))) | _by_key(test, range(len(test)))
 
 

@@ -1,5 +1,7 @@
 """Input images: files, folders of files, and frames of videos."""
 
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tiekd.data.image_io import MissingFileError, Size, read_rgb
-from tiekd.errors import UserError, os_error_reason
+from tiekd.errors import UserError, os_error_reason, shorten
 
+MAX_NAME = 230  # bytes of an output file's name without suffix, of which file systems keep 255
+OUTPUT_SUFFIXES = ("_depth.png", "_colour.png", "_entropy.png")  # of files that may be mistaken for input
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")  # read from folders
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
@@ -36,19 +40,32 @@ class InputFile(NamedTuple):
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_inputs(paths: Iterable[Path]) -> list[InputFile]:
+def find_inputs(paths: Iterable[Path], out: Path) -> list[InputFile]:
     """List the input files: a file by its own name, and all images below a folder by their relative paths.
 
-    Links to folders are followed. Raises UserError for a missing file, a folder without images, and two files of the same name.
+    Links to folders are followed. Raises UserError for a missing file, a folder without images, and files whose output in `out`
+    could not be written, or would replace that of another one or an input.
     """
     files = [file for path in paths for file in (_images_below(path) if path.is_dir() else [_single_file(path)])]
-    name, count = Counter(file.name for file in files).most_common(1)[0]
+    (common, count), *_ = Counter(_as_on_any_disk(file.name) for file in files).most_common(1)
     if count > 1:
-        same = ", ".join(str(file.path) for file in files if file.name == name)
+        same = [file for file in files if _as_on_any_disk(file.name) == common]
         raise UserError(
-            f"{count} images would be written as {name!r}: {same}; give them in separate commands, each with its own --out"
+            f"{count} images would be written as {same[0].name!r}: {', '.join(str(file.path) for file in same)}; give them in "
+            "separate commands, each with its own --out"
         )
+    given, folder = {os.path.realpath(file.path) for file in files}, os.path.realpath(out)
+    for file in files:
+        if len(os.fsencode(os.path.basename(file.name))) > MAX_NAME:
+            raise UserError(f"{shorten(str(file.path))}: needed a name of at most {MAX_NAME} bytes without suffix; rename it")
+        if replaced := next((suffix for suffix in OUTPUT_SUFFIXES if f"{folder}/{file.name}{suffix}" in given), None):
+            raise UserError(f"{out}/{file.name}{replaced}: is among the images, and would be replaced; choose another --out")
     return files
+
+
+def _as_on_any_disk(name: str) -> str:
+    """The name without what some file systems ignore: capitals, and how accented letters are put together."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _single_file(path: Path) -> InputFile:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow import fs
 
-from tiekd.errors import DamagedFileError, StoreError, UserError, os_error_reason
+from tiekd.errors import DamagedFileError, StoreError, UserError, is_unicode, os_error_reason
 from tiekd.store.files import delete_partial_files, is_nonempty_folder, nearest_existing, write_atomically
 from tiekd.store.object_store import ObjectStoreBackend
 
@@ -55,6 +55,8 @@ def open_backend(uri: str, must_exist: bool = False) -> StorageBackend:
     """
     if not uri.strip() or "\0" in uri:
         raise UserError(f"store {uri!r}: expected a folder or a URI")
+    if not is_unicode(uri):  # which neither pyarrow nor a config can hold
+        raise UserError(f"store {uri!a}: expected a name in UTF-8")
     if "://" not in uri:
         return FolderBackend(uri, Path(uri).expanduser().absolute(), must_exist)
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from tiekd.errors import UserError
 
 PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")  # names of partial files
+MAX_PARTIAL = 50  # characters of a file's name that its partial file keeps, so that its name fits if the file's does
 MAX_NAME = 150  # characters; file systems keep 255 bytes, of which suffixes and temporary names take some
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
 
@@ -24,7 +25,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Creates the parent folders. A killed process leaves its partial file, without a lock; see `delete_partial_files`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    partial = path.with_name(f".{path.name[:MAX_PARTIAL]}.{uuid.uuid4().hex}")
     try:
         with partial.open("wb") as stream:
             with contextlib.suppress(OSError):  # the filesystem has no locks
@@ -33,8 +34,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
             partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
+            raise OSError(error.errno, error.strerror, str(path)) from None  # such as a full disk, which names no file
         raise
 
 

@@ -1,5 +1,9 @@
 """Depth maps in all formats are read as they are stored."""
 
+import io
+import struct
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -66,6 +70,64 @@ def test_a_pgm_is_read_as_it_is_stored_whatever_its_maximum(tmp_path, start, max
         content = values.astype(np.uint8 if maximum < 256 else ">u2").tobytes()
     (tmp_path / "d.pgm").write_bytes(start + b"%d\n" % maximum + content)
     np.testing.assert_array_equal(read_depth(tmp_path / "d.pgm"), values)
+
+
+def test_a_tiff_of_32_bits_without_sign_is_read_as_it_is_stored(tmp_path):
+    values = np.array([[1, 2**31 + 5]], np.uint32)
+    entries = [(256, 2), (257, 1), (258, 32), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, values.nbytes), (339, 1)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    header = b"II*\0" + struct.pack("<I", 8 + values.nbytes)
+    (tmp_path / "d.tif").write_bytes(header + values.tobytes() + struct.pack("<H", len(entries)) + directory + bytes(4))
+    np.testing.assert_array_equal(read_depth(tmp_path / "d.tif"), values)
+    assert depth_header(tmp_path / "d.tif") == ((1, 2), np.dtype(np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("d.png", {"bits": 4}, "found Pillow's layout L;4"),
+        ("d.tif", {"exif": {0x0112: 3}}, "needed an upright map, found one with the orientation 3"),
+        ("d.tif", {"save_all": True, "append_images": [Image.new("L", (3, 2))]}, "holds 2 pictures"),
+    ],
+    ids=["stretched", "turned", "several pages"],
+)
+def test_a_map_that_pillow_would_change_is_refused(tmp_path, name, options, reason):
+    image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
+    if "bits" in options:
+        image.putpalette([value for gray in range(16) for value in [17 * gray] * 3])  # Pillow writes a gray one as it is
+    if "exif" in options:
+        exif = Image.Exif()
+        exif.update(options["exif"])
+        options = options | {"exif": exif}
+    image.save(tmp_path / name, **options)
+    if "bits" in options:
+        content = bytearray((tmp_path / name).read_bytes())
+        content[25] = 0  # gray
+        content[29:33] = struct.pack(">I", zipfile.crc32(content[12:29]))
+        (tmp_path / name).write_bytes(content)
+    for read in (read_depth, depth_header):
+        with pytest.raises(UserError, match=reason):
+            read(tmp_path / name)
+
+
+def test_an_array_that_states_a_huge_size_is_refused_before_memory_is_taken(tmp_path):
+    header = io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("depth.npy", header.getvalue())
+    for read in (read_depth, depth_header):
+        with pytest.raises(UserError, match=r"d\.npz: needed at most \d+ px, got 1000000x1000000"):
+            read(tmp_path / "d.npz")
+
+
+def test_hdf5_whose_values_are_in_other_files_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="the extra `formats` reads HDF5")
+    (tmp_path / "values").write_bytes(METERS.tobytes())
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file.create_dataset("depth", METERS.shape, METERS.dtype, external=[(str(tmp_path / "values"), 0, METERS.nbytes)])
+    with pytest.raises(UserError, match=r"d\.h5: its values are in other files"):
+        read_depth(tmp_path / "d.h5")
 
 
 def test_a_jpeg_is_read_as_its_gray_values(tmp_path):

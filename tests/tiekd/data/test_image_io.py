@@ -157,6 +157,15 @@ def test_unreadable_files_are_named(tmp_path):
         read_uint16(tmp_path / "cut.png", "depth map")
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
+def test_a_file_with_several_pictures_is_refused(tmp_path, name):
+    pictures = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
+    pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+    for read in (read_rgb, rgb_size):
+        with pytest.raises(UserError, match=rf"image \S+{name}: holds 2 pictures \(frames or pages\); needed one"):
+            read(tmp_path / name)
+
+
 def test_missing_files_keep_their_order(tmp_path):
     (tmp_path / "a/b").mkdir(parents=True)
     for name in ("top.png", "a/one.png", "a/b/two.png"):

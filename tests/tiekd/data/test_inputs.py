@@ -67,6 +67,26 @@ def test_the_first_depth_map_is_checked_even_after_frames_without_one(kitti, sav
         open_frames(kitti.config(), "train").check()
 
 
+def test_test_frames_that_are_also_trained_on_are_told(complete, caplog):
+    shutil.copy(complete.root / "kitti_eigen_test.txt", complete.root / "kitti_eigen_train.txt")
+    check_inputs(config_of(complete))
+    assert "1 of 1 test frames are also training frames, first 2000_01_01/" in caplog.text
+
+
+def test_frames_of_both_splits_that_would_share_a_map_are_refused(complete, tmp_path, save_image):
+    keys = open_frames(config_of(complete).data, "train").keys
+    maps = export(tmp_path / "maps", keys)
+    image = next((complete.root / "input").rglob("*drive_0002*/**/*.png"))
+    other = image.parents[2].with_name("2000_01_01_drive_0001_sync") / "image_02/data/0000000000.jpg"
+    save_image(other, np.zeros((375, 1242, 3), np.uint8))
+    rows = (complete.root / "kitti_eigen_test.txt").read_text()
+    image_row = str(other.relative_to(complete.root / "input"))
+    (complete.root / "kitti_eigen_test.txt").write_text(" ".join([image_row, *rows.split()[1:]]))
+    check_inputs(config_of(complete))  # which needs no maps
+    with pytest.raises(UserError, match=r"0000000000\.png and \S+0000000000\.jpg: both frames have the name"):
+        check_inputs(config_of(complete, maps))
+
+
 def test_a_crop_that_does_not_fit_is_refused(complete):
     with pytest.raises(
         UserError, match=r"data.train_crop 384x704 exceeds the part of frame .* that training uses: 352x1216 px"

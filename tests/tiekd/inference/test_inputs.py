@@ -11,6 +11,7 @@ from tiekd.data.image_io import encode_png
 from tiekd.errors import UserError
 from tiekd.inference.inputs import count_inputs, find_inputs, read_inputs
 
+OUT = Path("out")
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
@@ -36,7 +37,7 @@ def save_video(path: Path, frames: int = 5, rotation: int = 0) -> Path:
 
 
 def photos_of(*paths: Path, every: int = 1) -> dict[str, np.ndarray]:
-    return {photo.name: photo.pixels for photo in read_inputs(find_inputs(paths), every, pytest.fail)}
+    return {photo.name: photo.pixels for photo in read_inputs(find_inputs(paths, OUT), every, pytest.fail)}
 
 
 def test_files_are_named_by_themselves_and_those_of_a_folder_by_their_paths_in_it(tmp_path):
@@ -57,14 +58,38 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path):
 def test_two_images_of_one_name_are_refused(tmp_path):
     paths = [save(tmp_path / "a" / "x.png"), save(tmp_path / "b" / "x.jpg")]
     with pytest.raises(UserError, match=r"2 images would be written as 'x': \S+a/x.png, \S+b/x.jpg; give them in separate"):
-        find_inputs(paths)
+        find_inputs(paths, OUT)
+
+
+@pytest.mark.parametrize("names", [("x.png", "X.png"), ("\u00e4.png", "a\u0308.png")])
+def test_names_that_are_one_on_some_file_systems_are_refused(tmp_path, names):
+    paths = [save(tmp_path / folder / name) for folder, name in zip("ab", names, strict=True)]
+    with pytest.raises(UserError, match=r"2 images would be written as "):
+        find_inputs(paths, OUT)
+
+
+def test_an_output_that_would_replace_an_input_is_refused(tmp_path):
+    save(tmp_path / "a.png")
+    find_inputs([tmp_path], tmp_path)
+    save(tmp_path / "a_depth.png")
+    find_inputs([tmp_path], tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"link/a_depth\.png: is among the images, and would be replaced; choose another --out"):
+        find_inputs([tmp_path], tmp_path / "link")
+
+
+def test_a_name_that_leaves_no_place_for_suffixes_is_refused(tmp_path):
+    name = "\u00e4" * 115  # two bytes each
+    find_inputs([save(tmp_path / f"{name}.png")], OUT)
+    with pytest.raises(UserError, match=r"needed a name of at most 230 bytes without suffix; rename it"):
+        find_inputs([save(tmp_path / f"{name}n.png")], OUT)
 
 
 def test_what_is_not_there_and_a_folder_without_images_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.png: no such file or folder"):
-        find_inputs([tmp_path / "none.png"])
+        find_inputs([tmp_path / "none.png"], OUT)
     with pytest.raises(UserError, match=r"no image in this folder; valid suffixes: \.bmp, "):
-        find_inputs([tmp_path])
+        find_inputs([tmp_path], OUT)
 
 
 def test_what_cannot_be_read_is_told_in_a_line_and_left_out(tmp_path):
@@ -73,7 +98,7 @@ def test_what_cannot_be_read_is_told_in_a_line_and_left_out(tmp_path):
     (tmp_path / "film.mp4").write_text("no video")
     save(tmp_path / "good.png")
     lines: list[str] = []
-    sources = find_inputs([tmp_path / name for name in ("broken.png", "text.jpg", "film.mp4", "good.png")])
+    sources = find_inputs([tmp_path / name for name in ("broken.png", "text.jpg", "film.mp4", "good.png")], OUT)
     assert [photo.name for photo in read_inputs(sources, 1, lines.append)] == ["good"]
     assert len(lines) == 3
     assert "broken.png: cannot be read" in lines[0]
@@ -99,7 +124,7 @@ def test_a_video_gives_its_frames_in_order(tmp_path):
 def test_every_so_manieth_frame_is_taken_and_counted(tmp_path):
     video = save_video(tmp_path / "drive.mp4")
     assert list(photos_of(video, every=2)) == ["drive/000000", "drive/000002", "drive/000004"]
-    sources = find_inputs([video, save(tmp_path / "a.png")])
+    sources = find_inputs([video, save(tmp_path / "a.png")], OUT)
     assert (count_inputs(sources, 1), count_inputs(sources, 2)) == (6, 4)
 
 

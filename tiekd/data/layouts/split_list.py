@@ -2,8 +2,10 @@
 
 import hashlib
 import itertools
+import logging
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,11 +16,21 @@ import numpy as np
 from tiekd.config import DataConfig
 from tiekd.data.cache.file_digests import file_digests
 from tiekd.data.depth_files import compact, depth_header, read_depth, require_integers
-from tiekd.data.frame_source import Box, Frame, Split, TrainRegion, digest_of_frames, evenly_spaced, signature_of_frame
+from tiekd.data.frame_source import (
+    Box,
+    Frame,
+    Split,
+    TrainRegion,
+    digest_of_frames,
+    evenly_spaced,
+    same_frames,
+    signature_of_frame,
+)
 from tiekd.data.image_io import Size, StoredDepth, format_size, missing_files, read_rgb, rgb_size
 from tiekd.errors import UserError
 from tiekd.store.files import stat_signature
 
+LOG = logging.getLogger(__name__)
 MIN_VIEW_SHARE = 0.75  # of a frame; 0.92 for KITTI, 0.81 for KITTI-360
 MAX_SEARCHED = 2000  # folders in which a missing file is looked for
 
@@ -261,6 +273,10 @@ class ListedFrames:
         return _place_hint(self._root, (layout.image_folders if of_images else layout.depth_folders)(self._split), missing)
 
     def check(self) -> None:
+        if repeated := same_frames(self):
+            LOG.warning(
+                "%s: %d frames are listed more than once, first %s; each row counts", self.name, len(repeated), repeated[0]
+            )
         counts = (len(self), len(self) - self.n_without_ground_truth)
         for what, missing, total in zip(("images", "depth maps"), self.missing(), counts, strict=True):
             if missing:
@@ -316,6 +332,9 @@ def _place_hint(root: Path, folders: Sequence[str], missing: str) -> str:
     """Say where a missing file was looked for, and where it is if that is at most two folders below the root."""
     name = PurePosixPath(missing).relative_to(folders[0])
     tried = f"; looked in {', '.join(folder or '.' for folder in folders)}" if len(folders) > 1 else ""
+    for form in ("NFC", "NFD"):  # macOS divides letters such as ä; lists written there, or files unpacked there, differ
+        if (other := unicodedata.normalize(form, missing)) != missing and (root / other).is_file():
+            return f"{tried}; the file's name has other Unicode characters that look the same ({form})"
     for pattern in ("*", "*/*"):
         for folder in itertools.islice(root.glob(pattern), MAX_SEARCHED):
             if (folder / name).is_file():

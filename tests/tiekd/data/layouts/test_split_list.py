@@ -247,6 +247,32 @@ def test_nyu_is_found_where_bts_ships_it(tmp_path, section, save_image):
         assert source.load(0).depth_gt[0, 0] == 2
 
 
+def test_a_file_whose_name_only_looks_the_same_is_told(kitti):
+    kitti.add(0)
+    kitti.rows = [row.replace("2000_01_01/", "Stra\u00dfe \u00e4/".replace(" ", "_"), 1) for row in kitti.rows]
+    kitti.write()
+    (kitti.root / "input/2000_01_01").rename(kitti.root / "input/Stra\u00dfe_a\u0308")
+    with pytest.raises(UserError, match=r"the file's name has other Unicode characters that look the same \(NFD\)$"):
+        open_frames(kitti.config(), "train").check()
+
+
+def test_a_frame_that_is_listed_twice_is_told(kitti, caplog):
+    kitti.add(0)
+    kitti.rows *= 2
+    kitti.write()
+    open_frames(kitti.config(), "train").check()
+    assert "kitti_eigen_train.txt: 1 frames are listed more than once, first 2000_01_01/" in caplog.text
+
+
+def test_two_images_of_one_name_are_refused(kitti, save_image):
+    image, _ = kitti.add(0)
+    kitti.rows.append(kitti.rows[0].replace("0000000000.png", "0000000000.jpg", 1))
+    kitti.write()
+    save_image(image.with_suffix(".jpg"), np.zeros((375, 1242, 3), np.uint8))
+    with pytest.raises(UserError, match=r"0000000000\.png and \S+0000000000\.jpg: both frames have the name 2000_01_01/"):
+        open_frames(kitti.config(), "train").check()
+
+
 def test_a_missing_file_that_is_elsewhere_is_told(kitti):
     kitti.add(0)
     kitti.write()
