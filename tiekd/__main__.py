@@ -35,7 +35,7 @@ MAX_TEXT, MAX_MESSAGE = 4096, 2000  # characters
 _PATH_ERRORS = "ENAMETOOLONG ENOENT ENOTDIR EISDIR EACCES EPERM EEXIST ENOTEMPTY EINVAL ELOOP EROFS ENXIO"
 PATH_ERRORS = {getattr(errno, name) for name in _PATH_ERRORS.split()}
 # What the system says when it has no room, or a device fails.
-SYSTEM_ERRORS = {getattr(errno, name) for name in "ENOSPC EDQUOT EFBIG EIO ESTALE EMFILE ENFILE".split()}
+SYSTEM_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "ESTALE", "EMFILE", "ENFILE")}
 GROUPS = {
     "Train": ("run", "ablate", "search", "status", "diff"),
     "Read results": ("report", "bundle", "power", "view", "evaluate", "predict", "measure"),

@@ -200,7 +200,7 @@ def user_errors(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def open_image(path: Path, what: str, content: bytes | None = None) -> Iterator[Image.Image]:
-    """Open the image of a file, or of its `content` if that has been read. Raises UserError for several pictures in one file."""
+    """Open the image of a file, or of its `content` if that has been read. Raises UserError if a file holds several."""
     with user_errors(path, what), Image.open(path if content is None else io.BytesIO(content)) as image:
         if image.format in SEVERAL and (count := getattr(image, "n_frames", 1)) > 1:
             raise UserError(f"{what} {path}: holds {count} pictures (frames or pages); needed one")
