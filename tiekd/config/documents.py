@@ -3,6 +3,7 @@
 A document is untrusted: its size, its depth and what its aliases expand to are limited.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C versio
 
 
 class _Document(_SafeLoader):
-    """Safe YAML that refuses duplicate keys, of which PyYAML would silently keep the last."""
+    """Safe YAML that refuses duplicate keys, of which PyYAML would silently keep the last, and numbers that it misreads."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[str] = set()
@@ -32,6 +33,16 @@ class _Document(_SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        if re.match(r"[-+]?0[0-9_]+$", node.value) or ":" in node.value:
+            problem = f"{node.value!r} is a number of base 8 or 60 for some readers; write it without leading zeros or colons"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return self.construct_yaml_int(node) if node.tag.endswith(":int") else self.construct_yaml_float(node)
+
+
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _Document.add_constructor(_tag, _Document.construct_number)
 
 
 def parse_yaml(content: str | bytes) -> Any:

@@ -1,6 +1,7 @@
 """Documents are untrusted: what they may contain, and how large they may be."""
 
 import pytest
+import yaml
 
 from tiekd.config.documents import MAX_BYTES, parse_overrides, parse_yaml, read_document
 from tiekd.errors import UserError
@@ -23,6 +24,9 @@ HOSTILE = {
     "not text": (b"\xff\xfe\x00binary", "not valid YAML"),
     "a size": (b"a: 1\n" * MAX_BYTES, "is longer than 1 MiB"),
     "many keys": ("\n".join(f"k{k}: 1" for k in range(20_000)) + "\nk1: 2", "'k1' is given twice"),
+    "base 8": ("a: 010", "not valid YAML: '010' is a number of base 8 or 60"),
+    "base 60": ("a: [1:30]", "not valid YAML: '1:30' is a number of base 8 or 60"),
+    "base 60 with a fraction": ("a: 1:30.5", "not valid YAML: '1:30.5' is a number of base 8 or 60"),
     "an object": ("a: !!python/object/apply:os.system [ls]", "not valid YAML: .*tag"),
 }
 
@@ -48,6 +52,11 @@ def test_aliases_and_merges_are_read():
         "b": {"x": 1, "y": 3},
         "c": [{"x": 1, "y": 2}] * 2,
     }
+
+
+@pytest.mark.parametrize("text", ["0", "-0", "0.5", "00.5", "12", "1_000", "0x1F", ".inf", "1.0e-3", "0b11"])
+def test_numbers_are_read_as_pyyaml_reads_them(text):
+    assert parse_yaml(text) == yaml.safe_load(text)
 
 
 @pytest.mark.parametrize("path", ["/proc/self/mem", "/dev/zero", "folder"])

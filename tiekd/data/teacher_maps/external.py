@@ -68,24 +68,30 @@ class ExternalMaps:
     def check_units(self, source: FrameSource, max_depth: float) -> str:
         """Raise UserError unless the maps of some of a source's frames can be in m, for data up to `max_depth`.
 
-        Returns a remark if they probably are not, by their medians or those of the ground truth, else "".
+        Returns remarks if they probably are not, by their medians or those of the ground truth, or if some are below 0, else "".
         """
         indices = [index for index in range(len(source)) if source.keys[index] in self._maps]
         sample = [indices[place] for place in evenly_spaced(len(indices), N_MAPS)]
         what, remedy = f"{WHAT}s {self._folders}", "; the scale of integers is --depth-scale"
-        ratios = []
+        ratios, negative = [], []
 
         def maps() -> Iterator[np.ndarray]:
             for index in sample:
                 frame = source.load(index)
                 depth = self.load(source.keys[index], frame)
+                negative.append(float(np.mean(depth < 0)))
                 measured = (frame.depth_gt > 0) & (frame.depth_gt <= max_depth)
                 ratios.append(scale_ratio(depth[measured], frame.depth_gt[measured]))
                 yield depth
 
         remark = check_units(maps(), max_depth, what, remedy)
         finite = [ratio for ratio in ratios if math.isfinite(ratio)]
-        return check_ratio(statistics.median(finite), what, remedy) or remark if finite else remark
+        if finite:
+            remark = check_ratio(statistics.median(finite), what, remedy) or remark
+        if share := statistics.fmean(negative or [0]):
+            remark = f"{remark}; " if remark else f"{what}: "
+            remark += f"{share:.2%} of the depths are negative, and count as the smallest"
+        return remark
 
     def load(self, key: str, frame: Frame) -> np.ndarray:
         """Load the depth of a frame's view, float32 [H, W] m. Raises UserError if it is not finite everywhere."""

@@ -86,6 +86,18 @@ def test_a_stem_shared_by_several_frames_is_ignored(tmp_path):
         ExternalMaps([tmp_path], "kitti", [*KEYS, other])
 
 
+def test_negative_depths_are_told(tmp_path):
+    class Frames(Sizes):
+        def load(self, index: int) -> Frame:
+            return Frame(np.zeros((*VIEW, 3), np.uint8), StoredDepth(depth_of()), WHOLE, ORIGIN)
+
+    depth = depth_of()
+    depth[0, :12] *= -1
+    save(tmp_path / f"{KEYS[0]}.npy", depth)
+    maps = ExternalMaps([tmp_path], "kitti", KEYS[:1])
+    assert maps.check_units(Frames(), 10.0).endswith(": 0.78% of the depths are negative, and count as the smallest")
+
+
 def test_folders_are_searched_in_order(tmp_path):
     save(tmp_path / "train" / f"{KEYS[0]}.npy", depth_of())
     save(tmp_path / "val" / f"{KEYS[0]}.npy", 9 * depth_of())
