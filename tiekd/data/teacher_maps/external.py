@@ -68,7 +68,7 @@ class ExternalMaps:
     def check_units(self, source: FrameSource, max_depth: float) -> str:
         """Raise UserError unless the maps of some of a source's frames can be in m, for data up to `max_depth`.
 
-        Returns remarks if they probably are not, by their medians or those of the ground truth, or if some are below 0, else "".
+        Returns remarks if they probably are not, by their medians or those of the ground truth, or if some are negative.
         """
         indices = [index for index in range(len(source)) if source.keys[index] in self._maps]
         sample = [indices[place] for place in evenly_spaced(len(indices), N_MAPS)]
