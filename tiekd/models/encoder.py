@@ -3,6 +3,7 @@
 import difflib
 import logging
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,7 +65,9 @@ def check_encoder_file(config: StudentConfig) -> None:
     """
     name, path = _known_name(config), str(config.pretrained)
     try:
-        found = timm.models.load_state_dict(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, before the error
+            found = timm.models.load_state_dict(path)
     except FileNotFoundError:
         raise UserError(f"student.pretrained {path}: no such file") from None
     except Exception as error:  # PyTorch and safetensors raise errors of many types

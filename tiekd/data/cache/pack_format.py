@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tiekd.data.cache.file_digests import file_sha256
+from tiekd.data.cache.file_digests import file_digests, file_sha256
 from tiekd.data.image_io import Size, StoredDepth
 from tiekd.errors import UserError
 from tiekd.store.files import stat_signature
@@ -57,6 +57,7 @@ class PackManifest(BaseModel):
     items: int = Field(ge=1)
     n_bytes: int = Field(ge=1, description="of pixels.bin")
     index: str = Field(description="sha256 of index.npy")
+    pixels: str | None = Field(None, description="sha256 of pixels.bin; missing in older packs")
 
 
 class Pack:
@@ -122,6 +123,11 @@ class Pack:
     def source_digests(self) -> list[list[str]]:
         """Return the SHA-256 of the files that each item was decoded from, as they were when it was packed."""
         return [[file["sha256"].tobytes().hex() for file in files if file["n_bytes"]] for files in self.index["sources"]]
+
+    def check_pixels(self) -> None:
+        """Raise UserError if pixels.bin has changed since it was packed. It is read once, as other inputs are."""
+        if self.manifest.pixels and file_digests(self.folder, ["pixels.bin"]) != [self.manifest.pixels]:
+            raise UserError(f"{self}: pixels.bin has changed since it was packed; {self.remedy}")
 
     def check_sources(self, files: Mapping[int, list[Path]]) -> None:
         """Raise UserError if a file (by the index of its item) has changed since it was packed. Files may be missing."""

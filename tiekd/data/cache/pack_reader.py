@@ -32,7 +32,11 @@ class PackedFrames(WrappedFrames):
         return self.pack.size(index)
 
     def digest(self) -> str:
-        """Return the digest of the files as they were when they were packed; they may have been deleted."""
+        """Return the digest of the files as they were when they were packed; they may have been deleted.
+
+        Raises UserError if the pack has changed since.
+        """
+        self.pack.check_pixels()
         digests = self.pack.source_digests()
         return digest_of_frames(self.keys, digests) if any(digests) else self.source.digest()
 
@@ -59,7 +63,8 @@ class PackedMaps:
         return self._maps.digest()
 
     def check_content(self, keys: Sequence[str]) -> None:
-        """Do nothing: each map agreed with the manifest when it was packed, and its file may have been deleted."""
+        """Raise UserError if the pack has changed. Each map agreed with the manifest when it was packed."""
+        self.pack.check_pixels()
 
     def check(self, keys: Sequence[str]) -> None:
         """Raise UserError unless there is a map for each of `keys`, and the files of a sample have not changed."""

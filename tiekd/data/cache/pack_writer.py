@@ -262,6 +262,7 @@ def _write_files(task: _PackTask, content: PackContent, pool: Pool) -> None:
             "items": len(content.files),
             "n_bytes": blocks[-1].stop,
             "index": hashlib.sha256(index).hexdigest(),
+            "pixels": file_sha256(pixels).hex(),
         }
     )
     write_atomically(folder / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())

@@ -245,6 +245,20 @@ def test_an_incomplete_pack_is_refused(rendered, tmp_path, damage, message):
         Pack(part)
 
 
+@pytest.mark.parametrize("kind", ["frames", "maps"])
+def test_a_run_refuses_a_pack_whose_pixels_have_changed(rendered, tmp_path, kind):
+    packed = override(rendered, {"execution.packed": str(tmp_path / "packed")})
+    write_packs(rendered, tmp_path / "packed")
+    assert input_digests(packed) == input_digests(rendered)
+    for part in (tmp_path / "packed").glob(f"{kind}-*"):
+        with (part / "pixels.bin").open("r+b") as stream:
+            stream.write(b"\x00\x01")
+    with pytest.raises(
+        UserError, match=rf"packed data \S+{kind}-\w+: pixels\.bin has changed since it was packed; delete the folder"
+    ):
+        input_digests(packed)
+
+
 def test_packing_without_free_space_leaves_nothing(rendered, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10**4))
