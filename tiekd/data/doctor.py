@@ -19,7 +19,7 @@ from tiekd.config.specs.folders import FOLDER_LAYOUTS
 from tiekd.data import open_frames
 from tiekd.data.depth_files import depth_header
 from tiekd.data.depth_range import check_units
-from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop
+from tiekd.data.frame_source import Frame, FrameSource, Split, check_train_crop, same_frames
 from tiekd.data.image_io import MissingFileError, format_size
 from tiekd.data.layouts.folder import Entry, FolderFrames, find_entries, group_names, list_files
 from tiekd.data.layouts.split_list import ListedFrames, scan_split_list
@@ -230,8 +230,13 @@ def _is_for_evaluation(config: DataConfig) -> bool:
 def _remarks_on_both(train: FrameSource, test: FrameSource) -> list[str]:
     """Tell which frames, drives and scenes are in both splits."""
     remarks = []
-    if shared := sorted(set(train.keys) & set(test.keys)):
-        remarks.append(f"{len(shared)} test frames are also training frames{_first_of(shared)}")
+    try:
+        same_frames(train, test)
+    except UserError as error:
+        remarks.append(f"no teacher can be used: {error}")
+    else:
+        shared = sorted(set(train.keys) & set(test.keys))
+        remarks += [f"{len(shared)} test frames are also training frames{_first_of(shared)}"] if shared else []
     groups = [{source.group(index) for index in range(len(source))} - {""} for source in (train, test)]
     if shared := sorted(set.intersection(*groups)):
         remarks.append(f"{len(shared)} drives or scenes are in both splits{_first_of(shared)}")
@@ -249,9 +254,11 @@ def _describe(source: FrameSource, config: DataConfig, report: SplitReport) -> l
     """Fill in the report of a split. Returns remarks."""
     report.rows, report.unlabelled = len(source), source.n_without_ground_truth
     report.groups = len({source.group(index) for index in range(len(source))})
-    repeated = [key for key, count in Counter(source.keys).items() if count > 1]
-    if repeated:
-        report.problems.append(f"{len(repeated)} frames are listed more than once{_first_of(repeated)}")
+    try:
+        if repeated := same_frames(source):
+            report.problems.append(f"{len(repeated)} frames are listed more than once{_first_of(repeated)}")
+    except UserError as error:
+        report.problems.append(str(error))
     if len(source) and source.n_without_ground_truth == len(source):
         report.problems.append(f"none of the {len(source)} frames has ground truth")
     if isinstance(source, ListedFrames):

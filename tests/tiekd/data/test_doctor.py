@@ -96,6 +96,21 @@ def test_a_test_frame_in_the_training_split_is_a_remark(shared_data):
     ]
 
 
+def test_different_images_of_one_name_are_a_problem_in_a_split_and_a_remark_between_splits(kitti, save_image):
+    image, _ = kitti.add(0)
+    kitti.write("train")
+    kitti.rows = [(kitti.root / "kitti_eigen_train.txt").read_text().strip().replace("0000000000.png", "0000000000.jpg", 1)]
+    save_image(image.with_suffix(".jpg"), np.zeros((375, 1242, 3), np.uint8))
+    kitti.write("test")
+    report = check_dataset(kitti.config())
+    assert report.ok
+    assert any("no teacher can be used: " in remark and "both frames have the name" in remark for remark in report.remarks)
+    rows = "".join((kitti.root / f"kitti_eigen_{split}.txt").read_text() for split in ("train", "test"))
+    (kitti.root / "kitti_eigen_train.txt").write_text(rows)
+    (problem,) = check_dataset(kitti.config()).splits[0].problems
+    assert "both frames have the name" in problem
+
+
 def test_drives_in_both_splits_are_a_remark(kitti):
     for split, number in (("train", 0), ("test", 1)):
         kitti.add(number, drive=3)
