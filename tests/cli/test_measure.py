@@ -38,4 +38,7 @@ def test_what_can_be_measured_is_measured_once_and_what_cannot_is_told(tiny, tmp
 def test_user_mistakes(mistake, in_folder):
     assert "no such folder" in mistake("measure", "nowhere")
     assert "valid: auto, cpu, cuda" in mistake("measure", ".", "--device", "tpu")
+    assert "valid: onnxruntime, onnxruntime-int8, pytorch" in mistake("measure", ".", "--runtime", "onnx")
+    told = mistake("measure", ".", "--runtime", "onnxruntime", "--device", "cuda")
+    assert told == "tiekd: --device cuda: --runtime onnxruntime is measured on the CPU"
     assert "no run or study with a network to measure" in mistake("measure", ".")

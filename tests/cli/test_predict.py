@@ -250,6 +250,9 @@ def test_an_onnx_file_knows_its_run_and_what_it_takes_is_told(tiekd, ran, in_fol
         (["--format", "onx", "--out", "m"], "--format: unknown 'onx'; did you mean onnx? valid: hub, onnx"),
         (["--out", "model"], "--out model: expected the name of an .onnx file; a folder needs --format hub"),
         (["--format", "hub", "--out", "."], "--out .: is not empty; needed a new folder"),
+        (["--format", "hub", "--int8", "--out", "m"], "--int8: is only used with --format onnx"),
+        (["--max-loss", "0.1", "--out", "m.onnx"], "--max-loss 0.1: is only used with --int8"),
+        (["--int8", "--data", "nowhere", "--out", "m.onnx"], "data.root"),
         (["--format", "hub", "--dpm", "--out", "m"], "--dpm: is only used with --format onnx; a model folder always gives"),
     ],
 )

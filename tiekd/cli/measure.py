@@ -11,7 +11,7 @@ from tiekd.errors import UserError, error_line, unknown
 from tiekd.store.files import json_text
 
 if TYPE_CHECKING:
-    from tiekd.deploy.profile_records import Cost, Network
+    from tiekd.deploy.profile_records import Cost, Network, Runtime
     from tiekd.store.run_store import RunStore
 
 
@@ -19,7 +19,8 @@ def measure(
     store: Annotated[str, typer.Argument(metavar="STORE", help="folder or URI of the run store", show_default=False)],
     study: Annotated[str | None, typer.Option(help="only the networks of this study")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int, typer.Option(min=1, max=4096, help="PyTorch threads on a CPU")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=4096, help="threads on a CPU")] = 1,
+    runtime: Annotated[str, typer.Option(help="pytorch, or on the CPU onnxruntime or onnxruntime-int8")] = "pytorch",
     as_json: JsonOption = False,
 ) -> None:
     """Measure the networks of a store: parameters, MACs, milliseconds per image, peak memory.
@@ -29,15 +30,24 @@ def measure(
 
     Example: tiekd measure demo/store
     """
-    from tiekd.deploy.profile_records import store_networks
+    from tiekd.deploy.profile_records import RUNTIMES, store_networks
 
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(unknown("--device", device, ("auto", "cpu", "cuda")))
+    if runtime not in RUNTIMES:
+        raise UserError(unknown("--runtime", runtime, RUNTIMES))
+    if runtime != "pytorch":
+        if device == "cuda":
+            raise UserError(f"--device cuda: --runtime {runtime} is measured on the CPU")
+        from tiekd.deploy.onnx import require_onnx
+
+        require_onnx()
+        device = "cpu"
     run_store = _open(store)
     networks, maps_only = store_networks(run_store, study)
     if not networks:
         raise UserError(f"store {store}: no run or study with a network to measure")
-    costs, failed = _measured(run_store, networks, device, threads)
+    costs, failed = _measured(run_store, networks, device, threads, runtime)
     _print(networks, costs, failed, maps_only, as_json)
     if failed:
         raise typer.Exit(1)
@@ -54,7 +64,7 @@ def _open(store: str) -> "RunStore":
 
 
 def _measured(
-    store: "RunStore", networks: "dict[str, Network]", device: str, threads: int
+    store: "RunStore", networks: "dict[str, Network]", device: str, threads: int, runtime: "Runtime"
 ) -> "tuple[dict[str, Cost], dict[str, str]]":
     """Measure each network that the store has no cost of; returns the costs and the causes of failures, by network."""
     from tiekd.data.progress import track
@@ -63,14 +73,14 @@ def _measured(
     from tiekd.distill.runtime import choose_device
     from tiekd.models.registry import check_network
 
-    place = device_name(choose_device(device), threads)
+    place = device_name(choose_device(device), threads, runtime)
     found = {identity: read_cost(store, place, identity) for identity in networks}
     failed = {}
     for identity in track([identity for identity, known in found.items() if known is None], "networks measured"):
         config = networks[identity].config
         try:
             check_network(config)
-            cost = measure_in_subprocess(config, device, threads)
+            cost = measure_in_subprocess(config, device, threads, runtime)
         except Exception as error:  # of any kind: the other networks are still measured
             failed[identity] = error_line(error)
             continue

@@ -223,6 +223,8 @@ class RunConfig(Section):
             what["teacher"] = {"name": what["teacher"]["name"]}
         if isinstance(self.student.pretrained, str):
             what["student"]["pretrained"] = "file"
+        if self.student.decoder == "densedepth":  # what every student had before there was a choice
+            del what["student"]["decoder"]
         if self.student.head == "regression":
             what["bins"] = None
         if self.student.head == "adaptive_bins":

@@ -287,7 +287,7 @@ class TeacherConfig(Section):
 
 
 class StudentConfig(Section):
-    """The network that is trained: a timm encoder with a DenseDepth-style decoder, or a teacher's architecture."""
+    """The network that is trained: a timm encoder with a decoder, or a teacher's architecture."""
 
     name: Annotated[str, OneOf("student.name", NETWORKS)] = Field(
         "mobilenetv2",
@@ -298,6 +298,9 @@ class StudentConfig(Section):
         (0, 1, 2, 3, 4), min_length=2, description="feature levels of the encoder that the decoder reads"
     )
     output_stride: Literal[8, 16, 32] = Field(32, description="dilate the encoder's last stages to keep this stride")
+    decoder: Literal["densedepth", "fastdepth"] = Field(
+        "densedepth", description="that of the published students, or FastDepth's, which needs a fraction of its operations"
+    )
     decoder_channels: tuple[Annotated[int, Field(ge=4, le=16_384)], ...] = Field(
         (512, 256, 256, 128, 128), min_length=2, description="one width per level, starting with the deepest"
     )
@@ -317,6 +320,8 @@ class StudentConfig(Section):
             head, widths = defaults["head"], len(defaults["decoder_channels"])
             if self.head != head:
                 raise ValueError(f"student.head: {self.name} has the head {head!r}, got {self.head!r}")
+            if self.decoder != "densedepth":
+                raise ValueError(f"student.decoder: {self.name} has its own decoder, got {self.decoder!r}")
             if len(self.decoder_channels) != widths:
                 raise ValueError(
                     f"student.decoder_channels: {self.name} needs {widths} widths, got {len(self.decoder_channels)}"

@@ -7,7 +7,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from tiekd.errors import ExportError, UserError
 from tiekd.inference.predict import check_finite
 from tiekd.inference.predict_images import MIN_SIDE
 from tiekd.store.files import check_output_folder, json_text
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 MAX_DIFFERENCE = 1e-3  # of depth, relative, and of probability
 
@@ -67,13 +70,18 @@ def _dynamic_axes(config: RunConfig) -> dict[int, str]:
     return {0: "batch", 2: "height", 3: "width"} if any_size(config) else {0: "batch"}
 
 
-def check_onnx(out: Path) -> None:
-    """Raise UserError unless an ONNX file can be written at `out`, before a network is loaded."""
+def require_onnx() -> None:
+    """Raise UserError unless the packages of the extra 'export' are installed."""
     try:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f"ONNX needs the extra 'export' ({error.name} is missing): pip install 'tiekd[export]'") from None
+
+
+def check_onnx(out: Path) -> None:
+    """Raise UserError unless an ONNX file can be written at `out`, before a network is loaded."""
+    require_onnx()
     if out.suffix != ".onnx" or out.is_dir():
         raise UserError(f"--out {out}: expected the name of an .onnx file; a folder needs --format hub")
     check_output_folder(out.parent, "--out: folder")
@@ -115,7 +123,7 @@ def _trace(graph: _Graph, size: Size) -> "torch.onnx.ONNXProgram":
 
     axes = _dynamic_axes(graph.model.config)
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 graph,
                 (torch.rand(2, 3, *size),),
@@ -135,8 +143,8 @@ def _trace(graph: _Graph, size: Size) -> "torch.onnx.ONNXProgram":
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporter's output, on which users cannot act."""
+def quiet() -> Iterator[None]:
+    """Suppress the output of an exporter or a quantizer, on which users cannot act."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -170,14 +178,20 @@ def _add_metadata(onnx_model: Any, model: DepthModel, run_id: str) -> None:
         onnx_model.metadata_props[name] = value if isinstance(value, str) else json_text(value)
 
 
-@torch.inference_mode()
-def _compare(graph: _Graph, path: Path, size: Size) -> list[Difference]:
-    """Compare onnxruntime with PyTorch on noise, at the frames' size and, if it is dynamic, at two smaller sizes."""
+def open_session(path: Path, threads: int = 0) -> "InferenceSession":
+    """Open an ONNX file in onnxruntime, on the CPU; threads: 0 for all cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+@torch.inference_mode()
+def _compare(graph: _Graph, path: Path, size: Size) -> list[Difference]:
+    """Compare onnxruntime with PyTorch on noise, at the frames' size and, if it is dynamic, at two smaller sizes."""
+    session = open_session(path)
     height, width = size
     differences = []
     inputs = [(1, size), (2, size)]

@@ -5,11 +5,12 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tiekd.config import RunConfig, build, override
-from tiekd.deploy.profile_records import Cost, network_id, network_name
+from tiekd.deploy.profile_records import RUNTIMES, Cost, Runtime, network_id, network_name
 from tiekd.distill.runtime import choose_device
 from tiekd.models.registry import build_network, count_parameters
 from tiekd.store.documents import EFFICIENCY
@@ -56,16 +57,17 @@ def run_efficiency(record: RunRecord, config: RunConfig) -> dict[str, Any]:
     return stored
 
 
-def measure_in_subprocess(config: RunConfig, device: str, threads: int) -> Cost:
+def measure_in_subprocess(config: RunConfig, device: str, threads: int, runtime: Runtime = "pytorch") -> Cost:
     """`measure_network` in a fresh process, in which no other network has used memory."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(measure_network, config.document(), device, threads).result()
+        return process.submit(measure_network, config.document(), device, threads, runtime).result()
 
 
-def measure_network(document: dict[str, Any], device: str, threads: int) -> Cost:
+def measure_network(document: dict[str, Any], device: str, threads: int, runtime: Runtime = "pytorch") -> Cost:
     """Measure the network of a config's document on one image of the evaluation size, without flip averaging.
 
     The weights are random, since they do not affect the cost. The process must not have used memory for other networks.
+    onnxruntime runs on the CPU, in float32 or 8-bit integers; its memory is not measured, as the export needs more.
     """
     # PyTorch's counter does not see the operations of Triton kernels.
     config = override(build(document, source="measure"), {"execution.kernel": "torch"})
@@ -74,16 +76,17 @@ def measure_network(document: dict[str, Any], device: str, threads: int) -> Cost
     memory = PeakMemory(torch_device)
     with _network_and_image(config, torch_device) as (network, image):
         network(image)
-        peak = memory.growth()
+        peak = memory.growth() if runtime == "pytorch" else None
         macs = count_macs(network, image)
-        seconds = _seconds_per_image(network, image)
+        run = network if runtime == "pytorch" else _in_onnxruntime(config, threads, int8=runtime == "onnxruntime-int8")
+        seconds = _seconds_per_image(run, image)
     low, median, high = (1000 * quartile for quartile in statistics.quantiles(seconds, n=4, method="inclusive"))
     return Cost(
         network=network_id(config),
         name=network_name(config),
         size=list(image.shape[-2:]),
-        precision=config.optim.precision,
-        device=device_name(torch_device, threads),
+        precision={"pytorch": config.optim.precision, "onnxruntime": "fp32", "onnxruntime-int8": "int8"}[runtime],
+        device=device_name(torch_device, threads, runtime),
         parameters=count_parameters(network),
         macs=macs,
         milliseconds=median,
@@ -91,8 +94,24 @@ def measure_network(document: dict[str, Any], device: str, threads: int) -> Cost
         milliseconds_high=high,
         images=len(seconds),
         peak_bytes=peak,
-        versions={name: version(name) for name in ("torch", "timm")},
+        versions={name: version(name) for name in ("torch", "timm", *(() if runtime == "pytorch" else ("onnxruntime",)))},
     )
+
+
+def _in_onnxruntime(config: RunConfig, threads: int, int8: bool) -> Callable[[Tensor], object]:
+    """The network of a config with fresh weights, exported: a function of an image [1, 3, H, W]."""
+    from tiekd.deploy.hub import DepthModel, shareable
+    from tiekd.deploy.onnx import export_onnx, open_session
+    from tiekd.deploy.quantize import quantize
+
+    with TemporaryDirectory() as folder, torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+        file, quantized = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
+        export_onnx(DepthModel(shareable(config).document()).eval(), file)
+        if int8:
+            noise = torch.rand(1, 3, *config.data.evaluation_size, generator=torch.Generator().manual_seed(0))
+            quantize(file, quantized, [noise.numpy()])
+        session = open_session(quantized if int8 else file, threads)
+    return lambda image: session.run(["depth"], {"image": image.numpy()})
 
 
 @contextmanager
@@ -133,13 +152,13 @@ def count_macs(network: nn.Module, image: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def _seconds_per_image(network: nn.Module, image: Tensor) -> list[float]:
+def _seconds_per_image(network: Callable[[Tensor], object], image: Tensor) -> list[float]:
     """Time TIMED_IMAGES forward passes after WARM_UP passes, fewer for a slow network, with the device synchronized."""
     _repeat(network, image, WARM_UP, LEAST_WARM_UP, WARM_UP_S)
     return _repeat(network, image, TIMED_IMAGES, LEAST_IMAGES, IMAGES_S)
 
 
-def _repeat(network: nn.Module, image: Tensor, most: int, least: int, within: float) -> list[float]:
+def _repeat(network: Callable[[Tensor], object], image: Tensor, most: int, least: int, within: float) -> list[float]:
     seconds: list[float] = []
     while len(seconds) < least or (len(seconds) < most and sum(seconds) < within):
         _synchronize(image.device)
@@ -187,11 +206,11 @@ def _resident(field: str) -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def device_name(device: torch.device, threads: int) -> str:
-    """The GPU's name, or the processor's name and the number of threads."""
+def device_name(device: torch.device, threads: int, runtime: Runtime = "pytorch") -> str:
+    """The GPU's name, or the processor's name and the number of threads; and the runtime, unless it is PyTorch."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}" + RUNTIMES[runtime]
 
 
 def _processor() -> str:

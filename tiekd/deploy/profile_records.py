@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from tiekd.config import BinsConfig, RunConfig, StudentConfig, build
 from tiekd.config.labels import TEACHER, labels
@@ -19,6 +19,9 @@ from tiekd.store.documents import Schema
 from tiekd.store.run_store import RunRecord, RunStore
 
 FOLDER = "efficiency"
+Runtime = Literal["pytorch", "onnxruntime", "onnxruntime-int8"]
+# What follows the name of a device.
+RUNTIMES: dict[Runtime, str] = {"pytorch": "", "onnxruntime": ", onnxruntime", "onnxruntime-int8": ", onnxruntime int8"}
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,14 @@ class Cost:
     name: str
     size: list[int]  # height, width in px
     precision: str
-    device: str  # the processor's name and threads, or the GPU's name
+    device: str  # the processor's name, threads and runtime, or the GPU's name
     parameters: int
     macs: int  # multiply-accumulate operations of one forward pass
     milliseconds: float  # per image, median
     milliseconds_low: float  # lower quartile
     milliseconds_high: float
     images: int  # number of timed images
-    peak_bytes: int | None  # of weights and one forward pass; None if the system does not report it
+    peak_bytes: int | None  # of weights and one forward pass; None if it is not measured
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,7 +66,8 @@ def network_id(config: RunConfig) -> str:
 @lru_cache(maxsize=4096)
 def _id(student: StudentConfig, bins: BinsConfig, size: Size, precision: str) -> str:
     n_bins = None if student.head == "regression" else bins.n_bins
-    what = [student.model_dump(mode="json", exclude={"pretrained"}), n_bins, size, precision]
+    unread = {"pretrained"} | ({"decoder"} if student.decoder == "densedepth" else set())  # as before there was a choice
+    what = [student.model_dump(mode="json", exclude=unread), n_bins, size, precision]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -1,7 +1,9 @@
-"""The decoder of the published students, after DenseDepth (Alhashim & Wonka 2018, https://arxiv.org/abs/1812.11941).
+"""Decoders: from features of several strides to one map at the image's size.
 
-Most of a training's memory is used here. For its gradients a level keeps the outputs of its convolutions, and computes the
-resized and concatenated input again in the backward pass, which costs little.
+The published students have the one of DenseDepth (Alhashim & Wonka 2018, https://arxiv.org/abs/1812.11941), in which most of a
+training's memory is used. For its gradients a level keeps the outputs of its convolutions, and computes the resized and
+concatenated input again in the backward pass, which costs little. The one of FastDepth (Wofk et al. 2019,
+https://arxiv.org/abs/1903.03273) needs a fraction of its operations.
 """
 
 from typing import Any
@@ -117,3 +119,45 @@ class DenseDepthDecoder(nn.Module):
         for upsample in self.upsamples:
             x = upsample(x, (x.shape[-2] * 2, x.shape[-1] * 2))
         return resize(x, size)
+
+
+class SeparableConv(nn.Sequential):
+    """A 5x5 depthwise convolution and a 1x1 convolution, each with batch norm and ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__(
+            nn.Conv2d(channels_in, channels_in, 5, padding=2, groups=channels_in, bias=False),
+            nn.BatchNorm2d(channels_in),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class FastDepthDecoder(nn.Module):
+    """FastDepth's NNConv5 with added skips: at each level a separable convolution, then nearest upsampling, then the skip.
+
+    channels_in: widths of the features, finest first; widths: of the decoder's levels, deepest first. A skip of another width
+    than the level to which it is added goes through a 1x1 convolution; the paper's skips have the same.
+    """
+
+    def __init__(self, channels_in: list[int], widths: tuple[int, ...]):
+        super().__init__()
+        deepest, *skips = channels_in[::-1]
+        self.levels = nn.ModuleList(
+            SeparableConv(below, width) for below, width in zip((deepest, *widths[:-1]), widths, strict=True)
+        )
+        self.skips = nn.ModuleList(
+            nn.Identity() if skip == width else nn.Conv2d(skip, width, 1)
+            for skip, width in zip(skips, widths[:-1], strict=True)
+        )
+        self.channels_out = widths[-1]
+
+    def forward(self, features: list[Tensor], size: torch.Size | tuple[int, int]) -> Tensor:
+        """features [B, C_i, H_i, W_i], finest first. Returns [B, channels_out, *size]."""
+        *skips, x = features
+        *levels, last = self.levels
+        for level, project, skip in zip(levels, self.skips, reversed(skips), strict=True):
+            x = F.interpolate(level(x), size=skip.shape[-2:], mode="nearest") + project(skip)
+        return F.interpolate(last(x), size=size, mode="nearest")

@@ -10,7 +10,7 @@ from tiekd.config import BinsConfig, DataConfig, RunConfig, StudentConfig, overr
 from tiekd.config.specs import NETWORKS
 from tiekd.data.image_io import format_size
 from tiekd.errors import UserError
-from tiekd.models.decoder import DenseDepthDecoder
+from tiekd.models.decoder import DenseDepthDecoder, FastDepthDecoder
 from tiekd.models.dpm_head import DPMHead
 from tiekd.models.encoder import build_encoder, check_pretrained_weights, feature_info
 from tiekd.models.student import DepthStudent, RegressionHead
@@ -28,11 +28,15 @@ def build_network(config: RunConfig) -> nn.Module:
 
 
 def build_depth_student(config: RunConfig) -> DepthStudent:
-    """Build the student of a run from its encoder, decoder widths and head."""
+    """Build the student of a run from its encoder, decoder and head."""
     student = config.student
     encoder = build_encoder(student)
     levels = feature_info(encoder)
-    decoder = DenseDepthDecoder(levels.channels(), levels.reduction(), student.decoder_channels)
+    decoder: DenseDepthDecoder | FastDepthDecoder
+    if student.decoder == "fastdepth":
+        decoder = FastDepthDecoder(levels.channels(), student.decoder_channels)
+    else:
+        decoder = DenseDepthDecoder(levels.channels(), levels.reduction(), student.decoder_channels)
     if student.head == "dpm":
         bins = DepthBins(config.bins.n_bins, *config.data.depth_range, config.bins.spacing)
         return DepthStudent(encoder, decoder, DPMHead(decoder.channels_out, bins, config.execution.kernel))

@@ -1,9 +1,9 @@
-"""Students: a timm encoder, a DenseDepth decoder, and a head that predicts depth."""
+"""Students: a timm encoder, a decoder, and a head that predicts depth."""
 
 import torch
 from torch import Tensor, nn
 
-from tiekd.models.decoder import DenseDepthDecoder
+from tiekd.models.decoder import DenseDepthDecoder, FastDepthDecoder
 from tiekd.models.dpm_head import DPMHead, DPMPrediction
 from tiekd.models.prediction import Prediction
 
@@ -24,7 +24,7 @@ class RegressionHead(nn.Module):
 class DepthStudent(nn.Module):
     """Encoder, decoder, head."""
 
-    def __init__(self, encoder: nn.Module, decoder: DenseDepthDecoder, head: DPMHead | RegressionHead):
+    def __init__(self, encoder: nn.Module, decoder: DenseDepthDecoder | FastDepthDecoder, head: DPMHead | RegressionHead):
         super().__init__()
         self.encoder, self.decoder, self.head = encoder, decoder, head
 

@@ -142,6 +142,10 @@ def test_a_protocol_takes_a_cap_and_an_alignment():
         ({"data.min_depth": 10.0}, "data.min_depth must be below data.max_depth, got 10.0 and 10.0"),
         ({"student.name": "timm"}, "student.encoder: student.name 'timm' needs the name of a timm model"),
         ({"student.levels": [2, 3, 4]}, "student.decoder_channels: expected one width per level, got 4 for 3 levels"),
+        (
+            {**GROUND_TRUTH, "student.name": "bts", "student.decoder": "fastdepth"},
+            "student.decoder: bts has its own decoder, got 'fastdepth'",
+        ),
         ({"augment.gamma": [1.1, 0.9]}, "augment.gamma: expected a range from low to high, got (1.1, 0.9)"),
         ({"fidelity": "faithful"}, "fidelity: expected corrected, released or a list of quirks, got 'faithful'"),
         ({"fidelity": "kl_epsilon"}, "fidelity: expected corrected, released or a list of quirks, got 'kl_epsilon'"),
@@ -326,6 +330,7 @@ READ = {
     "student.encoder": "resnet18",
     "student.levels": [0, 1, 2, 3],
     "student.output_stride": 16,
+    "student.decoder": "fastdepth",
     "student.decoder_channels": [64, 48, 32, 8],
     "student.head": None,  # no other head goes with this loss
     "student.pretrained": True,

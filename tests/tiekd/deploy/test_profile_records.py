@@ -35,6 +35,7 @@ def put(store: RunStore, *configs) -> None:
         ({"data.dataset": "nyu"}, False),
         ({"optim.precision": "bf16"}, False),
         ({"student.decoder_channels": [64, 48, 32, 16]}, False),
+        ({"student.decoder": "fastdepth"}, False),
     ],
 )
 def test_runs_share_a_network_when_an_image_is_the_same_work(changes, same):

@@ -1,10 +1,11 @@
 import copy
+import itertools
 
 import pytest
 import torch
 from torch import nn
 
-from tiekd.models.decoder import DenseDepthDecoder, resize
+from tiekd.models.decoder import DenseDepthDecoder, FastDepthDecoder, resize
 
 
 @pytest.mark.parametrize(("reductions", "upsamples"), [([2, 4, 8], 1), ([4, 8, 16], 2), ([1, 2, 4], 0)])
@@ -71,3 +72,25 @@ def test_output_gradients_and_statistics_are_to_the_bit_those_of_the_decoder_wri
 def test_a_decoder_of_one_level_at_full_size_is_its_bottleneck():
     decoder = DenseDepthDecoder([8], [1], (12,))
     assert decoder([torch.randn(1, 8, 16, 24)], (16, 24)).shape == (1, 12, 16, 24)
+
+
+def test_fastdepth_adds_nearest_upsampled_features_to_the_skips():
+    """Against the decoder written down."""
+    torch.manual_seed(0)
+    decoder = FastDepthDecoder([8, 16, 24], (16, 12, 6)).eval()
+    assert [type(skip) for skip in decoder.skips] == [nn.Identity, nn.Conv2d]  # a skip of the level's width is added as it is
+    fine, middle, deep = (torch.randn(1, w, 32 // r, 48 // r) for w, r in ((8, 2), (16, 4), (24, 8)))
+    with torch.no_grad():
+        x = decoder.levels[0](deep).repeat_interleave(2, 2).repeat_interleave(2, 3) + middle
+        x = decoder.levels[1](x).repeat_interleave(2, 2).repeat_interleave(2, 3) + decoder.skips[1](fine)
+        x = decoder.levels[2](x).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        torch.testing.assert_close(decoder([fine, middle, deep], (32, 48)), x, rtol=0, atol=0)
+    assert x.shape == (1, decoder.channels_out, 32, 48)
+
+
+def test_fastdepth_has_the_parameters_of_the_paper():
+    """Depthwise 5x5 and 1x1 convolutions of 1024 to 512, 256, 128, 64 and 32 channels, with two batch norms each."""
+    widths = (1024, 512, 256, 128, 64, 32)
+    decoder = FastDepthDecoder([64, 128, 256, 512, 1024], widths[1:])
+    expected = sum(25 * a + a * b + 2 * (a + b) for a, b in itertools.pairwise(widths))
+    assert sum(parameter.numel() for parameter in decoder.parameters()) == expected

@@ -93,7 +93,7 @@ class NetworkSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StudentSpec(NetworkSpec):
-    """A student: by default a timm encoder with a DenseDepth decoder."""
+    """A student: by default a timm encoder with a decoder."""
 
     build: str = "tiekd.models.registry:build_depth_student"
 

@@ -43,5 +43,41 @@ STUDENTS: dict[str, StudentSpec] = {
         label="small",
         defaults={"student": {"encoder": "test_resnet", "levels": [1, 2, 3, 4], "decoder_channels": [128, 96, 64, 48]}},
     ),
+    # 1 to 5 M parameters, for a CPU. The widths are those of the encoder's features, so the skips are added as they are.
+    # tf_efficientnet_lite0 has the tensors of efficientnet_lite0, but its padding depends on the size of the image: an export
+    # for any size then takes minutes.
+    "lite0": StudentSpec(
+        label="EfficientNet-Lite0",
+        defaults={
+            "student": {
+                "encoder": "efficientnet_lite0",
+                "levels": [0, 1, 2, 3, 4],
+                "decoder": "fastdepth",
+                "decoder_channels": [112, 40, 24, 16, 16],
+            }
+        },
+    ),
+    "mobilenetv4": StudentSpec(
+        label="MobileNetV4-S",
+        defaults={
+            "student": {
+                "encoder": "mobilenetv4_conv_small",
+                "levels": [0, 1, 2, 3, 4],
+                "decoder": "fastdepth",
+                "decoder_channels": [96, 64, 32, 32, 16],
+            }
+        },
+    ),
+    "fastdepth": StudentSpec(  # the network of the paper
+        label="FastDepth",
+        defaults={
+            "student": {
+                "encoder": "mobilenetv1_100",
+                "levels": [0, 1, 2, 3, 4],
+                "decoder": "fastdepth",
+                "decoder_channels": [512, 256, 128, 64, 32],
+            }
+        },
+    ),
     "timm": StudentSpec(label="timm", defaults={}),  # any encoder: the config names it
 }
