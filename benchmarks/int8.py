@@ -106,7 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         print("| student | parameters | MACs | float32, ms | int8, ms | ratio |\n|---|---|---|---|---|---|")
         for name in options.students:
-            print(student_row(name, options.head, tuple(options.size), options.images, Path(folder)), flush=True)
+            print(student_row(name, options.head, (options.size[0], options.size[1]), options.images, Path(folder)), flush=True)
         print("\n| convolutions | float32, ms | int8, ms | ratio |\n|---|---|---|---|")
         for name in KINDS:
             print(kind_row(name, options.images, Path(folder)), flush=True)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tiekd.config import RunConfig, build, override
 from tiekd.data import open_frames
 from tiekd.data.image_io import read_rgb, read_uint16, rgb_size
+from tiekd.deploy import quantize
 from tiekd.deploy.hub import DepthModel
 from tiekd.models.checkpoint import load_network, pack_network
 from tiekd.store.run_store import RunStore
@@ -234,7 +235,7 @@ def test_the_card_of_weights_without_a_run_has_no_numbers(ran, tiekd, tmp_path):
     assert "These weights were exported without their run, so there are no results." in card.text
 
 
-def test_an_onnx_file_knows_its_run_and_what_it_takes_is_told(tiekd, ran, in_folder):
+def test_an_onnx_file_knows_its_run_and_what_it_takes_and_lost_is_told(tiekd, ran, in_folder, monkeypatch):
     outcome = tiekd("export", ran.folder, "--out", "student.onnx")
     assert outcome.code == 0, outcome.err
     *checks, told = outcome.out.splitlines()
@@ -242,6 +243,18 @@ def test_an_onnx_file_knows_its_run_and_what_it_takes_is_told(tiekd, ran, in_fol
     assert re.fullmatch(r"student\.onnx: [\d.]+ MB, for images of any size, checked in onnxruntime against PyTorch", told)
     session = onnxruntime.InferenceSession(in_folder / "student.onnx")
     assert session.get_modelmeta().custom_metadata_map["run_id"] == ran.ids[0]
+
+    # The same file again, in 8 bits: tracing takes seconds.
+    monkeypatch.setattr(quantize, "export_onnx", lambda model, out, run_id, dpm: shutil.copy("student.onnx", out) and [])
+    options = ("--int8", "--max-loss", 1, "--calibration-frames", 2)
+    outcome = tiekd("export", ran.folder, "--out", "int8.onnx", *options)
+    assert outcome.code == 0, outcome.err
+    loss, told = outcome.out.splitlines()
+    assert re.fullmatch(
+        r"abs_rel [\d.]+ in float32, [\d.]+ in int8 \([+-].+%\), on 4 test frames, calibrated on 2 training frames", loss
+    )
+    about = onnxruntime.InferenceSession(in_folder / "int8.onnx").get_modelmeta().custom_metadata_map
+    assert (about["run_id"], about["quantization"].endswith(loss)) == (ran.ids[0], True)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from tiekd.errors import UserError
 from tiekd.models.decoder import DenseDepthDecoder
 from tiekd.models.student import DepthStudent
 
@@ -32,6 +33,8 @@ ALWAYS_PRESENT = {*OUTPUTS.values(), "upsample_custom2.convA.conv", "upsample_cu
 
 def student_released_keys(network: DepthStudent) -> ReleasedKeys:
     """The released keys of a student whose encoder is a MobileNetV2 or a ResNet."""
+    if not isinstance(network.decoder, DenseDepthDecoder):
+        raise UserError("student.decoder: the released students have 'densedepth', got 'fastdepth'")
     parts = {
         "encoder": ("backbone", _encoder_modules(network.encoder)),
         "decoder": ("decode_head", _decoder_modules(network.decoder)),

@@ -171,6 +171,15 @@ def test_half_precision_is_measured_as_such(tiny):
     assert asdict(cost).keys() >= {"macs", "milliseconds", "peak_bytes"}
 
 
+def test_a_file_in_8_bits_is_measured_as_a_device_of_its_own(tiny):
+    config = tiny()
+    cost = measure_network(config.document(), "cpu", 1, "onnxruntime-int8")
+    assert (cost.network, cost.precision, cost.peak_bytes) == (network_id(config), "int8", None)
+    assert cost.device.endswith(", 1 thread, onnxruntime int8")
+    assert 0 < cost.milliseconds_low <= cost.milliseconds
+    assert cost.versions["onnxruntime"]
+
+
 def test_a_searchs_objective_is_measured_once_and_kept_with_the_run(tiny, tmp_path):
     record, config = RunStore(tmp_path).run("0123"), tiny()
     first = run_efficiency(record, config)

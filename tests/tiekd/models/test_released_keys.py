@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tiekd.config import build, override
+from tiekd.errors import UserError
 from tiekd.inference.predict import predict
 from tiekd.models.checkpoint import load_network
 from tiekd.models.registry import build_network
@@ -147,6 +148,14 @@ def test_norms_run_with_the_released_constants(page):
     with torch.device("meta"):
         norms = [module for module in student_of(page).modules() if isinstance(module, nn.BatchNorm2d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
+
+
+def test_a_decoder_that_no_released_student_has_is_refused():
+    student = {"name": "mobilenetv2", "decoder": "fastdepth"}
+    with torch.device("meta"):
+        network = build_network(build({"data": {"dataset": "kitti"}, "student": student, "loss": GROUND_TRUTH}))
+    with pytest.raises(UserError, match=r"^student.decoder: the released students have 'densedepth', got 'fastdepth'$"):
+        student_released_keys(network)
 
 
 @pytest.mark.parametrize(
