@@ -1,6 +1,7 @@
 """A real S3 server for tests, in a process of its own, and a gate in front of it that gets in the way of requests."""
 
 import contextlib
+import random
 import re
 import socket
 import struct
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,9 +74,19 @@ class S3Server:
         text = re.sub(r"\x1b\[\d*m", "", self._log.read_text())  # colours
         return re.findall(r"\"([A-Z]+ /\S*) HTTP", text)
 
+    @contextlib.contextmanager
+    def count(self) -> Iterator[Counter[str]]:
+        """Count the requests of a block by method; GET of a bucket is LIST. The counts are there after the block."""
+        before, counted = len(self.requests()), Counter[str]()
+        yield counted
+        for request in self.requests()[before:]:
+            method, path = request.split(" ", 1)
+            is_bucket = "/" not in path.partition("?")[0].strip("/")
+            counted["LIST" if method == "GET" and is_bucket else method] += 1
+
 
 class Gate:
-    """A TCP proxy to a server, that can meet requests whose head holds some bytes in three ways, until it is told to `open`.
+    """A TCP proxy to a server, that can meet requests whose head holds some bytes in several ways, until it is told to `open`.
 
     Cut off: its head and a first piece go through and then nothing more. Refused: its connection ends. Delayed: it waits for
     `open`. `caught` is set when that has happened.
@@ -96,6 +108,21 @@ class Gate:
 
     def delay(self, head: bytes) -> None:
         self._meet(head, self._delay)
+
+    def disturb(self, head: bytes, busy: float, dropped: float) -> None:
+        """Answer a share of the requests with 503, and end the connection of another share; the others go through."""
+        chance = random.Random(0)
+
+        def meet(client: socket.socket, server: socket.socket, data: bytes) -> None:
+            which = chance.random()
+            if which < busy:
+                client.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            if which < busy + dropped:
+                self.caught.set()
+                raise ConnectionResetError
+            server.sendall(data)
+
+        self._meet(head, meet)
 
     def open(self) -> None:
         self._head = b""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import tempfile
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,13 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from tiekd.errors import DamagedFileError, StoreError, UserError, is_unicode, os_error_reason
-from tiekd.store.files import delete_partial_files, is_nonempty_folder, nearest_existing, write_atomically
+from tiekd.store.files import (
+    create_atomically,
+    delete_partial_files,
+    is_nonempty_folder,
+    nearest_existing,
+    write_atomically,
+)
 from tiekd.store.object_store import ObjectStoreBackend
 
 DAMAGE = {errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENXIO, errno.EPERM}
@@ -20,8 +27,16 @@ class StorageBackend(Protocol):
     """Files by name; names contain "/". Every operation raises StoreError if the storage cannot be read or written."""
 
     uri: str
-    filesystem: fs.FileSystem
-    root: str  # path in the filesystem
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The filesystem for programs that need one."""
+        ...
+
+    @property
+    def root(self) -> str:
+        """The path in the filesystem."""
+        ...
 
     def check_writable(self) -> None:
         """Raise UserError if nothing can be written. Leaves no file behind."""
@@ -29,6 +44,10 @@ class StorageBackend(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file: a reader finds the old content, the new content, or no file, even after a crash."""
+        ...
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a whole small file unless it exists; returns whether it has been written. Of two writers, one succeeds."""
         ...
 
     def read(self, name: str) -> bytes | None:
@@ -41,6 +60,10 @@ class StorageBackend(Protocol):
 
     def list_folders(self, name: str) -> list[str]:
         """Return the sorted names of the subfolders of a folder; empty if the folder does not exist."""
+        ...
+
+    def list_files(self, name: str) -> dict[str, float]:
+        """Return when each file in a folder was last written, in seconds by the clock of the storage; empty without folder."""
         ...
 
     def delete_partial_files(self, name: str) -> None:
@@ -116,6 +139,15 @@ class FolderBackend:
             raise StoreError(f"cannot write {name} in store {self.uri}: {os_error_reason(error)}") from error
         self._has_files = True
 
+    def create(self, name: str, content: bytes) -> bool:
+        self._check_still_there()
+        try:
+            created = create_atomically(self._path / name, content)
+        except OSError as error:
+            raise StoreError(f"cannot write {name} in store {self.uri}: {os_error_reason(error)}") from error
+        self._has_files = True
+        return created
+
     def read(self, name: str) -> bytes | None:
         try:
             with open(f"{self.root}/{name}", "rb", buffering=0) as file:  # building a Path takes as long as a small read
@@ -140,6 +172,20 @@ class FolderBackend:
             return []
         except OSError as error:
             raise self._error(f"cannot list {name}", error) from error
+
+    def list_files(self, name: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        try:
+            with os.scandir(self._path / name) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                        if entry.is_file() and not entry.name.startswith("."):  # a partial file
+                            found[entry.name] = entry.stat().st_mtime
+        except FileNotFoundError:
+            self._check_still_there()
+        except OSError as error:
+            raise self._error(f"cannot list {name}", error) from error
+        return found
 
     def _error(self, what: str, error: OSError) -> StoreError:
         """A DamagedFileError if only this file cannot be read. Any other failure, of a network or a process, may pass."""

@@ -1,6 +1,7 @@
 """Atomic writes and checks of files on a local disk."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,6 +16,7 @@ from tiekd.errors import UserError
 
 PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}")  # names of partial files
 MAX_PARTIAL = 50  # characters of a file's name that its partial file keeps, so that its name fits if the file's does
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # of a file system without hard links
 MAX_NAME = 150  # characters; file systems keep 255 bytes, of which suffixes and temporary names take some
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # on Windows
 
@@ -39,6 +41,29 @@ def write_atomically(path: Path, content: bytes) -> None:
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
             raise OSError(error.errno, error.strerror, str(path)) from None  # such as a full disk, which names no file
         raise
+
+
+def create_atomically(path: Path, content: bytes) -> bool:
+    """Write a file unless it exists; returns whether it has been written. Of several processes, one succeeds.
+
+    A reader finds the whole file or none, where the file system has hard links. Creates the parent folders.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        partial.write_bytes(content)
+        try:
+            os.link(partial, path)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            with path.open("xb") as stream:  # a reader may find it empty for a moment
+                stream.write(content)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
 
 
 def json_text(value: Any, **options: Any) -> str:

@@ -2,141 +2,209 @@
 
 The server of an `s3://bucket/prefix` is AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, or AWS if neither is set. The region is
 AWS_REGION or AWS_DEFAULT_REGION; if neither is set, it is us-east-1 at a custom endpoint, and otherwise the region that AWS
-reports for the bucket. The URI's query overrides these with `endpoint_override`, `scheme` and `region`. Credentials are found
-as in every AWS program: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), a profile, or the machine's role.
+reports for the bucket. The URI's query overrides these with `endpoint_override`, `scheme` and `region`. Credentials are
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), the keys of a profile, or the machine's role.
 """
 
+import configparser
 import os
+import re
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import obstore
 import pyarrow as pa
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store, from_url
 from pyarrow import fs
 
-from tiekd.errors import StoreError, UserError, os_error_reason, shorten, unknown
+from tiekd.errors import StoreError, UserError, shorten, unknown
 
-CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 5.0, 30.0
-MAX_ATTEMPTS = 6  # per request, over 15 to 31 s, so that a sweep survives a restart of the server
+CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 5.0, 60.0  # a request may be silent for the second
+MAX_ATTEMPTS = 9  # per request, over about 20 s, so that a sweep survives a restart of the server
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0  # between attempts
 FAIL_FAST_TIMEOUT_S, FAIL_FAST_ATTEMPTS = 4.0, 2  # for the first check, while the user waits at the terminal
-SINGLE_REQUEST_BYTES = 5 * 2**20  # contents up to this size are uploaded in one request
+PART_BYTES = 5 * 2**20  # contents up to this size are uploaded in one request, larger ones in parts
+PARTS_AT_ONCE = 4
+TOTAL_TIMEOUT = timedelta(hours=1)  # of a request that goes on: a large object over a slow line
 QUERY = ("endpoint_override", "region", "scheme")
 
 
 class ObjectStoreBackend:
-    """A prefix of a bucket. An upload replaces its object only when it is complete."""
+    """A prefix of a bucket. Each read, write or list of up to 1000 files is one request; an upload is complete or not there."""
 
     def __init__(self, uri: str, check: bool = True):
         self.uri = uri
         if check:
             self._check_bucket()
-        self.filesystem, self.root = open_object_store(uri)
-        self._single_request, _ = open_object_store(uri, single_request=True)
+        self._objects = _connect(uri)
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        return open_object_store(self.uri)[0]
+
+    @property
+    def root(self) -> str:
+        parts = urlsplit(self.uri)
+        return f"{parts.netloc}{parts.path}".rstrip("/")
 
     def _check_bucket(self) -> None:
         """Raise UserError unless the bucket exists and can be listed."""
-        filesystem, root = open_object_store(self.uri, fail_fast=True)
         try:
-            # A prefix without objects is reported as not found, like a missing bucket.
-            found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True))
-            bucket = root.split("/")[0]
-            if not found and filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
-                raise UserError(f"store {self.uri}: there is no bucket {bucket!r} at {describe_endpoint(self.uri)}")
-        except OSError as error:
+            obstore.list_with_delimiter(_connect(self.uri, fail_fast=True))
+        except (BaseError, FileNotFoundError) as error:
+            if "NoSuchBucket" in str(error):
+                bucket = urlsplit(self.uri).netloc
+                raise UserError(f"store {self.uri}: there is no bucket {bucket!r} at {describe_endpoint(self.uri)}") from None
             raise UserError(self._connection_problem(error)) from None
 
-    def _connection_problem(self, error: OSError) -> str:
-        why = os_error_reason(error)
-        hint = f"{describe_endpoint(self.uri)}, by AWS_ENDPOINT_URL" if "NETWORK_CONNECTION" in why else ""
-        if "ACCESS_DENIED" in why or "HTTP status 403" in why or "INVALID_ACCESS_KEY_ID" in why or "SIGNATURE" in why:
+    def _connection_problem(self, error: Exception) -> str:
+        why = _reason(error)
+        hint = f"{describe_endpoint(self.uri)}, by AWS_ENDPOINT_URL" if NO_ANSWER in why else ""
+        if re.search(r"40[13] ", why):
             hint = "credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
         return f"store {self.uri}: {why}" + (f" ({hint})" if hint else "")
 
     def check_writable(self) -> None:
-        filesystem, root = open_object_store(self.uri, fail_fast=True, single_request=True)
-        probe = f"{root}/.probe-{uuid.uuid4().hex}"
+        objects, probe = _connect(self.uri, fail_fast=True), f".probe-{uuid.uuid4().hex}"
         try:
-            _upload(filesystem, probe, b"")
-            filesystem.delete_file(probe)
-        except OSError as error:
+            obstore.put(objects, probe, b"")
+            obstore.delete(objects, probe)
+        except (BaseError, FileNotFoundError) as error:
             raise UserError(self._connection_problem(error)) from None
 
     def write(self, name: str, content: bytes) -> None:
-        filesystem = self._single_request if len(content) <= SINGLE_REQUEST_BYTES else self.filesystem
         try:
-            _upload(filesystem, f"{self.root}/{name}", content)
-        except OSError as error:
-            raise StoreError(f"cannot write {name} in store {self.uri}: {os_error_reason(error)}") from error
+            obstore.put(self._objects, name, memoryview(content), chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+        except (BaseError, FileNotFoundError) as error:
+            raise self._failure("write", name, error) from error
+
+    def create(self, name: str, content: bytes) -> bool:
+        try:
+            obstore.put(self._objects, name, memoryview(content), mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return self.read(name) == content  # an earlier attempt of this request, whose answer was lost
+        except (BaseError, FileNotFoundError) as error:
+            raise self._failure("write", name, error) from error
+        return True
 
     def read(self, name: str) -> bytes | None:
-        path = f"{self.root}/{name}"
         try:
-            while True:
-                with self.filesystem.open_input_file(path) as file:
-                    content = file.read(file.size())  # with a size pyarrow sends one request instead of one per piece
-                    version = file.metadata()
-                # Size and content come from two requests. If the object was replaced in between, the content is truncated, or
-                # pyarrow pads it with uninitialized memory. So compare versions and read again.
-                with self.filesystem.open_input_file(path) as file:
-                    if file.metadata() == version:
-                        return content
-        except FileNotFoundError:
+            return bytes(obstore.get(self._objects, name).bytes())
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise self._failure("read", name, error) from error
             return None
-        except OSError as error:
-            raise StoreError(f"cannot read {name} in store {self.uri}: {os_error_reason(error)}") from error
+        except BaseError as error:
+            raise self._failure("read", name, error) from error
 
     def delete(self, name: str) -> None:
         try:
-            self.filesystem.delete_file(f"{self.root}/{name}")
+            obstore.delete(self._objects, name)
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise StoreError(f"cannot delete {name} in store {self.uri}: {os_error_reason(error)}") from error
+        except BaseError as error:
+            raise self._failure("delete", name, error) from error
 
     def list_folders(self, name: str) -> list[str]:
         try:
-            found = self.filesystem.get_file_info(fs.FileSelector(f"{self.root}/{name}", allow_not_found=True))
-        except OSError as error:
-            raise StoreError(f"cannot list {name} in store {self.uri}: {os_error_reason(error)}") from error
-        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+            found = obstore.list_with_delimiter(self._objects, name)["common_prefixes"]
+        except (BaseError, FileNotFoundError) as error:
+            raise self._failure("list", name, error) from error
+        return sorted(prefix.rpartition("/")[2] for prefix in found)
+
+    def list_files(self, name: str) -> dict[str, float]:
+        try:
+            found = obstore.list_with_delimiter(self._objects, name)["objects"]
+        except (BaseError, FileNotFoundError) as error:
+            raise self._failure("list", name, error) from error
+        return {item["path"].rpartition("/")[2]: item["last_modified"].timestamp() for item in found}
+
+    def _failure(self, verb: str, name: str, error: Exception) -> StoreError:
+        return StoreError(f"cannot {verb} {name} in store {self.uri}: {_reason(error)}")
 
     def delete_partial_files(self, name: str) -> None:
         """Do nothing: an upload that is not complete leaves no object."""
 
 
-def _upload(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
-    """Upload one object.
+NO_ANSWER = "no connection, or no answer in time"
 
-    pyarrow completes an upload whenever its stream is closed, even if an exception closes it half written. So the content is
-    checked before the stream is opened, and the upload runs in a thread, where no signal handler can raise an exception.
-    """
-    buffer = pa.py_buffer(content)
 
-    def upload() -> None:
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(buffer)
-
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(upload).result()
+def _reason(error: Exception) -> str:
+    """Return why a request has failed, on one line: the server's own message, or that there was none."""
+    text = str(error).partition("\n\nDebug source")[0]
+    if found := re.search(
+        r"status code: ([^<\n]*?):? *(?:<.*?<Code>(.*?)</Code>.*?<Message>(.*?)</Message>|$)", text, re.DOTALL
+    ):
+        return ": ".join(filter(None, found.groups()))
+    if text.endswith("HTTP error: error sending request"):
+        return NO_ANSWER
+    return shorten(" ".join(text.split()))
 
 
 # -- connections -----------------------------------------------------------------------------------------------------------
 
 
-def open_object_store(uri: str, fail_fast: bool = False, single_request: bool = False) -> tuple[fs.FileSystem, str]:
-    """Open the filesystem of a URI; returns it with the path in it. Raises UserError if `uri` is not an object store.
+def _connect(uri: str, fail_fast: bool = False) -> obstore.store.ObjectStore:
+    """Connect to the prefix of a URI. Raises UserError if `uri` is not an object store. `fail_fast` gives up after seconds."""
+    attempts = FAIL_FAST_ATTEMPTS if fail_fast else MAX_ATTEMPTS
+    silence = timedelta(seconds=FAIL_FAST_TIMEOUT_S if fail_fast else REQUEST_TIMEOUT_S)
+    waits = {"init_backoff": timedelta(seconds=FIRST_WAIT_S), "max_backoff": timedelta(seconds=LONGEST_WAIT_S), "base": 2}
+    how: dict[str, Any] = {
+        "client_options": {
+            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+            "read_timeout": silence,
+            "timeout": silence if fail_fast else TOTAL_TIMEOUT,
+        },
+        "retry_config": {"max_retries": attempts - 1, "retry_timeout": attempts * silence, "backoff": waits},
+    }
+    if urlsplit(uri).scheme != "s3":
+        try:
+            return from_url(uri, **how)
+        except (BaseError, ValueError) as error:
+            why = shorten(" ".join(str(error).partition("\n\nDebug source")[0].split()))
+            raise UserError(f"store {uri}: not a folder or the URI of an object store (s3, gs, az): {why}") from None
+    options, root = s3_options(uri)
+    bucket, _, prefix = root.partition("/")
+    how["client_options"]["allow_http"] = options["scheme"] == "http"
+    settings: Any = {"region": options["region"], **profile_keys()}
+    if "endpoint_override" in options:
+        settings["endpoint"] = f"{options['scheme']}://{options['endpoint_override']}"
+    return S3Store(bucket, prefix=prefix or None, **settings, **how)
 
-    `fail_fast` gives up after a few seconds. `single_request` uploads an object in one request when its stream is closed; it is
-    for contents of a few megabytes only.
+
+def profile_keys() -> dict[str, str]:
+    """Return the keys of the profile of AWS programs, unless the environment has keys; {} leaves the machine's role."""
+    profile = os.environ.get("AWS_PROFILE")
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        return {}
+    file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    known = configparser.ConfigParser(interpolation=None)
+    known.read(file)
+    section = dict(known.items(profile or "default")) if known.has_section(profile or "default") else {}
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    keys = {name.removeprefix("aws_"): section[name] for name in names if name in section}
+    if profile and not keys:
+        raise UserError(
+            f"AWS_PROFILE={profile}: has no keys in {file}; valid: a profile with keys, or keys in the environment "
+            f"(aws configure export-credentials --profile {profile} --format env)"
+        )
+    return keys
+
+
+def open_object_store(uri: str, fail_fast: bool = False) -> tuple[fs.FileSystem, str]:
+    """Open the pyarrow filesystem of a URI, for Ray; returns it with the path in it. `fail_fast` gives up after seconds.
+
+    Raises UserError if `uri` is not an object store that pyarrow reads.
     """
     if urlsplit(uri).scheme != "s3":
         return _open_other(uri, fail_fast)
     options, root = s3_options(uri)
     options["retry_strategy"] = fs.AwsStandardS3RetryStrategy(FAIL_FAST_ATTEMPTS if fail_fast else MAX_ATTEMPTS)
     options["request_timeout"] = FAIL_FAST_TIMEOUT_S if fail_fast else REQUEST_TIMEOUT_S
-    # Not for large contents: if such an upload cannot start, pyarrow leaves an empty object in its place.
-    options["allow_delayed_open"] = single_request
     return fs.S3FileSystem(connect_timeout=CONNECT_TIMEOUT_S, **options), root
 
 

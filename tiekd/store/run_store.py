@@ -1,4 +1,4 @@
-"""The run store, on any filesystem that pyarrow supports; the only source of truth about runs.
+"""The run store, in a folder or on an object store; the only source of truth about runs.
 
     STORE/runs/<run_id>/   config.yaml  attempt.json  status.json  epochs.parquet  images.parquet  protocols.parquet
                            summary.json  provenance.json  efficiency.json  student.safetensors  checkpoint/state.pt  error.txt
@@ -97,6 +97,10 @@ class RunStore:
         """Write one file atomically: by a rename on a disk, by a completed upload on an object store."""
         self._backend.write(name, content)
 
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a small file atomically unless it exists; returns whether it has been written. Of two writers, one succeeds."""
+        return self._backend.create(name, content)
+
     def read_bytes(self, name: str) -> bytes | None:
         """Return the content of a file, or None if it does not exist. Raises DamagedFileError if it cannot be read."""
         return self._backend.read(name)
@@ -136,6 +140,10 @@ class RunStore:
         except DamagedFileError as error:
             self.mark_damaged(name, str(error.__cause__ or error))
             return []
+
+    def list_files(self, name: str) -> dict[str, float]:
+        """Return when each file in a folder was last written, in seconds by the clock of the storage; empty without folder."""
+        return self._backend.list_files(name)
 
     def delete_partial_files(self, name: str) -> None:
         """Delete the partial files that killed processes have left in a folder."""

@@ -1,5 +1,10 @@
+import errno
+import os
 import resource
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +35,35 @@ def test_a_reader_sees_the_old_file_or_the_new_one(store):
     reader.join()
     assert len(seen) > 1
     assert set(seen) <= {b"0" * 2**20, *written}
+
+
+def test_of_many_writers_one_creates_a_file(store):
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(5):
+            contents = [b"%d" % writer for writer in range(8)]
+            created = list(threads.map(partial(store.create, f"folder/{number}"), contents))
+            assert created.count(True) == 1
+            assert store.read_bytes(f"folder/{number}") == contents[created.index(True)]
+
+
+def test_files_are_listed_with_their_times(store):
+    before = time.time()
+    store.write_bytes("folder/a", b"1")
+    store.write_bytes("folder/below/b", b"2")
+    listed = store.list_files("folder")
+    assert list(listed) == ["a"]
+    assert before - 2 < listed["a"] < time.time() + 2
+    assert store.list_files("none") == {}
+
+
+def test_a_file_is_created_without_hard_links(local, monkeypatch):
+    def link(*paths: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    assert [local.create("folder/file", content) for content in (b"1", b"2")] == [True, False]
+    assert local.read_bytes("folder/file") == b"1"
+    assert files_in(Path(local.uri)) == ["folder/file"]
 
 
 def test_an_interrupted_write_leaves_only_the_old_file(store, tmp_path):
@@ -79,7 +113,7 @@ def test_a_store_that_has_disappeared_is_not_created_again(local, tmp_path):
 
 
 def test_an_unknown_uri_scheme_is_refused():
-    with pytest.raises(UserError, match=r"store nowhere://x: not a folder or a URI that pyarrow reads"):
+    with pytest.raises(UserError, match=r"store nowhere://x: not a folder or the URI of an object store \(s3, gs, az\): "):
         RunStore("nowhere://x")
 
 
