@@ -1,5 +1,6 @@
 """Run a study: from its document to finished cells in the run store."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from ablations.execution import check_variables
 from ablations.monitor.reporters import LaunchOptions, print_event
+from ablations.planning.launch_command import launch_commands
 from ablations.planning.plan import study_record
 from ablations.planning.study import StudyConfig
 from ablations.prepared_study import PreparedStudy, prepare_study
@@ -23,6 +25,7 @@ from ablations.study_output import (
     print_unread_factors,
 )
 from tiekd.config import RunConfig
+from tiekd.store.claims import Claims, open_launch
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def run_study(
     max_concurrent: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     until_decided: bool = False,
+    shard: str | None = None,
+    take_over: bool = False,
     verbose: bool = True,
 ) -> StudyResult:
     """Compute the cells of a study that its run store does not have yet, as `tiekd ablate` does.
@@ -80,14 +85,16 @@ def run_study(
     max_concurrent: compute at most this many cells at the same time. Default: as many as the resources allow.
     overrides: settings of the base config by dotted path, such as {"loss.sigma": 0.8}.
     until_decided: add seeds until the difference of each row from its Baseline is decided, at most `seeds`.
+    shard: compute only every n-th cell, from the i-th, as "i/n". Default: share all cells with other launches of the study.
+    take_over: compute also what other launches compute now; they stop at the end of their epochs.
     verbose: print progress and a table of results.
 
     A cell that fails does not raise an error; its state and cause are in the result. Raises UserError if the study is invalid
     or no cell can run, StoreError if the run store fails, ClusterError if Ray ends during the launch.
     """
     where = None if store is None else str(store)
-    prepared = prepare_study(study, where, overrides or {}, name, seeds, only, retry_failed, until_decided)
-    options = LaunchOptions(as_json=False, max_failures=max_failures, quiet=not verbose, max_concurrent=max_concurrent)
+    prepared = prepare_study(study, where, overrides or {}, name, seeds, only, retry_failed, until_decided, shard)
+    options = LaunchOptions(False, max_failures, not verbose, max_concurrent, take_over)
     return launch_study(prepared, address, options)
 
 
@@ -111,7 +118,8 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
         prepared, computed = _launch(prepared, address, launch_options)
         if not floor:
             print_floor(prepared, console)  # which the maps that were made have
-    _record(prepared)
+    else:
+        _record(prepared)
     progress = prepared.progress()
     if launch_options.as_json:
         failures = [failure.to_dict() for failure in progress.failures]
@@ -142,7 +150,9 @@ def _print_replaced_cells(prepared: PreparedStudy, console: Console) -> None:
 
 
 def _record(prepared: PreparedStudy) -> None:
-    record = study_record(prepared.study, prepared.full_plan, prepared.commands)
+    """Write the study's record, with the commands of all its launches, also of those that go on now."""
+    commands = launch_commands(prepared.store, prepared.study.name, *prepared.commands[-1:])
+    record = study_record(prepared.study, prepared.full_plan, commands)
     sequential = {"sequential": prepared.sequential.to_dict()} if prepared.sequential else {}
     prepared.store.write_study(prepared.study.name, record | sequential)
 
@@ -159,16 +169,23 @@ def _launch(prepared: PreparedStudy, address: str | None, launch_options: Launch
     from ablations.execution.run_jobs import run_jobs
 
     tried: set[str | None] = set()
-    with ray_cluster(address, prepared.execution) as execution:
+    elsewhere: set[str] = set()
+    claims: Claims | None = None
+    with ray_cluster(address, prepared.execution) as execution, contextlib.ExitStack() as stack:
         LaunchResources.of(execution, cluster_nodes(), address, launch_options.max_concurrent).print(launch_options.console)
         prepared = prepared.check_networks(readiness_errors_on_cluster)
         prepared.check_any_can_run()
         while todo := [c for c in prepared.plan.to_compute if c.run_id not in tried]:
             check_nodes(prepared.store, [c.cell.config for c in todo], execution)
+            if claims is None:
+                command = next(iter(prepared.commands[-1:]), ())
+                opened = open_launch(prepared.store, prepared.study.name, command, launch_options.take_over)
+                claims = stack.enter_context(opened)
             _record(prepared)
-            run_jobs(prepared.plan, prepared.progress(), prepared.store, execution, launch_options)
+            elsewhere |= run_jobs(prepared.plan, prepared.progress(), prepared.store, execution, launch_options, claims)
             tried |= {c.run_id for c in todo}
             prepared = prepared.refreshed()
             if prepared.sequential is None:
                 break
-    return prepared, len(tried)
+        _record(prepared)  # before this launch is announced no more
+    return prepared, len(tried - elsewhere)

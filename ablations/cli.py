@@ -79,8 +79,20 @@ def ablate(
         list[str],
         typer.Option(metavar="NAME=VALUE", help="only cells with this label or factor; repeatable", rich_help_panel=STUDY),
     ] = [],  # noqa: B006
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="only every N-th cell, from the I-th [default: share all with other launches of the study]",
+            rich_help_panel=STUDY,
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="compute failed cells again", rich_help_panel=STUDY)
+    ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="also compute what other launches compute now, and stop those", rich_help_panel=STUDY),
     ] = False,
     address: AddressOption = None,
     max_failures: FailuresOption = MAX_FAILURES,
@@ -100,8 +112,8 @@ def ablate(
     from ablations.prepared_study import prepare_study
     from ablations.study_output import print_plan
 
-    launch_options = LaunchOptions(as_json, max_failures, max_concurrent=max_concurrent)
-    prepared = prepare_study(study, store, overrides, name, seeds, only, retry_failed, until_decided)
+    launch_options = LaunchOptions(as_json, max_failures, max_concurrent=max_concurrent, take_over=take_over)
+    prepared = prepare_study(study, store, overrides, name, seeds, only, retry_failed, until_decided, shard)
     if dry_run:
         print_plan(prepared, address, as_json, max_concurrent)
     elif not launch_study(prepared, address, launch_options).complete:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.monitor.study_progress import CellProgress, StudyProgress, cell_progress
-from ablations.planning.cells import StudyCell, expand_cells, filter_cells
+from ablations.planning.cells import StudyCell, choose_shard, expand_cells, filter_cells
 from ablations.planning.launch_command import Argv, build_argv, launch_commands
 from ablations.planning.plan import NetworkKey, Plan, make_plan, network_key
 from ablations.planning.study import StudyConfig, load_study
@@ -97,6 +97,7 @@ def prepare_study(
     only: Sequence[str] = (),
     retry_failed: bool = False,
     until_decided: bool = False,
+    shard: str | None = None,
 ) -> PreparedStudy:
     """Read a study, expand it and look its cells up in the store. Writes nothing. Raises UserError for an invalid study."""
     changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
@@ -107,8 +108,8 @@ def prepare_study(
         commands = launch_commands(run_store, loaded.name)
     else:
         options: dict[str, object] = {"store": store, "set": overrides, "name": name, "seeds": seeds, "only": only}
-        command = build_argv("ablate", study, **options, until_decided=until_decided)
+        command = build_argv("ablate", study, **options, until_decided=until_decided, shard=shard)
         commands = launch_commands(run_store, loaded.name, command)
     plan, sequential = _asked_for(loaded, make_plan(cells, run_store, retry_failed), run_store)
-    selected = filter_cells(cells, only)
+    selected = choose_shard(filter_cells(cells, only), shard)
     return PreparedStudy(loaded, run_store, plan, selected, commands, all_cells=cells, sequential=sequential)

@@ -18,8 +18,9 @@ from ablations.execution.tune_log import tune_log
 from ablations.planning.resources import trial_slots, worker_resources
 from tiekd.config import ExecutionConfig
 from tiekd.errors import StoreError
+from tiekd.store.claims import Claims
 from tiekd.store.run_status import PRUNED_CAUSE, Attempt
-from tiekd.store.run_store import RunStore
+from tiekd.store.run_store import RunRecord, RunStore
 from tiekd.store.temporary import temporary_folder
 
 EXPERIMENT = "sweep"  # Tune's name of it
@@ -39,6 +40,7 @@ class Sweep:
     stopper: FailureLimit
     run_id: Callable[[dict], str | None]  # run id from the parameters of a trial; None if it computes no run
     searcher: Searcher  # gives the trials, and ends the sweep
+    claims: Claims  # of the launch
     scheduler: TrialScheduler | None = None
     max_concurrent: int | None = None  # trials at the same time; None: as many as the resources allow
 
@@ -124,9 +126,14 @@ def settle_run(trial: Trial, sweep: Sweep, store: RunStore) -> None:
     if "state" in result:
         return  # the trial has recorded it; its run may have no id, if its settings contradict each other
     run_id = sweep.run_id(trial.config)
-    if run_id is None:
-        return
+    if run_id is None or sweep.claims.take(run_id):
+        return  # another launch has taken it over
     record = store.run(run_id)
+    _record_end(trial, record, result)
+    sweep.claims.release(run_id)
+
+
+def _record_end(trial: Trial, record: RunRecord, result: dict[str, Any]) -> None:
     if record.status().state == "running":
         record.write_attempt(Attempt.current())  # takes over the run: a worker that is still active must not write any more
     status = record.status()

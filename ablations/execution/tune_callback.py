@@ -68,6 +68,7 @@ class ProgressCallback(tune.Callback):
         self._progress, self._reporters, self._cell_of, self._limit, self._store = progress, reporters, cell_of, limit, store
         self._capacity = capacity
         self._cells: dict[str, CellProgress] = {}  # by trial id
+        self._others: set[str] = set()  # why cells wait for other launches
 
     def __reduce__(self) -> tuple:
         """Pickle as an empty callback: Tune saves its callbacks, and a live display cannot be pickled."""
@@ -94,6 +95,11 @@ class ProgressCallback(tune.Callback):
         result = trial.last_result or {}
         if "store_error" in result:
             return  # printed once, when the launch ends
+        if result.get("elsewhere"):
+            cell = self._cells[trial.trial_id]
+            cell.state, cell.cause = result["state"], result["cause"]
+            self._say_who_computes(cell)
+            return
         self._end(self._cells[trial.trial_id], result.get("state", "pruned"), result.get("cause", ""), result)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -116,6 +122,13 @@ class ProgressCallback(tune.Callback):
         if trial.trial_id not in self._cells:
             self._cells[trial.trial_id] = self._cell_of(trial.config)
         return self._cells[trial.trial_id]
+
+    def _say_who_computes(self, cell: CellProgress) -> None:
+        """Say once of each other launch that its runs are left to it."""
+        if cell.state == "waiting" and cell.cause not in self._others:
+            self._others.add(cell.cause)
+            for reporter in self._reporters:
+                reporter.message(f"{cell.name}: {cell.cause}; this launch computes what is free, and waits for the rest")
 
     def _end(self, cell: CellProgress, state: str, cause: str, result: dict[str, Any]) -> None:
         cell.state, cell.cause = state, cause

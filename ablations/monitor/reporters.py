@@ -23,12 +23,13 @@ PROGRESS_EVENTS = ("started", "epoch")
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """Output format of a launch, when it stops, and how much it computes at once."""
+    """Output format of a launch, when it stops, and what and how much it computes at once."""
 
     as_json: bool
     max_failures: int  # with the same cause; 0: no limit
     quiet: bool = False  # print no text
     max_concurrent: int | None = None  # cells or trials at the same time; None: as many as the resources allow
+    take_over: bool = False  # what other launches compute now
 
     def __post_init__(self) -> None:
         if self.max_concurrent is not None and self.max_concurrent < 1:

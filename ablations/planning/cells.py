@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,17 @@ def _make_cell(study: StudyConfig, combination: dict[str, FactorLevel], seed: in
     document = with_complete_teacher(document, {**study.base, "data": document.get("data")})
     config = build(document, source=f"study {study.name}, cell {cell}")
     return StudyCell(config, factors)
+
+
+def choose_shard(cells: list[StudyCell], shard: str | None) -> list[StudyCell]:
+    """Return every n-th cell, from the i-th, for the shard "i/n"; all without one. Raises UserError for any other text."""
+    if shard is None:
+        return cells
+    found = re.fullmatch(r"(\d+)/(\d+)", shard)
+    first, n_shards = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= first <= n_shards <= len(cells):
+        raise UserError(f"--shard {shard}: expected I/N with 1 <= I <= N <= {len(cells)}, the number of cells")
+    return cells[first - 1 :: n_shards]
 
 
 def filter_cells(cells: list[StudyCell], filters: Sequence[str]) -> list[StudyCell]:

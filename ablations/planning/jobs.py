@@ -15,6 +15,7 @@ class Job:
     key: str  # its run id
     document: dict[str, Any]  # its config
     needs: tuple[str, ...] = ()  # keys of the jobs that have to be done before it
+    failed: float = 0.0  # when the failure was recorded that makes it be computed again; a later one is another launch's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,9 @@ def make_jobs(plan: Plan, slots: int, execution: ExecutionConfig) -> list[Job]:
         assert planned.run_id is not None
         makes = shares.get(planned.maps_id or "", [])
         jobs |= {job.key: job for job in makes}
-        jobs[planned.run_id] = Job(planned.run_id, planned.cell.config.document() | how, tuple(job.key for job in makes))
+        document, needs = planned.cell.config.document() | how, tuple(job.key for job in makes)
+        failed = planned.status.updated if planned.status.state == "failed" else 0.0
+        jobs[planned.run_id] = Job(planned.run_id, document, needs, failed)
     return list(jobs.values())
 
 
@@ -57,29 +60,43 @@ def _shares(maps: PlannedMaps, plan: Plan, slots: int, how: dict[str, Any]) -> l
 
 
 class JobQueue:
-    """Which job may begin next. A job whose need has failed never begins."""
+    """Which job may begin next. A job whose need has failed never begins. Jobs that another launch computes are put aside."""
 
     def __init__(self, jobs: Sequence[Job]):
         self._waiting = {job.key: job for job in jobs}
-        self._unmet = {job.key for job in jobs}  # not done, whether waiting, begun or failed
-        self._begun: set[str] = set()
+        self._unmet = {job.key for job in jobs}  # not done, whether waiting, begun, aside or failed
+        self._begun: dict[str, Job] = {}
+        self._aside: dict[str, Job] = {}
 
     @property
     def finished(self) -> bool:
         """Whether no job can begin any more: each has begun, or needs one that has failed."""
-        return not self._waiting or not (self._begun or self._next())
+        return not self._aside and (not self._waiting or not (self._begun or self._next()))
+
+    @property
+    def aside(self) -> list[Job]:
+        """The jobs that another launch computes."""
+        return list(self._aside.values())
 
     def begin(self) -> str | None:
         """Return the key of the next job that may begin now; None if all that are left wait for others."""
         key = self._next()
         if key is not None:
-            del self._waiting[key]
-            self._begun.add(key)
+            self._begun[key] = self._waiting.pop(key)
         return key
 
+    def put_aside(self, key: str) -> None:
+        """Note that another launch computes a job that has begun."""
+        self._aside[key] = self._begun.pop(key)
+
+    def put_back(self, key: str) -> None:
+        """Let a job that was put aside begin before all others."""
+        self._waiting = {key: self._aside.pop(key)} | self._waiting
+
     def end(self, key: str, done: bool) -> None:
-        """Note that a job has ended."""
-        self._begun.discard(key)
+        """Note that a job has ended, here or in another launch."""
+        self._begun.pop(key, None)
+        self._aside.pop(key, None)
         if done:
             self._unmet.discard(key)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from tiekd.store.claims import announced
 from tiekd.store.run_store import RunStore
 
 Argv = list[str]
@@ -33,7 +34,10 @@ def _inline_yaml(value: object) -> str:
 
 
 def launch_commands(store: RunStore, study: str, *commands: Argv) -> list[Argv]:
-    """Return the commands that have launched a study, without duplicates; the given ones are the last."""
+    """Return the commands that have launched a study, or do now, without duplicates; the given ones are the last."""
+    # Announced ones first: one that has ended meanwhile has added its command to the record.
+    now = [list(launch.command) for launch in announced(store, study) if launch.command]
     recorded = store.read_study(study)
     earlier = recorded.get("commands", []) if recorded else []
-    return [*(known for known in earlier if known not in commands), *commands]
+    others = {tuple(known): known for known in (*earlier, *now) if known not in commands}
+    return [*others.values(), *commands]

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ from ablations.search.results import (
 from ablations.study_output import LaunchResources
 from tiekd.config import ExecutionConfig
 from tiekd.distill.target_floor import floor_line
-from tiekd.errors import UserError
+from tiekd.errors import StoreError, UserError
+from tiekd.store.claims import STALE_S, Claims, open_launch
 
 
 def run_search(
@@ -62,16 +63,33 @@ def run_search(
     check_variables()
     prepared.store.check_writable()
     console = launch_options.console
-    left = start_search(prepared, console)
-    console.print(_headline(prepared, left), highlight=False)
-    if line := floor_line([prepared.base]):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    ended = left == 0 or _launch(prepared, left, address, launch_options)
-    with open_search(prepared) as optuna_study:
-        record_search(prepared, optuna_study)
-        results = collect_results(restricted(optuna_study, prepared.space), prepared.search, prepared.base_point)
-        _report_results(prepared, optuna_study, results, launch_options)
+    with _only_launch(prepared) as claims:
+        left = start_search(prepared, console)
+        console.print(_headline(prepared, left), highlight=False)
+        if line := floor_line([prepared.base]):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        ended = left == 0 or _launch(prepared, left, address, launch_options, claims)
+        with open_search(prepared) as optuna_study:
+            record_search(prepared, optuna_study)
+            results = collect_results(restricted(optuna_study, prepared.space), prepared.search, prepared.base_point)
+            _report_results(prepared, optuna_study, results, launch_options)
     return ended and bool(results.best)
+
+
+@contextlib.contextmanager
+def _only_launch(prepared: PreparedSearch) -> Iterator[Claims]:
+    """Announce this launch. Raises UserError if the search has another one, whose trials it would take for abandoned."""
+    with open_launch(prepared.store, prepared.name, prepared.commands[-1]) as claims:
+        if other := claims.take(prepared.name):
+            raise UserError(
+                f"search {prepared.name}: {other} runs it; launch one search of a name at a time, or use --name to start a "
+                f"separate one (a launch that was killed on another machine counts for {STALE_S:.0f} s)"
+            )
+        try:
+            yield claims
+        finally:
+            with contextlib.suppress(StoreError):
+                claims.release(prepared.name)
 
 
 def _headline(prepared: PreparedSearch, left: int | None) -> str:
@@ -84,7 +102,9 @@ def _headline(prepared: PreparedSearch, left: int | None) -> str:
     return f"search {prepared.name}: {trials} to run{hours}, {objectives}{bounds}{seeds}"
 
 
-def _launch(prepared: PreparedSearch, left: int | None, address: str | None, launch_options: LaunchOptions) -> bool:
+def _launch(
+    prepared: PreparedSearch, left: int | None, address: str | None, launch_options: LaunchOptions, claims: Claims
+) -> bool:
     """Run the trials that are left. Returns False if too many failures with the same cause stopped them.
 
     Ray is imported here, so that a finished search does not wait for the import.
@@ -116,7 +136,7 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
         check_nodes(prepared.store, [prepared.base], execution)
         study = stack.enter_context(open_search(prepared))
         cells |= record_search(prepared, study)
-        _make_maps(prepared, execution, launch_options)
+        _make_maps(prepared, execution, launch_options, claims)
         enqueue_base(prepared, study)
         slots = trial_slots(execution, cluster_nodes())
 
@@ -127,12 +147,13 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
         budget = Budget(left, math.inf if search.hours is None else time.time() + 3600 * search.hours)
         sweep = Sweep(
             name=prepared.name,
-            trainable=partial(compute_point, seed_runs=prepared.seed_runs.computed_as(execution)),
+            trainable=partial(compute_point, seed_runs=prepared.seed_runs.computed_as(execution), launch=claims.launch),
             execution=execution,
             callback=callback,
             stopper=limit,
             run_id=lambda params: prepared.current_run_id(params["point"]),
             searcher=OptunaSearcher(study, prepared.space, search, budget, limit.stop_all, wanted),
+            claims=claims,
             scheduler=build_scheduler(search, epochs),
             max_concurrent=launch_options.max_concurrent,
         )
@@ -140,7 +161,7 @@ def _launch(prepared: PreparedSearch, left: int | None, address: str | None, lau
     return limit.reached is None
 
 
-def _make_maps(prepared: PreparedSearch, execution: ExecutionConfig, launch_options: LaunchOptions) -> None:
+def _make_maps(prepared: PreparedSearch, execution: ExecutionConfig, launch_options: LaunchOptions, claims: Claims) -> None:
     """Make the teacher's maps that all trials read, unless they exist. Raises UserError, with the reason, if they cannot be."""
     from ablations.execution.run_jobs import run_jobs
 
@@ -148,7 +169,7 @@ def _make_maps(prepared: PreparedSearch, execution: ExecutionConfig, launch_opti
     plan = make_plan([cell], prepared.store)
     if plan.maps_to_make:
         progress = StudyProgress(prepared.name, [])
-        run_jobs(plan, progress, prepared.store, execution, launch_options, lambda job: job.key != run_id)
+        run_jobs(plan, progress, prepared.store, execution, launch_options, claims, lambda job: job.key != run_id)
         plan = make_plan([cell], prepared.store)
     if plan.missing_inputs or plan.maps_to_make:
         reason = next(iter(plan.missing_inputs), "its maps could not be made")

@@ -89,6 +89,8 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
         make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
     from tiekd.distill.run import execute
     from tiekd.distill.runtime import LocalRuntime
+    from tiekd.store.claims import claimed
+    from tiekd.store.run_status import FINISHED
 
     with RunDisplay(quiet=quiet) as display, contextlib.ExitStack() as stack:
 
@@ -98,6 +100,8 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
             stack.enter_context(_finish_step_on_sigterm(runtime))
             return runtime
 
+        if record.status().state not in FINISHED:
+            stack.enter_context(claimed(store, record.run_id))
         try:
             return record, execute(config, record, make_runtime)
         except PreemptedError:

@@ -16,18 +16,10 @@ from ablations.execution.tune_callback import FailureLimit
 from tiekd.config import ExecutionConfig
 from tiekd.distill.runtime import save_epoch
 from tiekd.errors import SupersededError, UserError
+from tiekd.store.claims import CLAIMS, Claims, Launch, open_launch
 from tiekd.store.run_status import Attempt, Status
 from tiekd.store.run_store import RunStore
 
-SWEEP = Sweep(
-    name="demo",
-    trainable=print,
-    execution=ExecutionConfig(),
-    callback=tune.Callback(),
-    stopper=FailureLimit(0),
-    run_id=lambda params: params["point"],
-    searcher=Searcher(),
-)
 # Messages of Ray.
 KILLED = """The actor died unexpectedly before finishing this task.
 \tclass_name: ImplicitFunc
@@ -65,12 +57,26 @@ def record(tmp_path):
     return record
 
 
+def settle(trial, store) -> None:
+    sweep = Sweep(
+        name="demo",
+        trainable=print,
+        execution=ExecutionConfig(),
+        callback=tune.Callback(),
+        stopper=FailureLimit(0),
+        run_id=lambda params: params["point"],
+        searcher=Searcher(),
+        claims=Claims(store, Launch.current()),
+    )
+    settle_run(trial, sweep, store)
+
+
 def end(record, status=Trial.TERMINATED, **result):
     """Settle a trial of the run that ended with this result. Returns the run's status."""
     trial = Trial("compute", config={"point": "0123"}, stub=True)
     trial.run_metadata.last_result = result
     trial.status = status
-    settle_run(trial, SWEEP, record.store)
+    settle(trial, record.store)
     return record.status()
 
 
@@ -101,7 +107,7 @@ def test_worker_of_a_settled_run_cannot_write(record):
 def test_settling_does_not_create_a_run_that_never_started(record):
     unknown = record.store.run("4567")
     trial = Trial("compute", config={"point": "4567"}, stub=True)
-    settle_run(trial, SWEEP, record.store)
+    settle(trial, record.store)
     assert unknown.status().state == "missing"
     assert [run.run_id for run in record.store.runs()] == ["0123"]
 
@@ -109,6 +115,15 @@ def test_settling_does_not_create_a_run_that_never_started(record):
 def test_run_stopped_with_its_launch_is_missing(record):
     status = end(record, epoch=2, done=False)
     assert (status.state, status.cause) == ("missing", "stopped with its launch after epoch 2 of 9")
+
+
+def test_run_that_another_launch_computes_is_left_to_it(record):
+    with open_launch(record.store) as other:
+        other.take(record.run_id)
+        assert end(record, Trial.ERROR).state == "running"
+        assert other.holds(record.run_id)
+    assert end(record, epoch=2, done=True).state == "missing"
+    assert record.store.list_files(CLAIMS) == {}
 
 
 def test_run_that_recorded_its_outcome_keeps_it(record):

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import time
+from operator import itemgetter
 
 import pytest
 from ray import tune
@@ -18,6 +19,7 @@ from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.planning.jobs import Job, JobQueue
 from tiekd.config import ExecutionConfig
 from tiekd.errors import UserError
+from tiekd.store.claims import Claims, Launch
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
@@ -86,8 +88,9 @@ def test_failure_limit_stops_running_trials_and_starts_no_more(tmp_path, ray_fol
         ray_cluster(None, execution),
         track_progress(progress, lambda params: cells[params["job"]], store, launch_options, execution) as (callback, limit),
     ):
-        jobs = JobSearcher(JobQueue([Job(name, {}) for name in names]))
-        sweep = Sweep("demo", report, execution, callback, limit, lambda params: params["job"], jobs, max_concurrent=len(names))
+        claims = Claims(store, Launch.current())
+        jobs, run_id = JobSearcher(JobQueue([Job(name, {}) for name in names]), claims, store, cells), itemgetter("job")
+        sweep = Sweep("demo", report, execution, callback, limit, run_id, jobs, claims, max_concurrent=len(names))
         run_sweep(sweep, store)
     assert [c.name for c in progress.in_state("failed")] == ["failing0", "failing1"]
     assert len(progress.in_state("waiting")) >= len(names) - 4

@@ -65,6 +65,21 @@ def test_what_needs_a_failed_job_never_begins_and_does_not_keep_the_launch_waiti
     assert (queue.begin(), queue.finished) == (None, True)
 
 
+def test_a_job_of_another_launch_is_put_aside_until_that_has_ended_it():
+    queue = queue_of(("teacher", ()), ("student", ("teacher",)))
+    queue.put_aside(queue.begin())
+    assert ([job.key for job in queue.aside], queue.begin(), queue.finished) == (["teacher"], None, False)
+    queue.end("teacher", done=True)
+    assert (queue.aside, queue.begin(), queue.finished) == ([], "student", True)
+
+
+def test_a_job_that_another_launch_has_left_begins_first():
+    queue = queue_of(("a", ()), ("b", ()))
+    queue.put_aside(queue.begin())
+    queue.put_back("a")
+    assert (queue.aside, queue.begin(), queue.finished) == ([], "a", False)
+
+
 def test_an_empty_queue_is_finished():
     assert JobQueue([]).finished
 

@@ -10,6 +10,7 @@ from ablations.planning.search_config import SearchConfig
 from ablations.search.tune_searcher import Budget, OptunaSearcher
 from search_spaces.space import SearchSpace
 from tiekd.config import ExecutionConfig
+from tiekd.store.claims import Claims, Launch
 from tiekd.store.run_store import RunStore
 
 SPACE = SearchSpace.model_validate({"parameters": {"loss.sigma": {"type": "float", "low": 0.1, "high": 1.0}}})
@@ -46,6 +47,7 @@ def test_a_search_fills_the_slots_of_a_cluster_at_once(pretended_gpus, tmp_path)
             stopper=FailureLimit(0),
             run_id=lambda params: None,
             searcher=searcher,
+            claims=Claims(store, Launch.current()),
         )
         run_sweep(sweep, store)
     assert starts.drawn == [n_trials] * n_trials
