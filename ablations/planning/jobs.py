@@ -70,8 +70,8 @@ class JobQueue:
 
     @property
     def finished(self) -> bool:
-        """Whether no job can begin any more: each has begun, or needs one that has failed."""
-        return not self._aside and (not self._waiting or not (self._begun or self._next()))
+        """Whether each job has ended, or needs one that has failed. One that has begun may still be put aside, and back."""
+        return not (self._aside or self._begun or self._next())
 
     @property
     def aside(self) -> list[Job]:

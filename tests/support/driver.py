@@ -65,7 +65,7 @@ class Driver:
     def _owns(self, pid: int, name: str) -> bool:
         try:
             state, _, _, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
-            command = Path(f"/proc/{pid}/cmdline").read_text()
+            command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
         except OSError:  # it has ended meanwhile
             return False
         return int(session) == self._process.pid and state != "Z" and command.startswith(name)

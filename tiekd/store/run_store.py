@@ -4,6 +4,7 @@
                            summary.json  provenance.json  efficiency.json  student.safetensors  checkpoint/state.pt  error.txt
     STORE/studies/<name>/  study.json  findings.json
     STORE/efficiency/<device>/<network>.json
+    STORE/launches/, claims/  see `tiekd.store.claims`
 
 Every write is atomic: a reader finds the whole old file, the whole new file, or no file. The status is written last: a run is
 done exactly when its status says so.

@@ -44,6 +44,8 @@ def test_jobs_begin_in_order_when_what_they_need_is_done():
     assert [queue.begin(), queue.begin()] == ["maps", None]
     queue.end("maps", done=True)
     assert queue.begin() == "student"
+    assert not queue.finished  # it may be put aside
+    queue.end("student", done=True)
     assert queue.finished
 
 
@@ -70,7 +72,7 @@ def test_a_job_of_another_launch_is_put_aside_until_that_has_ended_it():
     queue.put_aside(queue.begin())
     assert ([job.key for job in queue.aside], queue.begin(), queue.finished) == (["teacher"], None, False)
     queue.end("teacher", done=True)
-    assert (queue.aside, queue.begin(), queue.finished) == ([], "student", True)
+    assert (queue.aside, queue.begin(), queue.finished) == ([], "student", False)
 
 
 def test_a_job_that_another_launch_has_left_begins_first():
