@@ -1,6 +1,6 @@
 import pytest
 
-from ablations.planning.cells import expand_cells, filter_cells
+from ablations.planning.cells import choose_shard, expand_cells, filter_cells
 from tiekd.errors import UserError
 
 METHODS = {
@@ -32,6 +32,20 @@ def test_grid_has_every_combination_once_per_seed(study):
     assert settings_of(cells, "loss.name", "bins.n_bins", "seed") == expected
     assert cells[0].factors == {"loss.name": "si", "bins.n_bins": 8}
     assert str(cells[-1]) == "loss.name=mse, bins.n_bins=32, seed=1"
+
+
+def test_shards_divide_the_cells(study):
+    cells = expand_cells(study(seeds=list(range(7))))
+    shards = [choose_shard(cells, f"{number}/3") for number in (1, 2, 3)]
+    assert [cell.config.seed for cell in shards[0]] == [0, 3, 6]
+    assert sorted(cell.config.seed for shard in shards for cell in shard) == list(range(7))
+    assert choose_shard(cells, None) == cells
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1/8", "1", "-1/2", "1/2/3", "a/b", ""])
+def test_a_shard_that_does_not_exist_is_refused(study, shard):
+    with pytest.raises(UserError, match=rf"^--shard {shard}: expected I/N with 1 <= I <= N <= 7, the number of cells$"):
+        choose_shard(expand_cells(study(seeds=list(range(7)))), shard)
 
 
 def test_one_at_a_time_keeps_other_factors_at_the_base(study):

@@ -7,6 +7,7 @@ from ablations.prepared_study import prepare_study
 from ablations.search.prepared_search import SearchOptions
 from ablations.search.prepared_search import prepare_search as prepare_search
 from tiekd.config.documents import parse_overrides
+from tiekd.store.claims import open_launch
 from tiekd.store.run_store import RunStore
 
 
@@ -28,6 +29,16 @@ def test_launch_commands_have_no_duplicates_and_the_latest_is_last(tmp_path):
     assert launch_commands(store, "s", first) == [first]
     store.write_study("s", {"study": {}, "cells": [], "commands": [first, second]})
     assert launch_commands(store, "s", first) == [second, first]
+
+
+def test_launch_commands_of_launches_that_go_on_are_not_lost(tmp_path):
+    """Each writes the record with what it knows, the last one last."""
+    store = RunStore(tmp_path / "store")
+    commands = [["tiekd", "ablate", "s.yaml", "--shard", f"{number}/3"] for number in (1, 2, 3)]
+    store.write_study("s", {"study": {}, "cells": [], "commands": commands[:1]})
+    with open_launch(store, "s", commands[1]), open_launch(store, "other", ["tiekd", "ablate", "o.yaml"]):
+        assert launch_commands(store, "s", commands[2]) == commands
+        assert launch_commands(store, "s", commands[1]) == commands[:2]
 
 
 def test_prepared_study_has_its_launch_command(tmp_path, tiny, as_yaml):

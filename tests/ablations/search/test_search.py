@@ -1,11 +1,13 @@
 """`tiekd search`: killed with its local Ray, then resumed and enlarged on a cluster."""
 
+import os
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from tiekd.store.claims import open_launch
 from tiekd.store.run_store import RunStore
 
 EPOCHS = 12
@@ -52,6 +54,21 @@ def searched(folder, command, driver, tiekd, shared_cluster):
         search.kill()
     assert any(trial.state == TrialState.RUNNING for trial in trials_in(folder))
     return tiekd(*command, "--address", shared_cluster)
+
+
+def test_a_second_launch_of_a_search_is_refused_in_one_line(tiny, as_yaml, tmp_path, tiekd):
+    """Each would take the other's running trials for abandoned."""
+    study = as_yaml(tmp_path / "study.yaml", {"name": "demo", "base": tiny, "search": SEARCH})
+    as_yaml(tmp_path / "rates.yaml", {"parameters": SPACE})
+    store = RunStore(tmp_path / "store")
+    with open_launch(store, "demo-search") as other:
+        other.take("demo-search")
+        outcome = tiekd("search", study, "--store", store.uri)
+        assert other.holds("demo-search")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"tiekd: search demo-search: process {os.getpid()} on ")
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "store/studies").exists()
 
 
 def test_resumed_search_has_all_trials_complete_or_pruned(searched, folder):
