@@ -19,6 +19,7 @@ from tiekd.store.run_store import RunRecord
 
 CHECKPOINT = "checkpoint/state.pt"
 CHECK_EVERY = 50  # steps between checks that wait for the device
+CHECKED_S = 5.0  # how long a process trusts that it owns its run
 PREEMPTED = "stopped after a step, since its machine is being taken away"
 MetricRow = dict[str, Any]
 Restore = Callable[[dict[str, Any]], None]
@@ -155,7 +156,7 @@ class Checkpoints:
             self._writing.result()
 
     def _write(self, state: dict[str, Any]) -> None:
-        self._record.own_status()
+        self._record.check_attempt()
         self._record.write_file(CHECKPOINT, pack_state(state))
 
     def write_epoch(self, epochs: list[MetricRow], state: dict[str, Any], workers: int) -> None:
@@ -195,10 +196,13 @@ def save_epoch(record: RunRecord, epochs: list[MetricRow], state: dict[str, Any]
 
     Raises SupersededError and writes nothing if another process has started the run since.
     """
-    record.own_status()
+    record.check_attempt()
+    checked = time.monotonic()
     record.write_table("epochs.parquet", pd.DataFrame(epochs))
     record.write_file(CHECKPOINT, pack_state(state))
-    status = record.own_status()
+    if time.monotonic() - checked > CHECKED_S:
+        record.check_attempt()
+    status = record.written or record.status()
     # Earlier epochs may have had another number of workers; a run that started afresh has fewer than before.
     new = epochs[min(status.epoch, len(epochs) - 1) :]
     device_seconds = status.device_seconds + sum(row["seconds"] for row in new) * workers

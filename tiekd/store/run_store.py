@@ -250,12 +250,13 @@ def open_run(uri: str) -> "RunRecord | None":
 
 
 class RunRecord:
-    """The files of one run. A process that computes the run sets `attempt`."""
+    """The files of one run. A process that computes the run sets `attempt`; `written` is the last status that it has written."""
 
     def __init__(self, store: RunStore, run_id: str):
         self.store, self.run_id = store, run_id
         self.folder = f"runs/{run_id}"
         self.attempt: Attempt | None = None
+        self.written: Status | None = None
 
     def start(self, config: RunConfig) -> None:
         """Record the run as running, for the processes that will compute it.
@@ -284,6 +285,7 @@ class RunRecord:
 
     def write_status(self, status: Status) -> None:
         self.write_json("status.json", asdict(status))
+        self.written = status
 
     def last_attempt(self) -> Attempt | None:
         """Return the latest attempt, which owns the run."""
@@ -293,11 +295,15 @@ class RunRecord:
         """Take the run over. The attempt has its own file, because an earlier process may be writing the status now."""
         self.write_json("attempt.json", asdict(attempt))
 
-    def own_status(self) -> Status:
-        """Return the status for the process that owns the run. Raises SupersededError if another attempt has taken over."""
+    def check_attempt(self) -> None:
+        """Raise SupersededError if another attempt has taken over the run."""
         last = self.last_attempt()
         if last is not None and last != self.attempt:
             raise SupersededError(f"run {self.run_id}: taken over by process {last.pid} on {last.host}")
+
+    def own_status(self) -> Status:
+        """Return the status for the process that owns the run. Raises SupersededError if another attempt has taken over."""
+        self.check_attempt()
         return self.status()
 
     def config(self) -> RunConfig | None:

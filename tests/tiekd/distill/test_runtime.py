@@ -7,7 +7,7 @@ from torch import nn
 from tiekd.config import ExecutionConfig
 from tiekd.distill.runtime import CHECKPOINT, LocalRuntime, choose_device, pack_state, run_device, unpack_state
 from tiekd.errors import UserError
-from tiekd.store.run_status import Status
+from tiekd.store.run_status import Attempt, Status
 from tiekd.store.run_store import RunStore
 
 ROWS = [{"epoch": 1, "loss": 2.0, "seconds": 1.5}, {"epoch": 2, "loss": 1.0, "seconds": 2.5}]
@@ -67,6 +67,16 @@ def test_what_was_last_reported_is_what_another_process_goes_on_from(record):
     (state,) = states
     assert torch.equal(state["w"], torch.full((2,), 2))
     assert state["epochs"] == ROWS
+
+
+def test_an_epoch_takes_four_requests_of_an_object_store(bucket, s3):
+    record = RunStore(f"s3://{bucket}").run("0123")
+    record.attempt = Attempt.current()
+    record.write_attempt(record.attempt)
+    record.write_status(Status("running", epochs=5))
+    with s3.count() as counted:
+        runtime(record).report(ROWS[:1], {})
+    assert counted == {"GET": 1, "PUT": 3}
 
 
 def test_a_report_keeps_the_rows_and_tells_how_far_the_run_is(record):
