@@ -36,6 +36,7 @@ class Launch:
     host: str
     machine: str  # where the process's number means something
     pid: int
+    started: str  # when the process has started, since numbers of processes come again
     study: str = ""
     command: tuple[str, ...] = ()
     takes_over: tuple[str, ...] = ()  # claims that do not count for it, by file name
@@ -43,7 +44,16 @@ class Launch:
     @classmethod
     def current(cls, study: str = "", command: Sequence[str] = (), takes_over: Sequence[str] = ()) -> "Launch":
         """A launch by this process."""
-        return cls(uuid.uuid4().hex, socket.gethostname(), _machine(), os.getpid(), study, tuple(command), tuple(takes_over))
+        return cls(
+            uuid.uuid4().hex,
+            socket.gethostname(),
+            _machine(),
+            os.getpid(),
+            _start_of(os.getpid()),
+            study,
+            tuple(command),
+            tuple(takes_over),
+        )
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -55,9 +65,11 @@ class Launch:
             return False
         try:
             os.kill(self.pid, 0)
-        except OSError as error:
-            return not isinstance(error, PermissionError)
-        return False
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return _start_of(self.pid) not in (self.started, "")
 
 
 def _machine() -> str:
@@ -67,6 +79,18 @@ def _machine() -> str:
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:  # not Linux
         return f"{socket.gethostname()} {uuid.getnode()}"
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process has started, in ticks since the machine has; "ended" for one whose parent has not looked yet.
+
+    "" if that cannot be read: the process is gone, is hidden from this user, or the system is not Linux.
+    """
+    try:
+        state, *values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "ended" if state in "ZX" else values[18]
 
 
 _LAUNCH = TypeAdapter(Launch)

@@ -250,7 +250,7 @@ def open_run(uri: str) -> "RunRecord | None":
 
 
 class RunRecord:
-    """The files of one run. A process that computes the run sets `attempt`; `written` is the last status that it has written."""
+    """The files of one run. A process that computes the run sets `attempt`; `written` is the status that it wrote last."""
 
     def __init__(self, store: RunStore, run_id: str):
         self.store, self.run_id = store, run_id

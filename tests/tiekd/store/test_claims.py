@@ -67,15 +67,24 @@ def test_claims_of_a_launch_that_has_ended_are_free(store):
 
 def test_claims_of_a_killed_process_on_this_machine_are_free_at_once(store):
     process = subprocess.Popen(["sleep", "infinity"])
-    killed = replace(Launch.current(), pid=process.pid)
+    killed = replace(Launch.current(), pid=process.pid, started=claims._start_of(process.pid))
     store.write_bytes(f"{LAUNCHES}/{killed.id}.json", b"{}")
     Claims(store, killed).take(RUN)
     with open_launch(store) as launch:
         assert launch.take(RUN) == killed
         process.kill()
+        wait_until(lambda: launch.take(RUN) is None)  # its parent, this process, has not looked yet
         process.wait()
-        assert launch.take(RUN) is None
+        assert launch.holds(RUN)
         assert not Claims(store, killed).holds(RUN)
+
+
+def test_another_process_with_the_number_of_a_killed_one_is_not_its_launch(store):
+    killed = replace(Launch.current(), started="1")
+    store.write_bytes(f"{LAUNCHES}/{killed.id}.json", b"{}")
+    Claims(store, killed).take(RUN)
+    with open_launch(store) as launch:
+        assert launch.take(RUN) is None
 
 
 def test_claims_of_another_machine_are_free_when_it_was_silent_for_long(local):
