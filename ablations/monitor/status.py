@@ -96,7 +96,9 @@ def read_status(store: RunStore, study: str | None = None) -> StoreStatus:
     documents = {name: found for name in (known if study is None else [study]) if (found := store.read_study(name))}
     assigned = {c["run_id"] for document in documents.values() for c in document["cells"]} - {None}
     assigned |= {run_id for document in documents.values() for run_id in document.get("teachers", ())}
-    records = [record for record in store.runs() if study is None or record.run_id in assigned]
+    run_ids = store.list_folders("runs")
+    store.load_index(run_ids)
+    records = [store.run(run_id) for run_id in run_ids if study is None or run_id in assigned]
     runs = dict(zip([record.run_id for record in records], store.read_each(RunRecord.status, records), strict=True))
     if not runs and not known:
         raise UserError(f"store {store.uri}: holds no runs")

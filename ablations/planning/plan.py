@@ -19,6 +19,7 @@ from tiekd.errors import UserError
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
 
+INDEX_FROM = 20  # runs, from which listing all finished ones of an object store takes fewer requests than reading these
 NetworkKey = tuple[Any, ...]
 
 
@@ -193,6 +194,8 @@ class _Lookup:
                     self._add_maps(config, maps_id)
         run_ids = [self._run_ids(config) for config in configs if not self._errors[inputs_key(config)]]
         records = [self._store.run(run_id) for run_id in dict.fromkeys(run_ids) if run_id not in self._statuses]
+        if len(records) > INDEX_FROM:
+            self._store.load_index()
         found = self._store.read_each(RunRecord.status, records)
         self._statuses |= dict(zip((r.run_id for r in records), found, strict=True))
 

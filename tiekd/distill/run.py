@@ -55,6 +55,8 @@ def compute_run(config: RunConfig, record: RunRecord, runtime: Runtime) -> Statu
     status = replace(record.own_status(), state=state, cause=cause, updated=time.time())
     if runtime.rank == 0:
         record.write_status(status)
+        if state in FINISHED:
+            record.add_to_index(status)
         if state in FINISHED and not config.execution.keep_checkpoint:
             record.delete_file(CHECKPOINT)
     return status

@@ -123,6 +123,13 @@ class ObjectStoreBackend:
             raise self._failure("list", name, error) from error
         return {item["path"].rpartition("/")[2]: item["last_modified"].timestamp() for item in found}
 
+    def list_below(self, name: str) -> list[str]:
+        """Return the names of all files in a folder and its subfolders."""
+        try:
+            return [item["path"] for batch in obstore.list(self._objects, name, chunk_size=1000) for item in batch]
+        except (BaseError, FileNotFoundError) as error:
+            raise self._failure("list", name, error) from error
+
     def _failure(self, verb: str, name: str, error: Exception) -> StoreError:
         return StoreError(f"cannot {verb} {name} in store {self.uri}: {_reason(error)}")
 

@@ -4,6 +4,7 @@
                            summary.json  provenance.json  efficiency.json  student.safetensors  checkpoint/state.pt  error.txt
     STORE/studies/<name>/  study.json  findings.json
     STORE/efficiency/<device>/<network>.json
+    STORE/index/  of finished runs, in an object store; see `tiekd.store.finished_index`
     STORE/launches/, claims/  see `tiekd.store.claims`
 
 Every write is atomic: a reader finds the whole old file, the whole new file, or no file. The status is written last: a run is
@@ -18,7 +19,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import islice
@@ -51,6 +52,8 @@ from tiekd.store.documents import (
     Summary,
     conform,
 )
+from tiekd.store.finished_index import INDEX, Outcome, entry, read_entry
+from tiekd.store.object_store import ObjectStoreBackend
 from tiekd.store.run_status import Attempt, Status
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ _T = TypeVar("_T")
 logger = logging.getLogger(__name__)
 PREDICTIONS = "predictions.jpg"  # of a run: a few test frames with ground truth and prediction
 MAX_REASON = 200  # characters of the reason why a file is damaged
+MAX_KEY = 900  # bytes of a name below the store's prefix; object stores allow 1024 for both
 OBJECT_STORE_THREADS = 32
 FOLDER_THREADS = 4  # more threads would only wait for one another
 FOLDER_BATCH = 4  # runs per task; handing one run to a thread takes a fifth of the time to read it
@@ -76,6 +80,7 @@ class RunStore:
     def __init__(self, uri: str | Path, must_exist: bool = False):
         self.uri = str(uri)
         self.damaged: dict[str, str] = {}
+        self._outcomes: dict[str, Outcome] = {}
         self._backend = open_backend(self.uri, must_exist)
 
     @property
@@ -201,6 +206,33 @@ class RunStore:
     def runs(self) -> Iterator["RunRecord"]:
         return (RunRecord(self, run_id) for run_id in self.list_folders("runs"))
 
+    def load_index(self, run_ids: Collection[str] | None = None) -> None:
+        """Let the status and metrics of runs come from the index, where many would be read from an object store.
+
+        run_ids: those that have a folder, if they are known.
+        """
+        if isinstance(self._backend, ObjectStoreBackend):
+            existing = set(self.list_folders("runs") if run_ids is None else run_ids)
+            found = filter(None, map(read_entry, self._backend.list_below(INDEX)))
+            self._outcomes = {run_id: outcome for run_id, outcome in found if run_id in existing}
+
+    def outcome(self, run_id: str) -> Outcome | None:
+        """Return the outcome of a finished run, if it was in the index when that was loaded."""
+        return self._outcomes.get(run_id)
+
+    def add_to_index(self, run_id: str, outcome: Outcome) -> None:
+        """Add a finished run to the index; do nothing in a folder, where reading a file takes no longer than listing it."""
+        name = entry(run_id, outcome)
+        if not self.local and len(name) <= MAX_KEY:
+            self.write_bytes(name, b"")
+
+    def remove_from_index(self, run_id: str) -> None:
+        """Remove a run that is about to start: its folder was deleted, or it is computed for the first time."""
+        self._outcomes.pop(run_id, None)
+        if not self.local:
+            for name in self.list_files(f"{INDEX}/{run_id}"):
+                self.delete(f"{INDEX}/{run_id}/{name}")
+
     def read_each(self, read: Callable[["RunRecord"], _T], records: Iterable["RunRecord"]) -> list[_T]:
         """Apply `read` to runs on several threads, because an object store has a high latency; results are in order."""
         return list(self.stream_each(read, records))
@@ -265,6 +297,7 @@ class RunRecord:
         epoch.
         """
         now = time.time()
+        self.store.remove_from_index(self.run_id)
         self.attempt = Attempt.current()
         self.write_config(config)
         self.write_attempt(self.attempt)
@@ -276,6 +309,8 @@ class RunRecord:
 
     def status(self) -> Status:
         """Return the status; with a damaged status.json the run is missing, and the cause says why."""
+        if known := self.store.outcome(self.run_id):
+            return known.status
         return self.read_as("status.json", STATUS.parse) or Status("missing", self.damage("status.json"))
 
     def damage(self, name: str) -> str:
@@ -286,6 +321,11 @@ class RunRecord:
     def write_status(self, status: Status) -> None:
         self.write_json("status.json", asdict(status))
         self.written = status
+
+    def add_to_index(self, status: Status) -> None:
+        """Add this run, which has finished, to the index of the store."""
+        metrics = self.metrics() if status.state == "done" else {}
+        self.store.add_to_index(self.run_id, Outcome(status, metrics))
 
     def last_attempt(self) -> Attempt | None:
         """Return the latest attempt, which owns the run."""
@@ -318,6 +358,8 @@ class RunRecord:
 
     def metrics(self) -> Metrics:
         """Return the metrics of the run; empty if it has none."""
+        if known := self.store.outcome(self.run_id):
+            return known.metrics
         summary = self.summary()
         return summary["metrics"] if summary else {}
 
