@@ -102,7 +102,12 @@ def reference_bin(grid: BinGrid, depth: Tensor, dpm: str = DEFAULT_DPM) -> Tenso
     """
     if dpm == "integral":  # with unequal bins, the bin of the nearest center may be without any mass
         return torch.searchsorted(grid.edges[1:-1], depth)
-    return torch.searchsorted((grid.centers[1:] + grid.centers[:-1]) / 2, depth)
+    return nearest_bin(grid.centers, depth)
+
+
+def nearest_bin(centers: Tensor, depth: Tensor) -> Tensor:
+    """Index of the bin whose center is nearest to a depth: [K] m and contiguous [*] m to int64 [*]."""
+    return torch.searchsorted((centers[1:] + centers[:-1]) / 2, depth)
 
 
 def target_scores(
