@@ -332,7 +332,7 @@ def test_every_drawn_point_is_in_the_space(points):
 
 # -- packaged spaces -----------------------------------------------------------------------------------------------------------
 
-BASES = {"res_kd.yaml": ("si", "mse", "ssim", "ssim_si", "ssim_mse"), "alpha.yaml": ("tie_kd",), "loss.yaml": ("tie_kd",)}
+BASES = {"alpha.yaml": ("tie_kd",), "loss.yaml": ("tie_kd",)}
 PARTS = {"loss-weights.yaml": {"si": {"target": "ground_truth"}, "l_dpm": {"weight": 0.1}, "gradient": {}}}
 
 
