@@ -238,8 +238,9 @@ def _cell_without_run(cell: StudyCell, missing: str) -> PlannedCell:
 
 
 def network_key(config: RunConfig) -> NetworkKey:
-    """Return the settings of a run's network, batches and protocol, on which `readiness_errors` depends."""
-    return config.data, config.student, config.bins, config.evaluation.protocol, config.optim.batch_size == 1
+    """Return the settings of a run's network, batches and protocols, on which `readiness_errors` depends."""
+    protocols = config.evaluation.protocol, config.evaluation.also
+    return config.data, config.student, config.bins, protocols, config.optim.batch_size == 1
 
 
 @one_look()

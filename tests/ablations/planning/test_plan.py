@@ -5,8 +5,9 @@ import pytest
 
 from ablations.planning.cells import expand_cells
 from ablations.planning.estimate import NO_BASIS, SAME_KIND, SAME_NETWORK, Estimate
-from ablations.planning.plan import make_plan, readiness_errors, study_record
+from ablations.planning.plan import make_plan, network_key, readiness_errors, study_record
 from ablations.prepared_study import PreparedStudy
+from tiekd.config import build, override
 from tiekd.config.cpus import usable_cpus
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
@@ -224,3 +225,10 @@ def test_a_dry_run_tells_the_floor_of_l_dpm(study_file, tiny, tiekd):
     path = study_file(base=tiny | {"loss": {"name": "l_dpm", "sigma": 4.0}})
     assert "L_DPM's target misses the teacher: abs_rel " in tiekd("ablate", path, "--dry-run").out
     assert json.loads(tiekd("ablate", path, "--dry-run", "--json").out)["remark"].startswith("L_DPM's target misses")
+
+
+def test_runs_that_are_scored_under_other_protocols_are_checked_by_themselves():
+    plain = build({"data": {"dataset": "synthetic-indoor"}, "loss": {"name": "si", "target": "ground_truth"}})
+    also = override(plain, {"evaluation.also": ["nyu-eigen"]})
+    assert network_key(also) != network_key(plain)
+    assert readiness_errors([plain, also]) == ["", "protocol nyu-eigen is defined on 480 x 640 frames, got 96 x 128"]
