@@ -21,6 +21,7 @@ from tiekd.data import open_frames
 from tiekd.data.image_io import read_rgb, read_uint16, rgb_size
 from tiekd.deploy import quantize
 from tiekd.deploy.hub import DepthModel
+from tiekd.deploy.onnx import Difference
 from tiekd.models.checkpoint import load_network, pack_network
 from tiekd.store.run_store import RunStore
 
@@ -244,12 +245,13 @@ def test_an_onnx_file_knows_its_run_and_what_it_takes_and_lost_is_told(tiekd, ra
     session = onnxruntime.InferenceSession(in_folder / "student.onnx")
     assert session.get_modelmeta().custom_metadata_map["run_id"] == ran.ids[0]
 
-    # The same file again, in 8 bits: tracing takes seconds.
-    monkeypatch.setattr(quantize, "export_onnx", lambda model, out, run_id, dpm: shutil.copy("student.onnx", out) and [])
+    same = Difference(1, (64, 96), 0.0, 0.0, 0.0)  # the same file again: tracing takes seconds
+    monkeypatch.setattr(quantize, "export_onnx", lambda model, out, run_id, dpm: shutil.copy("student.onnx", out) and [same])
     options = ("--int8", "--max-loss", 1, "--calibration-frames", 2)
     outcome = tiekd("export", ran.folder, "--out", "int8.onnx", *options)
     assert outcome.code == 0, outcome.err
-    loss, told = outcome.out.splitlines()
+    check, loss, told = outcome.out.splitlines()
+    assert check == f"before quantization, {same}"
     assert re.fullmatch(
         r"abs_rel [\d.]+ in float32, [\d.]+ in int8 \([+-].+%\), on 4 test frames, calibrated on 2 training frames", loss
     )
