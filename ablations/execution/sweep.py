@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -17,7 +18,7 @@ from ablations.execution.tune_callback import FailureLimit
 from ablations.execution.tune_log import tune_log
 from ablations.planning.resources import trial_slots, worker_resources
 from tiekd.config import ExecutionConfig
-from tiekd.errors import StoreError
+from tiekd.errors import ClusterError, StoreError, shorten
 from tiekd.store.claims import Claims
 from tiekd.store.run_status import PRUNED_CAUSE, Attempt
 from tiekd.store.run_store import RunRecord, RunStore
@@ -57,14 +58,24 @@ def run_sweep(sweep: Sweep, store: RunStore) -> None:
     with tune_log(sweep.name, store), temporary_folder() as folder, no_snapshots(folder / EXPERIMENT):
         try:
             _tuner(sweep, folder, callbacks).fit()
-        except Exception:
+        except Exception as error:
             if not sweep.stopper.store_error:
                 store.read_study(sweep.name)  # raises StoreError if Ray failed because the store is gone
+                raise_if_of_ray(error)
                 raise
         if sweep.stopper.store_error:
             raise StoreError(sweep.stopper.store_error)
         for trial in retry_budget.trials:
             settle_run(trial, sweep, store)
+
+
+def raise_if_of_ray(error: BaseException) -> None:
+    """Raise ClusterError for an error of Tune that Ray has caused, such as a node without memory on which trials start."""
+    cause = error if isinstance(error, RayError) else error.__cause__
+    if isinstance(cause, RayError):
+        reason = shorten((str(cause).strip().splitlines() or [""])[0])
+        remedy = "rerun the same command to resume from the last checkpoint"
+        raise ClusterError(f"Ray failed ({type(cause).__name__}: {reason}); {remedy}") from None
 
 
 def _tuner(sweep: Sweep, folder: Path, callbacks: list[tune.Callback]) -> tune.Tuner:

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 import ablations
 from ablations.execution.cluster import ray_cluster
-from ablations.execution.sweep import Sweep, settle_run
+from ablations.execution.sweep import Sweep, raise_if_of_ray, settle_run
 from ablations.execution.trial_failures import record_death
 from ablations.execution.tune_callback import FailureLimit
 from tiekd.config import ExecutionConfig
 from tiekd.distill.runtime import save_epoch
-from tiekd.errors import SupersededError, UserError
+from tiekd.errors import ClusterError, SupersededError, UserError
 from tiekd.store.claims import CLAIMS, Claims, Launch, open_launch
 from tiekd.store.run_status import Attempt, Status
 from tiekd.store.run_store import RunStore
@@ -135,6 +136,20 @@ def test_run_that_recorded_its_outcome_keeps_it(record):
 def test_run_that_was_done_before_its_process_died_stays_done(record):
     record.write_status(Status("done"))
     assert end(record, Trial.ERROR).state == "done"
+
+
+def test_an_error_that_ray_causes_in_tune_is_one_line():
+    """Tune ends with a RuntimeError if Ray kills the process of a trial that is just starting."""
+    try:
+        raise RuntimeError("Caught unexpected exception") from OutOfMemoryError(
+            "1 worker(s) were killed: low memory\nMemory: 22 GB"
+        )
+    except RuntimeError as error:
+        with pytest.raises(
+            ClusterError, match=r"^Ray failed \(OutOfMemoryError: 1 worker\(s\) .* low memory\); rerun the same"
+        ):
+            raise_if_of_ray(error)
+    raise_if_of_ray(RuntimeError("of the program"))
 
 
 def test_launch_refuses_workers_without_their_gpu():
