@@ -1,4 +1,4 @@
-"""The commands `tiekd report` and `tiekd power`: what run stores say, and what they would need to say more."""
+"""The commands `tiekd report`, `tiekd power` and `tiekd dpm`: what run stores say, what they lack, what a target says."""
 
 import gc
 import sys
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tiekd.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption
 from tiekd.errors import UserError, unknown
 from tiekd.store.files import json_text
 
@@ -161,6 +162,43 @@ def power(
         typer.echo(
             f"{name}: seeds for a difference of {difference:g} in {metric} with probability {chance:g}\n{power_text(rows)}\n"
         )
+
+
+def dpm(
+    config: ConfigArgument,
+    overrides: SetOption = [],  # noqa: B006 - repeatable in Typer's way
+    store: StoreOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for a figure; created if missing")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain the target of L_DPM on the depths of the teacher's maps, before anything is trained.
+
+    Prints the mean of the target against the teacher's depth, its entropy and its bins; and the floor, the error of a student
+    that reproduces it, beside that of every other `loss.dpm` with the same settings.
+
+    Example: tiekd dpm debug --set loss.sigma=0.8 --store demo/store --out demo/dpm
+    """
+    from reports.tables.dpm_target import depths_of_maps, target_tables, target_text
+    from tiekd.cli.packaged import find_run_config
+    from tiekd.config import load_config
+    from tiekd.config.documents import parse_overrides
+    from tiekd.store.files import check_output_folder
+
+    if out is not None:
+        check_output_folder(out, "--out")
+    changes = parse_overrides(overrides) | ({"execution.store": store} if store else {})
+    run = load_config(find_run_config(config), changes)
+    histogram = depths_of_maps(run)
+    tables, files = target_tables(run, histogram), []
+    if out is not None:
+        from reports.figures.dpm_target import dpm_target_figure
+        from reports.figures.figures import save_figure
+
+        files = save_figure(dpm_target_figure(run, histogram, [row.depth for row in tables.rows[1::2]]), out)
+    if as_json:
+        typer.echo(json_text(tables.to_dict() | {"files": [str(file) for file in files]}, indent=2))
+        return
+    typer.echo("\n".join([target_text(tables), *map(str, files)]))
 
 
 def _choice(text: str) -> tuple[str, list[str]]:

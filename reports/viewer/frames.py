@@ -51,7 +51,7 @@ def target_id(run: ShownRun) -> str | None:
     config = run.config
     if run.maps is None or not run.has_dpm:
         return None
-    settings = {name: getattr(config.loss, name) for name in ("sigma", "temperature")}
+    settings = {name: getattr(config.loss, name) for name in ("dpm", "sigma", "temperature")}
     settings |= {"maps": run.maps.digest(), "bins": config.bins.model_dump(), "quirks": sorted(config.quirks)}
     settings |= {"range": [config.data.min_depth, config.data.max_depth]}
     return f"target-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"

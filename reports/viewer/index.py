@@ -18,6 +18,7 @@ from reports.viewer.site import Site
 from tiekd.bins import DepthBins
 from tiekd.config.labels import HIGHER_IS_BETTER
 from tiekd.data.teacher_maps import TeacherMaps
+from tiekd.distill.target_floor import target_settings
 from tiekd.store.run_store import RunStore
 
 DEPTH_COLORS, DIFFERENCE_COLORS = "turbo_r", "RdBu_r"
@@ -101,9 +102,8 @@ def _student(dataset: ShownDataset, run: ShownRun, store: RunStore) -> dict[str,
             "edges": [round(edge, 6) for edge in bins.edges.tolist()],
             "error": dpm_error(bins.centers.numpy()),
             "target": target_id(run),
-            "sigma": config.dpm_sigma,
-            "temperature": config.loss.temperature,
-            "trained": "temperature" in config.loss.reads,
+            "about": ", ".join([config.loss.dpm, *target_settings(config)]),
+            "trained": "dpm" in config.loss.reads,
         }
     return student
 

@@ -35,10 +35,10 @@ const Detail = (() => {
   }
 
   function noteOn(result, target, mass) {
-    const { sigma, temperature, trained, error, edges } = result.dpm;
-    const about = target ? `Target: sigma ${sigma} m, temperature ${temperature}${trained ? "" : " (its loss does not use it)"}. ` : "";
+    const { about, trained, error, edges } = result.dpm;
+    const told = target ? `Target: ${about}${trained ? "" : " (its loss does not use it)"}. ` : "";
     const kept = `Stored: ${edges.length - 1} bins in ${mass} steps; expected depths are off by at most ${error < 0.001 ? "1 mm" : `${Math.ceil(error * 1000)} mm`}.`;
-    return about + kept;
+    return told + kept;
   }
 
   // -- metrics ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reports.dpm import percentiles, target_at, variants_of
+from reports.tables.dpm_target import percentiles, target_at, variants_of
 from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.config.specs import DPMS
