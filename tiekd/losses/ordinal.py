@@ -32,6 +32,7 @@ class OrdinalTerm:
 
     -(sum_{k < l} log P(bin > k) + sum_{k >= l} log P(bin <= k)) with l the bin nearest to the target. DORN predicts each of the
     probabilities; here they are the cumulative sums of the student's distribution. k = 0 .. K - 2, since P(bin <= K - 1) = 1.
+    A probability below the smallest number of its dtype (float32: 1e-38) counts as that and has no gradient.
     """
 
     def __init__(self, bins: DepthBins):
@@ -39,13 +40,13 @@ class OrdinalTerm:
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
         assert prediction.dpm_logits is not None, "ordinal regression needs the head dpm"
-        log_p = torch.log_softmax(prediction.dpm_logits, dim=1)
-        below = log_p.logcumsumexp(dim=1)[:, :-1]  # log P(bin <= k)
-        above = log_p.flip(1).logcumsumexp(dim=1).flip(1)[:, 1:]  # log P(bin > k)
+        p = torch.softmax(prediction.dpm_logits, dim=1)
+        below = p.cumsum(dim=1)[:, :-1]  # P(bin <= k)
+        above = p.flip(1).cumsum(dim=1).flip(1)[:, 1:]  # P(bin > k); 1 - below would round small ones away
         wanted = nearest_bin(self.bins.centers.to(target, non_blocking=True), target.contiguous())
         k = torch.arange(below.shape[1], device=target.device).view(1, -1, 1, 1)
-        likelihood = torch.where(k < wanted, above, below).sum(dim=1, keepdim=True)
-        return masked_mean(-likelihood, valid, all_sum)
+        likelihood = torch.where(k < wanted, above, below).clamp_min(torch.finfo(p.dtype).tiny)
+        return masked_mean(-likelihood.log().sum(dim=1, keepdim=True), valid, all_sum)
 
 
 def _bins(config: RunConfig) -> DepthBins:

@@ -40,7 +40,7 @@ def test_a_document_of_parts_is_the_same_run_when_it_is_read_again():
         (["si"], "loss.parts: expected a mapping such as "),
         ({"si": 3}, "got {'si': 3}"),
         ({"sii": {}}, "loss.parts: name: unknown 'sii'; did you mean si"),
-        ({"si": {"wieght": 1}}, "loss.parts.si.wieght: no such setting: unknown 'wieght'; did you mean weight"),
+        ({"si": {"weights": 1}}, "loss.parts.si.weights: no such setting: unknown 'weights'; did you mean weight"),
         ({"si": {"weight": -1}}, "loss.parts.si.weight: input should be greater than or equal to 0, got -1"),
         (
             {"si": {"target": "truth"}},
