@@ -40,13 +40,14 @@ class OrdinalTerm:
 
     def __call__(self, prediction: Prediction, target: Tensor, valid: Tensor, all_sum: AllSum) -> Tensor:
         assert prediction.dpm_logits is not None, "ordinal regression needs the head dpm"
-        p = torch.softmax(prediction.dpm_logits, dim=1)
-        below = p.cumsum(dim=1)[:, :-1]  # P(bin <= k)
-        above = p.flip(1).cumsum(dim=1).flip(1)[:, 1:]  # P(bin > k); 1 - below would round small ones away
+        # [B, H, W, K]: on CPUs, sums along contiguous numbers take a third of the time.
+        p = torch.softmax(prediction.dpm_logits, dim=1).movedim(1, -1).contiguous()
+        below = p.cumsum(dim=-1)[..., :-1]  # P(bin <= k)
+        above = p.flip(-1).cumsum(dim=-1).flip(-1)[..., 1:]  # P(bin > k); 1 - below would round small ones away
         wanted = nearest_bin(self.bins.centers.to(target, non_blocking=True), target.contiguous())
-        k = torch.arange(below.shape[1], device=target.device).view(1, -1, 1, 1)
-        likelihood = torch.where(k < wanted, above, below).clamp_min(torch.finfo(p.dtype).tiny)
-        return masked_mean(-likelihood.log().sum(dim=1, keepdim=True), valid, all_sum)
+        k = torch.arange(below.shape[-1], device=target.device)
+        likelihood = torch.where(k < wanted.movedim(1, -1), above, below).clamp_min(torch.finfo(p.dtype).tiny)
+        return masked_mean(-likelihood.log().sum(dim=-1).unsqueeze(1), valid, all_sum)
 
 
 def _bins(config: RunConfig) -> DepthBins:
