@@ -76,7 +76,7 @@ def _probe_file(uri: str) -> Iterator[str]:
     Opens the store anew: the launch's own `RunStore` would take a store that is empty again for one that has vanished.
     """
     store, name = RunStore(uri), f".probe-{uuid.uuid4().hex}"
-    root = Path(store.filesystem[1])
+    root = Path(store.root)
     created = [folder for folder in (root, *root.parents) if not folder.exists()] if store.local else []
     store.write_bytes(name, b"")
     try:

@@ -102,7 +102,7 @@ class TensorBoard:
     """A folder per run, named after its cell, in the study's folder. A launch that resumes a run rewrites its folder."""
 
     def __init__(self, study: str, store: RunStore):
-        self._folder, self._store = Path(store.filesystem[1]) / "studies" / study / "tensorboard", store
+        self._folder, self._store = Path(store.root) / "studies" / study / "tensorboard", store
         self._logs: dict[str, EventLog] = {}
 
     def open(self, cell: CellProgress, record: RunRecord) -> int:

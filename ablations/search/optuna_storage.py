@@ -45,7 +45,7 @@ def storage_url(option: str | None, store: RunStore, name: str) -> str:
             f"store {store.uri}: SQLite needs a folder; give a database for the trials: "
             "--storage postgresql://USER:PASSWORD@HOST/DATABASE, or OPTUNA_STORAGE"
         )
-    file = f"{store.filesystem[1]}/studies/{name}/optuna.db"
+    file = f"{store.root}/studies/{name}/optuna.db"
     return URL.create("sqlite", database=file).render_as_string()  # quotes characters such as "?" and "%"
 
 

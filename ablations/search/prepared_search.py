@@ -189,7 +189,7 @@ def open_search(prepared: PreparedSearch) -> Iterator[optuna.Study]:
     parameter.
     """
     if prepared.store.local:
-        Path(prepared.store.filesystem[1], "studies", prepared.name).mkdir(parents=True, exist_ok=True)
+        Path(prepared.store.root, "studies", prepared.name).mkdir(parents=True, exist_ok=True)
     search = prepared.search
     subject = f"{', '.join(search.objectives)} over seeds {search.seeds} of {prepared.run_id_of(prepared.base)}"
     if search.constraints:

@@ -77,7 +77,7 @@ def collect(
     The per-image rows of all runs do not fit in memory: only their sums are returned, and the rows are written to the Parquet
     file `images_to` while they are read. `while_waiting` is called when everything else has been read.
     """
-    if store.local and not Path(store.filesystem[1]).is_dir():
+    if store.local and not Path(store.root).is_dir():
         raise UserError(f"store {store.uri}: no such folder")
     studies = read_studies(store, only)
     planned = {plan.run_id for record in studies.values() for plan in record.planned}

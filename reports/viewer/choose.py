@@ -132,8 +132,8 @@ def _candidates(store: RunStore, study: str | None, prefixes: Sequence[str]) -> 
 
 def _config(store: RunStore, run_id: str) -> RunConfig:
     """Read the config of a run. Raises UserError if its config or its weights are missing."""
-    config, (filesystem, root) = store.run(run_id).config(), store.filesystem
-    if config is None or not filesystem.get_file_info(f"{root}/runs/{run_id}/{WEIGHTS_FILE}").is_file:
+    config = store.run(run_id).config()
+    if config is None or WEIGHTS_FILE not in store.list_files(f"runs/{run_id}"):
         raise UserError(f"run {run_id} has no {'config.yaml' if config is None else WEIGHTS_FILE}")
     return config
 

@@ -43,7 +43,7 @@ def write_index(site: Site, datasets: list[ShownDataset], store: RunStore) -> No
 
 def _store_link(site: Site, store: RunStore) -> dict[str, str]:
     """Return the URI of the store and, if it is a local folder, its path relative to the page."""
-    local = Path(store.filesystem[1]) if store.local else None
+    local = Path(store.root) if store.local else None
     return {"uri": store.uri, "path": os.path.relpath(local, site.folder.absolute()) if local else ""}
 
 

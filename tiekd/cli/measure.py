@@ -57,7 +57,7 @@ def _open(store: str) -> "RunStore":
     from tiekd.store.run_store import RunStore
 
     opened = RunStore(store)
-    if opened.local and not Path(opened.filesystem[1]).is_dir():
+    if opened.local and not Path(opened.root).is_dir():
         raise UserError(f"store {store}: no such folder")
     opened.check_writable()
     return opened

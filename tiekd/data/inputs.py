@@ -163,7 +163,7 @@ def open_teacher(config: RunConfig, store: RunStore | None = None) -> TeacherMap
             f"store {store.uri}: the maps {maps_id} of teacher {config.teacher.name} have not been made yet; `tiekd ablate`, "
             "`tiekd search` and `tiekd run` make them"
         )
-    return open_maps(Path(store.filesystem[1], maps_folder(maps_id)) if store.local else _fetch_maps(store, maps_id))
+    return open_maps(Path(store.root, maps_folder(maps_id)) if store.local else _fetch_maps(store, maps_id))
 
 
 def maps_folder(maps_id: str) -> str:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from pyarrow import fs
-
 from tiekd.errors import DamagedFileError, StoreError, UserError, is_unicode, os_error_reason
 from tiekd.store.files import (
     create_atomically,
@@ -27,16 +25,7 @@ class StorageBackend(Protocol):
     """Files by name; names contain "/". Every operation raises StoreError if the storage cannot be read or written."""
 
     uri: str
-
-    @property
-    def filesystem(self) -> fs.FileSystem:
-        """The filesystem for programs that need one."""
-        ...
-
-    @property
-    def root(self) -> str:
-        """The path in the filesystem."""
-        ...
+    root: str  # path of the folder, or bucket and prefix
 
     def check_writable(self) -> None:
         """Raise UserError if nothing can be written. Leaves no file behind."""
@@ -99,7 +88,7 @@ class FolderBackend:
     """
 
     def __init__(self, uri: str, path: Path, must_exist: bool = False):
-        self.uri, self.root, self.filesystem = uri, str(path), fs.LocalFileSystem()
+        self.uri, self.root = uri, str(path)
         self._path = path
         nearest = nearest_existing(path)
         if not nearest.is_dir():

@@ -51,7 +51,7 @@ def find_run(name: str, store: str | None = None) -> RunRecord | None:
 def fetch_weights(store: RunStore, run_id: str) -> Path:
     """Return a local file with a run's weights. From an object store it is a copy, deleted when the process exits."""
     if store.local:
-        return Path(store.filesystem[1]) / "runs" / run_id / WEIGHTS_FILE
+        return Path(store.root) / "runs" / run_id / WEIGHTS_FILE
     content = store.run(run_id).read_file(WEIGHTS_FILE)
     if content is None:
         raise UserError(f"store {store.uri}: run {run_id} has no {WEIGHTS_FILE}: it is not finished")

@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import obstore
-import pyarrow as pa
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store, from_url
 from pyarrow import fs
@@ -37,19 +36,11 @@ class ObjectStoreBackend:
     """A prefix of a bucket. Each read, write or list of up to 1000 files is one request; an upload is complete or not there."""
 
     def __init__(self, uri: str, check: bool = True):
-        self.uri = uri
+        parts = urlsplit(uri)
+        self.uri, self.root = uri, f"{parts.netloc}{parts.path}".rstrip("/")
         if check:
             self._check_bucket()
         self._objects = _connect(uri)
-
-    @property
-    def filesystem(self) -> fs.FileSystem:
-        return open_object_store(self.uri)[0]
-
-    @property
-    def root(self) -> str:
-        parts = urlsplit(self.uri)
-        return f"{parts.netloc}{parts.path}".rstrip("/")
 
     def _check_bucket(self) -> None:
         """Raise UserError unless the bucket exists and can be listed."""
@@ -202,35 +193,8 @@ def profile_keys() -> dict[str, str]:
     return keys
 
 
-def open_object_store(uri: str, fail_fast: bool = False) -> tuple[fs.FileSystem, str]:
-    """Open the pyarrow filesystem of a URI, for Ray; returns it with the path in it. `fail_fast` gives up after seconds.
-
-    Raises UserError if `uri` is not an object store that pyarrow reads.
-    """
-    if urlsplit(uri).scheme != "s3":
-        return _open_other(uri, fail_fast)
-    options, root = s3_options(uri)
-    options["retry_strategy"] = fs.AwsStandardS3RetryStrategy(FAIL_FAST_ATTEMPTS if fail_fast else MAX_ATTEMPTS)
-    options["request_timeout"] = FAIL_FAST_TIMEOUT_S if fail_fast else REQUEST_TIMEOUT_S
-    return fs.S3FileSystem(connect_timeout=CONNECT_TIMEOUT_S, **options), root
-
-
-def _open_other(uri: str, fail_fast: bool) -> tuple[fs.FileSystem, str]:
-    address = uri
-    if urlsplit(uri).scheme in ("gs", "gcs") and "retry_limit_seconds" not in uri:  # the default is 15 minutes
-        limit = FAIL_FAST_TIMEOUT_S if fail_fast else REQUEST_TIMEOUT_S
-        address += f"{'&' if '?' in uri else '?'}retry_limit_seconds={limit:g}"
-    try:
-        filesystem, root = fs.FileSystem.from_uri(address)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(
-            f"store {uri}: not a folder or a URI that pyarrow reads: {shorten(' '.join(str(error).split()))}"
-        ) from None
-    return filesystem, root.rstrip("/")
-
-
 def s3_options(uri: str) -> tuple[dict[str, Any], str]:
-    """Return the arguments of pyarrow's S3FileSystem for an `s3://` URI and the environment, and the path."""
+    """Return scheme, region and server (if not AWS) of an `s3://` URI by the URI and the environment, and bucket and prefix."""
     parts = urlsplit(uri)
     if "@" in parts.netloc:
         where = parts.netloc.rpartition("@")[2]

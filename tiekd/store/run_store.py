@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from pyarrow import fs
 
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import parse_mapping
@@ -89,9 +88,9 @@ class RunStore:
         return isinstance(self._backend, FolderBackend)
 
     @property
-    def filesystem(self) -> tuple[fs.FileSystem, str]:
-        """The pyarrow filesystem and the store's path in it."""
-        return self._backend.filesystem, self._backend.root
+    def root(self) -> str:
+        """The path of the folder, or the bucket and the prefix."""
+        return self._backend.root
 
     def check_writable(self) -> None:
         """Raise UserError if nothing can be written. Leaves no file behind."""

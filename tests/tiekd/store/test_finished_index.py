@@ -2,11 +2,13 @@
 
 import pytest
 
+from tiekd.config import build
 from tiekd.store.finished_index import INDEX, Outcome, entry, read_entry
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunStore
 
 METRICS = {"abs_rel": 0.1 + 0.2, "rmse": None}
+CONFIG = build({"data": {"dataset": "synthetic-outdoor"}, "loss": {"name": "si", "target": "ground_truth"}})
 DONE = Status("done", epoch=3, epochs=3, device_seconds=1 / 3, started=1.5, updated=2.5)
 
 
@@ -47,14 +49,14 @@ def test_outcomes_of_finished_runs_are_listed(uri, s3):
     assert counted == {"LIST": 2, "GET": 2}  # those that are not in the index
 
 
-def test_a_run_whose_folder_was_deleted_is_missing_and_leaves_the_index_when_it_starts(uri, tiny):
+def test_a_run_whose_folder_was_deleted_is_missing_and_leaves_the_index_when_it_starts(uri):
     store = RunStore(uri)
     end(store, "0123", DONE)
     for name in ("status.json", "summary.json"):
         store.delete(f"runs/0123/{name}")
     store.load_index()
     assert store.run("0123").status().state == "missing"
-    store.run("0123").start(tiny())
+    store.run("0123").start(CONFIG)
     store.load_index()
     assert store.run("0123").status().state == "running"
     assert store.list_folders(INDEX) == []
