@@ -138,7 +138,7 @@ def _log_events(config: "RunConfig", record: "RunRecord", display: "RunDisplay")
         nonlocal log
         rows = [row]
         if log is None:  # after a resume, the store also has earlier epochs
-            log = EventLog(Path(record.store.filesystem[1]) / record.folder / "tensorboard")
+            log = EventLog(Path(record.store.root) / record.folder / "tensorboard")
             table = record.epochs()
             rows = table.to_pylist() if table else rows
         for each in rows:
