@@ -4,8 +4,8 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ablations.planning.cells import StudyCell
 from ablations.planning.constraints import INFEASIBLE
 from ablations.planning.plan import make_plan
 from ablations.planning.resources import trial_slots
-from ablations.search.optuna_storage import ended_outside, get_trials, is_infeasible, restricted
+from ablations.search.optuna_storage import ended_outside, get_trials, is_infeasible, restricted, study_exists
 from ablations.search.prepared_search import (
     PreparedSearch,
     SearchOptions,
@@ -63,12 +63,15 @@ def run_search(
     check_variables()
     prepared.store.check_writable()
     console = launch_options.console
-    with _only_launch(prepared) as claims:
+    with contextlib.ExitStack() as stack:
+        claim = cache(lambda: stack.enter_context(_only_launch(prepared)))
+        if study_exists(prepared.name, prepared.url):
+            claim()  # before its trials are read; a new search claims when nothing can be refused any more
         left = start_search(prepared, console)
         console.print(_headline(prepared, left), highlight=False)
         if line := floor_line([prepared.base]):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-        ended = left == 0 or _launch(prepared, left, address, launch_options, claims)
+        ended = left == 0 or _launch(prepared, left, address, launch_options, claim)
         with open_search(prepared) as optuna_study:
             record_search(prepared, optuna_study)
             results = collect_results(restricted(optuna_study, prepared.space), prepared.search, prepared.base_point)
@@ -103,7 +106,7 @@ def _headline(prepared: PreparedSearch, left: int | None) -> str:
 
 
 def _launch(
-    prepared: PreparedSearch, left: int | None, address: str | None, launch_options: LaunchOptions, claims: Claims
+    prepared: PreparedSearch, left: int | None, address: str | None, launch_options: LaunchOptions, claim: Callable[[], Claims]
 ) -> bool:
     """Run the trials that are left. Returns False if too many failures with the same cause stopped them.
 
@@ -134,6 +137,7 @@ def _launch(
     ):
         LaunchResources.of(execution, cluster_nodes(), address, launch_options.max_concurrent).print(launch_options.console)
         check_nodes(prepared.store, [prepared.base], execution)
+        claims = claim()
         study = stack.enter_context(open_search(prepared))
         cells |= record_search(prepared, study)
         _make_maps(prepared, execution, launch_options, claims)

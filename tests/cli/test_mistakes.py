@@ -84,7 +84,7 @@ def test_a_store_below_a_file(mistake, words, tiny, in_folder):
 
 
 def test_a_store_of_an_unknown_kind(mistake, words, tiny):
-    assert "store nfs://host/store: not a folder or a URI that pyarrow reads" in mistake(
+    assert "store nfs://host/store: not a folder or the URI of an object store" in mistake(
         *words(tiny, "--store", "nfs://host/store")
     )
 

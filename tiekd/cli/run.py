@@ -90,7 +90,6 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
     from tiekd.distill.run import execute
     from tiekd.distill.runtime import LocalRuntime
     from tiekd.store.claims import claimed
-    from tiekd.store.run_status import FINISHED
 
     with RunDisplay(quiet=quiet) as display, contextlib.ExitStack() as stack:
 
@@ -98,10 +97,9 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
             logged = stack.enter_context(_log_events(config, record, display)) if store.local else display
             runtime = LocalRuntime(config.execution, record, logged)
             stack.enter_context(_finish_step_on_sigterm(runtime))
+            stack.enter_context(claimed(store, record.run_id))
             return runtime
 
-        if record.status().state not in FINISHED:
-            stack.enter_context(claimed(store, record.run_id))
         try:
             return record, execute(config, record, make_runtime)
         except PreemptedError:

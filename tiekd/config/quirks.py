@@ -26,7 +26,9 @@ class Quirk:
         """Whether it changes the numbers of a RunConfig."""
         if self.losses is not None and config.loss.name not in self.losses:
             return False
-        return (self.setting is None or self.setting in config.loss.reads) and self.when(config)
+        return (
+            self.setting is None or any(self.setting in part.spec.reads for part in config.loss.terms.values())
+        ) and self.when(config)
 
 
 QUIRKS: dict[str, Quirk] = {

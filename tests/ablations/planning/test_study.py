@@ -95,7 +95,7 @@ def test_override_of_the_seed_is_refused(study_file):
         ({"factors": {"device": {"gpu": {"execution.device": "cuda"}}}}, r"execution.device does not change the results"),
         (
             {"search": {"space": "dpm.yaml", "sampler": "tp"}},
-            r"search.sampler: unknown 'tp'; did you mean tpe\? valid:",
+            r"search.sampler: unknown 'tp'; did you mean tpe or gp\? valid:",
         ),
         ({"search": {"space": "dpm.yaml", "scheduler": "pbt"}}, r"search.scheduler: 'pbt' .* valid: asha, median, none"),
         (

@@ -95,6 +95,7 @@ def test_a_rotation_of_a_baseline_that_reads_the_teacher_leaves_its_map_too():
 def test_the_page_tells_of_every_quirk_what_the_code_does_and_its_effect():
     page = (ROOT / "docs" / "fidelity.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")]
+    rows = rows[: len(QUIRKS)]  # another table follows
     table = {name.strip("`"): cells for name, *cells in rows}
     assert table.keys() == QUIRKS.keys()
     for name, (released, corrected, loss, training) in table.items():
