@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -35,7 +36,8 @@ from tiekd.errors import PreemptedError, StoreError
 from tiekd.store.run_status import FINISHED, Status
 from tiekd.store.run_store import RunRecord, RunStore
 
-POLL_S = 0.5  # between reads of the run's status in the store
+POLL_S = 0.5  # between looks at the workers, and at the run's status in the store
+REQUEST_POLL_S = 10.0  # the same where each look is a request to an object store
 REASONS = (StoreError, PreemptedError)  # of workers that end without an outcome, which the trial passes on
 NO_RESTARTS = FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0)
 
@@ -52,11 +54,13 @@ def execute_on_workers(config: RunConfig, record: RunRecord, report: ReportFn) -
     if not config.execution.gpus:
         check_execution(config.execution, torch.device("cpu"))
     record.start(config)
-    reported = record.status().epoch
+    reported, due = record.status().epoch, 0.0
 
     def report_epochs() -> None:
-        nonlocal reported
-        reported = _report_new_epochs(record, reported, report)
+        nonlocal reported, due
+        if time.monotonic() >= due:
+            reported = _report_new_epochs(record, reported, report)
+            due = time.monotonic() + (POLL_S if record.store.local else REQUEST_POLL_S)
 
     order = {"document": config.document(), "run_id": record.run_id, "attempt": record.attempt}
     error = _compute(config, order, report_epochs)

@@ -106,8 +106,11 @@ class TensorBoard:
         self._logs: dict[str, EventLog] = {}
 
     def open(self, cell: CellProgress, record: RunRecord) -> int:
-        record.status()  # raises StoreError if the store has vanished: creating a folder would recreate it
-        self._logs[record.run_id] = EventLog(self._folder / f"{safe_name(cell.name)} {record.run_id[:8]}")
+        try:
+            self._logs[record.run_id] = EventLog(self._folder / f"{safe_name(cell.name)} {record.run_id[:8]}")
+        except FileNotFoundError:
+            record.status()  # raises StoreError if the store has vanished
+            raise
         return 0
 
     def write(self, run_id: str, epoch: int, scalars: Row) -> None:

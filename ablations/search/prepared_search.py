@@ -45,6 +45,7 @@ from tiekd.store.run_status import FINISHED
 from tiekd.store.run_store import RunStore
 
 StudyCells = dict[str, dict[str, Any]]  # cells of a study's record, by run id
+RECORD_GROWTH = 1.02
 
 
 @dataclass(frozen=True)
@@ -250,17 +251,6 @@ def _trials_left(prepared: PreparedSearch, study: optuna.Study | None) -> int | 
     return left
 
 
-def record_search(prepared: PreparedSearch, study: optuna.Study) -> StudyCells:
-    """Write the search as a study of the store, with each run of each trial as a cell, and return the cells."""
-    cells: StudyCells = {}
-    for trial in get_trials(study):
-        point = drawn_point(trial)
-        if prepared.space.point_of(point) == point:  # not so for a trial killed while its point was drawn
-            cells |= point_cells(prepared, point)
-    write_search_study(prepared, cells, study)
-    return cells
-
-
 def point_cells(prepared: PreparedSearch, point: Point) -> StudyCells:
     """Return the cells of a point's runs, with the point as their factors; none if its settings contradict each other."""
     cells: StudyCells = {}
@@ -274,13 +264,36 @@ def point_cells(prepared: PreparedSearch, point: Point) -> StudyCells:
     return cells
 
 
-def write_search_study(prepared: PreparedSearch, cells: StudyCells, study: optuna.Study) -> None:
-    """Write the record of the search, in which the cells of infeasible trials say so."""
-    for trial in filter(is_infeasible, get_trials(study)):
-        for run_id in cells.keys() & trial.user_attrs["run_ids"]:
-            cells[run_id]["infeasible"] = trial.user_attrs["cause"]
-    document = prepared.study.model_dump(mode="json") | {"name": prepared.name, "kind": "search"}
-    teacher = prepared.base.teacher_run if prepared.base.reads_teacher else None
-    teachers = [prepared.run_id_of(teacher)] if teacher else []
-    record = {"study": document, "commands": prepared.commands, "cells": list(cells.values()), "teachers": teachers}
-    prepared.store.write_study(prepared.name, record)
+class SearchRecord:
+    """The record of a search as a study of the store, in which each run of each trial is a cell.
+
+    While points are added, it is written again when it has grown by a share, since it holds all cells.
+    """
+
+    def __init__(self, prepared: PreparedSearch, study: optuna.Study):
+        self._prepared, self._study = prepared, study
+        self._cells: StudyCells = {}
+        for trial in get_trials(study):
+            point = drawn_point(trial)
+            if prepared.space.point_of(point) == point:  # not so for a trial killed while its point was drawn
+                self._cells |= point_cells(prepared, point)
+        self.write()
+
+    def add(self, point: Point) -> None:
+        """Add the cells of a point."""
+        self._cells |= point_cells(self._prepared, point)
+        if len(self._cells) >= RECORD_GROWTH * self._n_written:
+            self.write()
+
+    def write(self) -> None:
+        """Write the record; the cells of infeasible trials say so."""
+        for trial in filter(is_infeasible, get_trials(self._study)):
+            for run_id in self._cells.keys() & trial.user_attrs["run_ids"]:
+                self._cells[run_id]["infeasible"] = trial.user_attrs["cause"]
+        prepared = self._prepared
+        document = prepared.study.model_dump(mode="json") | {"name": prepared.name, "kind": "search"}
+        teacher = prepared.base.teacher_run if prepared.base.reads_teacher else None
+        teachers = [prepared.run_id_of(teacher)] if teacher else []
+        record = {"study": document, "commands": prepared.commands, "cells": list(self._cells.values()), "teachers": teachers}
+        prepared.store.write_study(prepared.name, record)
+        self._n_written = len(self._cells)

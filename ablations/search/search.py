@@ -22,14 +22,11 @@ from ablations.search.optuna_storage import ended_outside, get_trials, is_infeas
 from ablations.search.prepared_search import (
     PreparedSearch,
     SearchOptions,
-    StudyCells,
+    SearchRecord,
     enqueue_base,
     open_search,
-    point_cells,
     prepare_search,
-    record_search,
     start_search,
-    write_search_study,
 )
 from ablations.search.results import (
     SearchResults,
@@ -43,7 +40,7 @@ from ablations.study_output import LaunchResources
 from tiekd.config import ExecutionConfig
 from tiekd.distill.target_floor import floor_line
 from tiekd.errors import StoreError, UserError
-from tiekd.store.claims import STALE_S, Claims, open_launch
+from tiekd.store.claims import CLAIMS, STALE_S, Claims, open_launch
 
 
 def run_search(
@@ -65,15 +62,16 @@ def run_search(
     console = launch_options.console
     with contextlib.ExitStack() as stack:
         claim = cache(lambda: stack.enter_context(_only_launch(prepared)))
-        if study_exists(prepared.name, prepared.url):
-            claim()  # before its trials are read; a new search claims when nothing can be refused any more
+        # Before its trials are read. A search that is new and alone claims when nothing can be refused any more.
+        if prepared.store.list_files(CLAIMS) or study_exists(prepared.name, prepared.url):
+            claim()
         left = start_search(prepared, console)
         console.print(_headline(prepared, left), highlight=False)
         if line := floor_line([prepared.base]):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         ended = left == 0 or _launch(prepared, left, address, launch_options, claim)
         with open_search(prepared) as optuna_study:
-            record_search(prepared, optuna_study)
+            SearchRecord(prepared, optuna_study)
             results = collect_results(restricted(optuna_study, prepared.space), prepared.search, prepared.base_point)
             _report_results(prepared, optuna_study, results, launch_options)
     return ended and bool(results.best)
@@ -123,11 +121,9 @@ def _launch(
     search, epochs = prepared.search, prepared.base.optim.epochs
     max_epochs = epochs * len(search.seeds)
     progress = StudyProgress(prepared.name, [CellProgress(epochs=max_epochs) for _ in range(left or 0)], search.objective)
-    cells: StudyCells = {}
 
     def cell_of(params: dict[str, Any]) -> CellProgress:
-        cells.update(point_cells(prepared, params["point"]))
-        write_search_study(prepared, cells, study)
+        record.add(params["point"])
         return progress.start_cell(format_point(params["point"]), params["point"], max_epochs)
 
     with (
@@ -139,7 +135,7 @@ def _launch(
         check_nodes(prepared.store, [prepared.base], execution)
         claims = claim()
         study = stack.enter_context(open_search(prepared))
-        cells |= record_search(prepared, study)
+        record = SearchRecord(prepared, study)
         _make_maps(prepared, execution, launch_options, claims)
         enqueue_base(prepared, study)
         slots = trial_slots(execution, cluster_nodes())

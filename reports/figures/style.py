@@ -28,6 +28,7 @@ MARKERS = "osD^vPX"
 LINES = ("-", "--", ":")
 GRAY = "0.45"
 MAX_SERIES_PER_PANEL = 9
+LEGEND_LETTERS, PAGE_LETTERS = 40, 100  # after which the names of a legend are broken: beside a panel, and below several
 _X_AXIS_HEIGHT = 0.42  # inches; ticks and label
 Limits = tuple[float, float]
 RC_PARAMS: dict[RcKeyType, Any] = {
@@ -66,9 +67,14 @@ def small_multiples(
     width = COLUMN_WIDTH if columns == 1 and not shared and len(names) <= MAX_SERIES_PER_PANEL else PAGE_WIDTH
     letters = int((width - 0.9) / columns / LETTER_WIDTH)  # that fit below a panel
     across = _legend_columns(longest, PAGE_WIDTH if shared else width / columns)
+    beside = shared and len(panels) == 1
     lines = 0 if len(names) == 1 else math.ceil(min(len(names), MAX_SERIES_PER_PANEL) / across)  # of a legend
-    below = 0 if shared and len(panels) == 1 else 0.17 * lines + 0.05 * bool(lines)  # inches
-    figure = Figure(figsize=(width, 0.2 + 2.3 * rows + below * (1 if shared else rows)), layout="constrained")
+    if shared:
+        wrapped = {name: textwrap.fill(name, LEGEND_LETTERS if beside else PAGE_LETTERS) for name in names}
+        lines = _legend_lines(list(wrapped.values()), 1 if beside else across)
+    legend = 0.17 * lines + 0.05 * bool(lines)  # inches
+    height = max(2.3, legend) if beside else 2.3 * rows + legend * (1 if shared else rows)
+    figure = Figure(figsize=(width, 0.2 + height), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=share_x, sharey=True, squeeze=False)
     for axes in grid[:, 0]:
         axes.set_ylabel(ylabel)
@@ -83,8 +89,8 @@ def small_multiples(
     if shared:
         found = {str(line.get_label()): line for axes in grid.flat for line in axes.get_legend_handles_labels()[0]}
         handles = [found[name] for name in names if name in found]
-        labels = [textwrap.fill(str(line.get_label()), 40 if len(panels) == 1 else 100) for line in handles]
-        if len(panels) == 1:
+        labels = [wrapped[name] for name in names if name in found]
+        if beside:
             figure.legend(handles, labels, loc="outside right center")
         else:
             figure.legend(handles, labels, loc="outside lower center", ncols=across)
@@ -105,6 +111,12 @@ def _panels(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def _legend_columns(longest: int, width: float) -> int:
     """How many names of a legend fit beside each other in a width in inches; `longest` is their number of letters."""
     return max(1, int(width / ((longest + 7) * LETTER_WIDTH)))
+
+
+def _legend_lines(names: list[str], columns: int) -> int:
+    """The lines of text of a legend, whose names may have several lines; a legend is filled column by column."""
+    rows = math.ceil(len(names) / columns)
+    return max(sum(name.count("\n") + 1 for name in names[start : start + rows]) for start in range(0, len(names), rows))
 
 
 def _legend_below(figure: Figure, axes: Axes, letters: int, columns: int) -> None:

@@ -82,7 +82,7 @@ def _compute_and_store(config: RunConfig, record: RunRecord, runtime: Runtime) -
     device = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else "cpu"
     origin = provenance(device) | {"inputs": input_digests(config)}
     record.write_json("provenance.json", origin)
-    floor = stored_floor(config)
+    floor = stored_floor(config, origin["inputs"])
     result = distill(config, runtime)
     record.write_table("images.parquet", pd.DataFrame(result.images))
     if result.also:

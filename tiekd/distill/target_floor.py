@@ -6,7 +6,7 @@ planning.
 """
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -114,9 +114,17 @@ def teacher_histogram(config: RunConfig) -> Histogram | None:
     return ((found + 0.5) * (high / N_STEPS), counts[found]) if len(found) else None
 
 
-def stored_floor(config: RunConfig) -> dict[str, dict[str, float]]:
-    """Return what the summary of a run whose inputs exist says of its floor; empty without L_DPM."""
-    histogram = teacher_histogram(config) if has_target(config) else None
+_known: dict[Hashable, Histogram | None] = {}  # the histograms of this process's runs
+
+
+def stored_floor(config: RunConfig, digests: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Return what the summary of a run says of its floor, given the digests of its inputs; empty without L_DPM."""
+    if not has_target(config):
+        return {}
+    key = tuple(sorted(digests.items())), config.data.depth_range
+    if key not in _known:
+        _known[key] = teacher_histogram(config)
+    histogram = _known[key]
     return {"floor": floor_of(config, histogram)._asdict()} if histogram else {}
 
 

@@ -15,14 +15,19 @@ NOT_SCALARS = ("epoch", "step")
 
 
 class EventLog:
-    """The TensorBoard files of one run, in a folder that is written anew."""
+    """The TensorBoard files of one run, in a folder that is written anew.
+
+    Raises FileNotFoundError unless the folder of a run or a study is there, in which it may be two levels deep: a store that
+    has vanished is not made again.
+    """
 
     def __init__(self, folder: Path):
         # Not SummaryWriter: its threads print errors such as a full disk to the screen, and again when the process ends.
         from tensorboardX.event_file_writer import EventsWriter
 
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(exist_ok=True)
+        folder.mkdir()
         self._writer = EventsWriter(str(folder / "events"))
 
     def write_epoch(self, epoch: int, row: Mapping[str, float]) -> None:

@@ -6,7 +6,15 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from ablations.planning.study import load_study
-from ablations.search.prepared_search import SearchOptions, enqueue_base, open_search, point_cells, prepare_search, start_search
+from ablations.search.prepared_search import (
+    SearchOptions,
+    SearchRecord,
+    enqueue_base,
+    open_search,
+    point_cells,
+    prepare_search,
+    start_search,
+)
 from tiekd.data.inputs import run_id_of
 from tiekd.errors import UserError
 from tiekd.store.run_status import Status
@@ -159,3 +167,16 @@ def test_trials_left_later_and_refusal_of_another_objective_or_seeds(prepared):
     for change in ({"seeds": [3]}, {"objectives": ["rmse"]}):
         with pytest.raises(UserError, match="its trials so far have another base, data, objectives, seeds or constraints"):
             left(prepared(**change))
+
+
+def test_the_record_of_many_points_is_written_a_few_times_and_complete_at_the_end(prepared, tmp_path):
+    search, written = prepared(seeds=[0]), set()
+    file = tmp_path / "store/studies/demo-search/study.json"
+    with open_search(search) as study:
+        record = SearchRecord(search, study)
+        for n_bins in range(2, 402):
+            record.add({"bins.n_bins": n_bins, "bins.spacing": "log"})
+            written.add(file.stat().st_mtime_ns)
+        record.write()
+    assert 50 < len(written) < 170  # 50 + log(400 / 50) / log(1.02)
+    assert len(search.store.read_study(search.name)["cells"]) == 400
