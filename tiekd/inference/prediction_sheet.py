@@ -21,7 +21,7 @@ _QUALITY = 85
 def prediction_sheet(network: nn.Module, config: RunConfig, test: FrameSource, device: torch.device) -> bytes:
     """Return a JPEG with a row per frame: image, ground truth, prediction; near is bright, black has no depth.
 
-    The frames are evenly spaced in the test split, so that they are the same for all runs on it.
+    The frames are evenly spaced in the test split, so that they are the same for all runs on it. They may differ in size.
     """
     network.eval()
     rows = []
@@ -35,8 +35,9 @@ def prediction_sheet(network: nn.Module, config: RunConfig, test: FrameSource, d
         height, width = grays[0].shape
         image = frame.image[::step, ::step][:height, :width]
         rows.append(np.concatenate([image, *(np.repeat(gray[..., None], 3, axis=2) for gray in grays)], axis=1))
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(rows)).save(buffer, format="JPEG", quality=_QUALITY)
+    widest, buffer = max(row.shape[1] for row in rows), io.BytesIO()
+    sheet = np.concatenate([np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0))) for row in rows])
+    Image.fromarray(sheet).save(buffer, format="JPEG", quality=_QUALITY)
     return buffer.getvalue()
 
 
