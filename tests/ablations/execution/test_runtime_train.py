@@ -77,6 +77,7 @@ def undisturbed(base, tmp_path_factory) -> RunRecord:
     return RunStore(folder / "store").run(run_id_of(config))
 
 
+@pytest.mark.slow
 def test_one_worker_gives_the_result_of_two(base, undisturbed, tmp_path):
     alone = compute(build(with_values(base, {"execution.workers": 1})), RunStore(tmp_path))
     assert alone.run_id == undisturbed.run_id

@@ -20,6 +20,7 @@ from tiekd.models.dpm_head import DPMHead
 from tiekd.models.prediction import Prediction
 from tiekd.models.student import RegressionHead
 
+pytestmark = pytest.mark.slow
 BINS = DepthBins(16, 1e-3, 10.0)
 NAMES = [name for name, spec in LOSSES.items() if not spec.of_image]
 RUNS = [*product(NAMES, ["corrected", "released"])]
