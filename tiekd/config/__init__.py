@@ -1,5 +1,6 @@
 """One run's settings as a typed document, what they default to, and what makes two runs the same. Imports no PyTorch."""
 
+from tiekd.config.loss_section import LossConfig
 from tiekd.config.run_config import RunConfig, build, config_of_frames, diff, load_config, override, with_complete_teacher
 from tiekd.config.sections import (
     AugmentConfig,
@@ -9,7 +10,6 @@ from tiekd.config.sections import (
     ExecutionConfig,
     FolderConfig,
     Kernel,
-    LossConfig,
     OptimConfig,
     Section,
     Size,

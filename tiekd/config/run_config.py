@@ -1,7 +1,8 @@
 """The config of one run, and what makes two runs the same.
 
 A run is one YAML document. The data set, the student and the loss that it names bring default settings
-(tiekd/config/specs); the rest defaults as declared in sections.py. Depths are in metres, sizes are (height, width) in pixels.
+(tiekd/config/specs); the rest defaults as declared in sections.py and loss_section.py. Depths are in metres, sizes are (height,
+width) in pixels.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from pydantic import (
 )
 
 from tiekd.config.documents import copied, explain, flatten, merged, parse_overrides, read_document, with_values
+from tiekd.config.loss_section import LossConfig, with_named_parts
 from tiekd.config.quirks import QUIRKS, QUIRKS_OF_DPM, RELEASED_SIGMA
 from tiekd.config.sections import (
     AugmentConfig,
@@ -28,12 +30,10 @@ from tiekd.config.sections import (
     DataConfig,
     EvaluationConfig,
     ExecutionConfig,
-    LossConfig,
     OptimConfig,
     Section,
     StudentConfig,
     TeacherConfig,
-    with_named_parts,
 )
 from tiekd.config.specs import DATASETS, DEFAULT_DPM, LOSSES, NETWORKS
 from tiekd.errors import UserError, unknown
