@@ -113,6 +113,15 @@ def test_no_folder_is_wide():
     assert {str(folder.relative_to(ROOT)) for folder, count in Counter(tracked).items() if count > WIDEST} == set()
 
 
+def test_the_top_level_holds_what_the_readme_lists():
+    """A command that a test runs in the wrong folder once left files there, which were committed."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    folders = {path.split("/")[0] for path in tracked if "/" in path}
+    assert folders == {".ci", *PACKAGES, "benchmarks", "docs", "examples", "tests"}
+
+
 def test_a_forbidden_import_inside_a_function_is_seen(tmp_path):
     (tmp_path / "module.py").write_text("def f():\n    from ray import tune\n    import reports.tables.table\n")
     assert {name for name in imported_by(tmp_path / "module.py") if not is_allowed(name, "tiekd")} == {
