@@ -12,11 +12,10 @@ from tiekd.store.run_store import RunStore
 
 
 def build_site(site: Site, datasets: list[ShownDataset], store: RunStore) -> list[str]:
-    """Write the page, the data files and, last, the indexes: until then the page shows an earlier viewer.
+    """Write the data files, the indexes and, last, the page: until then there is none, or one that shows an earlier viewer.
 
     Runs whose weights are damaged or predict depth that is not finite are removed from `datasets`; returns one line for each.
     """
-    site.write_page()
     left_out = []
     for dataset in datasets:
         for description, write in _steps(site, dataset):
@@ -32,6 +31,7 @@ def build_site(site: Site, datasets: list[ShownDataset], store: RunStore) -> lis
     if not datasets:
         raise UserError(f"store {store.uri}: nothing to show: {left_out[0]}")
     write_index(site, datasets, store)
+    site.write_page()
     return left_out
 
 

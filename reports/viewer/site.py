@@ -69,8 +69,8 @@ class Site:
             return None
 
     def write_page(self) -> None:
-        """Copy the page: HTML, CSS and scripts."""
-        for file in PAGE_FOLDER.iterdir():
+        """Copy the page: CSS and scripts, and then index.html, which needs them."""
+        for file in sorted(PAGE_FOLDER.iterdir(), key=lambda file: file.name == "index.html"):
             write_atomically(self.folder / file.name, file.read_bytes())
 
     @property

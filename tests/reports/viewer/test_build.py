@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import resource
 import shutil
 import socket
 
@@ -109,6 +110,20 @@ def test_weights_that_are_not_finite_are_reported_and_left_out(viewed, tiekd, tm
     (line,) = json.loads(outcome.out)["left_out"]
     assert line.startswith(f"run {run}: weights ")
     assert ": not finite in " in line
+
+
+def test_a_viewer_that_cannot_be_written_has_no_page_and_is_completed_later(viewed, tiekd, tmp_path):
+    words = ("view", viewed.store, "--out", tmp_path / "out", "--runs", viewed.runs["baseline"], "--images", "1")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1]))
+    try:
+        outcome = tiekd(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (outcome.code, outcome.err.splitlines()[-1].endswith("File too large")) == (1, True), outcome
+    assert list((tmp_path / "out").glob("*.*")) == []
+    assert tiekd(*words).code == 0
+    assert (tmp_path / "out/index.html").read_bytes() == (viewed.folder / "index.html").read_bytes()
 
 
 def test_unknown_run_study_or_store_is_refused(viewed, mistake):
