@@ -104,6 +104,7 @@ def prepare_study(
     loaded = load_study(study, changes, name, seeds, until_decided)
     cells = [replace(cell, config=cell.config.with_absolute_paths()) for cell in expand_cells(loaded)]
     run_store = RunStore(cells[0].config.execution.store)
+    run_store.check_study_name(loaded.name)
     if isinstance(study, StudyConfig):  # no command can launch it
         commands = launch_commands(run_store, loaded.name)
     else:

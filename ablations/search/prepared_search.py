@@ -125,6 +125,7 @@ def prepare_search(
         )
     check_inputs(base)
     run_store = RunStore(base.execution.store)
+    run_store.check_study_name(search_name(loaded))
     command = build_argv("search", study, store=store, set=overrides, name=name, trials=options.trials, hours=options.hours)
     if options.warm_start is not None:
         command.append("--warm-start" if options.warm_start else "--cold-start")

@@ -276,6 +276,15 @@ def test_a_flag_that_is_given_twice_is_refused(tiekd):
     assert tiekd("status", "store", "--json", "--json").err == "tiekd: --json: expected once, given 2 times\n"
 
 
+@pytest.mark.parametrize(("verb", "other"), [("ablate", "Demo"), ("search", "demo-Search")])
+def test_a_study_whose_name_differs_in_capitals_from_another_is_refused(mistake, tiny, as_yaml, in_folder, verb, other):
+    """Some file systems keep both in one folder."""
+    study = as_yaml(in_folder / "study.yaml", {"name": "demo", "base": tiny, "search": {"space": "dpm.yaml", "trials": 1}})
+    (in_folder / f"store/studies/{other}").mkdir(parents=True)
+    message = f"has a study {other}, whose folder is the same on some systems"
+    assert message in mistake(verb, study, "--store", "store")
+
+
 def test_a_disk_without_room_is_one_line(tiekd, in_folder):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))

@@ -32,7 +32,7 @@ import yaml
 
 from tiekd.config import RunConfig, build
 from tiekd.config.documents import parse_mapping
-from tiekd.errors import DamagedFileError, StoreError, SupersededError, error_line
+from tiekd.errors import DamagedFileError, StoreError, SupersededError, UserError, error_line
 from tiekd.store.backends import FolderBackend, open_backend
 from tiekd.store.documents import (
     ANY,
@@ -251,6 +251,14 @@ class RunStore:
 
     def studies(self) -> list[str]:
         return self.list_folders("studies")
+
+    def check_study_name(self, name: str) -> None:
+        """Raise UserError if a study of the store has this name in other capitals: some systems keep both in one folder."""
+        if other := next((n for n in self.studies() if n != name and n.lower() == name.lower()), None):
+            raise UserError(
+                f"study {name}: store {self.uri} has a study {other}, whose folder is the same on some systems; "
+                "use its name, or another one"
+            )
 
     def write_study(self, name: str, study: Mapping[str, Any]) -> None:
         """Write a study: its document under "study", its cells (run_id, config document, factors) under "cells", and the argv
