@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ablations.execution import check_variables
 from ablations.monitor.study_progress import StudyProgress
@@ -47,7 +47,6 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool, max_
     estimate = plan.estimate().summary(devices)
     console.print(
         f"{count_states(prepared)}; {len(plan.to_compute)} to compute{make}, estimate {estimate}",
-        highlight=False,
         soft_wrap=True,
     )
     resources.print(console)
@@ -63,7 +62,7 @@ def _plan_table(plan: Plan) -> Table:
     table = Table("run", "state", "cell", *(["begins after"] if waits else []), box=None, pad_edge=False)
 
     def add(key: str | None, state: str, name: str, after: str | None) -> None:
-        table.add_row(key or "-", state, escape(name), *([after or ""] if waits else []))
+        table.add_row(key or "-", state, name, *([after or ""] if waits else []))
 
     def maps_of(planned: PlannedCell) -> str | None:
         return planned.maps_id if planned.run_id in todo and planned.maps_id in waits else None
@@ -83,7 +82,7 @@ def print_floor(prepared: PreparedStudy, console: Console) -> str:
     """Print the highest error that a perfect student of L_DPM would have, if it is worth a line, and return the line."""
     line = floor_line(c.cell.config for c in prepared.plan.cells if c.run_id)
     if line:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     return line
 
 
@@ -122,21 +121,19 @@ class LaunchResources:
 
     def print(self, console: Console) -> None:
         for line in self.lines:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
 
 
 def print_missing_inputs(prepared: PreparedStudy, console: Console) -> None:
     """Print the missing inputs."""
     for line, cells in itertools.islice(prepared.plan.cells_by_missing_input.items(), MAX_LISTED):
-        console.print(f"[red]missing[/] {escape(line)} ({len(cells)} of {len(prepared.plan.cells)} cells)", highlight=False)
+        console.print(Text.assemble(("missing", "red"), f" {line} ({len(cells)} of {len(prepared.plan.cells)} cells)"))
 
 
 def print_unread_factors(prepared: PreparedStudy, console: Console) -> None:
     """Tell of factors that no run reads, such as loss.sigma with a loss that has none."""
     for name in prepared.plan.unread_factors:
-        console.print(
-            f"factor {name}: no run of this study reads it; its levels are one and the same run", highlight=False, markup=False
-        )
+        console.print(f"factor {name}: no run of this study reads it; its levels are one and the same run")
 
 
 def print_study_results(prepared: PreparedStudy, progress: StudyProgress, console: Console) -> None:
@@ -147,12 +144,12 @@ def print_study_results(prepared: PreparedStudy, progress: StudyProgress, consol
         metrics = metrics_of.get(c.run_id or "")
         numbers = [f"{metrics[name]:.4f}" if metrics else "" for name in TABLE_METRICS]
         explained = c.status.cause and not c.missing
-        state = f"[red]{c.status.state}[/]: {escape(c.status.cause)}" if explained else c.status.state
-        table.add_row(escape(str(c.cell)), *numbers, state)
+        state = Text.assemble((c.status.state, "red"), f": {c.status.cause}") if explained else c.status.state
+        table.add_row(str(c.cell), *numbers, state)
     console.print(table)
     if failures := progress.failures:
         for line in failure_lines(failures):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         console.print("use --retry-failed to compute failed cells again")
 
 
@@ -166,7 +163,7 @@ def print_decisions(prepared: PreparedStudy, console: Console) -> None:
         name = ", ".join(f"{key}={value}" for key, value in json.loads(row).items()) or "base"
         known = not math.isnan(test.p)
         numbers = [f"{test.difference:+.4f}", f"[{test.low:+.4f}, {test.high:+.4f}]", f"{test.p:.3f}"] if known else [""] * 3
-        table.add_row(escape(name), str(test.n_seeds), *numbers, test.state)
+        table.add_row(name, str(test.n_seeds), *numbers, test.state)
     console.print(table)
 
 

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from tiekd.cli import config, convert, data, evaluate, export, listing, measure, predict, run, teacher
+from tiekd.cli.console import safe_streams
 from tiekd.cli.packaged import plugins
 from tiekd.errors import (
     ClusterError,
@@ -157,6 +158,7 @@ def _options(
         logger.addHandler(handler)
 
 
+@safe_streams()
 def main() -> None:
     """Run the command and exit.
 

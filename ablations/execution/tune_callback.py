@@ -8,7 +8,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
-from rich.markup import escape
+from rich.text import Text
 
 from ablations.execution.cluster import CapacityMonitor
 from ablations.execution.trial_failures import death_cause, last_error
@@ -160,9 +160,11 @@ def track_progress(
         yield ProgressCallback(progress, reporters, cell_of, limit, store, CapacityMonitor(execution)), limit
     if failure := limit.reached:
         launch_options.console.print(
-            f"[red]stopped[/] after {len(failure.runs)} failures with the same cause: {escape(failure.cause)}; "
-            f"log {escape(failure.log)} (use --max-failures 0 to continue)",
-            highlight=False,
+            Text.assemble(
+                ("stopped", "red"),
+                f" after {len(failure.runs)} failures with the same cause: {failure.cause}; "
+                f"log {failure.log} (use --max-failures 0 to continue)",
+            ),
             soft_wrap=True,
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from ablations.monitor.reporters import Reporter
 from ablations.monitor.study_progress import CellProgress
@@ -71,8 +71,8 @@ class RunLogger(Reporter):
         except Exception as error:
             self._broken = True
             name = type(self._sink).__name__
-            line = f"[red]logging to {name} stopped[/], the study continues: {escape(error_line(error))}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            line = Text.assemble((f"logging to {name} stopped", "red"), f", the study continues: {error_line(error)}")
+            self._console.print(line, soft_wrap=True)
 
     def _log_event(self, event: str, cell: CellProgress, numbers: Row) -> None:
         for run_id in {cell.run_id, *cell.run_ids}:

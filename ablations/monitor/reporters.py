@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.markup import escape
 
 from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.monitor.terminal import ProgressDisplay, ended_line, summary_line
@@ -79,10 +78,10 @@ class LiveReporter(Reporter):
 
     def report(self, event: str, cell: CellProgress, numbers: dict[str, float]) -> None:
         if event not in PROGRESS_EVENTS:
-            self._console.print(ended_line(cell, self._progress.objective), highlight=False, soft_wrap=True)
+            self._console.print(ended_line(cell, self._progress.objective), soft_wrap=True)
 
     def message(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def close(self) -> None:
         self._live.stop()
@@ -100,15 +99,15 @@ class LineReporter(Reporter):
             self._print(ended_line(cell, self._progress.objective))
 
     def message(self, text: str) -> None:
-        self._print(escape(text))
+        self._print(text)
 
     def tick(self) -> None:
         if self._clock() - self._last_output >= SUMMARY_EVERY_S:
-            self._print(escape(summary_line(self._progress, self._clock())))
+            self._print(summary_line(self._progress, self._clock()))
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: RenderableType) -> None:
         self._last_output = self._clock()
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
 
 class JsonReporter(Reporter):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -88,13 +87,12 @@ def running_lines(progress: StudyProgress, cells: list[CellProgress], now: float
         yield Text(GAP + GAP.join(words), style="red" if c in stale else "", no_wrap=True, overflow="ellipsis")
 
 
-def ended_line(cell: CellProgress, objective: str) -> str:
-    """Return one line, in rich's markup, about a cell that has ended or has lost its process."""
+def ended_line(cell: CellProgress, objective: str) -> Text:
+    """Return one line about a cell that has ended or has lost its process."""
     has_value = objective in cell.metrics and cell.state not in ("failed", "waiting")
     value = f"{objective} {cell.metrics[objective]:.4f}" if has_value else ""
-    log = f"log {escape(cell.log)}" if cell.log else ""
-    words = [f"[{COLORS[cell.state]}]{cell.state:8}[/]", escape(cell.name), value, escape(cell.cause), log]
-    return "  ".join(word for word in words if word)
+    words = [cell.name, value, cell.cause, f"log {cell.log}" if cell.log else ""]
+    return Text.assemble((f"{cell.state:8}", COLORS[cell.state]), *(f"{GAP}{word}" for word in words if word))
 
 
 def summary_line(progress: StudyProgress, now: float) -> str:

@@ -110,7 +110,7 @@ def print_results(
         console.print(_trial_table(results.front, search, floors))
     if results.importance:
         shares = ", ".join(f"{_leaf(path)} {share:.0%}" for path, share in results.importance.items())
-        console.print(f"importance: {shares}", highlight=False, soft_wrap=True)
+        console.print(f"importance: {shares}", soft_wrap=True)
     best = results.best[0]
     seeds = f" over {len(search.seeds)} seeds" if len(search.seeds) > 1 else ""
     value = _format_value(best, search.objective)
@@ -135,8 +135,6 @@ def _print_infeasible(trials: list[dict[str, Any]], search: SearchConfig, consol
     more = f"{len(trials) - INFEASIBLE_SHOWN} others, " if len(trials) > INFEASIBLE_SHOWN else ""
     console.print(
         f"{len(trials)} trials violate a constraint ({', '.join(search.constraints)}): {more}{listed}",
-        highlight=False,
-        markup=False,
         soft_wrap=True,
     )
 

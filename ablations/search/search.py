@@ -66,9 +66,9 @@ def run_search(
         if prepared.store.list_files(CLAIMS) or study_exists(prepared.name, prepared.url):
             claim()
         left = start_search(prepared, console)
-        console.print(_headline(prepared, left), highlight=False)
+        console.print(_headline(prepared, left))
         if line := floor_line([prepared.base]):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         ended = left == 0 or _launch(prepared, left, address, launch_options, claim)
         with open_search(prepared) as optuna_study:
             SearchRecord(prepared, optuna_study)
@@ -210,9 +210,8 @@ def _report_results(
         console.print(
             f"{len(outside)} trials of earlier launches are outside the space of today's search; they count neither as results "
             f"nor against its budget: {', '.join(str(trial.number) for trial in outside)}",
-            highlight=False,
             soft_wrap=True,
         )
     if best_config:
-        console.print(f"best config: {best_config}", highlight=False, soft_wrap=True)
+        console.print(f"best config: {best_config}", soft_wrap=True)
     print_results(results, search, console, floors_of(results, prepared.store))

@@ -1,28 +1,101 @@
-"""Output for people: consoles, the progress of one run, its result.
+"""Output for people: streams, consoles, the progress of one run, its result.
 
-Results go to stdout, progress to stderr; `tiekd --quiet` shows no progress.
+Results go to stdout, progress to stderr; `tiekd --quiet` shows no progress. Texts of others cannot steer the terminal, and a
+stderr that is lost does not fail the work.
 """
 
+import contextlib
 import logging
+import re
+import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord
 
 REFRESH_S = 0.2
+# Control characters but tab and line break, and those that change the direction of text.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Show control characters as \uXXXX, which JSON reads back, so that a text cannot move the cursor or change a terminal."""
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class PrintableStream:
+    """A stream that makes texts printable; see `terminal` for the stream below, to which rich writes its colors."""
+
+    def __init__(self, stream: Any):
+        self.rich_proxied_file = stream
+
+    def write(self, text: str) -> int:
+        self.rich_proxied_file.write(printable(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+class OptionalStream:
+    """A stream that loses what it cannot write, such as progress on a full disk or for a reader that has gone."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def terminal(stream: Any) -> Any:
+    """The stream itself, below those that rich and this module put around it under rich's name for it."""
+    while hasattr(stream, "rich_proxied_file"):
+        stream = stream.rich_proxied_file
+    return stream
+
+
+@contextlib.contextmanager
+def safe_streams() -> Iterator[None]:
+    """Wrap stdout and stderr. Either is None where the shell has closed it."""
+    out = sys.stdout and PrintableStream(sys.stdout)
+    err = sys.stderr and PrintableStream(OptionalStream(sys.stderr))
+    with contextlib.redirect_stdout(cast(TextIO, out)), contextlib.redirect_stderr(cast(TextIO, err)):
+        yield
+
+
+class PlainConsole(Console):
+    """A console whose texts are plain: brackets are not markup, and control characters are shown instead of obeyed."""
+
+    def __init__(self, file: TextIO, **options: Any):
+        super().__init__(file=file, markup=False, emoji=False, highlight=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
 def make_console(stderr: bool = False, quiet: bool = False) -> Console:
     """A console that does not cut tables when the output goes to a file or a pipe."""
     quiet = quiet or (stderr and logging.getLogger("tiekd").level > logging.WARNING)
-    console = Console(stderr=stderr, quiet=quiet)
-    return console if console.is_terminal else Console(stderr=stderr, quiet=quiet, width=200)
+    file = terminal(sys.stderr if stderr else sys.stdout)
+    console = PlainConsole(file, quiet=quiet)
+    return console if console.is_terminal else PlainConsole(file, quiet=quiet, width=200)
 
 
 class RunDisplay:
@@ -46,7 +119,7 @@ class RunDisplay:
 
     def __call__(self, step: int = 0, steps: int = 0, epoch: dict[str, Any] | None = None) -> None:
         if epoch is not None:
-            self._console.print(_line(epoch), highlight=False)
+            self._console.print(_line(epoch))
         elif time.monotonic() - self._shown > REFRESH_S:
             self._shown = time.monotonic()
             self._bar.update(self._task, completed=step, total=steps)
@@ -64,14 +137,14 @@ def show_run(record: RunRecord, status: Status) -> None:
     """Print the outcome of a run: its metrics, or the cause of its failure."""
     console = make_console()
     outcome = f"{status.state}, {status.cause}" if status.cause else status.state
-    console.print(f"run {record.run_id}: {outcome}", highlight=False, markup=False)
+    console.print(f"run {record.run_id}: {outcome}")
     summary = record.summary() if status.state == "done" else None
     if summary:
         title = f"protocol {summary.get('protocol', '')}, {summary.get('n_images', 0)} images"
         show_metrics(console, summary["metrics"], title)
         if "note" in summary:
-            console.print(summary["note"], highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{record.store.uri}/{record.folder}", highlight=False, soft_wrap=True)
+            console.print(summary["note"], soft_wrap=True)
+    console.print(f"{record.store.uri}/{record.folder}", soft_wrap=True)
 
 
 def show_metrics(console: Console, metrics: Mapping[str, float | None], title: str) -> None:

@@ -120,6 +120,6 @@ def _print(
     console = make_console()
     console.print(table)
     for cost in list(costs.values())[:1]:
-        console.print(f"one image at a time on {cost.device}", highlight=False)
+        console.print(f"one image at a time on {cost.device}")
     for identity, cause in failed.items():
-        console.print(f"{networks[identity].name}: {cause}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{networks[identity].name}: {cause}", soft_wrap=True)

@@ -118,8 +118,6 @@ def _print(report: "PredictionReport", out: Path, as_json: bool) -> None:
             console.print(
                 f"{row['image']} at {at['x']},{at['y']}: expected depth {at['expected']:.3f} m, most likely "
                 f"{at['likeliest']:.3f} m, 90 % interval {low:.2f} to {high:.2f} m",
-                highlight=False,
-                markup=False,
             )
     clipped = sum(row["clipped"] for row in report.images)
     if clipped:

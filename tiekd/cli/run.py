@@ -52,7 +52,7 @@ def run(
     run_store = RunStore(settings.execution.store)
     run_store.check_writable()
     if reason := why_unusable():
-        make_console(stderr=True).print(f"this machine's GPUs stay idle: {reason}", highlight=False, soft_wrap=True)
+        make_console(stderr=True).print(f"this machine's GPUs stay idle: {reason}", soft_wrap=True)
     record, status = _compute(settings, run_store, as_json)
     if as_json:
         summary = record.summary() if status.state == "done" else None
@@ -75,7 +75,7 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
     if maps_to_make(config):
         assert config.teacher is not None
         if config.teacher_run:
-            console.print(f"teacher {config.teacher.name}:", highlight=False, markup=False)
+            console.print(f"teacher {config.teacher.name}:")
             record, status = _compute(config.teacher_run, store, quiet)
             if status.state != "done":
                 return record, status
@@ -86,7 +86,7 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
         make_maps(config)
     record = ready_record(config, store)
     if line := floor_line([config]):
-        make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+        make_console(stderr=True).print(line, soft_wrap=True)
     from tiekd.distill.run import execute
     from tiekd.distill.runtime import LocalRuntime
     from tiekd.store.claims import claimed
@@ -130,7 +130,7 @@ def _log_events(config: "RunConfig", record: "RunRecord", display: "RunDisplay")
         except Exception as error:
             failed = True
             line = f"logging to TensorBoard stopped, the run continues: {error_line(error)}"
-            make_console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+            make_console(stderr=True).print(line, soft_wrap=True)
 
     def write(row: dict[str, Any]) -> None:
         nonlocal log

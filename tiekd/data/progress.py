@@ -1,6 +1,7 @@
 """Work on many frames: who does it, and its progress on stderr, which `tiekd --quiet` leaves out."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Protocol, TypeVar
@@ -41,7 +42,8 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     The rate is that since the first item, so it does not contain the time in which the work started. `total` is the number of
     items where len() does not give it.
     """
-    console = Console(stderr=True, quiet=logging.getLogger("tiekd").level > logging.WARNING)
+    stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # which takes rich's control characters
+    console = Console(file=stream, quiet=logging.getLogger("tiekd").level > logging.WARNING)
     total = len(items) if total is None and isinstance(items, Sized) else total
     columns = (TextColumn(label, markup=False), BarColumn(), MofNCompleteColumn(), _RateColumn(), TimeRemainingColumn())
     started = shown = 0.0

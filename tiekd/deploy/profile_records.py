@@ -128,7 +128,7 @@ def _configs(store: RunStore, studies: list[str], other_runs: bool) -> Iterator[
             document: dict[str, Any] = dict(cell["config"])
             parts = [document.get(section) for section in ("data", "teacher", "student", "bins", "fidelity")]
             loss = [document["loss"].get(name) for name in ("target", "parts")]
-            key = json.dumps([*parts, loss, document["optim"]["precision"]], sort_keys=True)
+            key = json.dumps([*parts, loss, document["optim"].get("precision")], sort_keys=True)
             if key not in seen:
                 seen.add(key)
                 if (config := _build_or_none(document)) is not None:

@@ -4,11 +4,11 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from ablations.monitor.reporters import SUMMARY_EVERY_S, JsonReporter, LineReporter, LiveReporter
 from ablations.monitor.study_progress import CellProgress, StudyProgress
 from ablations.monitor.terminal import ProgressDisplay, duration, summary_line
+from tiekd.cli.console import PlainConsole
 
 NOW = 1_000_000.0
 FAILED = CellProgress(
@@ -37,7 +37,7 @@ def progress():
 
 
 def drawn(progress, width, height=24, now=NOW):
-    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width, height=height)
+    console = PlainConsole(file=io.StringIO(), force_terminal=True, color_system=None, width=width, height=height)
     console.print(ProgressDisplay(progress, now))
     return console.file.getvalue().rstrip("\n")
 
@@ -87,7 +87,7 @@ def test_durations_are_hours_minutes_seconds(seconds, text):
 
 
 def test_line_reporter_prints_ended_cells_and_a_summary_after_silence(progress):
-    console, clock = Console(file=io.StringIO(), width=200), [NOW]
+    console, clock = PlainConsole(file=io.StringIO(), width=200), [NOW]
     lines = LineReporter(progress, console, lambda: clock[0])
     lines.report("started", progress.cells[1], {})
     lines.report("epoch", progress.cells[1], {"abs_rel": 0.3})
@@ -124,7 +124,7 @@ def test_events_are_json_lines(progress, capsys):
 
 
 def test_live_display_restores_the_cursor_and_keeps_the_lines(progress):
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    console = PlainConsole(file=io.StringIO(), force_terminal=True, width=80)
     screen = LiveReporter(progress, console)
     screen.report("epoch", progress.cells[1], {})
     screen.report("finished", progress.cells[0], {})
