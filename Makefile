@@ -57,6 +57,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/shellcheck --severity=warning .ci/run ablations/cluster/slurm.sh ablations/cluster/slurm-array.sh
+	$(BIN)/hadolint ablations/cluster/Dockerfile
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The documentation site, at http://127.0.0.1:8000.

@@ -138,14 +138,25 @@ def test_pods_of_the_ray_job_mount_their_volumes():
         assert container["resources"]["limits"] == container["resources"]["requests"]
 
 
-def test_slurm_script_passes_shellcheck():
-    done = subprocess.run(
-        [Path(sys.executable).parent / "shellcheck", "--severity=warning", CLUSTER / "slurm.sh"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.parametrize(
+    ("tool", "file"), [("shellcheck", "slurm.sh"), ("shellcheck", "slurm-array.sh"), ("hadolint", "Dockerfile")]
+)
+def test_linter_finds_nothing(tool, file):
+    options = ["--severity=warning"] if tool == "shellcheck" else []
+    command = [Path(sys.executable).parent / tool, *options, CLUSTER / file]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_image_is_made_of_what_the_wheel_needs_and_of_the_ray_that_is_locked():
+    text = (CLUSTER / "Dockerfile").read_text()
+    copied = {name for line in re.findall(r"^COPY (?!--)(.*) /tiekd/.*$", text, flags=re.MULTILINE) for name in line.split()}
+    packages = {folder.name for folder in ROOT.iterdir() if (folder / "__init__.py").exists()} - {"tests"}
+    assert copied == {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", *packages}
+    locked = re.search(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE).group(1)
+    (image,) = re.findall(r"^FROM (rayproject/ray:\S+)$", text, flags=re.MULTILINE)
+    assert image == read("ray-cluster.yaml")["docker"]["image"] == f"rayproject/ray:{locked}-py311-gpu"
+    assert read("rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == locked
 
 
 def test_slurm_options_come_before_the_first_command():
