@@ -190,7 +190,7 @@ def report_clocked(store: str, out: str) -> None:
         return collect(store, study, images_to, lambda: clock_figures(clock, while_waiting()))
 
     reports.loading.collect.collect = clock.of("reading", collected)
-    clock.of("command", report)(store, Path(out), as_json=True)
+    clock.of("command", report)([store], out=Path(out), as_json=True)
     print(json.dumps(clock.spent))
 
 
