@@ -32,6 +32,7 @@ SILENT = "127.0.0.1:9"  # the discard port
         ("teacher.maps", "nowhere", r"teacher maps \S*nowhere: no such folder"),
         ("data.dataset", "kiti", r"data.dataset: unknown 'kiti'; did you mean kitti"),
         ("data.train_crop", [64, 128], r"data.train_crop \(64, 128\) exceeds data.frame_size \(64, 96\)"),
+        ("data.frame_size", None, r"data.frame_size: needed for data set 'synthetic-outdoor', such as"),
         ("evaluation.protocol", "nyu-eigen", r"protocol nyu-eigen is defined on 480 x 640 frames, got 64 x 96"),
         (
             "execution.workers",

@@ -238,8 +238,8 @@ class DataConfig(Section):
         if bool(self.folder) != (self.dataset == "folder"):
             problem = "data set 'folder' needs this section" if self.folder is None else f"{self.dataset} does not read it"
             raise ValueError(f"data.folder: {problem}; `tiekd data check ROOT` prints one")
-        if self.folder and self.frame_size is None:
-            raise ValueError("data.frame_size: needed for data set 'folder', such as [480, 640]")
+        if self.frame_size is None and self.spec.evaluation_size is None:
+            raise ValueError(f"data.frame_size: needed for data set '{self.dataset}', such as [480, 640]")
         if self.frame_size and any(c > f for c, f in zip(self.train_crop, self.frame_size, strict=True)):
             raise ValueError(f"data.train_crop {self.train_crop} exceeds data.frame_size {self.frame_size}")
         return self

@@ -84,10 +84,9 @@ def synthetic_frames(config: DataConfig, split: Split) -> SyntheticFrames:
     if config.root is not None:
         raise UserError(f"data.root {config.root}: {config.dataset} is rendered and reads no folder; set data.root to null")
     n_frames = config.train_frames if split == "train" else config.test_frames
-    if n_frames is None or config.frame_size is None:
-        missing = f"data.{split}_frames" if n_frames is None else "data.frame_size"
-        raise UserError(f"{missing} is needed for {config.dataset}, whose frames are rendered")
-    return _open(SceneSettings(config.dataset, split, config.frame_size, config.scene_seed), n_frames)
+    if n_frames is None:
+        raise UserError(f"data.{split}_frames is needed for {config.dataset}, whose frames are rendered")
+    return _open(SceneSettings(config.dataset, split, config.evaluation_size, config.scene_seed), n_frames)
 
 
 @lru_cache(maxsize=16)
