@@ -25,6 +25,7 @@ from ablations.execution.ray_private.core import (
     ray_worker,
     services,
 )
+from ablations.execution.ray_private.local_node import few_processes
 from ablations.execution.watchdog import CONNECT_TIMEOUT_S, defer_interrupts, ignore_signals, watch_ray
 from ablations.planning.resources import Node, check_capacity, fit, this_machine
 from tiekd.config import ExecutionConfig
@@ -79,7 +80,7 @@ def _start_local(folder: Path) -> None:
         if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
             os.environ[TOKEN] = secrets.token_hex(32)  # Ray would write one to the home folder, readable for all
             AuthenticationTokenLoader.instance().reset_cache()
-        with _on_loopback():
+        with _on_loopback(), few_processes():
             ray.init(
                 address="local",  # without it, Ray would connect to any cluster that it finds on this machine
                 num_cpus=usable_cpus(),

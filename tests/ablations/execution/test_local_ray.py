@@ -10,9 +10,10 @@ import pytest
 from ablations.execution.cluster import MAX_FOLDER_BYTES, connect, session_folder
 from tiekd.errors import UserError
 
-# Prints addresses on which Ray's processes listen, then kills the raylet and prints the error.
+# Prints the Python processes of Ray and addresses on which its processes listen, then kills the raylet and prints the error.
 SCRIPT = """
 import time
+from pathlib import Path
 import psutil
 from ablations.execution.cluster import ray_cluster
 import ray
@@ -21,6 +22,7 @@ try:
     with ray_cluster(None, ExecutionConfig()):
         print("cpus", ray.cluster_resources()["CPU"])
         processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        print("processes", *sorted(Path(word).stem for p in processes for word in p.cmdline()[:4] if word.endswith(".py")))
         sockets = [c.laddr.ip for p in processes for c in p.net_connections() if c.status == "LISTEN"]
         print("listen", *sorted(set(sockets)))
         raylet = next(p for p in processes if p.name() == "raylet")
@@ -102,8 +104,9 @@ def test_local_ray_is_private_and_its_end_is_one_line(tmp_path):
         timeout=200,
         check=True,
     )
-    cpus, listen, error = done.stdout.splitlines()
+    cpus, processes, listen, error = done.stdout.splitlines()
     assert cpus == "cpus 1.0"
+    assert not {"monitor", "log_monitor", "dashboard"}.intersection(processes.split())
     assert {address.removeprefix("::ffff:") for address in listen.split()[1:]} == {"127.0.0.1"}
     assert error.startswith("ClusterError lost the connection to Ray: its local node does not answer")
     assert list((long / "ray").iterdir()) == []
