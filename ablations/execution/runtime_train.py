@@ -27,7 +27,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from ablations.execution.ray_private.train_placement import TrialTrainer
 from ablations.execution.watchdog import stop_when_drained
-from ablations.execution.worker_process import Orders, hide_unreserved_gpus
+from ablations.execution.worker_process import Orders, hide_unreserved_gpus, no_collections
 from ablations.planning.resources import worker_resources
 from ablations.planning.search_point import ReportFn
 from tiekd.config import RunConfig, build
@@ -154,8 +154,9 @@ def work_as_rank(settings: dict[str, Any]) -> None:
 def _compute_run(config: RunConfig, order: dict[str, Any]) -> None:
     """Compute a rank's share of a run. Raises after recording a failure, so that Train stops the other ranks."""
     # The trial's own process only waits. It does not need the networks, whose imports take 4 s of CPU time.
-    from tiekd.distill.ddp import DDPRuntime
-    from tiekd.distill.run import compute_run
+    with no_collections():
+        from tiekd.distill.ddp import DDPRuntime
+        from tiekd.distill.run import compute_run
 
     record = RunStore(config.execution.store, must_exist=True).run(order["run_id"])
     record.attempt = order["attempt"]

@@ -13,7 +13,7 @@ from typing import Any
 from ray import tune
 
 from ablations.execution.watchdog import stop_when_drained
-from ablations.execution.worker_process import hide_unreserved_gpus
+from ablations.execution.worker_process import hide_unreserved_gpus, no_collections
 from ablations.planning.jobs import Job, MapsJob
 from ablations.planning.search_point import ReportFn, SeedRuns, execute_point
 from tiekd.config import RunConfig, build
@@ -132,11 +132,13 @@ def _compute_or_leave(
 
 def _execute(config: RunConfig, record: RunRecord, report: ReportFn) -> Status:
     if config.execution.workers > 1:
-        from ablations.execution.runtime_train import execute_on_workers  # importing Ray Train takes seconds
+        with no_collections():
+            from ablations.execution.runtime_train import execute_on_workers  # importing Ray Train takes seconds
 
         return execute_on_workers(config, record, report)
-    from ablations.execution.runtime_tune import TuneRuntime
-    from tiekd.distill.run import execute
+    with no_collections():
+        from ablations.execution.runtime_tune import TuneRuntime
+        from tiekd.distill.run import execute
 
     with contextlib.ExitStack() as stack:
 

@@ -1,8 +1,11 @@
 """What Ray's processes need around the work: the GPUs that they may see, and the order in which a team computes its runs."""
 
 import asyncio
+import contextlib
+import gc
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -15,6 +18,16 @@ def hide_unreserved_gpus() -> None:
     """
     if not ray.get_gpu_ids():
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """Look for no garbage in the block. The imports for a training make none, and take a fifth less time without the search."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Orders:

@@ -1,8 +1,11 @@
-"""The order in which the workers of a team compute; no Ray is started. test_runtime_train.py has real ones."""
+"""The order in which the workers of a team compute, and garbage; no Ray is started. test_runtime_train.py has real workers."""
 
 import asyncio
+import gc
 
-from ablations.execution.worker_process import Orders
+import pytest
+
+from ablations.execution.worker_process import Orders, no_collections
 
 
 def test_workers_take_each_order_and_it_ends_with_the_last_of_them():
@@ -27,3 +30,14 @@ def test_workers_take_each_order_and_it_ends_with_the_last_of_them():
     events = asyncio.run(asyncio.wait_for(work(), timeout=60))
     assert [sorted(events[start : start + 2]) for start in (0, 3)] == [[("a", 0), ("a", 1)], [("b", 0), ("b", 1)]]
     assert [events[2], events[5]] == [("a", "ended"), ("b", "ended")]
+
+
+def test_garbage_is_collected_again_after_an_import_that_fails():
+    def fail() -> None:
+        with no_collections():
+            assert not gc.isenabled()
+            raise ImportError
+
+    with pytest.raises(ImportError):
+        fail()
+    assert gc.isenabled()
