@@ -6,16 +6,18 @@ Figures are drawn at their printed size, in one of two widths, with no text smal
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
-from matplotlib.typing import RcKeyType
 
 from reports.loading.schema import MAIN_METRIC, METRIC_LABELS
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType  # since matplotlib 3.11
 
 METRIC_NAME = METRIC_LABELS[MAIN_METRIC]
 METRIC_AXIS = f"{METRIC_NAME} (lower is better)"
@@ -31,7 +33,7 @@ MAX_SERIES_PER_PANEL = 9
 LEGEND_LETTERS, PAGE_LETTERS = 40, 100  # after which the names of a legend are broken: beside a panel, and below several
 _X_AXIS_HEIGHT = 0.42  # inches; ticks and label
 Limits = tuple[float, float]
-RC_PARAMS: dict[RcKeyType, Any] = {
+RC_PARAMS: "dict[RcKeyType, Any]" = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,

@@ -21,7 +21,9 @@ def read_protocol_sums(store: RunStore, run_ids: Iterable[str]) -> pd.DataFrame:
 
     found = store.stream_each(read, map(store.run, run_ids))
     parts = [_sums(table.to_pandas()).assign(run_id=run_id) for run_id, table in found if table is not None]
-    return pd.concat([pd.DataFrame(columns=[*PROTOCOL_SUMS]), *parts], ignore_index=True)[[*PROTOCOL_SUMS]]
+    if not parts:
+        return pd.DataFrame(columns=[*PROTOCOL_SUMS])
+    return pd.concat(parts, ignore_index=True)[[*PROTOCOL_SUMS]]
 
 
 def protocol_means(sums: pd.DataFrame) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def check_encoder_file(config: StudentConfig) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols, before the error
-            found = timm.models.load_state_dict(path)
+            found = timm.models.load_state_dict(path, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"student.pretrained {path}: no such file") from None
     except Exception as error:  # PyTorch and safetensors raise errors of many types
