@@ -55,10 +55,12 @@ def last_line(out: str) -> str:
     return out.splitlines()[-1]
 
 
-def test_study_resumes_after_ctrl_c_and_after_the_loss_of_driver_raylet_or_all_processes(
-    driver, command, store, undisturbed, files, tmp_path, tiekd, shared_cluster
+def test_study_resumes_after_ctrl_c_and_after_the_loss_of_the_driver_or_the_raylet(
+    driver, command, store, undisturbed, files, tmp_path, tiekd, shared_cluster, ray_folder, monkeypatch
 ):
-    """One after the other, on one study."""
+    """One after the other, on one study. Tune, which nothing restores, keeps no snapshot meanwhile."""
+    (ray_folder / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(ray_folder / "tmp"))
     words = command("short", "middle", "longest")
     record, finished = store.run(undisturbed.run_id("longest")), store.run(undisturbed.run_id("short"))
     reached = [0]
@@ -76,6 +78,7 @@ def test_study_resumes_after_ctrl_c_and_after_the_loss_of_driver_raylet_or_all_p
     with contextlib.ExitStack() as stack:
         study = launch()
         study.until(lambda: finished.status().state == "done")
+        assert [path.name for path in (ray_folder / "tmp").rglob("experiment_state*")] == ["experiment_state-none.json"]
         files_of_finished = files(tmp_path / "store/runs" / finished.run_id)
         study.signal(signal.SIGINT)
         code, out = study.wait(timeout=240)
@@ -86,18 +89,16 @@ def test_study_resumes_after_ctrl_c_and_after_the_loss_of_driver_raylet_or_all_p
 
         study = launch(*ONE_PROCESS)
         os.kill(study.pid, signal.SIGKILL)
-        again = launch(*ONE_PROCESS)  # immediately: trials of the killed driver may not have ended yet
-        again.kill()
         kept.append(ended())
-        wait_until(lambda: not study.processes("ray::ImplicitFunc"))  # Ray's agents take a minute longer
-
-        study = launch(*ONE_PROCESS)
-        os.kill(study.processes(raylet(study))[0], signal.SIGKILL)
-        code, out = study.wait(timeout=240)
+        again = launch(*ONE_PROCESS)  # immediately: trials of the killed driver may not have ended yet
+        again.until(lambda: record.last_attempt().pid in again.processes("ray::ImplicitFunc"))
+        os.kill(again.processes(raylet(again))[0], signal.SIGKILL)
+        code, out = again.wait(timeout=240)
         assert code == 1
         assert last_line(out).startswith("tiekd: lost the connection to Ray: its local node does not answer (")
         assert last_line(out).endswith(f"; {RESUME}")
         kept.append(ended())
+        wait_until(lambda: not study.processes("ray::ImplicitFunc"))  # Ray's agents take a minute longer
 
     outcome = tiekd(*words, "--address", shared_cluster)
     assert outcome.code == 0, outcome.err
@@ -172,7 +173,7 @@ def test_search_resumes_after_sigterm_and_after_sigkill(
         assert (code, last_line(out)) == (143, f"tiekd: terminated; {RESUME}")
         wait_until(lambda: not first.processes())
     reached = record.status().epoch
-    with driver(*command) as second:
+    with driver(*command, "--address", shared_cluster) as second:
         second.until(lambda: record.status().epoch >= reached + 2)
         second.kill()
     kept = checkpointed_seconds(record)
