@@ -1,21 +1,23 @@
-"""Launches that train teachers, make their maps and train students: in order, once, and after a kill in every stage."""
+"""Launches that train teachers, make their maps and train students: in order, once, and after an end in every stage."""
 
-import contextlib
 import json
 import re
 import shlex
 import shutil
 import zipfile
+from typing import Any
 
 import pandas as pd
 import pytest
-from support.driver import Driver
 from support.runs import compute
 
 from tiekd.config import build
 from tiekd.config.documents import with_values
 from tiekd.data.inputs import made_maps_id, maps_folder, open_teacher, run_id_of
 from tiekd.deploy.export_maps import make_maps
+from tiekd.distill.preflight import ready_record
+from tiekd.distill.run import execute
+from tiekd.distill.runtime import LocalRuntime
 from tiekd.store.run_store import RunStore
 
 TEACHER = {"teacher": {"name": "own", "run": {"student.name": "small", "optim.epochs": 2}}}
@@ -136,29 +138,30 @@ def uninterrupted(long, tmp_path_factory):
     return {r.run_id: r.read_json("summary.json")["metrics"] for r in store.runs()}, open_teacher(configs[1]).digest()
 
 
-def test_a_launch_killed_in_every_stage_of_its_graph_ends_like_one_that_was_not(
+class StopsAfterAnEpoch(LocalRuntime):
+    def report(self, *epoch: Any) -> None:
+        super().report(*epoch)
+        raise KeyboardInterrupt
+
+
+def test_a_launch_that_ends_in_every_stage_of_its_graph_ends_like_one_that_did_not(
     driver, tiekd, study_file, long, uninterrupted, tmp_path, shared_cluster
 ):
     store = RunStore(tmp_path / "store")
     path = study_file(base=long, factors=VARIANTS)
     words = "ablate", path, "--store", store.uri, "--address", shared_cluster
     student = build(with_values(long | {"execution": {"store": store.uri}}, VARIANTS["variant"]["mse"]))
-    teacher = store.run(run_id_of(student.teacher_run))
     maps = tmp_path / "store" / maps_folder(made_maps_id(student))
-    stages = {
-        "teacher": lambda: teacher.status().epoch >= 1,
-        "maps": lambda: list(maps.glob("parts/*.json")),
-        "student": lambda: store.run(run_id_of(student)).status().epoch >= 1,
-    }
-    with contextlib.ExitStack() as stack:
-        for reached in stages.values():
-            launch: Driver = stack.enter_context(driver(*words))
+    teacher = ready_record(student.teacher_run, store)
+    with pytest.raises(KeyboardInterrupt):
+        execute(student.teacher_run, teacher, lambda: StopsAfterAnEpoch(student.execution, teacher))
+    assert (teacher.status().state, teacher.status().epoch) == ("running", 1)
+    stages = [lambda: list(maps.glob("parts/*.json")), lambda: store.run(run_id_of(student)).status().epoch >= 1]
+    for reached in stages:
+        with driver(*words) as launch:
             launch.until(reached)
             launch.kill()
-            if reached is stages["teacher"]:
-                assert teacher.status().state == "running"
-            elif reached is stages["maps"]:
-                assert teacher.status().state == "done"
+    assert teacher.status().state == "done"
     outcome = tiekd(*words)
     assert outcome.code == 0, outcome.out + outcome.err
     metrics, digest = uninterrupted

@@ -177,7 +177,7 @@ class SmallDisk:
         return [str(path.relative_to(self.seen)) for path in self.seen.rglob("*") if path.is_file()]
 
 
-def test_study_resumes_after_a_full_disk_and_a_vanished_store(driver, disk, study_file, expected, tmp_path):
+def test_study_resumes_after_a_full_disk_and_a_vanished_store(driver, disk, study_file, expected, tiekd, shared_cluster):
     store = RunStore(disk.seen / "store")
     command = ("ablate", study_file, "--store", disk.folder / "store")
 
@@ -194,19 +194,19 @@ def test_study_resumes_after_a_full_disk_and_a_vanished_store(driver, disk, stud
     reached = {record.run_id: unpack_state(record.read_file(CHECKPOINT))["epochs"] for record in store.runs()}
     (disk.seen / "ballast").unlink()
 
-    with driver(*command, *ONE_PROCESS, inside=disk.inside) as study:
+    command = "ablate", study_file, "--store", store.uri, "--address", shared_cluster
+    with driver(*command) as study:
         study.until(lambda: any(record.status().epoch > len(reached[record.run_id]) for record in store.runs()))
         (disk.seen / "store").rename(disk.seen / "elsewhere")
         code, out = study.wait(timeout=240)
     assert code == 1, out
-    assert out.splitlines()[-1] == f"tiekd: store {disk.folder}/store has disappeared: its folder is gone; is its disk mounted?"
+    assert out.splitlines()[-1] == f"tiekd: store {store.uri} has disappeared: its folder is gone; is its disk mounted?"
     assert (out.count("tiekd: "), out.count("Traceback"), out.count("failed")) == (1, 0, 0), out
     assert not (disk.seen / "store").exists()
     (disk.seen / "elsewhere").rename(disk.seen / "store")
 
-    with driver(*command, *ONE_PROCESS, inside=disk.inside) as study:
-        code, out = study.wait(timeout=240)
-    assert code == 0, out
+    outcome = tiekd(*command)
+    assert outcome.code == 0, outcome.err
     assert metrics_in(store) == expected
     for record in store.runs():
         seconds = list(record.read_table("epochs.parquet")["seconds"])

@@ -115,7 +115,7 @@ def test_a_teacher_that_ends_before_the_data_is_refused(teacher, tmp_path):
     assert not (tmp_path / "maps").exists()
 
 
-def test_an_export_that_is_killed_ends_like_one_that_was_not(teacher, tmp_path):
+def test_an_export_that_is_killed_ends_like_one_that_was_not(teacher, tiekd, in_folder, tmp_path):
     """A real process with SIGKILL, after one block of maps has been finished. tests/ablations/pool does so on a cluster."""
     many = {"data.train_frames": 2 * BLOCK_FRAMES, "execution.store": teacher.config.execution.store}
     config = override(teacher.config, many)
@@ -130,7 +130,7 @@ def test_an_export_that_is_killed_ends_like_one_that_was_not(teacher, tmp_path):
         process.kill()
     assert not (tmp_path / "maps/manifest.json").exists()
     made = {path: path.stat().st_mtime_ns for path in maps_of(tmp_path / "maps", finished[0])}
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert tiekd(*words).code == 0
     assert made == {path: path.stat().st_mtime_ns for path in made}  # finished blocks are not made again
     whole = export_maps(config, NetworkTeacher(weights, True, CPU), tmp_path / "whole", "embedded")
     assert TeacherMaps(tmp_path / "maps").digest() == whole["digest"]
