@@ -93,6 +93,10 @@ def import_(
     depth_scale: Annotated[
         float | None, typer.Option(help="integer at 1 m [default: in images that of the data set's ground truth]")
     ] = None,
+    relative: Annotated[
+        bool,
+        typer.Option("--relative", help="maps of depth or disparity without a unit, which teacher.align fits"),
+    ] = False,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
@@ -110,7 +114,7 @@ def import_(
 
     settings = _config_of_data(config, check_changes(parse_overrides(overrides), MAP_IMPORT, "teacher import"))
     check_export(settings, out, name)
-    _print(import_maps(settings, folders, out, name, depth_scale), name, as_json)
+    _print(import_maps(settings, folders, out, name, depth_scale, relative), name, as_json)
 
 
 def _config_of_data(name: str, changes: dict[str, Any]) -> "RunConfig":

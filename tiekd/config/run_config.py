@@ -119,6 +119,14 @@ class RunConfig(Section):
                 if "teacher" in loss.targets
                 else "teacher: the quirk baseline_on_teacher needs a section with name and maps"
             )
+        if self.reads_teacher and self.teacher and self.teacher.is_aligned:
+            if self.allowed_quirks:
+                raise ValueError("fidelity: the released code has no teacher.align; expected 'corrected'")
+            if self.data.labelled is not None:
+                raise ValueError(
+                    "data.labelled: teacher.align uses the ground truth of every training frame, so none may be hidden; "
+                    "expected null"
+                )
         if loss.alpha > 1 and "alpha_unbounded" not in self.allowed_quirks:
             raise ValueError(f"loss.alpha: at most 1 without the quirk alpha_unbounded, got {loss.alpha}")
         if loss.dpm != DEFAULT_DPM and (acting := sorted(QUIRKS_OF_DPM & self.quirks)):

@@ -266,6 +266,11 @@ class TeacherConfig(Section):
     flip_tta: bool = Field(
         True, description="average with the depth of the mirrored image; for maps that are made from run or weights"
     )
+    align: Literal["none", "median", "affine_depth", "affine_disparity"] = Field(
+        "none",
+        description="for a relative teacher: the map of each training frame is fitted to its ground truth, by a scale, or by "
+        "scale and shift of depth or of 1 / depth",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "TeacherConfig":
@@ -279,7 +284,12 @@ class TeacherConfig(Section):
     @property
     def made(self) -> bool:
         """Whether its maps are made by the launch, in the run store."""
-        return self.maps is None
+        return self.maps is None or self.is_aligned
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether its maps are fitted to the ground truth of the training frames; of other frames there are none."""
+        return self.align != "none"
 
 
 class StudentConfig(Section):

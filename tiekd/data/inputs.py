@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tiekd.config import DataConfig, RunConfig
+from tiekd.config.sections import TeacherConfig
 from tiekd.data.cache.file_digests import cache_folder, file_digests
 from tiekd.data.cache.pack_reader import packed_frames, packed_maps
 from tiekd.data.depth_range import N_MAPS, check_reach, check_units
@@ -155,8 +156,13 @@ def open_teacher(config: RunConfig, store: RunStore | None = None) -> TeacherMap
     store: where the maps are if a launch makes them, by default the config's store.
     """
     assert config.teacher is not None
-    if config.teacher.maps is not None:
-        return open_maps(config.teacher.maps)
+    if not config.teacher.made:
+        maps = open_maps(str(config.teacher.maps))
+        if maps.manifest.relative:
+            raise UserError(
+                f"teacher.maps {config.teacher.maps}: its maps are relative; set teacher.align, such as affine_disparity"
+            )
+        return maps
     store, maps_id = store or RunStore(config.execution.store), made_maps_id(config)
     if not maps_are_made(store, maps_id):
         raise UserError(
@@ -217,6 +223,8 @@ def check_inputs(config: RunConfig) -> None:
         if config.teacher and config.teacher_run:
             check_inputs(config.teacher_run)
             check_reach(f"teacher {config.teacher.name}", config.teacher_run.data.max_depth, config.data.max_depth)
+        if config.teacher and config.teacher.is_aligned:
+            _check_alignable(config.teacher, open_splits(config)[0])
     else:
         _check(*open_inputs(config), config.data)
 
@@ -257,6 +265,17 @@ def _check(train: FrameSource, test: FrameSource, maps: MapSource | None, data: 
         check_maps(maps, train, range(len(train)), data.max_depth)
 
 
+def _check_alignable(teacher: TeacherConfig, train: FrameSource) -> None:
+    """Raise UserError unless each training frame has ground truth, and a map if they are in a folder."""
+    if without := [key for index, key in enumerate(train.keys) if not train.has_ground_truth(index)]:
+        raise UserError(
+            f"teacher.align {teacher.align}: {len(without)} of {len(train)} training frames have no ground truth to fit their "
+            f"maps to, first {', '.join(without[:3])}; leave them out of data.train_split"
+        )
+    if teacher.maps:
+        _check_frames_of(open_maps(teacher.maps), train, range(len(train)))
+
+
 def check_ground_truth(source: FrameSource, max_depth: float) -> None:
     """Raise UserError if the ground truth in the files of a split cannot be in m."""
     indices = [index for index in range(len(source)) if source.has_ground_truth(index) and source.files(index)]
@@ -267,15 +286,19 @@ def check_ground_truth(source: FrameSource, max_depth: float) -> None:
 
 def check_maps(maps: MapSource, source: FrameSource, indices: Sequence[int], max_depth: float) -> None:
     """Raise UserError unless a teacher has maps of the frames at `indices`, of their size, in m and up to `max_depth`."""
+    _check_frames_of(maps, source, indices)
+    check_reach("teacher maps", maps.max_depth, max_depth)
+    sample = (indices[place] for place in evenly_spaced(len(indices), N_MAPS))
+    loaded = (maps.load_stored(source.keys[index], source.size(index)).to_meters() for index in sample)
+    if remark := check_units(loaded, max_depth, "teacher maps"):
+        LOG.warning(remark)
+
+
+def _check_frames_of(maps: MapSource, source: FrameSource, indices: Sequence[int]) -> None:
     keys = source.keys
     maps.check([keys[index] for index in indices])
     for place in evenly_spaced(len(indices)):
         maps.check_size(keys[indices[place]], source.size(indices[place]))
-    check_reach("teacher maps", maps.max_depth, max_depth)
-    sample = (indices[place] for place in evenly_spaced(len(indices), N_MAPS))
-    loaded = (maps.load_stored(keys[index], source.size(index)).to_meters() for index in sample)
-    if remark := check_units(loaded, max_depth, "teacher maps"):
-        LOG.warning(remark)
 
 
 @one_look()
@@ -312,12 +335,18 @@ def made_maps_id(config: RunConfig) -> str:
     assert teacher is not None
     if config.teacher_run:
         source = {"run": run_id_of(config.teacher_run), "flip_tta": teacher.flip_tta}
+    elif teacher.maps:
+        maps = open_maps(teacher.maps)
+        maps.check_content(open_splits(config)[0].keys)
+        source = {"maps": maps.digest()}
     elif teacher.weights:
         source = {"weights": _file_digest("teacher.weights", teacher.weights), "flip_tta": teacher.flip_tta}
     else:
         source = {"hf": teacher.hf, "metric": teacher.metric}
     frames = {split: _digest(frames) for split, frames in zip(SPLITS, open_splits(config), strict=True)}
     content = {"format": MAPS_FORMAT, "source": source, "frames": frames, "max_depth": config.data.max_depth}
+    if teacher.is_aligned:
+        content |= {"align": teacher.align, "frames": {"train": frames["train"]}}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -19,13 +19,14 @@ from tiekd.data.depth_range import check_reach
 from tiekd.data.frame_source import same_frames
 from tiekd.data.inputs import made_maps_id, maps_folder, open_splits, run_id_of
 from tiekd.data.progress import Pool, in_this_process, track
-from tiekd.data.teacher_maps import MAPS_FORMAT, MapWriter, TeacherMaps
+from tiekd.data.teacher_maps import MAPS_FORMAT, MapWriter, TeacherMaps, open_maps
 from tiekd.data.teacher_maps.blocks import MapBlocks, in_blocks
 from tiekd.data.teacher_maps.external import ExternalMaps
 from tiekd.data.teacher_maps.released_layout import ReleasedWriter, released_map_names
 from tiekd.data.transforms import normalize_image
 from tiekd.distill.runtime import choose_device, run_device
 from tiekd.errors import UserError, unknown
+from tiekd.inference.alignment import UnalignedError, align_map
 from tiekd.inference.predict import check_finite, predict
 from tiekd.models.checkpoint import load_network
 from tiekd.store.files import check_output_folder, safe_name
@@ -116,26 +117,33 @@ def make_maps(config: RunConfig, share: int = 0, n_shares: int = 1) -> bool:
     """
     assert config.teacher is not None
     store, maps_id = RunStore(config.execution.store), made_maps_id(config)
-    train, test = open_splits(config)
-    blocks = MapBlocks(store, maps_folder(maps_id), list(_all_frames(train, test)), config.data.max_depth, maps_id)
+    align = config.teacher.align
+    keys = list(_frames_of(config, align))
+    blocks = MapBlocks(store, maps_folder(maps_id), keys, config.data.max_depth, maps_id)
     if blocks.complete:
         return True
     maker = _teacher_model(config)
-    check_reach(f"teacher {config.teacher.name}", maker.max_depth, config.data.max_depth)
+    made_by = {"maps": maker.digest()} if isinstance(maker, TeacherMaps) else maker.made_by
+    if config.teacher.is_aligned:
+        made_by = {**made_by, "align": align}
+    else:
+        check_reach(f"teacher {config.teacher.name}", maker.max_depth, config.data.max_depth)
     open_writer = partial(_open_blocks, store.uri, maps_folder(maps_id), config.data.max_depth, maps_id)
     shared = [blocks.keys(block) for block in blocks.unfinished() if block % n_shares == share]
-    _predict_blocks(_MapsTask(config, maker, DEFAULT_OPTIONS, open_writer), shared, in_this_process)
-    return blocks.close({"teacher": config.teacher.name, **maker.made_by})
+    _predict_blocks(_MapsTask(config, maker, DEFAULT_OPTIONS, open_writer, align), shared, in_this_process)
+    return blocks.close({"teacher": config.teacher.name, **made_by})
 
 
-def _teacher_model(config: RunConfig) -> TeacherModel:
-    """Load the model of a config's teacher."""
+def _teacher_model(config: RunConfig) -> TeacherModel | TeacherMaps:
+    """Load the model of a config's teacher, or open its maps if they are only aligned."""
     teacher, device = config.teacher, run_device(config.execution).type
     assert teacher is not None
+    if teacher.maps:
+        return open_maps(teacher.maps)
     if teacher.hf:
         from tiekd.deploy.huggingface import HuggingFaceTeacher
 
-        return HuggingFaceTeacher.load(teacher.hf, config.data.max_depth, device, teacher.metric)
+        return HuggingFaceTeacher.load(teacher.hf, config.data.max_depth, device, teacher.metric, teacher.is_aligned)
     weights = trained_weights(config.teacher_run) if config.teacher_run else Path(str(teacher.weights))
     return NetworkTeacher(weights, teacher.flip_tta, device)
 
@@ -150,45 +158,69 @@ class _MapsTask:
     """Predicts blocks of frames, in any process."""
 
     config: RunConfig  # of the frames
-    maker: TeacherModel
+    maker: TeacherModel | TeacherMaps
     options: MapOptions
     open_writer: Callable[[Sequence[str]], _Writer]  # from the keys of all frames
+    align: str = "none"  # a value of `teacher.align`
 
     def start(self) -> Callable[[Sequence[str]], Iterator[float]]:
         torch.set_num_threads(self.config.execution.threads)
-        frames = _all_frames(*open_splits(self.config))
+        frames = _frames_of(self.config, self.align)
         return partial(self._make, frames, self.open_writer(list(frames)))
 
     def _make(self, frames: Frames, writer: _Writer, keys: Sequence[str]) -> Iterator[float]:
         """Write the maps of a block. Yields for each frame how far bf16 is from fp32, if it was compared, else 0.
 
-        The first frame of each block is compared. Raises UserError if the difference is above BF16_BOUND, DivergedError if a
-        prediction is not finite.
+        The first frame of each block is compared. Raises UserError if the difference is above BF16_BOUND, or the alignment
+        fails for more than a quarter of the block, and DivergedError if a prediction is not finite.
         """
         if writer.has(keys[0]):
             return
         is_compared = self.options.precision == "bf16"
+        unaligned: list[str] = []
         for batch in self._batches(frames, keys):
-            images = np.stack(list(batch.values()))
             difference = 0.0
-            for key, depth in zip(batch, self.maker.depth(images, self.options.precision), strict=True):
+            for (key, frame), depth in zip(batch.items(), self._depths(batch, self.options.precision), strict=True):
                 check_finite(depth, key)
                 if is_compared:
-                    difference = _difference(key, depth, self.maker.depth(images[:1])[0])
-                writer.write(key, depth)
+                    difference = _difference(key, depth, self._depths({key: frame})[0])
+                writer.write(key, depth if self.align == "none" else self._aligned(key, frame, depth, unaligned, len(keys)))
                 yield difference
                 is_compared, difference = False, 0.0
+        if unaligned:
+            LOG.warning(
+                "teacher.align %s: %d of %d maps are left without depth, first %s",
+                *(self.align, len(unaligned), len(keys), unaligned[0]),
+            )
 
-    def _batches(self, frames: Frames, keys: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """The images of a block, by key: consecutive ones of one size together."""
-        batch: dict[str, np.ndarray] = {}
+    def _depths(self, batch: dict[str, Frame], precision: Precision = "fp32") -> Sequence[np.ndarray] | np.ndarray:
+        if isinstance(self.maker, TeacherMaps):
+            return [self.maker.load(key, frame.size) for key, frame in batch.items()]
+        return self.maker.depth(np.stack([frame.image for frame in batch.values()]), precision)
+
+    def _aligned(self, key: str, frame: Frame, relative: np.ndarray, unaligned: list[str], n_frames: int) -> np.ndarray:
+        """Fit a map to the ground truth of its frame; a map without any depth, and a line in `unaligned`, if that fails."""
+        try:
+            return align_map(self.align, relative, frame.depth_gt, self.config.data.max_depth)
+        except UnalignedError as error:
+            unaligned.append(f"{key}: {error}")
+        if 4 * len(unaligned) > n_frames:
+            raise UserError(
+                f"teacher.align {self.align}: fails for more than a quarter of {n_frames} frames, first {unaligned[0]}; maps "
+                "of depth need affine_depth, those of disparity affine_disparity"
+            )
+        return np.zeros_like(relative)
+
+    def _batches(self, frames: Frames, keys: Sequence[str]) -> Iterator[dict[str, Frame]]:
+        """The frames of a block, by key: consecutive ones of one size together."""
+        batch: dict[str, Frame] = {}
         for key in keys:
             source, index = frames[key]
-            image = source.load(index).image
-            if batch and (len(batch) == self.options.batch_size or image.shape != next(iter(batch.values())).shape):
+            frame = source.load(index)
+            if batch and (len(batch) == self.options.batch_size or frame.size != next(iter(batch.values())).size):
                 yield batch
                 batch = {}
-            batch[key] = image
+            batch[key] = frame
         if batch:
             yield batch
 
@@ -281,24 +313,44 @@ def export_maps(
 
 
 def import_maps(
-    config: RunConfig, folders: list[Path], out: Path, name: str, depth_scale: float | None = None
+    config: RunConfig, folders: list[Path], out: Path, name: str, depth_scale: float | None = None, relative: bool = False
 ) -> dict[str, Any]:
     """Import another program's maps of every train frame and of every test frame with ground truth. Returns a summary.
 
-    Maps of the other test frames are not needed, and the released code has none.
+    Maps of the other test frames are not needed, and the released code has none. relative: the maps have no unit; those of
+    the train frames are imported, each divided by its largest value, for `teacher.align`.
     """
+    if relative and depth_scale is not None:
+        raise UserError(f"--depth-scale {depth_scale:g}: relative maps have no unit; leave it out with --relative")
     if out.resolve() in [folder.resolve() for folder in folders]:
         raise UserError(f"--out {out}: is one of the input folders; choose another one")
     train, test = open_splits(config)
     same_frames(train, test)
-    frames = _by_key(train, range(len(train))) | _by_key(test, filter(test.has_ground_truth, range(len(test))))
+    frames = _by_key(train, range(len(train)))
+    made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}
+    if relative:
+        maps = ExternalMaps(folders, config.data.dataset, frames, relative=True)
+        maps.check_headers(train)
+        return _write_teacher(frames, lambda key, frame: _to_one(maps.load(key, frame)), MapWriter(out, 1.0, made_by, True))
+    frames |= _by_key(test, filter(test.has_ground_truth, range(len(test))))
     maps = ExternalMaps(folders, config.data.dataset, frames, depth_scale)
     maps.check_headers(train, test)
     for source in (train, test):
         if remark := maps.check_units(source, config.data.max_depth):
             LOG.warning(remark)
-    made_by = {"teacher": name, "imported_from": [str(folder) for folder in folders], "depth_scale": depth_scale}
-    return _write_teacher(config, frames, maps.load, out, made_by)
+    return _write_teacher(frames, maps.load, MapWriter(out, config.data.max_depth, made_by))
+
+
+def _to_one(values: np.ndarray) -> np.ndarray:
+    """A relative map on 0 .. 1. Of a map with negative values the smallest becomes 0, which a fitted shift undoes."""
+    from_zero = values - min(values.min(), 0)
+    return from_zero / (from_zero.max() or 1)
+
+
+def _frames_of(config: RunConfig, align: str) -> Frames:
+    """The frames that have a map: those of both splits, or if it is aligned the training frames."""
+    train, test = open_splits(config)
+    return _all_frames(train, test) if align == "none" else _by_key(train, range(len(train)))
 
 
 def _all_frames(train: FrameSource, test: FrameSource) -> Frames:
@@ -311,8 +363,8 @@ def _by_key(source: FrameSource, indices: Iterable[int]) -> Frames:
     return {source.keys[index]: (source, index) for index in indices}
 
 
-def _write_teacher(config: RunConfig, frames: Frames, depth_of: DepthOf, out: Path, made_by: dict[str, Any]) -> dict[str, Any]:
-    with MapWriter(out, config.data.max_depth, made_by) as writer:
+def _write_teacher(frames: Frames, depth_of: DepthOf, maps: MapWriter) -> dict[str, Any]:
+    with maps as writer:
         for key, (source, index) in track(frames.items(), "depth maps"):
             writer.write(key, depth_of(key, source.load(index)))
-    return {"maps": len(frames), "out": str(out), "digest": TeacherMaps(out).digest()}
+    return {"maps": len(frames), "out": str(maps.folder), "digest": TeacherMaps(maps.folder).digest()}

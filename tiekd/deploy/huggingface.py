@@ -5,6 +5,7 @@ The library is optional (`pip install 'tiekd[hf]'`) and imported when a model is
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,16 +41,19 @@ class HuggingFaceTeacher:
     made_by: dict[str, Any]  # identifies the model in the manifest of its maps
 
     @classmethod
-    def load(cls, model: str, max_depth: float, device: str = "auto", metric: bool = False) -> Self:
+    def load(cls, model: str, max_depth: float, device: str = "auto", metric: bool = False, relative: bool = False) -> Self:
         """Load the model of a folder, or of a hub name with or without @REVISION, for data up to `max_depth` m.
 
-        metric: its output is in m, although neither its config nor its family says so. Raises UserError for an unknown model,
-        one of relative depth, and one with a smaller range, before its weights are downloaded.
+        metric: its output is in m, although neither its config nor its family says so. relative: its output is taken as it
+        is, whatever its unit and range; `max_depth` is infinite then. Raises UserError for an unknown model and, unless
+        `relative`, for one of relative depth or a smaller range, before its weights are downloaded.
         """
         version = _library_version()
         folder = _folder(model, [SETTINGS])
         config = _read_config(model, folder)
-        _check_usable(model, config, max_depth, metric)
+        _check_usable(model, config)
+        if not relative:
+            _check_metric(model, config, max_depth, metric)
         processor = _read_processor(model, folder)
         folder = _folder(model, [SETTINGS, WEIGHTS])
         network = _read_network(model, folder, config)
@@ -63,7 +67,7 @@ class HuggingFaceTeacher:
             "processor": {"class": type(processor).__name__, **json.loads(processor.to_json_string())},
             "transformers": version,
         }
-        return cls(network.float().eval(), processor, max_depth, device, made_by)
+        return cls(network.float().eval(), processor, math.inf if relative else max_depth, device, made_by)
 
     @cached_property
     def device(self) -> torch.device:
@@ -71,7 +75,7 @@ class HuggingFaceTeacher:
 
     @torch.inference_mode()
     def depth(self, images: np.ndarray, precision: str = "fp32") -> np.ndarray:
-        """images uint8 [B, H, W, 3] RGB. Returns float32 [B, H, W] m in 0 .. max_depth."""
+        """images uint8 [B, H, W, 3] RGB. Returns float32 [B, H, W] m in 0 .. max_depth; as predicted if that is infinite."""
         divisor = _padding_multiple(self.processor)
         unpadded = {"do_pad": False} if divisor else {}
         inputs = self.processor(images=list(images), input_data_format="channels_last", return_tensors="pt", **unpadded)
@@ -82,7 +86,8 @@ class HuggingFaceTeacher:
         # By position: ZoeDepth's processor names the argument source_sizes, the others target_sizes.
         found = self.processor.post_process_depth_estimation(outputs, [images.shape[1:3]] * len(images))
         depth = torch.stack([each["predicted_depth"] for each in found])
-        return depth.clamp(0, self.max_depth).where(depth.isfinite(), torch.nan).cpu().numpy()
+        in_range = depth if math.isinf(self.max_depth) else depth.clamp(0, self.max_depth)
+        return in_range.where(depth.isfinite(), torch.nan).cpu().numpy()
 
 
 def _padding_multiple(processor: Any) -> int | None:
@@ -108,16 +113,20 @@ def _run_padded(model: nn.Module, pixel_values: Tensor, divisor: int) -> Any:
 # -- which models are usable -------------------------------------------------------------------------------------------------
 
 
-def _check_usable(model: str, config: Any, max_depth: float, metric: bool) -> None:
+def _check_usable(model: str, config: Any) -> None:
     from transformers import MODEL_FOR_DEPTH_ESTIMATION_MAPPING
 
     if type(config) not in MODEL_FOR_DEPTH_ESTIMATION_MAPPING:
         raise UserError(f"model {model}: {config.model_type} is no depth model of the transformers library; valid: {EXAMPLES}")
+
+
+def _check_metric(model: str, config: Any, max_depth: float, metric: bool) -> None:
     stated = _is_metric(config)
     if stated is False or not (stated or metric):
         alternative = "" if stated is False else ", or --metric for one that was trained on metres"
         raise UserError(
             f"model {model}: {config.model_type} gives relative depth, a teacher's is in metres; valid: {EXAMPLES}{alternative}"
+            "; or set teacher.align in the student's config"
         )
     largest = _largest_depth(config)
     if largest is not None:

@@ -306,6 +306,7 @@ def test_diff_tells_both_values_of_what_differs_and_nothing_else():
         "loss.sigma": (0.15, 0.8),
         "loss.target": ("teacher", "ground_truth"),
         "student.head": ("dpm", "regression"),
+        "teacher.align": ("none", None),
         "teacher.flip_tta": (True, None),
         "teacher.maps": ("maps", None),
         "teacher.metric": (False, None),
@@ -385,6 +386,7 @@ NOT_READ = {
     "teacher.hf": "org/model@main",
     "teacher.metric": True,
     "teacher.flip_tta": False,
+    "teacher.align": "median",  # in the id of the maps, too
     "loss.si_weight": 2.0,
     "loss.si_mean_weight": 0.5,
     "loss.mse_weight": 2.0,

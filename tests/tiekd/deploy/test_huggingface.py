@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -383,6 +384,17 @@ def test_the_manifest_of_maps_can_hold_it_and_names_no_folder_of_this_machine(te
 @pytest.mark.parametrize("name", ["relative depth-anything", "relative dpt", "relative depth-pro"])
 def test_a_model_of_relative_depth_is_refused(saved, name):
     assert re.search(r"gives relative depth, a teacher's is in metres; valid: \S+Metric\S+, ", refuse(saved(name)))
+
+
+@pytest.mark.parametrize("name", ["relative depth-anything", "relative dpt"])
+def test_a_model_whose_maps_are_aligned_is_taken_as_it_is(saved, name):
+    assert "or set teacher.align in the student's config" in refuse(saved(name))
+    relative = HuggingFaceTeacher.load(str(saved(name)), MAX_DEPTH, CPU, relative=True)
+    image = noise(64, 96)
+    values = depth_of(relative, image)
+    assert np.ptp(values) > 0
+    middle = float(np.median(values))
+    np.testing.assert_array_equal(depth_of(replace(relative, max_depth=middle), image), values.clip(0, middle))
 
 
 def test_what_was_fine_tuned_to_metres_is_told_by_its_user_unless_its_config_says_otherwise(saved):

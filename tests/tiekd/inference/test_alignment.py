@@ -1,12 +1,15 @@
 """Alignments against NumPy transcriptions of the formulas of MoGe, Marigold, evalmde, Monodepth2 and Eigen et al."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 
 from tiekd.config import DataConfig
 from tiekd.config.specs import ALIGNMENTS, protocol_of
-from tiekd.inference.alignment import align
+from tiekd.inference.alignment import ENOUGH, UnalignedError, align, align_map
 from tiekd.inference.evaluate import score_protocols
 from tiekd.metrics import METRICS
 
@@ -123,3 +126,99 @@ def test_an_image_without_a_valid_pixel_has_no_metrics(frame_of):
     (row,) = score_protocols(GT, frame_of(0 * GT, SIZE), DataConfig(dataset="kitti"), [protocol_of("none+median", "protocol")])
     assert row["n_valid"] == 0
     assert all(np.isnan(row[name]) for name in METRICS)
+
+
+# -- maps of a relative teacher -------------------------------------------------------------------------------------------
+
+
+def least_absolute(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Scale and shift of the least absolute deviations, as a linear program."""
+    n = len(x)
+    line, slack = np.stack([x, np.ones(n)], 1), np.eye(n)
+    bounds = [(None, None)] * 2 + [(0, None)] * n
+    found = linprog(
+        np.r_[0, 0, np.ones(n)],
+        A_ub=np.block([[line, -slack], [-line, -slack]]),
+        b_ub=np.r_[y, -y],
+        bounds=bounds,
+    )
+    return found.x[0], found.x[1]
+
+
+RELATIVE = {
+    "median": (0.02 * GT * NOISY).astype(np.float32),
+    "affine_depth": (0.01 * GT * NOISY + 0.3).astype(np.float32),
+    "affine_disparity": (3 / (GT * NOISY) + 0.1).astype(np.float32),
+}
+
+
+def fitted(alignment: str, r: np.ndarray) -> np.ndarray:
+    """The formulas of tiekd/inference/alignment.py, in NumPy and by a solver for linear programs."""
+    x, g = r[VALID].astype(float), GT[VALID].astype(float)
+    if alignment == "median":
+        return r * (np.median(g) / np.median(x))
+    if alignment == "affine_depth":
+        scale, shift = least_absolute(x, g)
+        return scale * r + shift
+    scale, shift = least_absolute(x, 1 / g)
+    return 1 / np.maximum(scale * r + shift, 1 / CAP)
+
+
+@pytest.mark.parametrize("alignment", RELATIVE)
+def test_a_relative_map_is_fitted_as_another_solver_fits_it(alignment):
+    aligned = align_map(alignment, RELATIVE[alignment], np.where(VALID, GT, 0), CAP)
+    assert aligned.dtype == np.float32
+    assert aligned.shape == SIZE
+    np.testing.assert_allclose(aligned, fitted(alignment, RELATIVE[alignment]).clip(0, CAP), rtol=1e-4)
+
+
+EXACT = {"median": 0.02 * GT, "affine_depth": 0.01 * GT + 0.3, "affine_disparity": 3 / GT - 0.02}
+
+
+@pytest.mark.parametrize("alignment", EXACT)
+def test_a_third_of_wrong_ground_truth_does_not_move_the_fit(alignment):
+    wrong = np.where(VALID, GT, 0)
+    rows, columns = np.nonzero(VALID)
+    wrong[rows[::3], columns[::3]] = np.where(np.arange(len(rows[::3])) % 2, 0.5, 78)
+    aligned = align_map(alignment, EXACT[alignment], wrong, CAP)
+    bound = 0.1 if alignment == "median" else 1e-4  # a median moves with its neighbors
+    assert np.abs(aligned / GT - 1).max() < bound
+    if alignment == "affine_depth":  # least squares, as evaluation fits, does not have this property
+        squares = align("affine_depth", *(torch.from_numpy(a[VALID]).double() for a in (EXACT[alignment], wrong, wrong)), 1.0)
+        assert np.abs(squares.numpy() / GT[VALID] - 1).max() > 0.1
+
+
+def test_depths_beyond_the_fit_end_at_the_cap_and_those_below_it_are_none():
+    disparity = EXACT["affine_disparity"].copy()
+    disparity[0] = -1.0  # behind infinity
+    known = np.where(VALID, GT, 0)
+    known[0] = 0
+    assert (align_map("affine_disparity", disparity, known, CAP)[0] == CAP).all()
+    depth = EXACT["affine_depth"].copy()
+    depth[0] = 0.0  # 30 m behind the camera
+    assert (align_map("affine_depth", depth, known, CAP)[0] == 0).all()
+
+
+def test_more_pixels_than_a_fit_reads_give_the_same_line():
+    gt = np.random.default_rng(1).uniform(1, 70, (400, 300))
+    np.testing.assert_allclose(align_map("affine_disparity", 5 / gt + 1, gt, CAP), gt, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("alignment", "relative", "known", "reason"),
+    [
+        (
+            "median",
+            GT,
+            np.arange(GT.size).reshape(SIZE) < ENOUGH - 1,
+            f"{ENOUGH - 1} pixels have ground truth, needed {ENOUGH}",
+        ),
+        ("affine_depth", 1 / GT, VALID, "the fitted scale is -"),
+        ("affine_disparity", GT, VALID, "the fitted scale is -"),
+        ("affine_depth", np.ones_like(GT), VALID, "the fitted scale is 0,"),
+        ("median", np.zeros_like(GT), VALID, "the fitted scale is inf,"),
+    ],
+)
+def test_a_map_that_does_not_fit_says_why(alignment, relative, known, reason):
+    with pytest.raises(UnalignedError, match=f"^{re.escape(reason)}"):
+        align_map(alignment, relative, np.where(known, GT, 0), CAP)

@@ -43,6 +43,7 @@ class MapsManifest(BaseModel):
     format: int = Field(ge=MAPS_FORMAT, le=MAPS_FORMAT, description="version of this layout")
     depth_per_unit: float = Field(gt=0, description="m per value of a PNG")
     max_depth: float = Field(gt=0, description="m; depth of the largest value")
+    relative: bool = Field(False, description="whether the maps have no unit: 1 is the largest value of each")
     made_by: dict[str, Any] = Field(description="teacher, run, digests of its inputs; not part of the digest")
     sizes: dict[str, int] = Field(description="number of maps of each size, 'HxW'")
     frames: dict[str, str] = Field(description="key of a frame: sha256 of its PNG file")
@@ -65,12 +66,15 @@ def encode_map(key: str, depth: np.ndarray, max_depth: float) -> bytes:
     return encode_png(value.astype(np.uint16))
 
 
-def manifest_bytes(max_depth: float, made_by: Mapping[str, Any], sizes: Mapping[str, int], frames: Mapping[str, str]) -> bytes:
+def manifest_bytes(
+    max_depth: float, made_by: Mapping[str, Any], sizes: Mapping[str, int], frames: Mapping[str, str], relative: bool = False
+) -> bytes:
     """Return the content of a manifest; see `MapsManifest`."""
     manifest = MapsManifest(
         format=MAPS_FORMAT,
         depth_per_unit=max_depth / MAX_VALUE,
         max_depth=max_depth,
+        relative=relative,
         made_by=dict(made_by),
         sizes=dict(sizes),
         frames=dict(frames),
@@ -84,8 +88,8 @@ class MapWriter:
     It deletes an earlier manifest first, so that a partly rewritten folder counts as unfinished.
     """
 
-    def __init__(self, folder: str | Path, max_depth: float, made_by: Mapping[str, Any]):
-        self.folder, self.max_depth, self.made_by = Path(folder), max_depth, dict(made_by)
+    def __init__(self, folder: str | Path, max_depth: float, made_by: Mapping[str, Any], relative: bool = False):
+        self.folder, self.max_depth, self.made_by, self.relative = Path(folder), max_depth, dict(made_by), relative
         self._frames: dict[str, str] = {}
         self._sizes: Counter[str] = Counter()
         self._manifest.unlink(missing_ok=True)
@@ -105,7 +109,8 @@ class MapWriter:
 
     def close(self) -> None:
         """Write the manifest, which makes the folder complete."""
-        write_atomically(self._manifest, manifest_bytes(self.max_depth, self.made_by, self._sizes, self._frames))
+        content = manifest_bytes(self.max_depth, self.made_by, self._sizes, self._frames, self.relative)
+        write_atomically(self._manifest, content)
 
     def __enter__(self) -> Self:
         return self

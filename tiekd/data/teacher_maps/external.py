@@ -35,19 +35,28 @@ SUFFIXES = (*ARRAYS, ".png", ".tif", ".tiff", ".pfm")
 class ExternalMaps:
     """The maps of a list of frames, each from the first folder that has one."""
 
-    def __init__(self, folders: Sequence[Path], dataset: str, keys: Iterable[str], depth_scale: float | None = None):
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        dataset: str,
+        keys: Iterable[str],
+        depth_scale: float | None = None,
+        relative: bool = False,
+    ):
         """Find the map of each of `keys`. Raises UserError if one is missing.
 
         depth_scale: integer at 1 m; None for that of the folder's manifest, or else, in images, of the ground truth.
+        relative: the maps have no unit, so their numbers are taken as they are.
         """
         if depth_scale is not None and not 0 < depth_scale < math.inf:
             raise UserError(f"--depth-scale: the integer at 1 m must be above 0, got {depth_scale}")
         names = _possible_names(dataset, list(dict.fromkeys(keys)))
         self._maps: dict[str, tuple[Path, float | None]] = {}
         for folder in folders:
-            usual = depth_scale or _scale_of(folder, dataset)
+            usual = 1.0 if relative else depth_scale or _scale_of(folder, dataset)
+            of_arrays = 1.0 if relative else depth_scale
             found = _find_maps(folder, names).items()
-            self._maps = {key: (path, depth_scale if path.suffix in ARRAYS else usual) for key, path in found} | self._maps
+            self._maps = {key: (path, of_arrays if path.suffix in ARRAYS else usual) for key, path in found} | self._maps
         _require_all(folders, names, self._maps)
         self._depth_scale, self._folders = depth_scale, ", ".join(map(str, folders))
 
