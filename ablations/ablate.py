@@ -19,8 +19,8 @@ from ablations.study_output import (
     LaunchResources,
     count_states,
     print_decisions,
-    print_floor,
     print_missing_inputs,
+    print_remarks,
     print_study_results,
     print_unread_factors,
 )
@@ -107,7 +107,7 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
     started = time.perf_counter()
     todo, computed = plan.to_compute, 0
     _print_replaced_cells(prepared, console)
-    floor = print_floor(prepared, console)
+    said = print_remarks(prepared, console)
     if todo:
         check_variables()
         console.print(
@@ -116,8 +116,7 @@ def launch_study(prepared: PreparedStudy, address: str | None, launch_options: L
         print_missing_inputs(prepared, console)
         print_unread_factors(prepared, console)
         prepared, computed = _launch(prepared, address, launch_options)
-        if not floor:
-            print_floor(prepared, console)  # which the maps that were made have
+        print_remarks(prepared, console, said)  # a floor is known once the maps are made
     else:
         _record(prepared)
     progress = prepared.progress()

@@ -17,7 +17,7 @@ from ablations.planning.resources import Node, fit, summary, this_machine, trial
 from ablations.prepared_study import PreparedStudy
 from tiekd.cli.console import make_console
 from tiekd.config import ExecutionConfig
-from tiekd.distill.target_floor import floor_line
+from tiekd.distill.remarks import remarks
 from tiekd.errors import UserError
 from tiekd.store.files import json_text
 from tiekd.store.run_status import FINISHED
@@ -37,7 +37,7 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool, max_
     devices = resources.slots * execution.workers
     if as_json:
         document = plan.to_dict() | {"execution": execution.model_dump(mode="json"), "resources": resources.lines}
-        document |= {"estimate": plan.estimate().to_dict(devices), "remark": print_floor(prepared, make_console(stderr=True))}
+        document |= {"estimate": plan.estimate().to_dict(devices), "remark": print_remarks(prepared, make_console(stderr=True))}
         print(json_text(document, indent=2))
         return
     console = make_console()
@@ -50,7 +50,7 @@ def print_plan(prepared: PreparedStudy, address: str | None, as_json: bool, max_
         soft_wrap=True,
     )
     resources.print(console)
-    print_floor(prepared, console)
+    print_remarks(prepared, console)
     print_missing_inputs(prepared, console)
     print_unread_factors(prepared, console)
 
@@ -78,12 +78,13 @@ def _plan_table(plan: Plan) -> Table:
     return table
 
 
-def print_floor(prepared: PreparedStudy, console: Console) -> str:
-    """Print the highest error that a perfect student of L_DPM would have, if it is worth a line, and return the line."""
-    line = floor_line(c.cell.config for c in prepared.plan.cells if c.run_id)
-    if line:
-        console.print(line, soft_wrap=True)
-    return line
+def print_remarks(prepared: PreparedStudy, console: Console, said: str = "") -> str:
+    """Print the remarks on the cells, such as the floor of a target of L_DPM, except those in `said`, and return them."""
+    lines = remarks(c.cell.config for c in prepared.plan.cells if c.run_id).splitlines()
+    for line in lines:
+        if line not in said:
+            console.print(line, soft_wrap=True)
+    return "\n".join(lines)
 
 
 def _resources(

@@ -38,7 +38,7 @@ from ablations.search.results import (
 )
 from ablations.study_output import LaunchResources
 from tiekd.config import ExecutionConfig
-from tiekd.distill.target_floor import floor_line
+from tiekd.distill.remarks import remarks
 from tiekd.errors import StoreError, UserError
 from tiekd.store.claims import CLAIMS, STALE_S, Claims, open_launch
 
@@ -67,8 +67,8 @@ def run_search(
             claim()
         left = start_search(prepared, console)
         console.print(_headline(prepared, left))
-        if line := floor_line([prepared.base]):
-            console.print(line, soft_wrap=True)
+        if lines := remarks([prepared.base]):
+            console.print(lines, soft_wrap=True)
         ended = left == 0 or _launch(prepared, left, address, launch_options, claim)
         with open_search(prepared) as optuna_study:
             SearchRecord(prepared, optuna_study)

@@ -68,7 +68,7 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
     from tiekd.cli.console import RunDisplay, make_console, show_run
     from tiekd.data.inputs import maps_to_make
     from tiekd.distill.preflight import check_ready, ready_record
-    from tiekd.distill.target_floor import floor_line
+    from tiekd.distill.remarks import remarks
 
     console = make_console(stderr=True, quiet=quiet)
     check_ready(config)
@@ -85,8 +85,8 @@ def _compute(config: "RunConfig", store: "RunStore", quiet: bool) -> tuple["RunR
 
         make_maps(config)
     record = ready_record(config, store)
-    if line := floor_line([config]):
-        make_console(stderr=True).print(line, soft_wrap=True)
+    if lines := remarks([config]):
+        make_console(stderr=True).print(lines, soft_wrap=True)
     from tiekd.distill.run import execute
     from tiekd.distill.runtime import LocalRuntime
     from tiekd.store.claims import claimed

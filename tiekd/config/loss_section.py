@@ -148,3 +148,9 @@ class LossConfig(Section):
         """The settings of this section that its losses read, of sigma and temperature only those of its DPM."""
         found = frozenset(setting for part in self.terms.values() for setting in part.spec.reads)
         return found - {"sigma", "temperature"}.difference(DPMS[self.dpm].reads) if "dpm" in found else found
+
+    @property
+    def fixes_scale(self) -> bool:
+        """Whether a loss with a weight tells the student meters from any other unit."""
+        of_si = self.si_mean_weight > 0
+        return any(not part.spec.frees_scale and (of_si or part.name != "si") for part in self.terms.values())

@@ -104,6 +104,14 @@ def test_terms_are_named_and_their_weighted_sum_is_the_loss(config, prediction, 
     torch.testing.assert_close(values["loss"], total)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_BINS])
+def test_a_factor_on_the_depth_costs_nothing_where_the_entry_says_so(config, prediction, target, name):
+    once, scaled = (
+        total_loss(config(name), prediction._replace(depth=factor * prediction.depth), target).item() for factor in (1.0, 1.5)
+    )
+    assert (scaled == pytest.approx(once, rel=2e-3)) == LOSSES[name].frees_scale
+
+
 @with_optimum
 def test_a_perfect_prediction_costs_nothing(config, target, name):
     loss = total_loss(config(name), perfect(config(name), target), target)

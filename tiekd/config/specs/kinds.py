@@ -21,6 +21,7 @@ class LossSpec:
     head: Head = "regression"  # student.head unless the config states one
     needs_head: bool = False  # whether it can train no other head
     needs_dense_target: bool = False  # whether it is undefined on sparse ground truth
+    frees_scale: bool = False  # whether a factor on the predicted depth costs nothing
     of_image: bool = False  # whether it compares the prediction with the image; then it is only one of `loss.parts`
 
 

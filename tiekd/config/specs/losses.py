@@ -46,18 +46,22 @@ LOSSES: dict[str, LossSpec] = {
         needs_head=True,
         needs_dense_target=True,
     ),
-    "gradient": LossSpec(label="Gradient", build="tiekd.losses.gradient:gradient", reads=()),
-    "ssi_mae": LossSpec(label="SSI MAE", build="tiekd.losses.invariant:ssi_mae", reads=()),
-    "ssi_trimmed": LossSpec(label="SSI trimmed", build="tiekd.losses.invariant:ssi_trimmed", reads=()),
-    "ssi_log": LossSpec(label="SSI log", build="tiekd.losses.invariant:ssi_log", reads=()),
+    "gradient": LossSpec(label="Gradient", build="tiekd.losses.gradient:gradient", reads=(), frees_scale=True),
+    "ssi_mae": LossSpec(label="SSI MAE", build="tiekd.losses.invariant:ssi_mae", reads=(), frees_scale=True),
+    "ssi_trimmed": LossSpec(label="SSI trimmed", build="tiekd.losses.invariant:ssi_trimmed", reads=(), frees_scale=True),
+    "ssi_log": LossSpec(label="SSI log", build="tiekd.losses.invariant:ssi_log", reads=(), frees_scale=True),
     "berhu": LossSpec(label="berHu", build="tiekd.losses.depth:berhu", reads=()),
-    "virtual_normal": LossSpec(label="Virtual normals", build="tiekd.losses.geometry:virtual_normal", reads=("fov",)),
-    "normal": LossSpec(label="Normals", build="tiekd.losses.geometry:normal", reads=("fov",)),
-    "smoothness": LossSpec(label="Smoothness", build="tiekd.losses.gradient:smoothness", reads=(), of_image=True),
+    "virtual_normal": LossSpec(
+        label="Virtual normals", build="tiekd.losses.geometry:virtual_normal", reads=("fov",), frees_scale=True
+    ),
+    "normal": LossSpec(label="Normals", build="tiekd.losses.geometry:normal", reads=("fov",), frees_scale=True),
+    "smoothness": LossSpec(
+        label="Smoothness", build="tiekd.losses.gradient:smoothness", reads=(), frees_scale=True, of_image=True
+    ),
     "cross_entropy": LossSpec(
         label="Cross-entropy", build="tiekd.losses.ordinal:cross_entropy", reads=(), head="dpm", needs_head=True
     ),
     "ordinal": LossSpec(label="Ordinal", build="tiekd.losses.ordinal:ordinal", reads=(), head="dpm", needs_head=True),
-    "ranking": LossSpec(label="Ranking", build="tiekd.losses.ranking:ranking", reads=()),
-    "local_norm": LossSpec(label="Local normalization", build="tiekd.losses.invariant:local_norm", reads=()),
+    "ranking": LossSpec(label="Ranking", build="tiekd.losses.ranking:ranking", reads=(), frees_scale=True),
+    "local_norm": LossSpec(label="Local normalization", build="tiekd.losses.invariant:local_norm", reads=(), frees_scale=True),
 }
