@@ -58,7 +58,9 @@ class PlannedMaps:
 
     @property
     def n_frames(self) -> int:
-        return sum(len(open_frames(self.config.data, split)) for split in SPLITS)
+        assert self.config.teacher is not None
+        splits = SPLITS[:1] if self.config.teacher.is_aligned else SPLITS
+        return sum(len(open_frames(self.config.data, split)) for split in splits)
 
     @property
     def n_blocks(self) -> int:

@@ -144,7 +144,7 @@ def _add_teacher(recipe: Recipe, teacher: _Teacher, store: RunStore) -> None:
         stem = f"teachers/{Path(teacher.place).name}"
         if "imported_from" in made_by:
             scale = made_by.get("depth_scale")
-            options = [] if scale is None else ["--depth-scale", scale]
+            options = ["--relative"] if maps.manifest.relative else [] if scale is None else ["--depth-scale", scale]
             config = recipe.add_file(stem, _portable(teacher.document, {}))
             recipe.add("tiekd", "teacher", "import", config, *made_by["imported_from"], *out, *name, *options)
         elif made_by.get("revision"):

@@ -101,3 +101,15 @@ def test_many_runs_are_a_loop(store):
     (loop,) = [line for line in made.commands if not line.startswith("#")]
     assert loop == "for config in recipe/students/*.yaml; do tiekd run $config --store store; done"
     assert len([path for path in made.files if path.startswith("recipe/students/")]) == 22
+
+
+def test_relative_maps_are_imported_and_aligned_again(tiekd, tiny, maps, as_yaml, in_folder):
+    teacher = {"name": "relative", "maps": str(in_folder / "maps"), "align": "median"}
+    student = as_yaml(in_folder / "student.yaml", tiny | {"teacher": teacher, "optim": {"epochs": 1, "batch_size": 4}})
+    for words in (["teacher", "import", student, maps, "--out", in_folder / "maps", "--relative"], ["run", student]):
+        outcome = tiekd(*words)
+        assert outcome.code == 0, outcome.err
+    found = make_recipe(collect(RunStore("store")), RunStore("store"))
+    (imported,) = (line for line in found.commands if " import " in line)
+    assert shlex.split(imported)[-1] == "--relative"
+    assert any("align: median" in text for text in found.files.values())
