@@ -88,6 +88,22 @@ def tiny(maps: Path) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of a network that was never trained."""
+    import torch
+
+    from tiekd.config import build
+    from tiekd.models.checkpoint import pack_network
+    from tiekd.models.registry import build_network
+
+    torch.manual_seed(0)
+    config = build({"data": DATA, "student": {"name": "tiny"}, "loss": {"name": "si", "target": "ground_truth"}})
+    path = tmp_path_factory.mktemp("network") / "network.safetensors"
+    path.write_bytes(pack_network(build_network(config), config))
+    return path
+
+
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder."""

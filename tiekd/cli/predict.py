@@ -60,7 +60,8 @@ def predict(
         raise UserError(f"--every {every}: is only used with videos")
     check_video_decoder(files)
     check_output_folder(out, "--out")
-    find_weights(weights, store)  # before PyTorch is imported
+    path = find_weights(weights, store)  # before PyTorch is imported
+    from tiekd.data.cache.file_digests import file_sha256
     from tiekd.deploy.hub import load_student
     from tiekd.deploy.predict_files import PredictionTask, write_predictions
     from tiekd.inference.outputs import OutputOptions, check_options
@@ -68,7 +69,7 @@ def predict(
     options = OutputOptions(*wished)
     model = load_student(weights, store=store, overrides=changes)
     check_options(options, model.config)
-    task = PredictionTask(model.network, model.config, out, options, every, batch_size)
+    task = PredictionTask(model.network, model.config, file_sha256(path).hex(), out, options, every, batch_size)
     with open_pool(address, model.config.execution, out, gpu=True, files=images) as pool:
         report = write_predictions(task, files, pool)
     _print(report, out, as_json)

@@ -10,25 +10,13 @@ import torch
 from PIL import Image
 
 from ablations.pool.ray_pool import ray_pool
-from tiekd.config import ExecutionConfig, build
+from tiekd.config import ExecutionConfig
 from tiekd.data.teacher_maps import TeacherMaps
 from tiekd.data.teacher_maps.blocks import BLOCK_FRAMES
+from tiekd.deploy.predict_files import BLOCK_FILES
 from tiekd.errors import ClusterError, UserError
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory, tiny) -> Path:
-    """The weights of a network that was never trained."""
-    from tiekd.models.checkpoint import pack_network
-    from tiekd.models.registry import build_network
-
-    torch.manual_seed(0)
-    config = build(tiny)
-    path = tmp_path_factory.mktemp("network") / "network.safetensors"
-    path.write_bytes(pack_network(build_network(config), config))
-    return path
 
 
 @pytest.fixture(autouse=True)
@@ -67,19 +55,25 @@ def test_packs_made_on_a_cluster_have_the_same_bytes(tiekd, tiny, as_yaml, tree,
     assert tree(in_folder / "shared") == tree(in_folder / "alone")
 
 
-def test_predictions_made_on_a_cluster_have_the_same_bytes(tiekd, network, tree, in_folder, shared_cluster):
+def test_predictions_that_were_killed_on_a_cluster_end_there_with_the_bytes_of_one_process(
+    driver, tiekd, network, tree, in_folder, shared_cluster
+):
     Path("photos").mkdir()
-    for number in range(3):
-        pixels = np.random.default_rng(number).integers(0, 256, (64 + number, 96, 3), np.uint8)
+    for number in range(2 * BLOCK_FILES):
+        pixels = np.random.default_rng(number).integers(0, 256, (64 + number % 3, 96, 3), np.uint8)
         Image.fromarray(pixels).save(f"photos/{number}.png")
     Path("photos/broken.png").write_bytes(b"no image")
-    outcomes = [
-        tiekd("predict", network, "photos", "--out", *words) for words in (["alone"], ["shared", "--address", shared_cluster])
-    ]
-    assert [outcome.code for outcome in outcomes] == [1, 1]
-    assert outcomes[1].err == outcomes[0].err
-    assert "broken.png" in outcomes[0].err
-    assert len(tree(in_folder / "alone")) == 3 * 2 + 1
+    words = ("predict", network, "photos", "--out")
+    alone = tiekd(*words, "alone")
+    with driver(*words, "shared", "--address", shared_cluster) as killed:
+        killed.until(lambda: list(Path("shared").glob("parts/*.json")))
+        killed.kill()
+    assert not Path("shared/predictions.json").exists()
+    shared = tiekd(*words, "shared", "--address", shared_cluster)
+    assert (alone.code, shared.code) == (1, 1)
+    assert shared.err == alone.err
+    assert "broken.png" in alone.err
+    assert len(tree(in_folder / "alone")) == 2 * BLOCK_FILES * 2 + 1
     assert tree(in_folder / "shared") == tree(in_folder / "alone")
 
 

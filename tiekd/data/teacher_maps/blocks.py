@@ -4,7 +4,7 @@ Processes that know nothing of each other, as of two launches, may make the same
 finished, and what the later of two makes of one block is dropped.
 
 FOLDER/<key>.png            the maps
-FOLDER/parts/<number>.json  what the manifest will say of a finished block; deleted once the manifest is written
+FOLDER/parts/<number>.json  what the manifest will say of a finished block; see `BlockParts`
 FOLDER/manifest.json        written last
 """
 
@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from tiekd.data.image_io import format_size
 from tiekd.data.teacher_maps import MANIFEST, encode_map, is_manifest, manifest_bytes
+from tiekd.store.block_parts import BlockParts
 from tiekd.store.run_store import RunStore
 
 BLOCK_FRAMES = 64
@@ -46,6 +47,7 @@ class MapBlocks:
         self._store, self._folder, self._max_depth, self._maps_id = store, folder, max_depth, maps_id
         self._blocks = in_blocks(keys)
         self._block = {key: index // BLOCK_FRAMES for index, key in enumerate(keys)}
+        self._parts = BlockParts(store, folder, _Part.model_validate_json, self._fits)
         self._open: dict[str, tuple[bytes, str]] = {}  # encoded maps of the open block, and their sizes
 
     def __len__(self) -> int:
@@ -66,15 +68,16 @@ class MapBlocks:
 
     def unfinished(self) -> list[int]:
         """The blocks that have to be made, by reading what the finished ones have left."""
-        return [block for block in range(len(self)) if self._part(block) is None]
+        return [block for block in range(len(self)) if self._parts.read(block) is None]
 
     def is_finished(self, block: int) -> bool:
         """Whether a block is finished now, perhaps by another process, or the manifest has replaced what says so."""
-        return self._part(block) is not None or self.complete
+        return self._parts.read(block) is not None or self.complete
 
     def start_afresh(self) -> None:
-        """Delete the manifest, so that the folder counts as unfinished."""
+        """Delete the manifest, so that the folder counts as unfinished, and what blocks of other maps have left."""
         self._store.delete(self._name(MANIFEST))
+        self._parts.delete_others()
 
     def write(self, key: str, depth: np.ndarray) -> None:
         """Add the map of a frame [H, W] m, finite; depths outside 0 .. max_depth are clamped. Frames of a block are in order.
@@ -91,12 +94,12 @@ class MapBlocks:
                 self._store.write_bytes(self._name(f"{name}.png"), content)
             frames = {name: hashlib.sha256(content).hexdigest() for name, (content, _) in self._open.items()}
             part = _Part(maps_id=self._maps_id, sizes=Counter(size for _, size in self._open.values()), frames=frames)
-            self._store.write_bytes(self._part_name(block), part.model_dump_json().encode())
+            self._parts.write(block, part.model_dump_json().encode())
         self._open = {}
 
     def close(self, made_by: Mapping[str, Any]) -> bool:
         """Write the manifest if every block is finished; returns whether it is. Of several processes, the last one does it."""
-        parts = [self._part(block) for block in range(len(self))]
+        parts = [self._parts.read(block) for block in range(len(self))]
         frames: dict[str, str] = {}
         sizes: Counter[str] = Counter()
         for part in parts:
@@ -105,21 +108,11 @@ class MapBlocks:
             frames |= part.frames
             sizes.update(part.sizes)
         self._store.write_bytes(self._name(MANIFEST), manifest_bytes(self._max_depth, made_by, sizes, frames))
-        for block in range(len(self)):
-            self._store.delete(self._part_name(block))
+        self._parts.delete()
         return True
 
-    def _part(self, block: int) -> _Part | None:
-        """What a finished block has left; None if it is not finished, damaged, or of other maps."""
-        content = self._store.read_bytes(self._part_name(block))
-        try:
-            part = _Part.model_validate_json(content or b"")
-        except ValidationError:
-            return None
-        return part if part.maps_id == self._maps_id and list(part.frames) == self.keys(block) else None
-
-    def _part_name(self, block: int) -> str:
-        return self._name(f"parts/{block:06d}.json")
+    def _fits(self, block: int, part: _Part) -> bool:
+        return part.maps_id == self._maps_id and block < len(self) and list(part.frames) == self.keys(block)
 
     def _name(self, name: str) -> str:
         return f"{self._folder}/{name}" if self._folder else name

@@ -78,6 +78,13 @@ def test_blocks_of_other_maps_or_other_frames_do_not_count(tmp_path):
     assert blocks_in(tmp_path).unfinished() == [2]
 
 
+def test_a_block_that_other_maps_have_replaced_in_part_does_not_count(tmp_path):
+    """They begin afresh, and are killed while they write the files of their first block."""
+    write(blocks_in(tmp_path), 0, 1)
+    blocks_in(tmp_path, maps_id="other").start_afresh()
+    assert blocks_in(tmp_path).unfinished() == [0, 1, 2]
+
+
 def test_of_two_processes_that_share_the_blocks_the_last_writes_the_manifest(tmp_path):
     first, second = blocks_in(tmp_path), blocks_in(tmp_path)
     write(second, 1)
