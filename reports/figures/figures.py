@@ -32,7 +32,7 @@ OUTLIERS = " Arrows at the edge are values beyond it."
 FIGURES: dict[str, FigureSpec] = {
     "curves": FigureSpec(
         "study",
-        f"{METRIC_NAME} after each epoch: mean over the finished seeds, in a band from the lowest to the highest.",
+        f"{METRIC_NAME} during training: mean over the finished seeds, in a band from the lowest to the highest.",
         learning_curves,
         draw_learning_curves,
     ),

@@ -1,4 +1,4 @@
-"""Learning curves: a metric after each epoch, mean and range over seeds."""
+"""Learning curves: a metric during training, mean and range over seeds."""
 
 import math
 
@@ -20,7 +20,10 @@ MAX_MARKERS = 8  # per line
 
 
 def learning_curves(table: Table, frames: StoreFrames) -> list[FigureData]:
-    """Compute panel, series, epoch, mean, low, high, n_seeds over the finished runs, at validated epochs."""
+    """Compute panel, series, epoch, mean, low, high, n_seeds over the finished runs, at validated epochs.
+
+    `step` replaces `epoch` if the runs have different numbers of epochs, as those that see different frames do.
+    """
     table, remark = best_cells(table, MAX_CURVES)
     members = [
         (run_id, panel, cell_name(table, cell, without=("teacher", "backbone")))
@@ -29,9 +32,10 @@ def learning_curves(table: Table, frames: StoreFrames) -> list[FigureData]:
         for run_id in cell.done_ids.values()
     ]
     drawn = pd.DataFrame(members, columns=["run_id", "panel", "series"])
-    epochs = frames.epochs
-    validated = epochs.loc[epochs[MAIN_METRIC].notna(), ["run_id", "epoch", MAIN_METRIC]]
-    values = drawn.merge(validated, on="run_id").groupby(["panel", "series", "epoch"], sort=False)[MAIN_METRIC]
+    epochs = drawn.merge(frames.epochs, on="run_id")
+    time = "epoch" if epochs.groupby("run_id")["epoch"].max().nunique() <= 1 else "step"
+    validated = epochs[epochs[MAIN_METRIC].notna()]
+    values = validated.groupby(["panel", "series", time], sort=False)[MAIN_METRIC]
     return [FigureData(values.agg(mean="mean", low="min", high="max", n_seeds="count").reset_index(), remark=remark)]
 
 
@@ -48,15 +52,15 @@ def _panels(table: Table, cell: TableCell) -> list[str]:
 
 def draw_learning_curves(data: pd.DataFrame) -> Figure:
     """Draw a panel per teacher and backbone: means as lines, ranges as bands."""
-    styles = line_styles(data["series"])
+    styles, time = line_styles(data["series"]), "step" if "step" in data else "epoch"
 
     def draw(axes: Axes, part: pd.DataFrame) -> None:
         for series, rows in part.groupby("series", sort=False):
             style, every = styles[str(series)], math.ceil(len(rows) / MAX_MARKERS)
-            axes.plot(rows["epoch"], rows["mean"], **style, markersize=3.5, linewidth=1.1, markevery=every, label=str(series))
-            axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0)
+            axes.plot(rows[time], rows["mean"], **style, markersize=3.5, linewidth=1.1, markevery=every, label=str(series))
+            axes.fill_between(rows[time], rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(time)
         set_scale(axes, "y", pd.concat([data["low"], data["high"]]))
 
     return small_multiples(data, METRIC_AXIS, draw)

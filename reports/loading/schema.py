@@ -52,10 +52,11 @@ def setting_types(model: type[BaseModel] = RunConfig, prefix: str = "") -> dict[
 
 
 def _kind(annotation: Any) -> Any:
-    """The type of a setting's values other than None and, for a number, `auto`."""
+    """The type of a setting's values other than None and, for a number, `auto`; float for an integer or a float."""
     choices = [choice for choice in get_args(annotation) if choice not in (NoneType, Literal["auto"])]
-    kind = choices[0] if len(choices) < len(get_args(annotation)) else annotation
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    kinds = choices if len(choices) < len(get_args(annotation)) else [annotation]
+    kinds = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
+    return float if set(kinds) == {int, float} else kinds[0]
 
 
 def _pandas_type(annotation: Any) -> str:

@@ -129,6 +129,18 @@ def test_curves_are_mean_and_range_over_seeds(examples):
     assert (row["low"], row["high"], row["mean"], row["n_seeds"]) == pytest.approx((low, high, (low + high) / 2, 2))
 
 
+def test_curves_of_runs_with_different_numbers_of_epochs_are_drawn_by_steps(tables, illustrated):
+    """A run of a tenth of the frames, and ten times as many epochs, takes as many steps."""
+    table = tables["demo"]
+    few = [*table.cells[0].done_ids.values()]
+    epochs = illustrated.epochs.copy()
+    epochs.loc[epochs["run_id"].isin(few), "epoch"] *= 10
+    by_name = {figure.name: figure for figure in figures_of(table, replace(illustrated, epochs=epochs), "few")}
+    data = by_name["few-curves"].data
+    assert "epoch" not in data
+    assert sorted(data["step"].unique()) == [20, 10 * EPOCHS]
+
+
 def test_only_the_best_of_many_cells_are_drawn(tables, illustrated):
     table = tables["demo"]
     many = replace(table, cells=table.cells * (MAX_CELLS // len(table.cells) + 2))

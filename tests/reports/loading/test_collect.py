@@ -105,6 +105,12 @@ def test_labels_of_a_run_without_a_study_come_from_its_config(store):
     assert runs.loc["broken", "cause"].startswith("unreadable: config.yaml is damaged: ")
 
 
+@pytest.mark.parametrize("labelled", [3, 0.04])
+def test_a_number_of_labels_and_a_share_are_read(store, labelled):
+    run_id = write_run(store, config_of(**{"data.labelled": labelled}), Status("done"), 0)
+    assert collect(store).runs.set_index("run_id").loc[run_id, "data.labelled"] == labelled
+
+
 def test_one_study_can_be_read_alone(demo):
     fill(demo, [{"loss.name": "mse"}, {"loss.name": "si"}], 1, {"name": "other"})
     assert set(collect(demo, ["other"]).runs["study"]) == {"other"}
