@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from reports.loading.schema import SETTING_TYPES, TABLE_COLUMNS
+from reports.loading.schema import LABELLED, SETTING_TYPES, TABLE_COLUMNS
 from tiekd.config import FolderConfig, RunConfig, TeacherConfig, build
 from tiekd.config.documents import flatten
 from tiekd.config.labels import fidelity, labels
@@ -75,6 +75,7 @@ def _describe(document: Any, source: str) -> ConfigDescription | UserError:
     inputs = ["data.root", "data.train_split", "data.test_split"]
     inputs += [f"teacher.{source}" for source in TEACHER_SOURCES if config.reads_teacher and document["teacher"][source]]
     settings |= {path: columns[path] for path in inputs} | {"fidelity": fidelity(config)}
+    settings |= {LABELLED: columns[LABELLED]} if columns[LABELLED] is not None else {}  # the identity has the digest instead
     settings |= {"loss.dpm": config.loss.dpm} if "dpm" in config.loss.reads else {}  # the identity leaves the default out
     return ConfigDescription(columns | labels(config) | {"network": network_id(config)}, settings)
 

@@ -21,6 +21,7 @@ METRIC_LABELS = {
     "delta3": "δ3",
 }
 assert tuple(METRIC_LABELS) == METRICS
+LABELLED = "data.labelled"
 MAIN_METRIC = "abs_rel"  # the metric that is tested against the baseline and drawn
 DIGITS = 4
 PRUNED = "pruned"  # the state of a run that a search has ended early; it is missing in the store

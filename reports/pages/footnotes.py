@@ -44,7 +44,15 @@ def baseline_notes(table: Table) -> list[str]:
     if table.study.sequential:
         return [*sequential_notes(table), *_images(table)]
     difference = f"{_LABEL} − Baseline (same data, backbone, protocol and shared settings)"
-    return [*_test(table, table.numbers, difference), *_images(table)]
+    return [*_test(table, table.numbers, difference), *_images(table), *_epochs(table)]
+
+
+def _epochs(table: Table) -> list[str]:
+    """That rows and their baselines were trained for different numbers of epochs, if they were; see `Baselines`."""
+    pairs = [(cell, table.cells[place]) for cell, place in zip(table.cells, table.baselines, strict=True) if place is not None]
+    if all(cell.settings["optim.epochs"] == baseline.settings["optim.epochs"] for cell, baseline in pairs):
+        return []
+    return ["A Baseline of few labels and its rows have different optim.epochs, since its epochs have fewer frames."]
 
 
 def sequential_notes(table: Table) -> list[str]:

@@ -11,12 +11,14 @@ from typing import Any
 import pandas as pd
 
 from reports.loading.records import INFEASIBLE
-from reports.loading.schema import METRICS, STATES
+from reports.loading.schema import LABELLED, METRICS, STATES
 from tiekd.config.labels import BASELINE, LABELS, TEACHER
 
 # Settings of the compared method, in which a row and its baseline may differ. Quirks may apply to only one of them, so both
 # must agree on the fidelity that was asked for.
 METHOD_SETTINGS = ("loss.", "teacher", "bins", "student.head", "fidelity")
+# A Baseline of few labels has fewer frames, and needs more epochs for as many steps.
+LENGTH_SETTINGS = ("optim.epochs", "evaluation.every")
 FIRST = (TEACHER, BASELINE)
 RUN_COLUMNS = [
     "run_id",
@@ -148,7 +150,7 @@ class Baselines:
     def __init__(self, cells: Iterable[TableCell]):
         cells = list(cells)
         shared = set.intersection(*(set(cell.settings) for cell in cells)) if cells else set()
-        self._paths = sorted(path for path in shared if not path.startswith(METHOD_SETTINGS))
+        self._paths = sorted(path for path in shared if not path.startswith((*METHOD_SETTINGS, *LENGTH_SETTINGS)))
         self._by_key: dict[tuple, list[int]] = {}
         for index, cell in enumerate(cells):
             if cell.labels["method"] == BASELINE:
@@ -173,6 +175,7 @@ class Baselines:
 
 
 def _comparable(baseline: TableCell, cell: TableCell) -> bool:
-    """Whether two cells agree on all settings that both read, except those of the method."""
+    """Whether two cells agree on all settings that both read, except those of the method and LENGTH_SETTINGS."""
+    free = (*METHOD_SETTINGS, *LENGTH_SETTINGS) if LABELLED in baseline.settings else METHOD_SETTINGS
     shared = baseline.settings.keys() & cell.settings.keys()
-    return all(baseline.settings[p] == cell.settings[p] for p in shared if not p.startswith(METHOD_SETTINGS))
+    return all(baseline.settings[p] == cell.settings[p] for p in shared if not p.startswith(free))

@@ -8,7 +8,7 @@ from support.made_store import BASE, CELLS, GROUND_TRUTH, fill, metrics_of, writ
 
 from reports.loading.collect import collect
 from reports.loading.schema import COSTS, METRICS
-from reports.pages.footnotes import table_notes
+from reports.pages.footnotes import baseline_notes, table_notes
 from reports.pages.report_page import table_heading
 from reports.pages.table_layouts import compact_layout, full_layout, terminal_layout, trial_layout
 from reports.pages.table_views import extra_views
@@ -68,6 +68,22 @@ def test_a_baseline_with_other_settings_is_not_used(store):
     fill(store, [{**GROUND_TRUTH, "optim.lr": 0.01}, {"loss.name": "mse"}], 2, {"name": "lr"})
     (table,) = build_tables(collect(store))
     assert tables_frame([table])["p_value"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("labelled", "changes", "compared"),
+    [
+        (None, {"optim.epochs": 12}, False),
+        (0.25, {"optim.epochs": 12, "evaluation.every": 4}, True),  # four times the epochs of a quarter of the frames
+        (0.25, {"optim.epochs": 12, "optim.lr": 1e-4}, False),
+    ],
+)
+def test_a_baseline_of_few_labels_may_have_more_epochs(store, labelled, changes, compared):
+    cells = [{**GROUND_TRUTH, **changes}, {"loss.name": "mse"}]
+    fill(store, [{**cell, "data.labelled": labelled} for cell in cells], 2, {"name": "few"})
+    (table,) = build_tables(collect(store))
+    assert table.baselines == [None, 0 if compared else None]
+    assert ("different optim.epochs" in " ".join(baseline_notes(table))) == compared
 
 
 def test_a_teacher_comes_first_and_is_not_tested(store):
