@@ -105,7 +105,8 @@ def write_predictions(task: PredictionTask, files: Sequence[InputFile], pool: Po
     Goes on with what a killed process has left of the same network, settings and files.
     """
     (task.out / SUMMARY).unlink(missing_ok=True)  # the folder counts as unfinished
-    for folder in {(task.out / file.name) if file.is_video else (task.out / file.name).parent for file in files}:
+    folders = {(task.out / file.name) if file.is_video else (task.out / file.name).parent for file in files}
+    for folder in folders:
         delete_partial_files(folder)
     blocks = task.blocks(files)
     parts = task.parts(blocks)
@@ -113,6 +114,8 @@ def write_predictions(task: PredictionTask, files: Sequence[InputFile], pool: Po
     unfinished = [block for block in blocks if parts.read(block.number) is None]
     waiting = [file for block in unfinished for file in block.files]
     for _ in track(pool(task.start, unfinished), "images", count_inputs(waiting, task.every)):
+        pass
+    for folder in folders:  # a process of the pool may have been killed
         delete_partial_files(folder)
     report = PredictionReport(task.config)
     for block in blocks:
