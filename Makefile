@@ -30,9 +30,9 @@ demo: install
 	$(BIN)/tiekd view $(DEMO)/store --out $(DEMO)/viewer --study debug
 	$(BIN)/tiekd report $(DEMO)/store --out $(DEMO)/report --viewer $(DEMO)/viewer
 
-# All tests, two files at a time and in order, since tests of clusters wait more than they work.
+# All tests, three files at a time and in order, since tests of clusters wait more than they work.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 20
 
 # The tests that start no Ray cluster, with the lowest versions that setup.cfg allows. Needs Python 3.11.
 test-lowest: .venv-lowest/.installed

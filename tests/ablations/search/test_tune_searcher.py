@@ -150,7 +150,7 @@ def test_interrupted_trial_is_repeated(study, searcher, end):
 
 @pytest.mark.parametrize("state", INTERRUPTED)
 def test_interrupted_trial_has_a_line_in_the_display(state):
-    line = ended_line(CellProgress("sigma=0.5", state=state, cause="the time budget is spent"), "abs_rel")
+    line = ended_line(CellProgress("sigma=0.5", state=state, cause="the time budget is spent"), "abs_rel").plain
     assert state in line
     assert line.endswith("sigma=0.5  the time budget is spent")
 

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import nn
+from support.hub_server import REVISION, Hub
+from support.small_depth_models import save_small
 from torch.nn import functional
 
 from tiekd.config import build
@@ -34,155 +34,23 @@ FAMILIES = ("depth-anything", "zoedepth", "zoedepth-two-heads", "dpt", "dpt-padd
 SIZES = ((94, 311), (88, 304), (120, 160), (131, 67))
 
 
-def _dinov2():
-    from transformers import Dinov2Config
-
-    return Dinov2Config(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=56,
-        patch_size=14,
-        out_indices=[1, 2, 3, 4],
-        reshape_hidden_states=False,
-    )
-
-
-def _depth_anything(**settings):
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, DPTImageProcessor
-
-    config = DepthAnythingConfig(
-        backbone_config=_dinov2(),
-        reassemble_hidden_size=32,
-        neck_hidden_sizes=[8, 8, 16, 16],
-        fusion_hidden_size=16,
-        head_hidden_size=8,
-        **{"depth_estimation_type": "metric", "max_depth": 80, **settings},
-    )
-    size = {"height": 112, "width": 112}
-    return DepthAnythingForDepthEstimation(config), DPTImageProcessor(size=size, keep_aspect_ratio=True, ensure_multiple_of=14)
-
-
-def _zoedepth(*heads):
-    from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation, ZoeDepthImageProcessor
-
-    backbone = BeitConfig(
-        image_size=64,
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=48,
-        use_relative_position_bias=True,
-        reshape_hidden_states=False,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    config = ZoeDepthConfig(
-        backbone_config=backbone,
-        neck_hidden_sizes=[8, 8, 16, 16],
-        fusion_hidden_size=16,
-        bottleneck_features=16,
-        num_relative_features=8,
-        bin_embedding_dim=8,
-        num_attractors=[4, 3, 2, 1],
-        bin_configurations=[{"name": name, "n_bins": 16, "min_depth": 1e-3, "max_depth": end} for name, end in heads],
-        num_patch_transformer_layers=4,
-        patch_transformer_hidden_size=128,
-        patch_transformer_intermediate_size=32,
-        patch_transformer_num_attention_heads=2,
-    )
-    processor = ZoeDepthImageProcessor(size={"height": 96, "width": 128}, ensure_multiple_of=32)
-    return ZoeDepthForDepthEstimation(config), processor
-
-
-def _dpt(stated="metric"):
-    """DPT as Intel publishes it, which is relative, with what makes it metric stated or not."""
-    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
-
-    config = DPTConfig(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=48,
-        image_size=64,
-        backbone_out_indices=[0, 1, 2, 3],
-        neck_hidden_sizes=[8, 8, 16, 16],
-        fusion_hidden_size=16,
-        **({"depth_estimation_type": stated} if stated else {}),
-    )
-    return DPTForDepthEstimation(config), DPTImageProcessor(size={"height": 160, "width": 160})
-
-
-def _dpt_padded():
-    """DPT on DINOv2, whose processor keeps the frame's size and pads it to a multiple of the patch."""
-    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
-
-    config = DPTConfig(
-        backbone_config=_dinov2(),
-        neck_hidden_sizes=[8, 8, 16, 16],
-        fusion_hidden_size=16,
-        depth_estimation_type="metric",
-    )
-    return DPTForDepthEstimation(config), DPTImageProcessor(do_resize=False, do_pad=True, size_divisor=14)
-
-
-def _glpn():
-    from transformers import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
-
-    config = GLPNConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2], max_depth=80)
-    return GLPNForDepthEstimation(config), GLPNImageProcessor()
-
-
-def _depth_pro_without_field_of_view():
-    """Its config alone, which is what is refused."""
-    from transformers import DepthProConfig, DepthProImageProcessor
-
-    return DepthProConfig(use_fov_model=False), DepthProImageProcessor()
-
-
-MAKERS = {
-    "depth-anything": _depth_anything,
-    "zoedepth": lambda: _zoedepth(("kitti", 80.0)),
-    "zoedepth-two-heads": lambda: _zoedepth(("nyu", 10.0), ("kitti", 80.0)),
-    "dpt": _dpt,
-    "dpt-padded": _dpt_padded,
-    "glpn": _glpn,
-    "relative depth-anything": lambda: _depth_anything(depth_estimation_type="relative"),
-    "relative dpt": lambda: _dpt(stated=None),
-    "relative depth-pro": _depth_pro_without_field_of_view,
-    "indoor depth-anything": lambda: _depth_anything(max_depth=20),
-}
-
-
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory):
-    """The folder of a small model, by its key in MAKERS; not to be written to."""
+    """The folder of a small model, by its name in `support.small_depth_models`; not to be written to."""
     folders: dict[str, Path] = {}
 
     def save(name: str) -> Path:
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp("models") / name.replace(" ", "-")
-            for part in MAKERS[name]():
-                if isinstance(part, nn.Module):
-                    _spread(part)
-                part.save_pretrained(folders[name])
+            save_small(name, folders[name])
         return folders[name]
 
     return save
 
 
-def _spread(model: nn.Module) -> None:
-    """Weights large enough for the depth to differ from pixel to pixel."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                scale = (1 / parameter[0].numel()) ** 0.5
-                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
-
-
 @pytest.fixture(scope="session")
 def teachers(saved):
-    """A loaded teacher, by its key in MAKERS."""
+    """A loaded teacher, by its name in `support.small_depth_models`."""
     loaded: dict[str, HuggingFaceTeacher] = {}
 
     def load(name: str) -> HuggingFaceTeacher:
@@ -501,77 +369,6 @@ def test_without_the_library_the_module_loads_and_a_model_is_refused(monkeypatch
 
 
 # -- the hub -------------------------------------------------------------------------------------------------------------------
-
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(ThreadingHTTPServer):
-    """The hub's own protocol, as far as a download speaks it, over folders by model name; it remembers what was fetched."""
-
-    def __init__(self, models: dict[str, Path]):
-        super().__init__(("127.0.0.1", 0), _HubRequest)
-        self.models, self.fetched = models, []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def go_away(self) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class _HubRequest(BaseHTTPRequestHandler):
-    def do_GET(self):
-        if "/resolve/" not in self.path:
-            return self._tell()
-        path = self._file()
-        self.server.fetched.append(path.name)
-        self._answer(path.read_bytes(), path)
-
-    def do_HEAD(self):
-        self._answer(b"", self._file())
-
-    def _tell(self):
-        """What the hub knows of a model, or the list of its files."""
-        name, _, rest = self.path.removeprefix("/api/models/").partition("?")[0].partition("/tree/")
-        name, _, revision = name.partition("/revision/")
-        if revision not in ("", "main", REVISION):
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RevisionNotFound")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        if name not in self.server.models:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        files = sorted(self.server.models[name].iterdir())
-        if rest:
-            listed = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": _etag(f)} for f in files]
-        else:
-            listed = {"id": name, "sha": REVISION, "siblings": [{"rfilename": f.name} for f in files]}
-        self._answer(json.dumps(listed).encode())
-
-    def _file(self) -> Path:
-        name, _, file = self.path.lstrip("/").partition(f"/resolve/{REVISION}/")
-        return self.server.models[name] / file
-
-    def _answer(self, content: bytes, path: Path | None = None):
-        self.send_response(200)
-        self.send_header("Content-Length", str(path.stat().st_size if path else len(content)))
-        if path:
-            self.send_header("ETag", f'"{_etag(path)}"')
-            self.send_header("X-Repo-Commit", REVISION)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_words):
-        pass
-
-
-def _etag(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
