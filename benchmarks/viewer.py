@@ -100,7 +100,7 @@ def copy_frames(site: Site, dataset: ShownDataset, n_frames: int, store: RunStor
     for path in folder.glob("teacher-*/none.json"):
         known = list(json.loads(path.read_text()).values())
         path.write_text(json.dumps({str(i): known[i % len(known)] for i in range(n_frames)}))
-    build_site(site, [dataset], store, quiet=True)
+    build_site(site, [dataset], store)
 
 
 def sizes(folder: Path) -> dict[str, tuple[int, int]]:
@@ -201,7 +201,7 @@ def main() -> None:
         (dataset,), left_out = choose_datasets(large, None, (), options.distinct)
         assert not left_out, left_out
         assert len(dataset.runs) == len(runs)
-        build_site(Site(folder), [dataset], large, quiet=False)
+        build_site(Site(folder), [dataset], large)
         copy_frames(Site(folder), dataset, options.frames, large)
         print_sizes(folder)
         measure(folder, options.frames)
