@@ -36,7 +36,7 @@ from tiekd.config.sections import (
     TeacherConfig,
 )
 from tiekd.config.specs import DATASETS, DEFAULT_DPM, LOSSES, NETWORKS
-from tiekd.errors import UserError, unknown
+from tiekd.errors import UserError, shorten, unknown
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class RunConfig(Section):
         document = {k: v.model_dump() if isinstance(v, Section) else v for k, v in document.items()}
         for name in ("data", "teacher", "student", "bins", "loss", "optim", "augment", "evaluation", "execution"):
             if document.get(name) is not None and not isinstance(document[name], dict):
-                raise ValueError(f"{name}: a section is a mapping of settings, got {document[name]!r}")
+                raise ValueError(f"{name}: a section is a mapping of settings, got {shorten(repr(document[name]))}")
         document = with_complete_teacher(document)
         if isinstance(document.get("loss"), dict):
             document["loss"] = with_named_parts(document["loss"])
@@ -95,7 +95,7 @@ class RunConfig(Section):
                     raise ValueError(unknown("fidelity", name, QUIRKS))
             return tuple(sorted(set(value)))
         if value not in ("corrected", "released"):
-            raise ValueError(f"fidelity: expected corrected, released or a list of quirks, got {value!r}")
+            raise ValueError(f"fidelity: expected corrected, released or a list of quirks, got {shorten(repr(value))}")
         return value
 
     @model_validator(mode="after")
@@ -284,7 +284,7 @@ def with_complete_teacher(document: Mapping[str, Any], inherited: Mapping[str, A
         if network and not network.defaults.get("loss") and not (complete.get("loss") or {}).get("parts"):
             complete = merged(complete, {"loss": {"name": "si", "target": "ground_truth"}})
     else:
-        raise UserError(f"teacher.run: expected a run config's file or a mapping of settings, got {run!r}")
+        raise UserError(f"teacher.run: expected a run config's file or a mapping of settings, got {shorten(repr(run))}")
     what = build({**complete, "execution": {}}, source="teacher.run").document()
     del what["execution"]
     return {**document, "teacher": {**teacher, "run": what}}
