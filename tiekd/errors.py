@@ -4,6 +4,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
+# Control characters but tab and line break, and those that change the direction of text.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 
 class UserError(ValueError):
     """A mistake of the user. The message is one line: what is wrong, what was received and what would be valid."""
@@ -46,6 +49,11 @@ def error_line(error: BaseException) -> str:
 def shorten(text: str, length: int = 200) -> str:
     """Cut a long text for a message."""
     return text if len(text) <= length else f"{text[:length]}..."
+
+
+def printable(text: str) -> str:
+    r"""Show control characters as \uXXXX, which JSON reads back, so that a text cannot move the cursor or change a terminal."""
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def os_error_reason(error: OSError) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tiekd.cli.console import CONTROL, printable
+from tiekd.errors import CONTROL, printable
 from tiekd.store.run_store import RunStore
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2K\rdone\x9b1A\u202etxt.exe"
@@ -20,7 +20,6 @@ def foreign(tmp_path) -> str:
     """A store of a failed run and a study, whose texts would steer a terminal."""
     store = RunStore(tmp_path / "foreign")
     store.run("a").write_json("status.json", {"state": "failed", "cause": HOSTILE})
-    store.run("a").write_json("config.json", {"student": {"name": HOSTILE}})
     folder = Path(store.uri, "studies", "s")
     folder.mkdir(parents=True)
     base = {

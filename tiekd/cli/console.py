@@ -6,7 +6,6 @@ stderr that is lost does not fail the work.
 
 import contextlib
 import logging
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,17 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.table import Table
 
+from tiekd.errors import printable
 from tiekd.store.run_status import Status
 from tiekd.store.run_store import RunRecord
 
 REFRESH_S = 0.2
-# Control characters but tab and line break, and those that change the direction of text.
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    r"""Show control characters as \uXXXX, which JSON reads back, so that a text cannot move the cursor or change a terminal."""
-    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class PrintableStream:

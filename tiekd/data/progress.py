@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from tiekd.errors import printable
+
 LINE_EVERY_S = 30.0  # where no terminal shows a bar
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,6 +44,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     The rate is that since the first item, so it does not contain the time in which the work started. `total` is the number of
     items where len() does not give it.
     """
+    label = printable(label)  # such as the name of a run in a foreign store
     stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # which takes rich's control characters
     console = Console(file=stream, quiet=logging.getLogger("tiekd").level > logging.WARNING)
     total = len(items) if total is None and isinstance(items, Sized) else total

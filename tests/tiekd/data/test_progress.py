@@ -45,3 +45,13 @@ def test_quiet_shows_nothing(lines_at_once, monkeypatch, capsys):
     monkeypatch.setattr(logging.getLogger("tiekd"), "level", logging.ERROR)
     assert list(track(range(3), "images")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_label_does_not_steer_the_terminal(lines_at_once, monkeypatch, capsys, terminal):
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    list(track(range(3), "run \x1b]0;owned\x07"))
+    err = capsys.readouterr().err
+    assert r"\u001b]0;owned\u0007" in err
+    assert [steering for steering in ("\x1b]", "\x07") if steering in err] == []
