@@ -27,6 +27,7 @@ from tiekd.errors import (
     SupersededError,
     UserError,
     os_error_reason,
+    printable,
     shorten,
 )
 
@@ -51,7 +52,7 @@ class StderrHandler(logging.Handler):
     """Writes to what stderr is at the time, which progress bars replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        print(printable(self.format(record)), file=sys.stderr)
 
 
 class GroupedCommands(TyperGroup):

@@ -1,6 +1,7 @@
 r"""What reaches a terminal: no control characters of a foreign store, names as they are, and no failure for want of stderr."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tiekd.__main__ import StderrHandler
+from tiekd.data.progress import track
 from tiekd.errors import CONTROL, printable
 from tiekd.store.run_store import RunStore
 
@@ -58,6 +61,15 @@ def test_printable_text_is_the_same_json(foreign):
     )
     assert json.loads(printable(text)) == {"cause": HOSTILE}
     assert printable("a\tb\nü 深さ 🙂") == "a\tb\nü 深さ 🙂"
+
+
+def test_a_warning_beside_a_bar_does_not_steer_the_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for _ in track(range(1), "images"):
+        StderrHandler().emit(logging.makeLogRecord({"msg": HOSTILE}))
+    err = capsys.readouterr().err
+    assert r"\u001b]0;owned" in err
+    assert [steering for steering in ("\x1b]", "\x07", "\x9b", "\u202e") if steering in err] == []
 
 
 def test_names_with_brackets_are_printed_as_they_are(tiekd, tiny, as_yaml, in_folder):
